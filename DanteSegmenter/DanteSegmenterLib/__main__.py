@@ -1,0 +1,168 @@
+"""Command line of the deployed half: `python -m DanteSegmenterLib segment | info | sample`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from . import __version__
+from .errors import Cancelled, DanteError, InputError, ResourceError
+from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
+from .model_folder import ModelSpec, read_spec
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 success, 1 cancelled, 2 refused with one line of reason."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+        return 0
+    except (Cancelled, KeyboardInterrupt):
+        print("Stopped; nothing was written.", file=sys.stderr)
+        return 1
+    except DanteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m DanteSegmenterLib", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True)
+
+    segment = commands.add_parser("segment", help="segment image files with a model folder")
+    segment.set_defaults(command=_segment)
+    segment.add_argument("--model", required=True, type=Path, metavar="DIR", help="model folder")
+    segment.add_argument(
+        "--input", required=True, action="append", metavar="MODALITY=FILE", help="one per modality, e.g. t1=A.nii.gz"
+    )
+    segment.add_argument(
+        "--output", required=True, type=Path, metavar="FILE",
+        help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
+    )  # fmt: skip
+    segment.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    segment.add_argument("--probabilities", type=Path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
+    segment.add_argument("--report", type=Path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
+
+    info = commands.add_parser("info", help="what a model folder holds")
+    info.set_defaults(command=_info)
+    info.add_argument("model", type=Path, metavar="DIR")
+
+    sample = commands.add_parser("sample", help="write a synthetic patient as a case folder")
+    sample.set_defaults(command=_sample)
+    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.add_argument("--kind", choices=("brain", "chest"), default="brain")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--spacing-mm", type=float, default=1.0, help="of the brain's grid (default 1)")
+    return parser
+
+
+def _segment(options: argparse.Namespace) -> None:
+    outputs = [path for path in (options.output, options.probabilities, options.report) if path is not None]
+    for path in outputs:  # before minutes of work, not after
+        _check_output(path)
+    spec = read_spec(options.model)
+    paths = _inputs(options.input, spec)
+    volumes = {modality: read_volume(path) for modality, path in paths.items()}
+
+    from tqdm import tqdm
+
+    from .inference import load_model, segment
+
+    model = load_model(options.model, options.device)
+    with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}") as bar:
+
+        def show(progress) -> None:  # noqa: ANN001 - inference.Progress, imported late
+            bar.set_description_str(progress.message, refresh=False)
+            bar.update(round(100 * progress.fraction, 1) - bar.n)
+
+        result = segment(model, volumes, progress=show)
+
+    if options.output.name.lower().endswith(".nrrd"):
+        write_segmentation(options.output, result.masks, spec.regions, result.reference)
+    else:
+        write_volume(options.output, result.reference.with_array(result.label_map))
+    if options.probabilities:
+        _write_probabilities(options.probabilities, result)
+    report = {
+        "model": {"name": spec.name, "version": spec.version},
+        "volumes_ml": result.volumes_ml,
+        "seconds": result.seconds,
+        "device": result.device,
+        "notes": list(result.notes),
+    }
+    if options.report:
+        text = json.dumps(report, indent=1) + "\n"
+        write_atomically(options.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    for note in result.notes:
+        print(f"note: {note}")
+    for region in spec.regions:
+        print(f"{region.id:>4}  {result.volumes_ml[region.id]:8.1f} mL  {region.name}")
+    print(f"{sum(result.seconds.values()):.1f} s on {result.device}; wrote {', '.join(str(path) for path in outputs)}")
+
+
+def _inputs(given: list[str], spec: ModelSpec) -> dict[str, Path]:
+    """`MODALITY=FILE` pairs -> paths by modality id."""
+    known = [modality.id for modality in spec.modalities]
+    paths: dict[str, Path] = {}
+    for pair in given:
+        modality, equals, path = pair.partition("=")
+        if not equals or not path or modality not in known:
+            raise InputError(f"--input {pair}: MODALITY=FILE is needed, MODALITY one of {', '.join(known)}.")
+        if modality in paths:
+            raise InputError(f"--input {modality} is given twice.")
+        paths[modality] = Path(path)
+    return paths
+
+
+def _check_output(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
+    if path.is_dir():
+        raise ResourceError(f"'{path}' is a folder; give the name of a file to write.")
+    if path.suffix == ".nrrd" or path.suffix == ".json" or path.name.lower().endswith((".nii", ".nii.gz", ".mha")):
+        return
+    raise InputError(f"'{path.name}': unknown ending; use {SEGMENTATION_ENDING} or .nii.gz.")
+
+
+def _write_probabilities(path: Path, result) -> None:  # noqa: ANN001 - inference.Segmentation, imported late
+    from .files import write_components
+
+    write_components(path, result.probabilities, result.reference)
+
+
+def _info(options: argparse.Namespace) -> None:
+    spec = read_spec(options.model)
+    print(f"{spec.name} {spec.version} ({spec.task})")
+    for name, pathway in (("limited", spec.limited), ("full", spec.full)):
+        if pathway is not None:
+            print(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {pathway.weights}")
+    for region in spec.regions:
+        print(f"  {region.id:<8} {region.name}: {region.terminology.type.meaning}")
+    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
+    print(f"  grid     {spacing} mm, windows {' x '.join(map(str, spec.patch))}")
+    for title, scores in spec.scores.items():
+        print(f"  {title}: " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+    for label, text in (("licence", spec.licence), ("use", spec.intended_use), ("data", spec.training_data)):
+        if text:
+            print(f"  {label:<8} {text}")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from .sample import brain_mr, chest_ct
+
+    patient = brain_mr(options.seed, options.spacing_mm) if options.kind == "brain" else chest_ct(options.seed)
+    if not options.folder.parent.is_dir():
+        raise ResourceError(f"the folder '{options.folder.parent}' does not exist. Create it or choose another.")
+    options.folder.mkdir(exist_ok=True)
+    # The names readers of case folders know: BraTS for the brain, plain ones for paired chest CT.
+    prefix, mask = (f"{options.folder.resolve().name}_", "seg") if options.kind == "brain" else ("", "label")
+    for name, volume in {**patient.volumes, mask: patient.labels}.items():
+        write_volume(options.folder / f"{prefix}{name}.nii.gz", volume)
+    print(f"wrote {patient.name} to {options.folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Errors whose message is meant for a user's eyes.
+
+Everything this project refuses on purpose is refused with one of these. The message says what was got, what is wanted
+and what to do, and names the volume, file or setting; the command lines print it without a traceback and the window
+shows it as it stands. Any other exception is a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class DanteError(Exception):
+    """Base of every error that is explained to the user."""
+
+
+class InputError(DanteError):
+    """A volume, image file or dataset folder cannot be used as it is."""
+
+
+class ModelError(DanteError):
+    """A model folder is incomplete, altered, too new or does not fit what was asked of it."""
+
+
+class ConfigError(DanteError):
+    """A setting is unknown, of the wrong type or contradicts another."""
+
+
+class ResourceError(DanteError):
+    """The machine ran out of something: disk space, memory, a device."""
+
+
+class Cancelled(DanteError):
+    """The user asked to stop; nothing was written."""

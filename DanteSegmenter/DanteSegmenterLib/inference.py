@@ -1,0 +1,223 @@
+"""Segment: loaded volumes in, masks on the reference's own grid out. The one path of button, command line, evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .devices import fastest_dtype, resolve_device, synchronise
+from .errors import Cancelled, InputError
+from .model_folder import ModelSpec, Pathway, Region, check_weights_file, read_spec
+from .network import UNet
+from .preprocess import check_modalities, prepare
+from .sliding_window import Plan, predict_logits
+from .volume import Volume
+from .weights import load_weights
+
+THRESHOLD = 0.5
+# Windows computed at once. More than one does not pay on a CPU, whose cores one window keeps busy.
+BATCH = {"cpu": 1, "mps": 1, "cuda": 4}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `phase` is "load", "prepare", "network" or "restore"; `fraction` is of the whole run, 0 to 1."""
+
+    phase: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Result on the grid of `reference`.
+
+    Attributes:
+        spec: the model's description.
+        reference: the volume whose grid everything is on.
+        probabilities: float32 [R, K, J, I] in the order of `spec.regions`.
+        label_map: uint8 [K, J, I], each region's `label_value`.
+        masks: bool [K, J, I] by region id, nested as the regions are (ET in TC in WT).
+        volumes_ml: by region id.
+        seconds: by phase.
+        device: where the network ran, and in which number format.
+        notes: what the user should know.
+    """
+
+    spec: ModelSpec
+    reference: Volume
+    probabilities: np.ndarray
+    label_map: np.ndarray
+    masks: dict[str, np.ndarray]
+    volumes_ml: dict[str, float]
+    seconds: dict[str, float]
+    device: str
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Model:
+    """A model folder that is ready to run; networks are loaded when first needed and then kept."""
+
+    folder: Path
+    spec: ModelSpec
+    device: torch.device
+    networks: dict[str, nn.Module] = field(default_factory=dict)
+
+    def network(self, pathway: Pathway) -> nn.Module:
+        """The pathway's network in evaluation mode.
+
+        Raises:
+            ModelError: the weights are missing, were altered or do not fit.
+        """
+        if pathway.weights not in self.networks:
+            path = check_weights_file(self.folder, pathway)
+            # Without memory behind it until the file's header proved to be as model.json says.
+            with torch.device("meta"):
+                network = UNet(len(pathway.modalities), self.spec.out_channels, self.spec.network)
+            load_weights(network, path)
+            self.networks[pathway.weights] = network.eval().requires_grad_(False)
+        return self.networks[pathway.weights]
+
+
+def load_model(folder: Path | str, device: str = "auto") -> Model:
+    """Open a model folder and load the deployed network.
+
+    Raises:
+        ModelError: the folder cannot be used. ResourceError: the device does not exist.
+    """
+    model = Model(Path(folder), read_spec(folder), resolve_device(device))
+    model.network(model.spec.limited)
+    return model
+
+
+def choose_pathway(spec: ModelSpec, given: dict[str, Volume]) -> tuple[Pathway, tuple[str, ...]]:
+    """Which door to take: f_F if the model has it and all its volumes are there, else f_L; and a word about it."""
+    known = [modality.id for modality in spec.modalities]
+    unknown = [modality for modality in given if modality not in known]
+    if unknown:
+        raise InputError(f"unknown modality {', '.join(unknown)}; '{spec.name}' knows {', '.join(known)}.")
+    if spec.full is not None and set(spec.full.modalities) <= set(given):
+        return spec.full, (f"{spec.modality(spec.privileged or '').label} is given: the full-modality network was used.",)
+    ignored = [modality for modality in given if modality not in spec.limited.modalities]
+    labels = ", ".join(spec.modality(modality).label for modality in ignored)
+    return spec.limited, (f"{labels} is not used by this model.",) if ignored else ()
+
+
+def segment(
+    model: Model,
+    volumes: dict[str, Volume],
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Segmentation:
+    """Segment loaded volumes.
+
+    Args:
+        model: from `load_model`.
+        volumes: by modality id, on any grids; the result is on the grid of the pathway's first modality.
+        progress: called at least once per convolution.
+        cancelled: asked as often; True ends the run.
+
+    Raises:
+        InputError: a volume is missing or unusable. Cancelled. ResourceError: memory ran out at every step down.
+    """
+    clock = _Clock(progress or (lambda _: None), cancelled or (lambda: False))
+    pathway, notes = choose_pathway(model.spec, volumes)
+    check_modalities(volumes, pathway.modalities)
+    with clock.phase("load", 0.0, "Loading the network"):
+        network = model.network(pathway)
+        dtype = fastest_dtype(model.device)
+    with clock.phase("prepare", 0.02, "Preparing the volumes"):
+        prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
+    with clock.phase("network", 0.1, "Segmenting"):
+        plan = Plan(model.device, dtype, BATCH.get(model.device.type, 1))
+        logits, fallbacks = predict_logits(
+            network,
+            torch.from_numpy(prepared.tensor),
+            model.spec.patch,
+            model.spec.out_channels,
+            plan,
+            lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
+            clock.cancelled,
+        )
+        synchronise(model.device)
+    with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
+        probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
+        label_map = label_map_of(probabilities, model.spec)
+        masks = {region.id: mask_of(label_map, region, model.spec.regions) for region in model.spec.regions}
+    clock.report("restore", 1.0, "Done")
+    reference = prepared.geometry.reference
+    return Segmentation(
+        spec=model.spec,
+        reference=reference,
+        probabilities=probabilities,
+        label_map=label_map,
+        masks=masks,
+        volumes_ml={name: float(mask.sum()) * reference.voxel_volume_ml for name, mask in masks.items()},
+        seconds=clock.seconds,
+        device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
+        notes=(*notes, *prepared.notes, *fallbacks),
+    )
+
+
+def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """Logits [O, K, J, I] -> probability of each region [R, K, J, I]; 0 where no window was needed (NaN)."""
+    probabilities = logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
+    return probabilities.nan_to_num_(0.0)
+
+
+def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Probabilities [R, K, J, I] -> uint8 label map [K, J, I].
+
+    Overlapping regions are written in the model's order, later over earlier (nnU-Net's `regions_class_order`), which
+    nests them. Labels that exclude each other go to the most probable, if it is more probable than background.
+    """
+    values = np.array([region.label_value for region in spec.regions], np.uint8)
+    result = np.zeros(probabilities.shape[1:], np.uint8)
+    if spec.output == "regions":
+        for value, probability in zip(values, probabilities):
+            result[probability > THRESHOLD] = value
+        return result
+    best = probabilities.argmax(axis=0)
+    background = 1 - probabilities.sum(axis=0)
+    found = probabilities.max(axis=0) > background
+    result[found] = values[best[found]]
+    return result
+
+
+def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) -> np.ndarray:
+    """A region's mask: its own label value and those of the regions that lie within it."""
+    inside = [other.label_value for other in regions if set(other.labels) <= set(region.labels)]
+    mask = label_map == inside[0]
+    for value in inside[1:]:
+        mask |= label_map == value
+    return mask
+
+
+class _Clock:
+    """Measures phases, reports progress and asks whether to go on."""
+
+    def __init__(self, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        self._progress = progress
+        self.cancelled = cancelled
+        self.seconds: dict[str, float] = {}
+
+    def report(self, phase: str, fraction: float, message: str) -> None:
+        self._progress(Progress(phase, fraction, message))
+
+    @contextmanager
+    def phase(self, name: str, fraction: float, message: str) -> Iterator[None]:
+        if self.cancelled():
+            raise Cancelled("Stopped; nothing was changed.")
+        self.report(name, fraction, message)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start

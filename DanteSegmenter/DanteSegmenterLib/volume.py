@@ -1,0 +1,118 @@
+"""`Volume`: the one statement of axes and units.
+
+Arrays are indexed [K, J, I] (slice, row, column), as `slicer.util.arrayFromVolume` gives them. World coordinates are
+RAS in millimetres. `ijk_to_ras` maps the homogeneous column vector (i, j, k, 1): note that its columns are in I, J, K
+order while everything said of array axes (`shape`, `spacing_mm`) is in K, J, I order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+
+# Two voxel grids are the same grid if no corner of one lies further than this from its twin.
+SAME_GRID_TOLERANCE_MM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A three-dimensional scalar image in world space.
+
+    Attributes:
+        array: voxel values, shape [K, J, I], any real dtype.
+        ijk_to_ras: 4x4 matrix from voxel indices (i, j, k, 1) to RAS millimetres. May be oblique, flipped, permuted or
+            sheared; must be invertible.
+        name: what to call this volume in messages: a node's or a file's name.
+
+    Raises:
+        InputError: the array is not three-dimensional and numeric, or the matrix is not an invertible affine one.
+    """
+
+    array: np.ndarray
+    ijk_to_ras: np.ndarray
+    name: str = "volume"
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array)
+        matrix = np.asarray(self.ijk_to_ras, dtype=np.float64)
+        if array.ndim != 3:
+            raise InputError(
+                f"'{self.name}' has {array.ndim} dimensions, shape {array.shape}; a single three-dimensional scalar "
+                "volume is needed. Extract one volume of a 4-D series, or convert a colour image to grey values."
+            )
+        if array.dtype.kind not in "buif":
+            raise InputError(f"'{self.name}' holds values of type {array.dtype}; real numbers are needed.")
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
+            raise InputError(f"'{self.name}' has no valid 4x4 IJK-to-RAS matrix (got {matrix.tolist()}).")
+        # Relative to the spacings, so that a micrometre grid is as good as a metre grid.
+        spacing_ijk = np.linalg.norm(matrix[:3, :3], axis=0)
+        if not (spacing_ijk > 0).all() or abs(np.linalg.det(matrix[:3, :3] / spacing_ijk)) < 1e-3:
+            raise InputError(
+                f"'{self.name}' has a degenerate geometry: its voxel axes span no volume (spacing "
+                f"{spacing_ijk.tolist()} mm). Correct the header in the Volumes module."
+            )
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "ijk_to_ras", matrix)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along K, J, I."""
+        return self.array.shape  # type: ignore[return-value]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along K, J, I."""
+        i, j, k = np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+        return float(k), float(j), float(i)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres; the determinant, so that sheared grids are right too."""
+        return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000.0
+
+    def with_array(self, array: np.ndarray, name: str | None = None) -> Volume:
+        """Another image on the same grid."""
+        if array.shape != self.shape:
+            raise ValueError(f"shape {array.shape} does not fit the grid of '{self.name}', {self.shape}")
+        return Volume(array, self.ijk_to_ras, name or self.name)
+
+    def same_grid(self, other: Volume, tolerance_mm: float = SAME_GRID_TOLERANCE_MM) -> bool:
+        """Whether both volumes have their voxels at the same places in the world."""
+        if self.shape != other.shape:
+            return False
+        return bool(np.abs(corners_ras(self) - corners_ras(other)).max() <= tolerance_mm)
+
+
+def corners_ras(volume: Volume) -> np.ndarray:
+    """World positions of the centres of the eight corner voxels, [8, 3] in RAS mm."""
+    last_k, last_j, last_i = (n - 1 for n in volume.shape)
+    ijk = np.array([(i, j, k, 1) for k in (0, last_k) for j in (0, last_j) for i in (0, last_i)], dtype=np.float64)
+    return (ijk @ volume.ijk_to_ras.T)[:, :3]
+
+
+def check_image(volume: Volume) -> None:
+    """Refuse what cannot be segmented, by name and with the remedy.
+
+    Raises:
+        InputError: fewer than two voxels along an axis, NaN or infinite values, or all voxels equal (empty).
+    """
+    if min(volume.shape) < 2:
+        raise InputError(
+            f"'{volume.name}' has shape {volume.shape} (slices, rows, columns); a volume of at least two voxels along "
+            "each axis is needed. Load the whole series instead of a single slice."
+        )
+    array = volume.array
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int(array.size - np.isfinite(array).sum())
+        raise InputError(
+            f"'{volume.name}' holds {bad} voxels that are NaN or infinite; only finite values can be segmented. "
+            "Replace them (for example by 0 outside the head) and try again."
+        )
+    low, high = array.min(), array.max()
+    if low == high:
+        raise InputError(
+            f"'{volume.name}' is empty: every voxel is {low}. Choose the volume that holds the image itself."
+        )

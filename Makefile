@@ -1,0 +1,56 @@
+# Every target sets up what it needs, in .venv; a second call starts at once.
+#   make demo                 segment a synthetic patient; make demo CASE=FOLDER a case folder (BraTS namings)
+#   make test                 the tests, Slicer's self-test included; make test-all: the slow ones too
+#   make bench                seconds by phase and the ratio to MONAI's inferer
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+OUT ?= demo
+export PYTHONPATH := DanteSegmenter:DanteTrainer
+
+.PHONY: demo test test-all bench lint pictures clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '2,5p' Makefile | cut -c3-
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
+	@$(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: install python3-venv (Debian, Ubuntu)." >&2; exit 1; }
+
+# The stamps hold a set of packages up to date with the files that name them.
+$(VENV)/ready-to-run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what segmenting needs (torch is large; once)..."
+	@$(PIP) install --constraint constraints.txt --editable '.[figures]'
+	@touch $@
+
+$(VENV)/ready-to-train: $(VENV)/ready-to-run
+	@echo "Installing what training needs..."
+	@$(PIP) install --constraint constraints.txt --editable '.[train]'
+	@touch $@
+
+$(VENV)/ready-to-test: $(VENV)/ready-to-run
+	@echo "Installing what testing needs (once)..."
+	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/ready-to-run
+	@$(BIN)/python Testing/demo.py --out $(OUT) $(if $(CASE),--case "$(CASE)") $(if $(KIND),--kind $(KIND))
+
+test: $(VENV)/ready-to-test
+	@sh Testing/system_libraries.sh
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-all: $(VENV)/ready-to-test
+	@sh Testing/system_libraries.sh
+	@$(BIN)/python -m pytest -m '' $(ARGS)
+
+bench: $(VENV)/ready-to-train
+	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
+
+lint: $(VENV)/ready-to-test
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) demo bench.json

@@ -1,0 +1,34 @@
+"""Paths and fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+for folder in ("DanteSegmenter", "DanteTrainer", "Testing"):
+    sys.path.insert(0, str(REPOSITORY / folder))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share two cores between the test processes instead of having each ask for both."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real cases beside the repository; they may not be redistributed, so a user's clone does without."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real cases are not here (../shared/data)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def brain_model_folder() -> Path:
+    """The embedded brain model."""
+    return REPOSITORY / "Resources" / "Models" / "brats-without-t1ce"

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Slicer's core and Qt need a few system libraries even without a screen. Installs them where that is allowed (root and
+# apt), otherwise names the command.
+set -eu
+
+packages=""
+need() { # need LIBRARY PACKAGE
+    ldconfig -p 2>/dev/null | grep -q "$1" || packages="$packages $2"
+}
+
+[ "$(uname -s)" = Linux ] || exit 0
+need libGL.so.1 libgl1
+need libEGL.so.1 libegl1
+need libGLdispatch.so.0 libglvnd0
+need libxkbcommon.so.0 libxkbcommon0
+need libdbus-1.so.3 libdbus-1-3
+need libfontconfig.so.1 libfontconfig1
+need libglib-2.0.so.0 libglib2.0-0
+need libX11.so.6 libx11-6
+need libXrender.so.1 libxrender1
+need libXt.so.6 libxt6
+[ -z "$packages" ] && exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing system libraries:$packages"
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+else
+    echo "System libraries are missing. Run: sudo apt-get install$packages" >&2
+    exit 1
+fi
