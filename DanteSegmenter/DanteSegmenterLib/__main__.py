@@ -10,7 +10,7 @@ from pathlib import Path
 from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
-from .model_folder import ModelSpec, read_spec
+from .model_folder import ModelSpec, choose_pathway, read_spec
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +65,7 @@ def _segment(options: argparse.Namespace) -> None:
         _check_output(path)
     spec = read_spec(options.model)
     paths = _inputs(options.input, spec)
+    choose_pathway(spec, paths)
     volumes = {modality: read_volume(path) for modality, path in paths.items()}
 
     from tqdm import tqdm

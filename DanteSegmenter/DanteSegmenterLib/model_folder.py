@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError
+from .errors import InputError, ModelError
 from .structure import from_plain, to_plain
 from .terminology import Terminology
 
@@ -247,6 +248,32 @@ def _check_network(spec: ModelSpec) -> None:
         voxels *= size
     if voxels > MAX_PATCH_VOXELS:
         raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")
+
+
+def choose_pathway(spec: ModelSpec, given: Collection[str]) -> tuple[Pathway, tuple[str, ...]]:
+    """Which door to take for these modality ids: f_F if the model has it and all it reads is there, else f_L.
+
+    Returns:
+        the pathway and what to tell the user about the choice.
+
+    Raises:
+        InputError: a modality is missing or unknown.
+    """
+    known = [modality.id for modality in spec.modalities]
+    unknown = [modality for modality in given if modality not in known]
+    if unknown:
+        raise InputError(f"unknown modality {', '.join(unknown)}; '{spec.name}' knows {', '.join(known)}.")
+    if spec.full is not None and set(spec.full.modalities) <= set(given):
+        extra = [m.label for m in spec.modalities if m.id in given and m.id not in spec.limited.modalities]
+        return spec.full, (f"{', '.join(extra)} is given: the full-modality network was used.",)
+    missing = [modality for modality in spec.limited.modalities if modality not in given]
+    if missing:
+        raise InputError(
+            f"missing: {', '.join(missing)}. '{spec.name}' needs {', '.join(spec.limited.modalities)}; "
+            f"given: {', '.join(given) or 'nothing'}."
+        )
+    ignored = [spec.modality(modality).label for modality in given if modality not in spec.limited.modalities]
+    return spec.limited, (f"{', '.join(ignored)} is not used by this model.",) if ignored else ()
 
 
 def check_weights_file(folder: Path | str, pathway: Pathway) -> Path:

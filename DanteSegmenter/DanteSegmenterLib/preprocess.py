@@ -134,7 +134,9 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
     Raises:
         InputError: a modality is missing, a volume is unusable or lies elsewhere in space, or all is background.
     """
-    check_modalities(volumes, modalities)
+    missing = [modality for modality in modalities if modality not in volumes]
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}. Given: {', '.join(volumes) or 'nothing'}.")
     for modality in modalities:
         check_image(volumes[modality])
     reference = volumes[modalities[0]]
@@ -152,16 +154,6 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
         raw = resample(geometry.crop(oriented[n]).astype(np.float32), shape)
         tensor[n] = normalise(raw, preprocessing.normalisation[modality], volumes[modality].name)
     return Prepared(tensor, geometry, tuple(notes))
-
-
-def check_modalities(volumes: dict[str, Volume], modalities: Sequence[str]) -> None:
-    """Refuse a missing modality by its id."""
-    missing = [modality for modality in modalities if modality not in volumes]
-    if missing:
-        raise InputError(
-            f"missing: {', '.join(missing)}. The model needs {', '.join(modalities)}; "
-            f"given: {', '.join(volumes) or 'nothing'}."
-        )
 
 
 def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume") -> np.ndarray:

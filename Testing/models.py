@@ -1,0 +1,75 @@
+"""Small model folders for tests: real networks with weights filled by rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from DanteSegmenterLib.model_folder import (
+    ModelSpec,
+    Modality,
+    NetworkSpec,
+    Normalisation,
+    Pathway,
+    Preprocessing,
+    Region,
+    sha256_of,
+    write_spec,
+)
+from DanteSegmenterLib.network import UNet, initialise
+from DanteSegmenterLib.terminology import Code, Terminology
+from DanteSegmenterLib.weights import save_weights
+
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+LIMITED = ("t1", "t2", "flair")
+TINY_NETWORK = NetworkSpec(features=(2, 4), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3), (3, 3, 3)))
+
+
+def brain_regions() -> tuple[Region, ...]:
+    """WT, TC and ET with BraTS labels."""
+    meaning = Terminology(
+        Code("SCT", "49755003", "Morphologically Altered Structure"),
+        Code("SCT", "108369006", "Neoplasm"),
+        Code("SCT", "12738006", "Brain"),
+    )
+    return (
+        Region("WT", "whole tumour", (0.2, 0.7, 0.3), meaning, (1, 2, 4), 2),
+        Region("TC", "tumour core", (0.9, 0.6, 0.1), meaning, (1, 4), 1),
+        Region("ET", "enhancing tumour", (0.9, 0.1, 0.1), meaning, (4,), 4),
+    )
+
+
+def brain_spec(
+    sha256: str = "0" * 64, spacing_mm: tuple[float, float, float] = (2.0, 2.0, 2.0), full: Pathway | None = None
+) -> ModelSpec:
+    return ModelSpec(
+        name="test model",
+        version="1",
+        task="brain",
+        modalities=tuple(Modality(id, id.upper()) for id in MODALITIES),
+        privileged="t1ce",
+        regions=brain_regions(),
+        output="regions",
+        preprocessing=Preprocessing("LPS", spacing_mm, {id: Normalisation("zscore_nonzero") for id in MODALITIES}),
+        patch=(16, 16, 16),
+        network=TINY_NETWORK,
+        limited=Pathway("limited.safetensors", sha256, LIMITED),
+        full=full,
+    )
+
+
+def write_brain_model(folder: Path, with_full: bool = False, seed: int = 0) -> Path:
+    """A model folder with a tiny network; He-initialised from `seed`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pathways = {}
+    for name, modalities in (("limited", LIMITED), ("full", MODALITIES)) if with_full else (("limited", LIMITED),):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = UNet(len(modalities), 3, TINY_NETWORK)
+            initialise(network)
+        path = folder / f"{name}.safetensors"
+        save_weights(network, path)
+        pathways[name] = Pathway(path.name, sha256_of(path), modalities)
+    spec = brain_spec(pathways["limited"].sha256, full=pathways.get("full"))
+    write_spec(folder, spec)
+    return folder

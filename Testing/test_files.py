@@ -1,0 +1,131 @@
+import gzip
+import os
+
+import nrrd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.files import read_volume, write_atomically, write_components, write_segmentation, write_volume
+from DanteSegmenterLib.volume import Volume
+from models import brain_regions
+
+MATRIX = np.array([[0, 0, -2.5, 7], [0.9, 0, 0, -3], [0, -1.1, 0, 5], [0, 0, 0, 1.0]])
+
+
+def numbered(shape=(3, 4, 5)):
+    return Volume(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), MATRIX, "numbered")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_volume_is_read_as_it_was_written(tmp_path, ending):
+    path = tmp_path / f"ä file{ending}"
+    write_volume(path, numbered())
+    again = read_volume(path)
+    assert np.array_equal(again.array, numbered().array)
+    assert again.ijk_to_ras == pytest.approx(MATRIX, abs=1e-5)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_files_are_lps_and_volumes_ras(tmp_path):
+    image = sitk.GetImageFromArray(np.zeros((2, 2, 2), np.int16))
+    image.SetOrigin((10, 20, 30))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    assert (read_volume(tmp_path / "a.nrrd").ijk_to_ras @ [0, 0, 0, 1]).tolist() == [-10, -20, 30, 1]
+
+
+def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_path):
+    path = tmp_path / "4d.nii.gz"
+    write_components(path, np.stack([numbered().array, numbered().array + 100]), numbered())
+    assert read_volume(path, component=1).array[0, 0, 0] == 100
+    with pytest.raises(InputError, match="4 dimensions"):
+        read_volume(path)
+    with pytest.raises(InputError, match="number 2 does not exist"):
+        read_volume(path, component=2)
+
+
+def test_a_colour_image_is_refused(tmp_path):
+    path = tmp_path / "colour.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 3, 3, 3), np.uint8), isVector=True), str(path))
+    with pytest.raises(InputError, match="3 values per voxel"):
+        read_volume(path)
+
+
+def test_what_is_no_image_is_refused_by_name(tmp_path):
+    text = tmp_path / "notes.nii.gz"
+    text.write_text("not an image")
+    for path, reason in ((text, "cannot be read"), (tmp_path / "no.nii", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=reason) as caught:
+            read_volume(path)
+        assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused_wherever_it_was_cut(tmp_path, kept):
+    path = tmp_path / "cut.nii.gz"
+    noise = np.random.default_rng(0).random((20, 20, 20), np.float32)
+    write_volume(path, Volume(noise, np.eye(4)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(InputError, match="cut.nii.gz"):
+        read_volume(path)
+
+
+def test_a_damaged_stream_is_refused_although_its_length_is_right(tmp_path):
+    path = tmp_path / "damaged.nii.gz"
+    write_volume(path, Volume(np.random.default_rng(0).random((20, 20, 20), np.float32), np.eye(4)))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged\.nii\.gz"):
+        read_volume(path)
+
+
+def test_a_segmentation_keeps_overlapping_regions_names_colours_and_codes(tmp_path):
+    masks = {id: np.zeros((3, 4, 5), bool) for id in ("WT", "TC", "ET")}
+    masks["WT"][1:, 1:3, 2:] = True
+    masks["TC"][1, 1, 2:4] = True
+    path = tmp_path / "result.seg.nrrd"
+    write_segmentation(path, masks, brain_regions(), numbered())
+    layers, header = nrrd.read(str(path))
+    assert np.array_equal(layers[0].transpose(2, 1, 0), masks["WT"])
+    assert np.array_equal(layers[1].transpose(2, 1, 0), masks["TC"]) and not layers[2].any()
+    assert header["Segment0_Extent"] == "2 4 1 2 1 2"  # I, J, K from first to last
+    assert header["Segment2_Extent"] == "0 -1 0 -1 0 -1"
+    assert header["Segment1_ID"] == "TC" and header["Segment1_Name"] == "tumour core"
+    assert "SCT^108369006^Neoplasm" in header["Segment1_Tags"]
+    assert header["space origin"].tolist() == [-7, 3, 5]  # RAS (7, -3, 5) in LPS
+
+
+def test_a_missing_folder_and_an_unknown_ending_are_refused(tmp_path):
+    with pytest.raises(ResourceError, match="does not exist"):
+        write_volume(tmp_path / "nowhere" / "a.nii.gz", numbered())
+    with pytest.raises(InputError, match="ending"):
+        write_volume(tmp_path / "a.jpg", numbered())
+
+
+def test_a_sheared_grid_is_refused_by_formats_that_cannot_hold_it(tmp_path):
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.5
+    with pytest.raises(InputError, match="sheared"):
+        write_volume(tmp_path / "a.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), sheared))
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ResourceError, match="no space left"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["kept.txt"]
+
+
+def test_a_gzip_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "letter.nii.gz"
+    path.write_bytes(gzip.compress(b"Dear reader"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_volume(path)

@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from DanteSegmenterLib.devices import resolve_device
+from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
+from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
+from DanteSegmenterLib.volume import Volume
+from models import brain_spec, write_brain_model
+
+LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
+
+
+def study(shape=(20, 24, 28), matrix=LPS_2MM, names=("t1", "t2", "flair")):
+    rng = np.random.default_rng(0)
+    volumes = {}
+    for name in names:
+        array = np.zeros(shape, np.float32)
+        array[2:-2, 3:-3, 4:-4] = rng.uniform(1, 2, (shape[0] - 4, shape[1] - 6, shape[2] - 8))
+        volumes[name] = Volume(array, matrix, name)
+    return volumes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("model"), with_full=True)
+
+
+def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):
+    result = segment(load_model(folder, "cpu"), study())
+    assert result.probabilities.shape == (3, 20, 24, 28) and result.label_map.shape == (20, 24, 28)
+    assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM)
+    assert not (result.masks["ET"] & ~result.masks["TC"]).any() and not (result.masks["TC"] & ~result.masks["WT"]).any()
+    assert result.masks["WT"].any()
+    assert result.volumes_ml["WT"] == pytest.approx(result.masks["WT"].sum() * 0.008)
+    assert set(result.seconds) == {"load", "prepare", "network", "restore"}
+
+
+def test_outside_the_foreground_nothing_is_segmented(folder):
+    volumes = study()
+    result = segment(load_model(folder, "cpu"), volumes)
+    outside = np.ones(result.label_map.shape, bool)
+    outside[2:-2, 3:-3, 4:-4] = False
+    assert not result.probabilities[:, outside].any()
+
+
+def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(folder):
+    """The network sees the same image, so the answer must be the same at each place in the world."""
+    model = load_model(folder, "cpu")
+    plain = segment(model, study())
+    swapped_matrix = LPS_2MM @ np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])  # I and K change places
+    swapped = {n: Volume(v.array.transpose(2, 1, 0), swapped_matrix, n) for n, v in study().items()}
+    again = segment(model, swapped)
+    assert np.array_equal(again.label_map.transpose(2, 1, 0), plain.label_map)
+
+
+def test_the_full_network_is_used_when_the_privileged_volume_is_given_and_that_is_said(folder):
+    model = load_model(folder, "cpu")
+    limited = segment(model, study())
+    full = segment(model, study(names=("t1", "t1ce", "t2", "flair")))
+    assert any("full-modality network" in note for note in full.notes) and not limited.notes
+    assert not np.array_equal(limited.probabilities, full.probabilities)
+
+
+def test_without_a_full_network_the_privileged_volume_changes_nothing_and_that_is_said(tmp_path):
+    model = load_model(write_brain_model(tmp_path), "cpu")
+    result = segment(model, study(names=("t1", "t2", "flair", "t1ce")))
+    assert result.notes == ("T1CE is not used by this model.",)
+    assert np.array_equal(result.probabilities, segment(model, study()).probabilities)
+
+
+def test_a_missing_and_an_unknown_modality_are_named(folder):
+    model = load_model(folder, "cpu")
+    with pytest.raises(InputError, match="missing: flair"):
+        segment(model, study(names=("t1", "t2")))
+    with pytest.raises(InputError, match="unknown modality pet"):
+        segment(model, study(names=("t1", "t2", "flair", "pet")))
+
+
+def test_progress_rises_from_0_to_1_through_all_phases(folder):
+    seen = []
+    segment(load_model(folder, "cpu"), study(), progress=seen.append)
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
+    assert [*dict.fromkeys(p.phase for p in seen)] == ["load", "prepare", "network", "restore"]
+
+
+@pytest.mark.parametrize("phase", ["load", "prepare", "network"])
+def test_a_run_cancelled_in_any_phase_ends_before_the_next(folder, phase):
+    seen = []
+    with pytest.raises(Cancelled):
+        segment(
+            load_model(folder, "cpu"),
+            study(),
+            progress=lambda p: seen.append(p.phase),
+            cancelled=lambda: bool(seen) and seen[-1] == phase,
+        )
+    assert seen[-1] == phase
+
+
+def test_regions_are_written_in_order_later_over_earlier():
+    spec = brain_spec()
+    p = np.array([[0.9, 0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.9, 0.1]], np.float32)
+    label_map = label_map_of(p.reshape(3, 1, 1, 5), spec)
+    assert label_map.ravel().tolist() == [2, 1, 4, 4, 1]  # oedema, core, enhancing; ET and TC count without WT too
+    masks = [mask_of(label_map, region, spec.regions).ravel().astype(int).tolist() for region in spec.regions]
+    assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
+
+
+def test_labels_that_exclude_each_other_go_to_the_most_probable():
+    spec = replace(brain_spec(), output="labels")
+    p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
+    assert label_map_of(p, spec).ravel().tolist() == [2, 2, 0]  # background 0.2, 0.1, 0.6
+
+
+def test_probabilities_are_0_where_no_window_was_needed():
+    logits = torch.tensor([[0.0, float("nan")]] * 3).reshape(3, 1, 1, 2)
+    assert probabilities_of(logits, brain_spec()).ravel().tolist() == [0.5, 0, 0.5, 0, 0.5, 0]
+    labels = replace(brain_spec(), output="labels")
+    four = torch.tensor([[0.0, float("nan")]] * 4).reshape(4, 1, 1, 2)
+    assert probabilities_of(four, labels).ravel().tolist() == [0.25, 0, 0.25, 0, 0.25, 0]
+
+
+def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
+    with pytest.raises(ResourceError, match="unknown device"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="not available"):
+            resolve_device("cuda")
+    assert resolve_device("cpu").type == "cpu"

@@ -1,0 +1,205 @@
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from DanteSegmenterLib.errors import ConfigError, ModelError
+from DanteSegmenterLib.inference import load_model
+from DanteSegmenterLib.model_folder import Normalisation, check_weights_file, read_spec, write_spec
+from DanteSegmenterLib.network import UNet
+from DanteSegmenterLib.structure import from_plain, to_plain
+from DanteSegmenterLib.weights import load_weights, save_weights
+from models import TINY_NETWORK, brain_spec, write_brain_model
+from safetensors.torch import save_file
+
+
+def edit(folder, change):
+    """Change model.json by hand, as somebody else's tool might."""
+    path = folder / "model.json"
+    plain = json.loads(path.read_text())
+    change(plain)
+    path.write_text(json.dumps(plain))
+
+
+def test_a_description_is_read_as_it_was_written(tmp_path):
+    write_spec(tmp_path, brain_spec())
+    assert read_spec(tmp_path) == brain_spec()
+
+
+def test_a_terminology_entry_has_slicers_seven_fields():
+    fields = brain_spec().regions[0].terminology.entry().split("~")
+    assert len(fields) == 7
+    assert fields[1:4] == ["SCT^49755003^Morphologically Altered Structure", "SCT^108369006^Neoplasm", "^^"]
+    assert fields[5:] == ["SCT^12738006^Brain", "^^"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.update(format_version=2), "Update SlicerDANTE"),
+        (lambda m: m.update(format_version="1"), "no valid format_version"),
+        (lambda m: m.update(pach=[1, 2, 3]), "unknown key 'pach'. Did you mean 'patch'"),
+        (lambda m: m.pop("regions"), "'regions' is missing"),
+        (lambda m: m.update(patch=[16, 16]), "3 values are needed, got 2"),
+        (lambda m: m.update(patch=[16, 16, 15]), "not divisible"),
+        (lambda m: m.update(patch=[1 << 20] * 3), "larger than"),
+        (lambda m: m["network"].update(features=[10**9, 10**9]), "not within 1 to 2048"),
+        (lambda m: m["network"].update(features=[2, True]), "int is needed, got True"),
+        (lambda m: m["limited"].update(weights="../../etc/passwd"), "inside the model folder"),
+        (lambda m: m["limited"].update(weights="model.pt"), "inside the model folder"),
+        (lambda m: m["limited"].update(modalities=["pet"]), "the model knows"),
+        (lambda m: m["preprocessing"].update(orientation="LRS"), "three letters"),
+        (lambda m: m["preprocessing"]["normalisation"].pop("t2"), "has no normalisation"),
+        (lambda m: m["preprocessing"].update(spacing_mm=[0, 1, 1]), "not within"),
+        (lambda m: m["regions"][0].update(color=[2, 0, 0]), "colour"),
+        (lambda m: m.update(output="both"), "neither"),
+        (lambda m: m.update(privileged="pet"), "privileged"),
+        (lambda m: m["regions"][0]["terminology"]["type"].update(meaning="a~b"), "without '~'"),
+    ],
+)
+def test_a_description_that_cannot_be_trusted_is_refused_with_the_reason(tmp_path, change, reason):
+    edit(write_brain_model(tmp_path), change)
+    with pytest.raises(ModelError) as caught:
+        read_spec(tmp_path)
+    assert reason in str(caught.value) and "model.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
+def test_what_is_no_description_is_refused(tmp_path, text):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(ModelError):
+        read_spec(tmp_path)
+
+
+def test_another_folder_is_no_model_folder(tmp_path):
+    with pytest.raises(ModelError, match="is no model folder"):
+        read_spec(tmp_path)
+
+
+def test_edited_weights_are_refused_by_their_digest(tmp_path):
+    folder = write_brain_model(tmp_path)
+    content = bytearray((folder / "limited.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "limited.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_model(folder, "cpu")
+
+
+def test_missing_weights_and_links_are_refused(tmp_path):
+    folder = write_brain_model(tmp_path / "model")
+    weights = folder / "limited.safetensors"
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(ModelError, match="missing"):
+        check_weights_file(folder, read_spec(folder).limited)
+    weights.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(ModelError, match="link"):
+        check_weights_file(folder, read_spec(folder).limited)
+
+
+def tensors_of(network):
+    return {name: t.clone() for name, t in network.state_dict().items()}
+
+
+def drop(tensors):
+    tensors.pop("decoder.heads.0.bias")
+
+
+def add(tensors):
+    tensors["extra"] = torch.zeros(1)
+
+
+def reshape(tensors):
+    tensors["decoder.heads.0.bias"] = torch.zeros(7)
+
+
+def spoil(tensors):
+    tensors["decoder.heads.0.bias"][0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(drop, "missing"), (add, "unknown"), (reshape, "shape"), (spoil, "not finite")]
+)
+def test_weights_must_be_exactly_the_networks(tmp_path, change, reason):
+    tensors = tensors_of(UNet(3, 3, TINY_NETWORK))
+    change(tensors)
+    save_file(tensors, str(tmp_path / "w.safetensors"))
+    with pytest.raises(ModelError, match=reason):
+        load_weights(UNet(3, 3, TINY_NETWORK), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04\x95pickled",  # what torch.save writes begins like this
+        (10).to_bytes(8, "little") + b"not json!!",
+        (1 << 62).to_bytes(8, "little"),
+        (2).to_bytes(8, "little") + b"[]",
+    ],
+)
+def test_a_file_that_is_not_safetensors_is_refused_unread(tmp_path, content):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        load_weights(UNet(3, 3, TINY_NETWORK), path)
+
+
+def test_a_header_that_claims_ten_gigabytes_is_refused_before_memory_is_asked_for(tmp_path):
+    header = json.dumps({"encoder.huge": {"dtype": "F32", "shape": [50_000, 50_000], "data_offsets": [0, 10**10]}})
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(ModelError, match="does not fit the network"):
+        load_weights(UNet(3, 3, TINY_NETWORK), path)
+
+
+def test_weights_come_back_bit_equal(tmp_path):
+    network, other = UNet(3, 3, TINY_NETWORK), UNet(3, 3, TINY_NETWORK)
+    save_weights(network, tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    inner: Inner = Inner()
+    names: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+def test_plain_values_become_dataclasses_and_back():
+    outer = Outer(3, Inner(2.0), ("a", "b"), None)
+    assert from_plain(Outer, to_plain(outer), "x", ConfigError) == outer
+    assert from_plain(Outer, {"count": 1, "inner": {"rate": 2}}, "x", ConfigError).inner.rate == 2.0
+
+
+@pytest.mark.parametrize(
+    ("plain", "reason"),
+    [
+        ({"count": 1, "inner": {"rat": 1}}, "x: inner: unknown key 'rat'. Did you mean 'rate'"),
+        ({"count": 1.5}, "x: count: int is needed, got 1.5"),
+        ({"count": True}, "int is needed"),
+        ({"count": 1, "inner": {"rate": float("nan")}}, "finite"),
+        ({"count": 1, "names": "ab"}, "list is needed"),
+        ({"count": 1, "limit": "many"}, "int is needed"),
+        ([], "table of keys"),
+    ],
+)
+def test_values_of_the_wrong_kind_say_where_and_what_is_wanted(plain, reason):
+    with pytest.raises(ConfigError) as caught:
+        from_plain(Outer, plain, "x", ConfigError)
+    assert reason in str(caught.value)
+
+
+def test_writing_refuses_what_reading_would_refuse(tmp_path):
+    spec = brain_spec()
+    broken = replace(spec.preprocessing, normalisation={"t1": Normalisation("minmax")})
+    with pytest.raises(ModelError):
+        write_spec(tmp_path, replace(spec, preprocessing=broken))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,185 @@
+import itertools
+
+import numpy as np
+import pytest
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
+from DanteSegmenterLib.preprocess import normalise, prepare, resample
+from DanteSegmenterLib.volume import Volume
+
+ZSCORE = {name: Normalisation("zscore_nonzero") for name in ("a", "b")}
+
+
+def preprocessing(spacing=(1.0, 1.0, 1.0), orientation="LPS"):
+    return Preprocessing(orientation, spacing, ZSCORE)
+
+
+def rotation(degrees_x, degrees_y):
+    x, y = np.radians([degrees_x, degrees_y])
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    return about_x @ about_y
+
+
+def matrix_of(direction, spacing_ijk, origin=(5.0, -7.0, 11.0)):
+    matrix = np.eye(4)
+    matrix[:3, :3] = direction @ np.diag(spacing_ijk)
+    matrix[:3, 3] = origin
+    return matrix
+
+
+PERMUTED = np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]], float)  # sagittal, as many T1 are stored
+GRIDS = {
+    "plain": matrix_of(np.eye(3), (1, 1, 1)),
+    "LPS": matrix_of(np.diag([-1, -1, 1]), (1, 1, 1)),
+    "flipped": matrix_of(np.diag([1, -1, -1]), (1, 1, 1)),
+    "permuted": matrix_of(PERMUTED, (1, 1, 1)),
+    "oblique": matrix_of(rotation(17, -9), (1, 1, 1)),
+    "permuted, oblique, anisotropic": matrix_of(rotation(12, 8) @ PERMUTED, (2, 1, 1)),
+    "anisotropic": matrix_of(np.diag([-1, -1, 1]), (1, 1, 2)),
+}
+
+
+def cornered(matrix, shape=(12, 16, 20)):
+    """Noise everywhere, so that nothing is cropped, and one bright block in the corner of the first voxel."""
+    array = np.random.default_rng(0).uniform(1, 2, shape).astype(np.float32)
+    array[:2, :2, :2] = 50
+    return Volume(array, matrix, "cornered")
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_labelled_corner_returns_to_its_voxels_from_any_grid(name, orientation):
+    volume = cornered(GRIDS[name])
+    prepared = prepare({"a": volume}, ["a"], preprocessing(orientation=orientation))
+    found = prepared.geometry.restore((prepared.tensor > 3).astype(np.float32))[0] > 0.5
+    assert np.array_equal(found, volume.array == 50)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_labelled_corner_keeps_its_world_position_on_the_networks_grid(name):
+    volume = cornered(GRIDS[name])
+    prepared = prepare({"a": volume}, ["a"], preprocessing())
+    bright_kji = np.argwhere(prepared.tensor[0] > prepared.tensor.max() / 2).mean(axis=0)
+    world = prepared.geometry.ijk_to_ras @ [*bright_kji[::-1], 1]
+    expected = volume.ijk_to_ras @ [0.5, 0.5, 0.5, 1]  # the middle of voxels 0 and 1 along each axis
+    assert world[:3] == pytest.approx(expected[:3], abs=1e-6)
+
+
+@pytest.mark.parametrize("flips", list(itertools.product([1, -1], repeat=3)))
+def test_the_networks_axes_point_where_the_orientation_says(flips):
+    volume = cornered(matrix_of(PERMUTED @ np.diag(flips), (1, 1, 1)))
+    matrix = prepare({"a": volume}, ["a"], preprocessing(orientation="LPS")).geometry.ijk_to_ras
+    assert np.allclose(matrix[:3, :3], np.diag([-1, -1, 1]))
+
+
+def test_without_resampling_the_inverse_is_exact():
+    volume = cornered(GRIDS["permuted"])
+    geometry = prepare({"a": volume}, ["a"], preprocessing()).geometry
+    anything = np.random.default_rng(1).random((2, *geometry.shape), np.float32)
+    again = geometry.crop(geometry.orient(geometry.restore(anything)))
+    assert np.array_equal(again, anything)
+
+
+def test_a_foreground_box_is_cut_out_and_put_back_where_it_was():
+    array = np.zeros((10, 12, 14), np.float32)
+    array[3:7, 2:8, 5:6] = np.random.default_rng(0).uniform(1, 2, (4, 6, 1))
+    prepared = prepare({"a": Volume(array, np.diag([-1, -1, 1, 1]))}, ["a"], preprocessing())
+    assert prepared.tensor.shape == (1, 4, 6, 1)
+    restored = prepared.geometry.restore(np.ones((1, 4, 6, 1), np.float32))[0]
+    assert np.array_equal(restored == 1, array > 0)
+
+
+def test_two_millimetres_from_one_are_means_of_eight_voxels():
+    array = np.random.default_rng(0).uniform(1, 2, (4, 6, 8)).astype(np.float32)
+    expected = array.reshape(2, 2, 3, 2, 4, 2).mean(axis=(1, 3, 5))
+    assert resample(array, (2, 3, 4)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_finer_voxels_are_interpolated_linearly_between_centres():
+    ramp = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    # Edges coincide: centres lie at -0.25, 0.25, 0.75 ... of the old voxels, and are held at the ends.
+    assert resample(ramp, (8, 2, 2))[:, 0, 0].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (11, 4, 16), (10, 10, 10), (23, 3, 1)])
+def test_a_constant_stays_constant_at_any_size(shape):
+    assert resample(np.full((2, 10, 8, 9), 7, np.float32), shape) == pytest.approx(7, rel=1e-6)
+
+
+def test_background_stays_exactly_zero_and_the_rest_has_mean_0_and_deviation_1():
+    raw = np.array([[[0, 2], [4, 0]], [[6, 8], [0, 0]]], np.float32)  # 2, 4, 6, 8: mean 5, deviation sqrt(5)
+    result = normalise(raw, Normalisation("zscore_nonzero"))
+    assert (result == 0).tolist() == (raw == 0).tolist()
+    assert result[raw > 0] == pytest.approx(np.array([-3, -1, 1, 3]) / np.sqrt(5))
+
+
+def test_hounsfield_units_are_clipped_and_scaled_by_the_training_sets_figures():
+    window = Normalisation("hu_window", low=-100, high=300, mean=50, std=100)
+    raw = np.array([[[-1000, -100, 0, 150, 3000]]], np.float32)
+    assert normalise(raw, window).tolist() == [[[0, 0, -0.5, 1, 2.5]]]
+
+
+def test_labels_reach_the_networks_grid_by_majority():
+    array = np.random.default_rng(0).uniform(1, 2, (4, 4, 4)).astype(np.float32)
+    volume = Volume(array, np.diag([-1, -1, 1, 1]))
+    geometry = prepare({"a": volume}, ["a"], preprocessing(spacing=(2, 2, 2))).geometry
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[:2, :2, :2] = 4
+    labels[0, 0, 0] = 1  # seven to one
+    labels[2:, 2:, 2:] = 2
+    labels[2:, 2:, 2] = 0  # four of eight: a tie is background
+    small = geometry.labels_to_network(volume.with_array(labels))
+    assert small[0, 0, 0] == 4 and small[1, 1, 1] == 0 and np.count_nonzero(small) == 1
+
+
+def test_a_mask_on_another_grid_is_refused():
+    volume = cornered(np.eye(4))
+    geometry = prepare({"a": volume}, ["a"], preprocessing()).geometry
+    with pytest.raises(InputError, match="not on the grid"):
+        geometry.labels_to_network(Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4), "mask"))
+
+
+def blob(matrix, shape, centre_ras, radius_mm):
+    """Intensity that depends on the world position alone."""
+    k, j, i = np.indices(shape)
+    ijk = np.stack([i, j, k, np.ones(shape)], axis=-1)
+    distance = np.linalg.norm((ijk @ matrix.T)[..., :3] - centre_ras, axis=-1)
+    return Volume((1 + 10 * np.exp(-((distance / radius_mm) ** 2))).astype(np.float32), matrix, "blob")
+
+
+def test_a_volume_on_another_grid_is_brought_onto_the_reference_by_its_header():
+    centre = np.array([20.0, 22.0, 18.0])
+    reference = blob(np.eye(4), (40, 40, 40), centre, 8)
+    other = blob(matrix_of(rotation(10, 5), (1.5, 1.5, 3), (-5, -5, -5)), (20, 40, 40), centre, 8)
+    prepared = prepare({"a": reference, "b": other}, ["a", "b"], preprocessing(orientation="RAS"))
+    assert any("another grid" in note for note in prepared.notes)
+    peaks = [np.array(np.unravel_index(channel.argmax(), channel.shape)) for channel in prepared.tensor]
+    assert np.abs(peaks[0] - peaks[1]).max() <= 1  # the same place, to a voxel
+
+
+def test_volumes_that_lie_at_different_places_are_refused_by_name():
+    here, there = cornered(np.eye(4)), cornered(matrix_of(np.eye(3), (1, 1, 1), (500, 0, 0)))
+    with pytest.raises(InputError, match="do not lie at the same place"):
+        prepare({"a": here, "b": there}, ["a", "b"], preprocessing())
+
+
+def test_a_missing_modality_is_named():
+    with pytest.raises(InputError, match="missing: b"):
+        prepare({"a": cornered(np.eye(4))}, ["a", "b"], preprocessing())
+
+
+def test_a_mask_in_place_of_an_image_is_refused():
+    array = np.zeros((8, 8, 8), np.float32)
+    array[2:5, 2:5, 2:5] = 1
+    with pytest.raises(InputError, match="no contrast"):
+        prepare({"a": Volume(array, np.eye(4), "mask")}, ["a"], preprocessing())
+
+
+def test_one_modality_is_normalised_the_same_whether_others_are_there_or_not():
+    rng = np.random.default_rng(0)
+    a = Volume(rng.uniform(1, 2, (8, 8, 8)).astype(np.float32), np.eye(4))
+    b = Volume(rng.uniform(3, 9, (8, 8, 8)).astype(np.float32), np.eye(4))
+    alone = prepare({"a": a}, ["a"], preprocessing()).tensor
+    both = prepare({"a": a, "b": b}, ["a", "b"], preprocessing()).tensor
+    assert np.array_equal(alone[0], both[0])

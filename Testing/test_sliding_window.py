@@ -1,0 +1,124 @@
+import pytest
+import torch
+from DanteSegmenterLib.errors import Cancelled, ResourceError
+from DanteSegmenterLib.sliding_window import Plan, gaussian_window, needed_windows, predict_logits, window_starts
+from torch import nn
+
+CPU = Plan(torch.device("cpu"), torch.float32, batch=2)
+
+
+def predict(network, image, patch=(8, 8, 8), channels_out=1, plan=CPU, progress=lambda share: None, cancelled=bool):
+    return predict_logits(network, image, patch, channels_out, plan, progress, cancelled)
+
+
+class Identity(nn.Module):
+    """Passes the first channel through; the convolution is there to be hooked."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv3d(1, 1, 1, bias=False)
+        nn.init.ones_(self.convolution.weight)
+
+    def forward(self, x):
+        return self.convolution(x[:, :1])
+
+
+@pytest.mark.parametrize("size,window,starts", [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (16, 8, [0, 4, 8])])
+def test_windows_are_evenly_spread_and_overlap_by_half(size, window, starts):
+    assert window_starts(size, window) == starts
+
+
+def test_the_weight_is_a_gaussian_of_an_eighth_of_the_window():
+    weight = gaussian_window((17, 1, 1))[:, 0, 0]  # centre at 8, sigma 17/8
+    assert weight[8] == 1
+    assert weight[8 + 4].item() == pytest.approx(2.718281828 ** (-0.5 * (4 * 8 / 17) ** 2), rel=1e-5)
+    assert torch.equal(weight, weight.flip(0))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (13, 21, 9), (3, 8, 20), (1, 1, 1)])
+def test_weights_sum_to_one_so_that_an_image_comes_back_as_it_went_in(shape):
+    image = torch.rand(1, *shape) + 1
+    logits, notes = predict(Identity(), image)
+    assert logits.shape == (1, *shape) and notes == ()
+    assert torch.allclose(logits, image, atol=1e-5)
+
+
+def test_a_constant_stays_constant():
+    logits, _ = predict(Identity(), torch.full((1, 30, 17, 11), 3.0))
+    assert torch.allclose(logits, torch.tensor(3.0), atol=1e-5)
+
+
+def test_windows_of_background_are_skipped_and_marked():
+    image = torch.zeros(1, 32, 8, 8)
+    image[:, :8] = 1
+    assert needed_windows(image, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
+    logits, _ = predict(Identity(), image)
+    assert torch.equal(logits[0, :12].isnan(), torch.zeros(12, 8, 8, dtype=bool)) and logits[0, 12:].isnan().all()
+
+
+def test_half_precision_on_the_cpu_gives_nearly_the_same():
+    image = torch.rand(1, 12, 12, 12) + 1
+    half, _ = predict(Identity(), image, plan=Plan(torch.device("cpu"), torch.bfloat16, 1))
+    assert torch.allclose(half, image, rtol=1e-2)
+
+
+def test_progress_rises_to_the_end_and_is_reported_for_every_convolution_of_every_batch():
+    shares = []
+    predict(Identity(), torch.ones(1, 16, 8, 8), progress=shares.append)  # three windows, two at once
+    assert shares == [0, 0.5]
+
+
+def test_cancel_stops_before_the_next_convolution():
+    calls = []
+    with pytest.raises(Cancelled):
+        predict(Identity(), torch.ones(1, 64, 8, 8), cancelled=lambda: len(calls) > 2, progress=calls.append)
+    assert len(calls) == 3
+
+
+def test_hooks_are_gone_after_a_cancelled_run():
+    network = Identity()
+    with pytest.raises(Cancelled):
+        predict(network, torch.ones(1, 8, 8, 8), cancelled=lambda: True)
+    assert not network.convolution._forward_pre_hooks
+
+
+class Hungry(Identity):
+    """Runs out of memory for more than `limit` windows at once."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(x)
+
+
+def test_when_memory_runs_out_fewer_windows_are_computed_at_once_and_that_is_said():
+    image = torch.rand(1, 24, 8, 8) + 1
+    logits, notes = predict(Hungry(1), image, plan=Plan(torch.device("cpu"), torch.float32, batch=4))
+    assert torch.allclose(logits, image, atol=1e-5)
+    assert len(notes) == 2 and "1 window(s) at once" in notes[-1]
+
+
+def test_when_not_even_one_window_fits_the_error_says_what_to_do():
+    with pytest.raises(ResourceError, match="crop the volume"):
+        predict(Hungry(0), torch.ones(1, 8, 8, 8))
+
+
+def test_the_steps_down_from_a_gpu_end_on_the_cpu_in_single_precision():
+    plan, steps = Plan(torch.device("cuda"), torch.float16, batch=2), []
+    while plan := plan.smaller():
+        steps.append((plan.device.type, plan.sums_on_device, plan.batch, plan.dtype))
+    half, single = torch.float16, torch.float32
+    assert steps == [("cuda", False, 2, half), ("cuda", False, 1, half), ("cpu", False, 1, single)]
+
+
+def test_another_error_of_the_network_is_not_taken_for_lack_of_memory():
+    class Broken(Identity):
+        def forward(self, x):
+            raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        predict(Broken(), torch.ones(1, 8, 8, 8))
