@@ -1,0 +1,126 @@
+"""What moves knowledge from the full to the limited pathway: reconstruction (Stage 1), alignment and compaction (Stage 2).
+
+Each term is a pure function. Pyramids are lists of feature maps [B, C_i, K_i, J_i, I_i], finest first. Inside a level
+values are averaged over all elements, then the levels are summed: with plain sums a 128^3 level would outweigh the
+bottleneck several thousand times and the task's gradient would be clipped away. Reductions are in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .masking import mask_at
+
+
+def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over the hidden voxels and all channels (DANTE, eq. 7-9).
+
+    Args:
+        prediction, target: [B, C, K, J, I].
+        mask: 1 where visible, block or voxel resolution [B, 1, ...].
+    """
+    hidden = 1 - mask_at(mask, target.shape[2:])
+    squares = (prediction.float() - target.float()).square() * hidden
+    return squares.sum() / (hidden.sum() * target.shape[1])
+
+
+def compaction(corrections: list[Tensor]) -> Tensor:
+    """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): the privileged correction is kept small."""
+    return torch.stack([correction.float().abs().mean() for correction in corrections]).sum()
+
+
+def alignment_l1(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
+    """L_Align = sum_i mean |Z^A_i - Z^L_i| (DANTE, eq. 4 with p = 1)."""
+    return torch.stack([(a.float() - z.float()).abs().mean() for a, z in zip(anchor, limited)]).sum()
+
+
+def alignment_l2(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
+    """sum_i mean (Z^A_i - Z^L_i)^2 (eq. 4 with p = 2, squared: the plain norm has no gradient at 0)."""
+    return torch.stack([(a.float() - z.float()).square().mean() for a, z in zip(anchor, limited)]).sum()
+
+
+def alignment_infonce(
+    anchor: list[Tensor], limited: list[Tensor], foreground: Tensor, generator: torch.Generator,
+    anchors_per_level: int = 512, temperature: float = 0.1,
+) -> Tensor:  # fmt: skip
+    """Pixel InfoNCE (DANTE, eq. 5): each anchor z^a must find its own z^l among those of other places.
+
+    Args:
+        anchor, limited: pyramids Z^A, Z^L.
+        foreground: 1 where the image is not background [B, 1, K, J, I]; all background positions look alike and would
+            be false negatives.
+        generator: draws the positions (on the CPU).
+        anchors_per_level: at most so many positions a level, over the whole batch.
+        temperature: tau.
+
+    Returns:
+        mean cross-entropy over all anchors of all levels.
+    """
+    losses = []
+    for a, z in zip(anchor, limited):
+        inside = functional.adaptive_max_pool3d(foreground.float(), a.shape[2:]).flatten() > 0
+        places = inside.nonzero()[:, 0]
+        if len(places) < 2:  # nothing to be told apart from
+            continue
+        chosen = places[torch.randperm(len(places), generator=generator)[:anchors_per_level].to(places.device)]
+        queries, keys = (functional.normalize(_positions(x)[chosen].float(), dim=1) for x in (a, z))
+        logits = queries @ keys.T / temperature
+        losses.append(functional.cross_entropy(logits, torch.arange(len(chosen), device=a.device), reduction="none"))
+    return torch.cat(losses).mean() if losses else anchor[0].sum() * 0.0
+
+
+def _positions(features: Tensor) -> Tensor:
+    """[B, C, K, J, I] -> [B*K*J*I, C]."""
+    return features.movedim(1, -1).flatten(0, -2)
+
+
+GRADIENT: dict[str, Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]] = {
+    "both": lambda anchor, limited: (anchor, limited),
+    "to_L": lambda anchor, limited: ([a.detach() for a in anchor], limited),
+    "to_A": lambda anchor, limited: (anchor, [z.detach() for z in limited]),
+}
+"""Which side of the alignment learns: both (the paper's mutual alignment), or one as an ablation."""
+
+
+def channel_normalised(features: list[Tensor]) -> list[Tensor]:
+    """Each position's feature vector at length 1: alignment of directions only (`align_norm = "channel_l2"`)."""
+    return [functional.normalize(x.float(), dim=1) for x in features]
+
+
+@dataclass(frozen=True)
+class LevelMagnitudes:
+    """How large the features of one level are, and how far apart.
+
+    Instance norm after each fusion makes the decoders blind to a common scale, so the L1 terms can fall by shrinking
+    all features without aligning anything; `gap` and `cosine` do not fall for that.
+    """
+
+    anchor: float  # mean |Z^A|
+    limited: float  # mean |Z^L|
+    gap: float  # mean |Z^A - Z^L| / mean |Z^A|
+    cosine: float  # mean over positions of cos(z^a, z^l)
+    correction: float  # mean |proj| / mean |Z^A|
+
+
+@torch.no_grad()
+def magnitudes(anchor: list[Tensor], limited: list[Tensor], corrections: list[Tensor]) -> list[LevelMagnitudes]:
+    """One `LevelMagnitudes` per level."""
+    result = []
+    for a, z, correction in zip(anchor, limited, corrections):
+        a, z = a.float(), z.float()
+        size = a.abs().mean().clamp_min(1e-12)
+        result.append(
+            LevelMagnitudes(
+                anchor=size.item(),
+                limited=z.abs().mean().item(),
+                gap=((a - z).abs().mean() / size).item(),
+                cosine=functional.cosine_similarity(a, z, dim=1).mean().item(),
+                correction=(correction.float().abs().mean() / size).item(),
+            )
+        )
+    return result

@@ -1,0 +1,82 @@
+import math
+
+import pytest
+import torch
+from DanteTrainerLib.transfer_losses import (
+    GRADIENT,
+    alignment_infonce,
+    alignment_l1,
+    alignment_l2,
+    channel_normalised,
+    compaction,
+    magnitudes,
+    masked_reconstruction,
+)
+
+
+def pyramid(*values, size=2):
+    """Constant feature maps of two channels, each level half the size of the one before."""
+    return [torch.full((1, 2, size >> n, size >> n, size >> n), float(value)) for n, value in enumerate(values)]
+
+
+def test_levels_are_averaged_inside_and_summed_over():
+    assert alignment_l1(pyramid(1, 5), pyramid(3, 4)).item() == 2 + 1
+    assert alignment_l2(pyramid(1, 5), pyramid(3, 4)).item() == 4 + 1
+    assert compaction(pyramid(-2, 3)).item() == 2 + 3
+
+
+def test_the_size_of_the_patch_does_not_change_the_terms():
+    for size in (2, 8):
+        assert alignment_l1(pyramid(1, 5, size=size), pyramid(3, 4, size=size)).item() == 3
+        assert compaction(pyramid(1, 1, size=size)).item() == 2
+
+
+def test_reconstruction_counts_hidden_voxels_of_all_channels_and_nothing_else():
+    mask = torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    prediction = torch.tensor([[9.0, 1.0], [9.0, 3.0]]).reshape(1, 2, 2, 1, 1)
+    target = torch.zeros(1, 2, 2, 1, 1)
+    assert masked_reconstruction(prediction, target, mask).item() == (1 + 9) / 2
+
+
+@pytest.mark.parametrize(("side", "learns"), [("both", (True, True)), ("to_L", (False, True)), ("to_A", (True, False))])
+def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
+    anchor, limited = torch.zeros(1, 2, 2, 2, 2, requires_grad=True), torch.ones(1, 2, 2, 2, 2, requires_grad=True)
+    loss = alignment_l1(*GRADIENT[side]([anchor * 1], [limited * 1]))
+    loss.backward()
+    moved = tuple(x.grad is not None and bool(x.grad.any()) for x in (anchor, limited))
+    assert moved == learns
+
+
+def test_infonce_of_identical_one_hot_features_is_the_cross_entropy_by_hand():
+    features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)  # four places, four orthogonal directions
+    loss = alignment_infonce([features], [features], torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0), 512, 0.5)
+    assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 3)))
+
+
+def test_infonce_asks_nothing_of_the_background():
+    features = torch.randn(1, 4, 4, 1, 1, requires_grad=True)
+    foreground = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4, 1, 1)
+    alignment_infonce([features], [features.detach()], foreground, torch.Generator()).backward()
+    used = features.grad.abs().sum(dim=1).ravel() > 0
+    assert used.tolist() == [True, True, False, False]
+
+
+def test_infonce_of_nothing_but_background_is_zero_with_a_gradient():
+    features = torch.randn(1, 4, 4, 1, 1, requires_grad=True)
+    loss = alignment_infonce([features], [features], torch.zeros(1, 1, 4, 1, 1), torch.Generator())
+    loss.backward()
+    assert loss.item() == 0 and not features.grad.any()
+
+
+def test_shrinking_all_features_lowers_the_l1_term_but_not_the_relative_gap():
+    torch.manual_seed(0)
+    anchor, limited = [torch.randn(1, 8, 4, 4, 4)], [torch.randn(1, 8, 4, 4, 4)]
+    small = [[x * 0.01 for x in side] for side in (anchor, limited)]
+    assert alignment_l1(*small) < 0.02 * alignment_l1(anchor, limited)
+    before, after = magnitudes(anchor, limited, anchor)[0], magnitudes(*small, small[0])[0]
+    assert after.gap == pytest.approx(before.gap, rel=1e-4) and after.cosine == pytest.approx(before.cosine, abs=1e-5)
+    assert after.correction == pytest.approx(1, rel=1e-4)
+
+
+def test_channel_normalised_features_have_length_one():
+    assert torch.allclose(channel_normalised([torch.randn(1, 3, 2, 2, 2)])[0].norm(dim=1), torch.ones(1, 2, 2, 2))
