@@ -1,0 +1,128 @@
+"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | list`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from DanteSegmenterLib.errors import Cancelled, DanteError
+
+from .config import list_experiments, load_experiment, smoke
+from .methods import METHODS, method_named
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 success, 1 stopped (resume goes on), 2 refused with one line of reason."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+        return 0
+    except Cancelled as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 1
+    except DanteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    train = commands.add_parser("train", help="train a method on a dataset folder")
+    train.set_defaults(command=_train)
+    train.add_argument("method", help=f"one of {', '.join(METHODS)}")
+    train.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs")
+    train.add_argument("--out", required=True, type=Path, metavar="RUN", help="new folder of this run")
+    train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {', '.join(list_experiments())}")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    train.add_argument("--smoke", action="store_true", help="a few tiny steps of every stage: checks a dataset folder")
+    train.add_argument("--name", default="", help="of the model; the method's name by default")
+    train.add_argument("--cache", type=Path, help="prepared cases, to share between runs (default: in the run folder)")
+    _run_options(train)
+
+    resume = commands.add_parser("resume", help="go on with a run from its last checkpoint")
+    resume.set_defaults(command=_resume)
+    resume.add_argument("run", type=Path, metavar="RUN")
+    _run_options(resume)
+
+    evaluate = commands.add_parser("evaluate", help="Dice and HD95 of a model on a split of a dataset")
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
+    evaluate.add_argument("--data", required=True, type=Path, metavar="FOLDER")
+    evaluate.add_argument("--split", default="test", help="train, val or test (default)")
+    evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
+    _run_options(evaluate)
+
+    listing = commands.add_parser("list", help="methods and shipped experiments")
+    listing.set_defaults(command=_list)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .experiment import start_run
+
+    method_named(options.method)
+    experiment = load_experiment(options.experiment, options.set, method=options.method)
+    start_run(smoke(experiment) if options.smoke else experiment, options.data, options.out, options.name, options.cache)
+    _continue(options.out, options)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    _continue(options.run, options)
+
+
+def _continue(run: Path, options: argparse.Namespace) -> None:
+    from .experiment import continue_run
+
+    model = continue_run(run, options.device, options.quiet, _stop_on_signal())
+    print(f"model: {model}")
+
+
+def _stop_on_signal():  # noqa: ANN202 - a predicate
+    """The first Ctrl-C or SIGTERM asks for a checkpoint and an orderly end, the second ends at once."""
+    asked = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("\nStopping after this step (again: at once)...", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return lambda: bool(asked)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .dataset_folder import read_dataset
+    from .evaluate import evaluate
+
+    folder = options.model / "model" if (options.model / "run.json").is_file() else options.model
+    out = options.out or Path(f"evaluation-{options.split}")
+    scores = evaluate(folder, read_dataset(options.data), options.split, out, options.device, quiet=options.quiet)
+    print(scores.table())
+    print(f"wrote {out}")
+
+
+def _list(_: argparse.Namespace) -> None:
+    print("methods:")
+    for name, method in METHODS.items():
+        print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
+    print("experiments:")
+    for name, path in list_experiments().items():
+        print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

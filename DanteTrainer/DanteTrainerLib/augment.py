@@ -1,0 +1,194 @@
+"""nnU-Net's default augmentation (batchgeneratorsv2): chance is drawn first, then applied by a pure function.
+
+Intensity transforms are drawn once for the stack of all modalities, so that both pathways of a method see the same
+spatial patch and the same limited channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+Per = tuple[float | None, ...]
+"""One value a channel; None leaves the channel as it is."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """All that chance decides about one patch.
+
+    Attributes:
+        angles: rotation about the K, J, I axes in radians, or None.
+        scale: of the cut-out region relative to the patch, or None; below 1 zooms in.
+        noise: standard deviation, or None; `noise_seed` fixes the noise itself.
+        blur: sigma in voxels per channel.
+        brightness, contrast: factors per channel.
+        resolution: zoom of simulated low resolution per channel.
+        gamma_inverted, gamma: exponents per channel.
+        mirror: whether each axis K, J, I is mirrored.
+    """
+
+    angles: tuple[float, float, float] | None = None
+    scale: float | None = None
+    noise: float | None = None
+    noise_seed: int = 0
+    blur: Per = ()
+    brightness: Per = ()
+    contrast: Per = ()
+    resolution: Per = ()
+    gamma_inverted: Per = ()
+    gamma: Per = ()
+    mirror: tuple[bool, bool, bool] = (False, False, False)
+
+
+NONE = Augmentation()
+MAX_ANGLE = math.radians(30)
+
+
+def draw(generator: np.random.Generator, channels: int, spatial_only: bool = False) -> Augmentation:
+    """Draw with nnU-Net's probabilities and ranges; `spatial_only` leaves intensities alone (Stage 1)."""
+    g = generator
+    angles = tuple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < 0.2 else None
+    scale = float(g.uniform(0.7, 1.4)) if g.random() < 0.2 else None
+    mirror = tuple(bool(g.random() < 0.5) for _ in range(3))
+    if spatial_only:
+        return Augmentation(angles=angles, scale=scale, mirror=mirror)  # type: ignore[arg-type]
+
+    def per(probability: float, each: float, value) -> Per:  # noqa: ANN001 - a drawing function
+        if g.random() >= probability:
+            return ()
+        return tuple(float(value()) if g.random() < each else None for _ in range(channels))
+
+    return Augmentation(
+        angles=angles,  # type: ignore[arg-type]
+        scale=scale,
+        noise=float(g.uniform(0, 0.1)) if g.random() < 0.1 else None,
+        noise_seed=int(g.integers(1 << 31)),
+        blur=per(0.2, 0.5, lambda: g.uniform(0.5, 1.0)),
+        brightness=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
+        contrast=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
+        resolution=per(0.25, 0.5, lambda: g.uniform(0.5, 1.0)),
+        gamma_inverted=per(0.1, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
+        gamma=per(0.3, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
+        mirror=mirror,  # type: ignore[arg-type]
+    )
+
+
+def _bg_contrast(generator: np.random.Generator, low: float, high: float) -> float:
+    """Below and above 1 with equal probability (BGContrast)."""
+    return float(generator.uniform(low, 1) if generator.random() < 0.5 else generator.uniform(1, high))
+
+
+def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, int, int]:
+    """Size of the region that a rotated or scaled patch reaches into, K, J, I; at least the patch."""
+    if augmentation.angles is None and augmentation.scale is None:
+        return tuple(patch)  # type: ignore[return-value]
+    reach = np.abs(_matrix(augmentation)) @ np.array(patch, float)
+    return tuple(max(size, math.ceil(r) + 2) for size, r in zip(patch, reach))  # type: ignore[return-value]
+
+
+def apply(
+    images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation
+) -> tuple[Tensor, Tensor]:
+    """Apply drawn parameters.
+
+    Args:
+        images: float32 [C, *source_size]; background 0.
+        regions: float32 0/1 [R, *source_size].
+        patch: size of the result.
+
+    Returns:
+        images [C, *patch] and regions [R, *patch]. Background is 0 again after all intensity transforms.
+    """
+    if augmentation.angles is not None or augmentation.scale is not None:
+        images, regions = _spatial(images, regions, patch, augmentation)
+    background = images == 0
+    images = _intensity(images, augmentation).masked_fill(background, 0)
+    axes = [axis + 1 for axis, mirrored in enumerate(augmentation.mirror) if mirrored]
+    return (images.flip(axes), regions.flip(axes)) if axes else (images, regions)
+
+
+def _matrix(augmentation: Augmentation) -> np.ndarray:
+    """Patch offsets (K, J, I) -> source offsets."""
+    matrix = np.eye(3) * (augmentation.scale or 1.0)
+    for axis, angle in enumerate(augmentation.angles or ()):
+        a, b = [n for n in range(3) if n != axis]
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
+    return matrix
+
+
+def _spatial(
+    images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation
+) -> tuple[Tensor, Tensor]:
+    """Rotate and scale about the centre: images linearly, regions linearly and rounded."""
+    source = images.shape[1:]
+    offsets = torch.stack(
+        torch.meshgrid(*(torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch), indexing="ij"), dim=-1
+    )
+    moved = offsets @ torch.from_numpy(_matrix(augmentation)).float().T
+    # grid_sample wants I, J, K in -1..1 from voxel edge to voxel edge (align_corners=False).
+    grid = (moved * (2 / torch.tensor(source, dtype=torch.float32))).flip(-1)
+    both = torch.cat((images, regions))[None]
+    sampled = functional.grid_sample(both, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    return sampled[: len(images)], (sampled[len(images) :] > 0.5).float()
+
+
+def _intensity(images: Tensor, augmentation: Augmentation) -> Tensor:
+    a = augmentation
+    images = images.clone()
+    if a.noise is not None:
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(a.noise_seed))
+        images += noise * a.noise
+    for transform, values in (
+        (_blur, a.blur),
+        (_brightness, a.brightness),
+        (_contrast, a.contrast),
+        (_low_resolution, a.resolution),
+        (_gamma_inverted, a.gamma_inverted),
+        (_gamma, a.gamma),
+    ):
+        for channel, value in enumerate(values):
+            if value is not None:
+                images[channel] = transform(images[channel], value)
+    return images
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    return torch.from_numpy(ndimage.gaussian_filter(image.numpy(), sigma, truncate=3))
+
+
+def _brightness(image: Tensor, factor: float) -> Tensor:
+    return image * factor
+
+
+def _contrast(image: Tensor, factor: float) -> Tensor:
+    mean = image.mean()
+    return ((image - mean) * factor + mean).clamp(image.min(), image.max())
+
+
+def _low_resolution(image: Tensor, zoom: float) -> Tensor:
+    small = [max(1, round(size * zoom)) for size in image.shape]
+    down = functional.interpolate(image[None, None], size=small, mode="nearest-exact")
+    return functional.interpolate(down, size=tuple(image.shape), mode="trilinear")[0, 0]
+
+
+def _gamma(image: Tensor, exponent: float) -> Tensor:
+    """Power of the value scaled to 0..1; mean and deviation are kept."""
+    low, span = image.min(), (image.max() - image.min()).clamp_min(1e-7)
+    mean, deviation = image.mean(), image.std()
+    curved = ((image - low) / span).clamp_min(1e-7) ** exponent * span + low
+    return (curved - curved.mean()) / curved.std().clamp_min(1e-8) * deviation + mean
+
+
+def _gamma_inverted(image: Tensor, exponent: float) -> Tensor:
+    return -_gamma(-image, exponent)

@@ -1,0 +1,214 @@
+"""An experiment: every number a training depends on. Defaults are the paper's BraTS settings; files hold differences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError, ModelError
+from DanteSegmenterLib.model_folder import MAX_STAGES, NetworkSpec
+from DanteSegmenterLib.network import brats_1mm
+from DanteSegmenterLib.structure import from_plain, to_plain, unknown_key_message
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How patches are made."""
+
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the network's grid, along K, J, I."""
+    patch: tuple[int, int, int] = (128, 128, 128)
+    """Voxels along K, J, I; divisible by the network's strides."""
+    batch_size: int = 2
+    """Patches per step, over all processes."""
+    foreground_share: float = 0.33
+    """Of a batch, the part that is forced to contain a region."""
+    augment: bool = True
+    """nnU-Net's default augmentation."""
+    workers: int = -1
+    """Processes that prepare batches; -1 chooses by the number of processor cores."""
+    split_seed: int = 12345
+    """Of the 70/10/20 split, where the dataset brings none."""
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """SGD with Nesterov momentum under a polynomial schedule, as nnU-Net."""
+
+    learning_rate: float = 0.01
+    """At the first step."""
+    momentum: float = 0.99
+    """Nesterov."""
+    weight_decay: float = 3e-5
+    """On all parameters."""
+    clip_norm: float = 12.0
+    """Largest gradient norm, over the parameters that move."""
+    exponent: float = 0.9
+    """Of the polynomial schedule."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long, how exact, how often written down."""
+
+    steps: int = 125_000
+    """Of the (last) supervised stage: 500 epochs of 250."""
+    pretrain_steps: int = 125_000
+    """Of a pre-training stage, where the method has one."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints."""
+    validate_every: int = 250
+    """Steps between validations; 0 for none."""
+    validation_batches: int = 10
+    """Fixed, unaugmented patches a validation looks at."""
+    precision: str = "auto"
+    """fp32, bf16, fp16; auto takes the fastest that is safe on the device."""
+    compile: bool = False
+    """torch.compile the networks: pays on long runs."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All settings of a run."""
+
+    method: str = "lower"
+    """One of DanteTrainerLib.methods.METHODS."""
+    task: str = "brain"
+    """"brain" or "chest"; must be the dataset's."""
+    seed: int = 12345
+    """Of initial weights, patches and augmentation."""
+    data: DataSettings = field(default_factory=DataSettings)
+    """How patches are made."""
+    network: NetworkSpec = field(default_factory=brats_1mm)
+    """The backbone's numbers."""
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    """How weights move."""
+    run: RunSettings = field(default_factory=RunSettings)
+    """How long and how often."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.data.batch_size >= 1, f"data.batch_size must be at least 1, got {self.data.batch_size}"),
+            (0 <= self.data.foreground_share <= 1, f"data.foreground_share must be 0 to 1, got {self.data.foreground_share}"),
+            (self.run.steps >= 1, f"run.steps must be at least 1, got {self.run.steps}"),
+            (self.run.pretrain_steps >= 0, f"run.pretrain_steps must not be negative, got {self.run.pretrain_steps}"),
+            (self.run.checkpoint_every >= 1, f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}"),
+            (
+                self.run.precision in ("auto", "fp32", "bf16", "fp16"),
+                f"run.precision must be auto, fp32, bf16 or fp16, got '{self.run.precision}'",
+            ),
+            (self.optimiser.learning_rate > 0, "optimiser.learning_rate must be positive"),
+            (2 <= len(self.network.features) <= MAX_STAGES, "network.features needs 2 to 10 stages"),
+            (
+                len(self.network.features) == len(self.network.strides) == len(self.network.kernels),
+                "network.features, strides and kernels must have the same length",
+            ),
+        )
+        for fine, message in checks:
+            if not fine:
+                raise ConfigError(f"{message}.")
+
+
+def experiments_folder() -> Path:
+    """Where the shipped experiment files are: beside the Slicer module, or inside an installed package."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "Resources" / "Experiments", here / "experiments"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the shipped experiment files are missing beside '{here}'. Install SlicerDANTE again.")
+
+
+def list_experiments() -> dict[str, Path]:
+    """Shipped experiment files by name."""
+    return {path.stem: path for path in sorted(experiments_folder().glob("*.toml"))}
+
+
+def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:
+    """Defaults <- file <- values <- overrides.
+
+    Args:
+        name: a shipped experiment's name or a TOML file's path.
+        overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a last part alone will do where it is unique.
+        values: top-level settings, e.g. method="lower".
+
+    Raises:
+        ConfigError: unknown file, key or wrong value; says which and what is wanted.
+    """
+    plain: dict[str, Any] = _read(name) if name else {}
+    plain.update(values)
+    for override in overrides:
+        _override(plain, override)
+    try:
+        return from_plain(Experiment, plain, name or "experiment", ConfigError)
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = list_experiments().get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(list_experiments())
+        raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+
+
+def _override(plain: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: key=value is needed, for example run.steps=800.")
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a word without quotes
+    *sections, last = _full_key(key.strip()).split(".")
+    for section in sections:
+        plain = plain.setdefault(section, {})
+    plain[last] = value
+
+
+def _full_key(key: str) -> str:
+    keys = _all_keys(to_plain(Experiment()))
+    matches = [known for known in keys if known == key or known.split(".")[-1] == key]
+    if len(matches) > 1 and key not in keys:
+        raise ConfigError(f"--set {key}: which of {', '.join(matches)}?")
+    if not matches:
+        raise ConfigError(unknown_key_message(key, keys, "--set"))
+    return key if key in keys else matches[0]
+
+
+def _all_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in plain.items():
+        keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
+
+
+def smoke(experiment: Experiment) -> Experiment:
+    """The same experiment at a tiny size and for a few steps: to check a dataset folder within a minute."""
+    stages = min(3, len(experiment.network.features))
+    network = NetworkSpec(
+        features=(4, 8, 8)[:stages],
+        strides=experiment.network.strides[:stages],
+        kernels=experiment.network.kernels[:stages],
+        convs_per_stage=1,
+    )
+    spacing = tuple(max(spacing, 4.0) for spacing in experiment.data.spacing_mm)
+    return replace(
+        experiment,
+        data=replace(experiment.data, spacing_mm=spacing, patch=(16, 16, 16), workers=0),
+        network=network,
+        run=replace(
+            experiment.run, steps=10, pretrain_steps=10, checkpoint_every=5, validate_every=5, validation_batches=2
+        ),
+    )

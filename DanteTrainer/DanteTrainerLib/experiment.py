@@ -1,0 +1,251 @@
+"""One run from beginning to end: stages in order -> model folder, with its provenance beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from DanteSegmenterLib import __version__
+from DanteSegmenterLib.case_folder import Case
+from DanteSegmenterLib.devices import resolve_device
+from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
+from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
+from DanteSegmenterLib.structure import from_plain, to_plain
+from DanteSegmenterLib.weights import save_weights
+from filelock import FileLock, Timeout
+
+from .cache import CachedCase, cache_cases
+from .checkpoint import load_checkpoint, read_state, save_checkpoint
+from .config import Experiment
+from .dataset_folder import Dataset, Split, check_cases, read_dataset, read_split
+from .loop import Progress, Trainer
+from .methods import method_named
+from .model_card import model_card
+from .patches import PatchSource
+from .stage import Stage
+from .tasks import TASKS, Task
+
+RUN_FILE = "run.json"
+MODEL_FOLDER = "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `run.json` holds: all that `resume` needs."""
+
+    experiment: Experiment
+    data: str
+    split: Split
+    cache: str
+    name: str
+
+
+def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cache: Path | None = None) -> Run:
+    """Check everything that can be checked before the first step, and write `run.json`.
+
+    Raises:
+        InputError, ConfigError: the dataset or a setting cannot be used.
+        ResourceError: the run folder exists already and is not empty, or cannot be made.
+    """
+    dataset = read_dataset(data)
+    if dataset.task.id != experiment.task:
+        raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")
+    split = read_split(dataset, seed=experiment.data.split_seed)
+    check_cases(dataset, split.part("train"), dataset.task.full)
+    method_named(experiment.method)(experiment, dataset.task)
+    _check_patch(experiment)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        hint = "resume it" if (out / RUN_FILE).is_file() else "choose another folder"
+        raise ResourceError(f"the run folder '{out}' exists and is not empty; {hint}.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"the run folder '{out}' cannot be made: {error.strerror}.") from None
+    run = Run(experiment, str(data.resolve()), split, str((cache or out / "cache").resolve()), name or experiment.method)
+    (out / RUN_FILE).write_text(json.dumps(to_plain(run), indent=1) + "\n", encoding="utf-8")
+    return run
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json`.
+
+    Raises:
+        InputError: the folder is no run folder.
+    """
+    path = folder / RUN_FILE
+    try:
+        return from_plain(Run, json.loads(path.read_text(encoding="utf-8")), RUN_FILE, InputError)
+    except FileNotFoundError:
+        raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}. Start one with `train`.") from None
+    except ValueError as error:
+        raise InputError(f"'{path}' is damaged ({error}).") from None
+
+
+def continue_run(
+    folder: Path, device: str = "auto", quiet: bool = False, stop: Callable[[], bool] = lambda: False
+) -> Path:
+    """Train from the last checkpoint, or from the beginning, to the model folder, which is returned.
+
+    Raises:
+        ResourceError: another process works on this run; no space left; no intact checkpoint.
+        Cancelled: `stop` said so; the run can be resumed.
+    """
+    run = read_run(folder)
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            return _train(run, folder, device, quiet, stop)
+    except Timeout:
+        raise ResourceError(f"another process works on the run '{folder}'. Wait for it, or stop it first.") from None
+
+
+def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool]) -> Path:
+    experiment, task = run.experiment, TASKS[run.experiment.task]
+    dataset = read_dataset(run.data)
+    state, note = load_checkpoint(folder)
+    if note:
+        print(f"note: {note}", flush=True)
+    stages = method_named(experiment.method)(experiment, task)
+    workers = _workers(experiment)
+    train, val = _cached(run, dataset, task, workers)
+    trainer = Trainer(experiment, resolve_device(device), folder, workers, quiet, stop)
+    progress = Progress(state["stage"], state["step"], state["rows"]) if state else Progress()
+    started = time.time()
+    for index, stage in enumerate(stages):
+        if index < progress.stage:
+            continue
+        resumed = state if state and state["stage"] == index else None
+        if resumed is None:
+            progress.stage, progress.step = index, 0
+            if index:
+                _carry(folder, stages[index - 1], stage)
+        source, validation = _sources(experiment, task, stage, index, train, val)
+        trainer.train(stage, source, validation, progress, resumed)
+        save_checkpoint(folder, {"step": stage.steps, "networks": stage.networks.state_dict()}, f"{stage.name}.pt")
+    return write_model(run, stages[-1], dataset, folder / MODEL_FOLDER, time.time() - started)
+
+
+def _carry(folder: Path, before: Stage, stage: Stage) -> None:
+    """Begin with the weights that the stage before ended with."""
+    if not stage.carried:
+        return
+    state = read_state(folder / f"{before.name}.pt")
+    if state is None:
+        raise ResourceError(f"'{folder / before.name}.pt' is damaged; start the run again.")
+    for name, origin in stage.carried.items():
+        weights = {key.removeprefix(f"{origin}."): value for key, value in state["networks"].items()
+                   if key.startswith(f"{origin}.")}  # fmt: skip
+        stage.networks[name].load_state_dict(weights)
+
+
+def _cached(run: Run, dataset: Dataset, task: Task, workers: int) -> tuple[list[CachedCase], list[CachedCase]]:
+    preprocessing = preprocessing_of(run.experiment, task)
+
+    def cached(cases: list[Case]) -> list[CachedCase]:
+        return cache_cases(cases, task, preprocessing, Path(run.cache), workers)
+
+    val = [dataset.cases[name] for name in run.split.val]
+    usable = [case for case in val if case.label is not None and set(task.full) <= set(case.images)]
+    return cached([dataset.cases[name] for name in run.split.train]), cached(usable)
+
+
+def _sources(
+    experiment: Experiment, task: Task, stage: Stage, index: int, train: list[CachedCase], val: list[CachedCase]
+) -> tuple[PatchSource, PatchSource | None]:
+    data = experiment.data
+    cases = [case for case in train if case.labelled or not stage.labelled_only]
+    # Each stage draws its own patches.
+    source = PatchSource(
+        cases, len(task.regions), data.patch, data.batch_size, experiment.seed + index,
+        stage.augmentation if data.augment else "none", data.foreground_share,
+    )  # fmt: skip
+    if not val:
+        return source, None
+    return source, PatchSource(val, len(task.regions), data.patch, data.batch_size, 0, "none", foreground_share=1.0)
+
+
+def preprocessing_of(experiment: Experiment, task: Task) -> Preprocessing:
+    """What `prepare` does in this experiment."""
+    return Preprocessing(task.orientation, experiment.data.spacing_mm, task.normalisation)
+
+
+def _workers(experiment: Experiment) -> int:
+    if experiment.data.workers >= 0:
+        return experiment.data.workers
+    cores = os.cpu_count() or 1
+    return min(8, max(1, cores // 2)) if cores > 1 else 0
+
+
+def _check_patch(experiment: Experiment) -> None:
+    for axis, size in enumerate(experiment.data.patch):
+        step = 1
+        for stride in experiment.network.strides:
+            step *= stride[axis]
+        if size % step:
+            raise ConfigError(
+                f"data.patch {experiment.data.patch} must be divisible by the network's strides; axis {axis} needs a "
+                f"multiple of {step}, got {size}."
+            )
+
+
+def write_model(run: Run, stage: Stage, dataset: Dataset, target: Path, seconds: float) -> Path:
+    """Write the model folder, all of it or nothing."""
+    temporary = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
+    try:
+        pathways = {}
+        for name, deployed in stage.deployed.items():
+            path = temporary / f"{name}.safetensors"
+            save_weights(deployed.network, path)
+            pathways[name] = Pathway(path.name, sha256_of(path), deployed.modalities)
+        spec = _spec(run, dataset.task, pathways)
+        write_spec(temporary, spec)
+        (temporary / "README.md").write_text(model_card(spec, run.experiment), encoding="utf-8")
+        (temporary / "provenance.json").write_text(json.dumps(_provenance(run, seconds), indent=1) + "\n")
+        shutil.rmtree(target, ignore_errors=True)
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ResourceError(f"the model could not be written to '{target}': {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _spec(run: Run, task: Task, pathways: dict[str, Pathway]) -> ModelSpec:
+    experiment = run.experiment
+    return ModelSpec(
+        name=run.name,
+        version="1",
+        task=task.id,
+        modalities=task.modalities,
+        # A network that reads the privileged modality always has no privilege to speak of.
+        privileged=task.privileged if task.privileged not in pathways["limited"].modalities else None,
+        regions=task.regions,
+        output=task.output,
+        preprocessing=preprocessing_of(experiment, task),
+        patch=experiment.data.patch,
+        network=experiment.network,
+        limited=pathways["limited"],
+        full=pathways.get("full"),
+        intended_use="Research use only. Not a medical device, not for diagnosis.",
+        training_data=f"{len(run.split.train)} cases of a local dataset",
+    )
+
+
+def _provenance(run: Run, seconds: float) -> dict[str, Any]:
+    """How the weights came about; no paths and no host names."""
+    return {
+        "experiment": to_plain(run.experiment),
+        "cases": to_plain(run.split),
+        "hours": round(seconds / 3600, 2),
+        "versions": {"slicer-dante": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }

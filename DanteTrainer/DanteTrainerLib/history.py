@@ -1,0 +1,44 @@
+"""What a training wrote down: rows of a CSV, and a picture of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+LOG_FILE, PICTURE_FILE = "log.csv", "curves.png"
+
+Row = dict[str, Any]
+
+
+def write_history(folder: Path, rows: list[Row]) -> None:
+    """All rows as `log.csv`; columns are the union of the rows' keys, in order of appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(folder / LOG_FILE, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw_history(folder: Path, rows: list[Row]) -> None:
+    """Losses, validation and logged magnitudes over the steps, one column of panels a stage, as `curves.png`."""
+    from matplotlib.figure import Figure
+
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    groups = {"loss": "loss", "validation Dice": "dice_", "logged": "log_"}
+    used = {title: p for title, p in groups.items() if any(key.startswith(p) for row in rows for key in row)}
+    if not stages or not used:
+        return
+    figure = Figure(figsize=(6.5 * len(stages), 3.2 * len(used)), layout="constrained")
+    axes = figure.subplots(len(used), len(stages), squeeze=False)
+    for column, stage in enumerate(stages):
+        of_stage = [row for row in rows if row["stage"] == stage]
+        for panel, (title, prefix) in zip(axes[:, column], used.items()):
+            for key in dict.fromkeys(key for row in of_stage for key in row if key.startswith(prefix)):
+                points = [(row["step"], row[key]) for row in of_stage if row.get(key) is not None]
+                panel.plot(*zip(*points), label=key.removeprefix("dice_").removeprefix("log_"), linewidth=1)
+            panel.set(xlabel="step", ylabel=title, title=stage if title == "loss" else "")
+            panel.grid(alpha=0.3)
+            if panel.lines:
+                panel.legend(fontsize="x-small", ncols=2)
+    figure.savefig(folder / PICTURE_FILE, dpi=90)

@@ -1,0 +1,63 @@
+"""Segmentation losses of nnU-Net v2: soft Dice plus cross-entropy, with deep supervision. Pure functions, in float32.
+
+Source: Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z) and the published code's choices: Dice is -1 at best, so a
+loss starts near 1 and falls towards -1; smooth 1e-5; Dice per sample, background left out where labels exclude.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMOOTH = 1e-5
+
+
+def soft_dice(probabilities: Tensor, target: Tensor) -> Tensor:
+    """- mean over samples and channels of (2 sum(pg) + s) / (sum(p) + sum(g) + s), both [B, R, K, J, I]."""
+    axes = (2, 3, 4)
+    intersection = (probabilities * target).sum(axes)
+    size = probabilities.sum(axes) + target.sum(axes)
+    return -((2 * intersection + SMOOTH) / (size + SMOOTH).clamp_min(1e-8)).mean()
+
+
+def region_loss(logits: Tensor, regions: Tensor) -> Tensor:
+    """Dice + binary cross-entropy of overlapping regions; both [B, R, K, J, I]."""
+    logits = logits.float()
+    return soft_dice(logits.sigmoid(), regions) + functional.binary_cross_entropy_with_logits(logits, regions)
+
+
+def label_loss(logits: Tensor, regions: Tensor) -> Tensor:
+    """Dice + cross-entropy of labels that exclude each other: logits [B, 1+R, K, J, I], regions [B, R, K, J, I]."""
+    logits = logits.float()
+    background = 1 - regions.amax(dim=1, keepdim=True)
+    labels = torch.cat((background, regions), dim=1).argmax(dim=1)
+    return soft_dice(logits.softmax(dim=1)[:, 1:], regions) + functional.cross_entropy(logits, labels)
+
+
+LOSSES = {"regions": region_loss, "labels": label_loss}
+
+
+def deep_supervision_weights(levels: int) -> list[float]:
+    """1, 1/2, 1/4 ... with the coarsest left out, summing to one: 8/15, 4/15, 2/15, 1/15, 0 for five levels."""
+    if levels == 1:
+        return [1.0]
+    weights = [0.5**n for n in range(levels - 1)]
+    return [weight / sum(weights) for weight in weights] + [0.0]
+
+
+def segmentation_loss(logits: list[Tensor], regions: Tensor, output: str) -> Tensor:
+    """Deeply supervised loss.
+
+    Args:
+        logits: of every decoder resolution, finest first.
+        regions: 0/1 [B, R, K, J, I] at full resolution; nearest voxels are taken for the coarser ones.
+        output: "regions" or "labels".
+    """
+    total = logits[0].new_zeros((), dtype=torch.float32)
+    with torch.autocast(logits[0].device.type, enabled=False):
+        for weight, level in zip(deep_supervision_weights(len(logits)), logits):
+            if weight:
+                target = functional.interpolate(regions, size=level.shape[2:], mode="nearest-exact")
+                total = total + weight * LOSSES[output](level, target)
+    return total

@@ -1,0 +1,48 @@
+"""The bounds between which every method lies: one plain U-Net, on X^L (lower) or on X^F (upper)."""
+
+from __future__ import annotations
+
+import torch
+from DanteSegmenterLib.network import UNet, initialise
+from torch import Tensor, nn
+
+from ..config import Experiment
+from ..losses import segmentation_loss
+from ..patches import Batch
+from ..stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..tasks import Task
+
+
+def lower(experiment: Experiment, task: Task) -> list[Stage]:
+    """Trained and used without the privileged modality."""
+    return [_supervised(experiment, task, task.limited)]
+
+
+def upper(experiment: Experiment, task: Task) -> list[Stage]:
+    """Trained and used with all modalities."""
+    return [_supervised(experiment, task, task.full)]
+
+
+def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Stage:
+    outputs = len(task.regions) + (task.output == "labels")
+    channels = [task.full.index(modality) for modality in modalities]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        network = UNet(len(channels), outputs, experiment.network)
+        initialise(network)
+
+    def loss(batch: Batch, _: StepContext) -> LossTerms:
+        logits = network.all_logits(batch.images[:, channels])
+        return LossTerms({"segmentation": Term(segmentation_loss(logits, batch.regions, task.output))})
+
+    def predict(images: Tensor) -> Tensor:
+        return network(images[:, channels])
+
+    return Stage(
+        name="supervised",
+        networks=nn.ModuleDict({"unet": network}),
+        steps=experiment.run.steps,
+        loss=loss,
+        deployed={"limited": Deployed(network, modalities)},
+        predict=predict,
+    )

@@ -1,0 +1,147 @@
+"""Training patches: `PatchSource.batch(step)` is a pure function of the seed and the step.
+
+Nothing about the data has to be saved in a checkpoint: a resumed training asks for the next step's batch and gets it,
+whatever the number of worker or training processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .augment import NONE, Augmentation, apply, draw, source_size
+from .cache import CachedCase
+
+# nnU-Net's rule: the last third of a batch is forced to contain foreground (at least one of two samples).
+FOREGROUND_SHARE = 0.33
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees.
+
+    Attributes:
+        images: float32 [B, C, K, J, I], all modalities of the task (X^F); methods slice X^L out.
+        regions: float32 0/1 [B, R, K, J, I]; all 0 for an unlabelled case.
+    """
+
+    images: Tensor
+    regions: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.images.to(device, non_blocking=True), self.regions.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Called by DataLoader."""
+        return Batch(self.images.pin_memory(), self.regions.pin_memory())
+
+
+@dataclass(frozen=True)
+class PatchSource(Dataset):
+    """Draws batches.
+
+    Attributes:
+        cases: where from, uniformly with replacement.
+        regions: number of regions.
+        patch: size along K, J, I.
+        batch_size: of the whole step, over all processes.
+        seed: of this source.
+        augmentation: "full", "spatial" (no intensities) or "none".
+        foreground_share: of each batch that is forced to contain a region.
+        rank, world_size: this process draws every sample n of the batch with n % world_size == rank.
+    """
+
+    cases: Sequence[CachedCase]
+    regions: int
+    patch: tuple[int, int, int]
+    batch_size: int
+    seed: int
+    augmentation: str = "full"
+    foreground_share: float = FOREGROUND_SHARE
+    rank: int = 0
+    world_size: int = 1
+
+    def __getitem__(self, step: int) -> Batch:  # what DataLoader calls
+        return self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """This process's share of the batch of a step."""
+        samples = [self._sample(step, n) for n in range(self.rank, self.batch_size, self.world_size)]
+        return Batch(torch.stack([images for images, _ in samples]), torch.stack([regions for _, regions in samples]))
+
+    def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor]:
+        generator = np.random.default_rng([self.seed, step, n])
+        case = self.cases[generator.integers(len(self.cases))]
+        forced = n >= round(self.batch_size * (1 - self.foreground_share))
+        images, labels = case.images(), case.labels()
+        centre = self._centre(generator, case, labels.shape, forced)
+        augmentation = self._augmentation(generator, images.shape[0])
+        size = source_size(self.patch, augmentation)
+        start = [c - s // 2 for c, s in zip(centre, size)]
+        bits = torch.from_numpy(_cut(labels, start, size))
+        regions = torch.stack([(bits >> r) & 1 for r in range(self.regions)]).float()
+        return apply(torch.from_numpy(_cut(images, start, size)).float(), regions, self.patch, augmentation)
+
+    def _augmentation(self, generator: np.random.Generator, channels: int) -> Augmentation:
+        if self.augmentation == "none":
+            return NONE
+        return draw(generator, channels, spatial_only=self.augmentation == "spatial")
+
+    def _centre(
+        self, generator: np.random.Generator, case: CachedCase, shape: Sequence[int], forced: bool
+    ) -> list[int]:
+        """Middle voxel of the patch: anywhere the patch fits, or on a voxel of a region drawn among those present."""
+        if forced and case.labelled:
+            places = [case.places(r) for r in range(self.regions)]
+            present = [p for p in places if len(p)]
+            if present:
+                chosen = present[generator.integers(len(present))]
+                wanted = chosen[generator.integers(len(chosen))]
+                return [self._inside(int(c), size, edge) for c, size, edge in zip(wanted, shape, self.patch)]
+        first = [generator.integers(max(1, size - edge + 1)) for size, edge in zip(shape, self.patch)]
+        return [self._inside(int(f) + edge // 2, size, edge) for f, size, edge in zip(first, shape, self.patch)]
+
+    @staticmethod
+    def _inside(centre: int, size: int, edge: int) -> int:
+        """Keep the patch inside the image, or the image inside the patch."""
+        if size <= edge:
+            return size // 2
+        return min(max(centre, edge // 2), size - edge + edge // 2)
+
+
+def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """Region [..., *size] of the last three axes; 0 outside the array."""
+    shape = array.shape[-3:]
+    inner = tuple(slice(max(0, s), max(0, min(n, s + e))) for s, e, n in zip(start, size, shape))
+    piece = np.asarray(array[(..., *inner)])
+    pads = [(max(0, -s), e - max(0, -s) - p) for s, e, p in zip(start, size, piece.shape[-3:])]
+    if not any(before or after for before, after in pads):
+        return piece.copy()
+    return np.pad(piece, [(0, 0)] * (array.ndim - 3) + pads)
+
+
+class PatchLoader:
+    """Batches of steps `first` ... `last - 1`, prepared ahead in worker processes so that a step need not wait."""
+
+    def __init__(self, source: PatchSource, first: int, last: int, workers: int, pin: bool = False) -> None:
+        self._loader = DataLoader(
+            source,
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            prefetch_factor=3 if workers else None,
+            pin_memory=pin,
+            worker_init_fn=_one_thread,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
