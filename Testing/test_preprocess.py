@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
-from DanteSegmenterLib.preprocess import normalise, prepare, resample
+from DanteSegmenterLib.preprocess import normalise, prepare, reorient, resample
 from DanteSegmenterLib.volume import Volume
 
 ZSCORE = {name: Normalisation("zscore_nonzero") for name in ("a", "b")}
@@ -183,3 +183,12 @@ def test_one_modality_is_normalised_the_same_whether_others_are_there_or_not():
     alone = prepare({"a": a}, ["a"], preprocessing()).tensor
     both = prepare({"a": a, "b": b}, ["a", "b"], preprocessing()).tensor
     assert np.array_equal(alone[0], both[0])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_reoriented_voxels_stay_where_they_are_in_the_world(name):
+    volume = cornered(GRIDS[name])
+    turned = reorient(volume, "LPS")
+    bright = np.argwhere(turned.array == 50).mean(axis=0)
+    assert turned.ijk_to_ras @ [*bright[::-1], 1] == pytest.approx(volume.ijk_to_ras @ [0.5, 0.5, 0.5, 1])
+    assert np.sort(turned.spacing_mm) == pytest.approx(np.sort(volume.spacing_mm))

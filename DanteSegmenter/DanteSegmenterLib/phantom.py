@@ -73,7 +73,7 @@ class Grid:
 
 
 def bspline_matrix(count: int, positions: np.ndarray) -> np.ndarray:
-    """Cubic B-spline weights of `count` unit-spaced nodes at fractional node positions, float32 [len(positions), count].
+    """Cubic B-spline weights of `count` unit-spaced nodes at fractional positions, float32 [len(positions), count].
 
     The spline approximates: it keeps linear fields, such as depths, and smooths corners. Ends are repeated.
     """
@@ -118,7 +118,8 @@ def ellipsoid_depth(at: Coordinates, centre: Triple, semi_axes: Triple) -> np.nd
     scaled = [(c - m) / r for c, m, r in zip(at, centre, semi_axes)]
     radius = np.sqrt(sum(s * s for s in scaled))
     slope = np.sqrt(sum((s / r) ** 2 for s, r in zip(scaled, semi_axes)))
-    return radius * (1 - radius) / np.maximum(slope, 1e-6)
+    tiny = 1e-4  # at the centre, where 0 / 0 would be a hole, the depth is the smallest semi-axis
+    return (radius + tiny) * (1 - radius) / (slope + tiny / min(semi_axes))
 
 
 def tube_depth(at: Coordinates, points: Sequence[Triple], radii: Sequence[float]) -> np.ndarray:

@@ -156,6 +156,14 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
     return Prepared(tensor, geometry, tuple(notes))
 
 
+def reorient(volume: Volume, orientation: str) -> Volume:
+    """The same voxels stored so that the axes I, J, K point as near to `orientation` (e.g. "LPS") as they can; a view."""
+    axes, flipped = _orientation(volume.ijk_to_ras, orientation)
+    shape = tuple(volume.shape[axis] for axis in axes)
+    whole = Geometry(volume, axes, flipped, tuple((0, n) for n in shape), shape)  # type: ignore[arg-type]
+    return Volume(whole.orient(volume.array), whole.ijk_to_ras, volume.name)
+
+
 def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume") -> np.ndarray:
     """Raw values [K, J, I] -> network input; background becomes exactly 0.
 

@@ -1,0 +1,1208 @@
+"""DANTE's segmenter in 3D Slicer: volumes of the scene in, a segmentation node with coded, nested segments out.
+
+The only file here that knows Slicer. From top to bottom: module, sample data, parameter node, dependencies, the seam
+between nodes and `Volume`, what is written into the scene, logic, widget, self-test. Slicer imports this file at
+start-up, before torch is installed, so nothing above `runInProcess` may need torch.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import qt
+import slicer
+import vtk
+from DanteSegmenterLib import requirements
+from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
+from DanteSegmenterLib.modality_guess import assign
+from DanteSegmenterLib.model_folder import ModelSpec, Region, choose_pathway
+from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
+from DanteSegmenterLib.volume import Volume
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+# Attributes by which our nodes and segments are known again, in this session and in a reopened scene.
+MODEL_ATTRIBUTE = "DanteSegmenter.Model"
+REPORT_ATTRIBUTE = "DanteSegmenter.Report"
+REGION_TAG = "DanteSegmenter.Region"
+TABLE_ROLE = "DanteSegmenter.Table"
+INPUT_ROLE = "DanteSegmenter.Input."
+ERROR_COLOR = "#c0392b"
+ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
+
+
+class DanteSegmenter(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("DANTE Segmenter")
+        self.parent.categories = [_("Segmentation")]
+        self.parent.dependencies = ["Segmentations", "Volumes", "Tables"]
+        self.parent.contributors = ["SlicerDANTE contributors"]
+        self.parent.helpText = _(
+            "Segments a lesion when its decisive scan is missing: brain tumours without the contrast T1, lung emboli "
+            "without contrast CT. Choose the volumes and press Segment. For research, not for diagnosis."
+        )
+        self.parent.acknowledgementText = _(
+            "Method: DANTE, AAAI 2026, doi:10.1609/aaai.v40i15.38305. Network and training recipe: nnU-Net "
+            "(Isensee et al. 2021)."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+#
+# Sample data: a synthetic patient, made when asked for; nothing is downloaded or shipped
+#
+
+SAMPLE_CATEGORY = "DANTE"
+SAMPLE_NAME = "DanteBrainMR"
+SAMPLE_MODALITIES = ("t1", "t1ce", "t2", "flair")
+
+
+def registerSampleData():
+    """List the synthetic patient in the Sample Data module."""
+    import SampleData
+
+    names = [f"{SAMPLE_NAME} {modality}" for modality in SAMPLE_MODALITIES]
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=SAMPLE_CATEGORY,
+        sampleName=SAMPLE_NAME,
+        thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "DanteSegmenter.png"),
+        # Nothing lies behind these: the button calls the custom downloader, which computes the volumes.
+        uris=[f"dante-sample:{modality}" for modality in SAMPLE_MODALITIES],
+        fileNames=[f"{name}.nrrd" for name in names],
+        nodeNames=names,
+        customDownloader=loadSamplePatient,
+    )
+
+
+def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """Make a synthetic patient with a brain tumour and add its four MR volumes to the scene.
+
+    Args:
+        source: what the Sample Data module passes; not used.
+        seed: another number is another patient.
+        spacingMm: of the voxels.
+
+    Returns:
+        The volume nodes by modality id.
+    """
+    from DanteSegmenterLib.sample import brain_mr
+
+    patient = brain_mr(seed=seed, spacing_mm=spacingMm)
+    nodes = {
+        modality: slicer.util.addVolumeFromArray(volume.array, volume.ijk_to_ras, f"{SAMPLE_NAME} {modality}")
+        for modality, volume in patient.volumes.items()
+    }
+    makeStudy(_("Synthetic patient"), _("Brain MR"), list(nodes.values()))
+    showInSlices(nodes.get("flair") or next(iter(nodes.values())))
+    return nodes
+
+
+#
+# Parameter node
+#
+
+
+class Device(Enum):
+    """Where to compute, as the window offers it."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+    def label(self):
+        return {
+            Device.AUTO: _("Automatic"),
+            Device.CPU: _("Processor (CPU)"),
+            Device.CUDA: _("Graphics card (CUDA)"),
+            Device.MPS: _("Graphics (Apple)"),
+        }[self]
+
+
+@parameterNodeWrapper
+class DanteSegmenterParameterNode:
+    """The choices in the window; saved with the scene.
+
+    model: key of a model, as `model_list` gives it; empty for none chosen yet.
+    device: where to compute.
+    show3D: whether surfaces are made.
+    outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
+
+    Which modalities there are depends on the model, so the input volumes are node references named after them.
+    """
+
+    model: str
+    device: Device = Device.AUTO
+    show3D: bool = True
+    outputSegmentation: vtkMRMLSegmentationNode
+
+    def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
+        """The volume chosen for a modality id."""
+        return self.parameterNode.GetNodeReference(INPUT_ROLE + modality)
+
+    def setInputVolume(self, modality: str, node: vtkMRMLScalarVolumeNode | None) -> None:
+        self.parameterNode.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID() if node else None)
+
+
+#
+# Dependencies: installed on the first click that needs them, never at start-up
+#
+
+
+def ensureDependencies() -> None:
+    """Have torch and the few packages beside it, asking before anything is installed.
+
+    Raises:
+        ResourceError: something is missing and was not installed; the message says what to do.
+    """
+    ensureTorch()
+    ensurePackages(requirements.read_requirements(Path(__file__).parent / "Resources" / "requirements.txt"))
+
+
+def ensureTorch() -> None:
+    """Have torch, through the PyTorch extension, which picks the build that fits the graphics driver."""
+    if requirements.is_installed(requirements.TORCH):
+        return
+    version = requirements.installed_version("torch")
+    if version:
+        raise ResourceError(
+            _(
+                "PyTorch {version} is too old, {wanted} is needed. Uninstall it in the module 'PyTorch Utils', restart "
+                "Slicer and press Segment again."
+            ).format(version=version, wanted=requirements.TORCH)
+        )
+    try:
+        import PyTorchUtils
+    except ImportError:
+        raise ResourceError(
+            _(
+                "PyTorch is needed to segment and is not installed. Install the extension 'PyTorch' in the Extensions "
+                "Manager, restart Slicer and press Segment again. Without internet: run 'PythonSlicer -m pip install "
+                "--no-index --find-links FOLDER torch' with a folder of downloaded wheels."
+            )
+        ) from None
+    wanted = requirements.TORCH.removeprefix("torch")
+    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
+        raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
+
+
+def ensurePackages(wanted: list[str]) -> None:
+    """Have the packages beside torch."""
+    missing = requirements.missing(wanted)
+    if not missing:
+        return
+    reason = ""
+    try:
+        installPackages(missing)
+    except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
+        reason = str(error)
+        logging.exception("DANTE: packages were not installed")
+    still = requirements.missing(wanted)
+    if still:
+        raise ResourceError(
+            _(
+                "Not installed: {missing}. Segmenting needs it. {reason} To install it by hand, behind a proxy or from "
+                "a folder of wheels, run: PythonSlicer -m pip install {missing}"
+            ).format(missing=" ".join(still), reason=reason)
+        )
+
+
+def installPackages(missing: list[str]) -> None:
+    """Install with Slicer's own means: the newest has `slicer.packaging`, which asks and shows progress itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(requirements.constraints(("torch", "numpy")), encoding="utf-8")
+        if find_spec("slicer.packaging"):
+            from slicer import packaging
+
+            packaging.pip_ensure(missing, constraints=str(constraints), requester="DANTE")
+            return
+        question = _("To segment, these small Python packages will be installed into Slicer: {missing}")
+        if slicer.util.confirmOkCancelDisplay(question.format(missing=", ".join(missing))):
+            slicer.util.pip_install(["--constraint", str(constraints), *missing])
+
+
+#
+# The seam: nodes <-> Volume
+#
+
+
+def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
+    """A copy of a volume node in world space, under the node's name.
+
+    Raises:
+        InputError: no volume node, no image, several components, or a non-linear transform above it.
+    """
+    if not isinstance(node, slicer.vtkMRMLVolumeNode):
+        raise InputError(f"a volume node is needed, got {node!r}.")
+    name, image = node.GetName(), node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        raise InputError(f"'{name}' holds no image. Load it again or choose another volume.")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            f"'{name}' has {image.GetNumberOfScalarComponents()} values per voxel (a colour or vector image); a scalar "
+            "volume is needed. Convert it with the module 'Vector to Scalar Volume'."
+        )
+    return Volume(slicer.util.arrayFromVolume(node).copy(), worldIjkToRas(node), name)
+
+
+def worldIjkToRas(node: vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """4x4 matrix from voxel indices (i, j, k, 1) to world RAS mm, linear parent transforms included."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    transform = node.GetParentTransformNode()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            raise InputError(
+                f"'{node.GetName()}' lies under the non-linear transform '{transform.GetName()}'. Harden the transform "
+                "(Transforms module) or take the volume out of it."
+            )
+        toWorld = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(toWorld)
+        vtk.vtkMatrix4x4.Multiply4x4(toWorld, matrix, matrix)
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+#
+# What is written into the scene
+#
+
+
+def modelName(spec: ModelSpec) -> str:
+    return f"{spec.name} {spec.version}"
+
+
+def referenceOf(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume whose grid a segmentation was made on."""
+    return output.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
+def previousResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
+    """Our last result of this model for this volume."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec) and referenceOf(node) is reference:
+            return node
+    return None
+
+
+def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
+    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} DANTE")
+    return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+
+
+def checkOutput(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode) -> None:
+    """Refuse a node whose other segments would move if the result were put into it."""
+    if output.GetParentTransformNode() is not reference.GetParentTransformNode() and otherSegments(output):
+        raise InputError(
+            f"'{output.GetName()}' holds other segments and lies under another transform than '{reference.GetName()}'. "
+            "Choose another output segmentation, or give both the same transform."
+        )
+
+
+def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
+    """Region id -> segment id, of the segments that this module made."""
+    segmentation = output.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    text = vtk.reference("")
+    return {
+        str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)
+    }  # fmt: skip
+
+
+def otherSegments(output: vtkMRMLSegmentationNode) -> bool:
+    return output.GetSegmentation().GetNumberOfSegments() > len(ourSegments(output))
+
+
+def writeSegmentation(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result) -> None:
+    """Put the result's regions into `output` as overlapping segments, replacing only those this module made.
+
+    Args:
+        output: any segmentation node; segments of others in it stay as they are.
+        reference: the volume on whose grid the result is.
+        result: `inference.Segmentation`.
+    """
+    spec = result.spec
+    model = modelName(spec)
+    with slicer.util.NodeModify(output):
+        output.CreateDefaultDisplayNodes()
+        if not otherSegments(output):
+            output.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+            output.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+        if output.GetAttribute(MODEL_ATTRIBUTE) != model:
+            removeSegments(output, ourSegments(output).values())
+        output.SetAttribute(MODEL_ATTRIBUTE, model)
+        output.SetAttribute(REPORT_ATTRIBUTE, reportText(result))
+        existing = ourSegments(output)
+        for region in spec.regions:
+            segmentId = existing.get(region.id) or addSegment(output, region, spec.regions)
+            mask = result.masks[region.id].astype(np.uint8)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
+    writeTable(output, result, model)
+
+
+def removeSegments(output: vtkMRMLSegmentationNode, segmentIds) -> None:
+    for segmentId in list(segmentIds):
+        output.GetSegmentation().RemoveSegment(segmentId)
+
+
+def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[Region, ...]) -> str:
+    """An empty segment with the region's name, colour and codes; returns its id."""
+    segmentation = output.GetSegmentation()
+    wanted = segmentation.GenerateUniqueSegmentID(region.id)
+    segmentId = segmentation.AddEmptySegment(wanted, region.name, region.color)
+    segment = segmentation.GetSegment(segmentId)
+    segment.SetTag(REGION_TAG, region.id)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), region.terminology.entry())
+    # A region that encloses another must let it be seen.
+    encloses = any(set(other.labels) < set(region.labels) for other in regions)
+    display = output.GetDisplayNode()
+    display.SetSegmentOpacity3D(segmentId, 0.35 if encloses else 1.0)
+    display.SetSegmentOpacity2DFill(segmentId, 0.25 if encloses else 0.5)
+    return segmentId
+
+
+def reportText(result) -> str:
+    """What the window says below the button after a run, and again when the scene is reopened."""
+    seconds = sum(result.seconds.values())
+    lines = [_("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=result.device), *result.notes]
+    return "\n".join(lines)
+
+
+def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
+    """Volumes in mL as a table node that belongs to the segmentation."""
+    table = output.GetNodeReference(TABLE_ROLE)
+    if table is None:
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
+        output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
+    names, volumes, models = vtk.vtkStringArray(), vtk.vtkDoubleArray(), vtk.vtkStringArray()
+    for column, title in ((names, "Segment"), (volumes, "Volume [mL]"), (models, "Model")):
+        column.SetName(title)
+    for region in result.spec.regions:
+        names.InsertNextValue(region.name)
+        volumes.InsertNextValue(result.volumes_ml[region.id])
+        models.InsertNextValue(model)
+    table.RemoveAllColumns()
+    for column in (names, volumes, models):
+        table.AddColumn(column)
+
+
+def showResult(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool) -> None:
+    """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays."""
+    putBeside(output, reference)
+    if output.GetNodeReference(TABLE_ROLE):
+        putBeside(output.GetNodeReference(TABLE_ROLE), reference)
+    output.SetDisplayVisibility(True)
+    showInSlices(reference)
+    jumpTo(output)
+    if show3D:
+        output.CreateClosedSurfaceRepresentation()
+    elif not otherSegments(output):
+        output.RemoveClosedSurfaceRepresentation()
+
+
+def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
+    """Make a volume the background of all slice views; zoom to it only where it was not there before."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = all(view.GetBackgroundVolumeID() == volume.GetID() for view in views)
+    if not shown:
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+
+def jumpTo(output: vtkMRMLSegmentationNode) -> None:
+    """Bring the slice views to the middle of the first region that was found."""
+    for segmentId in ourSegments(output).values():
+        center = output.GetSegmentCenterRAS(segmentId)
+        if center and slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId).any():
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+            return
+
+
+def putBeside(node, reference) -> None:
+    """Give a node the place of `reference` in the subject hierarchy: the same study or folder."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(reference) if hierarchy else 0
+    if item:
+        place(hierarchy, node, hierarchy.GetItemParent(item))
+
+
+def place(hierarchy, node, parent: int) -> None:
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
+
+
+def makeStudy(patient: str, study: str, nodes: list) -> int:
+    """A patient with one study in the subject hierarchy; returns the study's item."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    subject = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), patient)
+    item = hierarchy.CreateStudyItem(subject, study)
+    for node in nodes:
+        place(hierarchy, node, item)
+    return item
+
+
+#
+# Logic
+#
+
+
+class RunInProcess:
+    """Runs the network in Slicer's own process; keeps the last model, so that a second click does not load it again."""
+
+    def __init__(self):
+        self._key = None
+        self._model = None
+
+    def __call__(self, modelFolder: Path, volumes: dict[str, Volume], device: str, progress=None, cancelled=None):
+        """Segment `volumes` by modality id; returns `inference.Segmentation`."""
+        ensureDependencies()
+        from DanteSegmenterLib import inference
+
+        if self._key != (modelFolder, device):
+            self._model = inference.load_model(modelFolder, device)
+            self._key = (modelFolder, device)
+        return inference.segment(self._model, volumes, progress=progress, cancelled=cancelled)
+
+
+class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
+    """Works without a window: `slicer.util.getModuleLogic("DanteSegmenter").segment({"t1": node, ...})`."""
+
+    def __init__(self, run: Callable | None = None, embeddedModels: Path | None = None):
+        """
+        Args:
+            run: what computes, called like `RunInProcess`; tests give their own.
+            embeddedModels: a folder of model folders instead of the extension's.
+        """
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.run = run or RunInProcess()
+        self._embeddedModels = embeddedModels
+
+    def getParameterNode(self):
+        return DanteSegmenterParameterNode(super().getParameterNode())
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        """The extension's models and those the user added."""
+        return find_models(self.addedModels(), self._embeddedModels)
+
+    def addedModels(self) -> list[str]:
+        text = slicer.util.settingsValue(ADDED_MODELS_SETTING, "", converter=str)
+        return [line for line in text.split("\n") if line]
+
+    def addModel(self, folder: str | Path) -> ModelEntry:
+        """Remember a model folder for this and later sessions.
+
+        Raises:
+            ModelError: it is no model folder that can be used.
+        """
+        entry = choose_model((), folder)
+        folders = dict.fromkeys([*self.addedModels(), str(folder)])
+        qt.QSettings().setValue(ADDED_MODELS_SETTING, "\n".join(folders))
+        return entry
+
+    def guessInputs(self, modalities: list[str], nodes: list) -> dict[str, vtkMRMLScalarVolumeNode | None]:
+        """A volume node for every modality id, guessed from the names; None where they do not tell."""
+        found = assign([node.GetName() or "" for node in nodes], modalities)
+        return {modality: None if n is None else nodes[n] for modality, n in found.items()}
+
+    def segment(
+        self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, progress=None, cancelled=None
+    ) -> vtkMRMLSegmentationNode:
+        """Segment volume nodes; the scene is touched only when the result is there.
+
+        Args:
+            volumes: volume nodes by modality id, e.g. {"t1": node, "t2": node, "flair": node}.
+            model: key, name or folder of a model; the first by default.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            outputSegmentation: node for the result; by default our last one for the same volume, or a new one.
+            show3D: make surfaces.
+            progress: called with `inference.Progress`.
+            cancelled: asked often; True ends the run.
+
+        Returns:
+            The segmentation node, with one segment a region.
+
+        Raises:
+            DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
+        """
+        entry = choose_model(self.models(), model)
+        given = {modality: node for modality, node in volumes.items() if node is not None}
+        pathway, _notes = choose_pathway(entry.spec, given)
+        reference = given[pathway.modalities[0]]
+        inputs = {modality: volumeFromNode(node) for modality, node in given.items()}
+        if outputSegmentation is not None:
+            checkOutput(outputSegmentation, reference)
+        logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
+        result = self.run(entry.folder, inputs, device, progress, cancelled)
+        output = outputSegmentation or previousResult(reference, result.spec) or newResult(reference)
+        writeSegmentation(output, reference, result)
+        showResult(output, reference, show3D)
+        logging.info("DANTE: %s", reportText(result))
+        return output
+
+
+#
+# Widget
+#
+
+
+class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The module's panel."""
+
+    def __init__(self, parent=None):
+        self.logic = None
+        self.ui = None
+        self._parameterNode = None
+        self._guiTag = None
+        self._models = ()
+        self._inputRows = None
+        self._inputSelectors = {}
+        self._guessLabels = {}
+        self._guessed = {}  # modality -> id of the node that was put there by guess
+        self._chosenByHand = set()
+        self._updating = False
+        self._refreshPlanned = False
+        self._running = False
+        super().__init__(parent)
+
+    # Life cycle
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = DanteSegmenterLogic()
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/DanteSegmenter.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.outputSelector.setMRMLScene(slicer.mrmlScene)
+        self.ui.modalitiesFrame.setLayout(qt.QVBoxLayout())
+        self.ui.modalitiesFrame.layout().setContentsMargins(0, 0, 0, 0)
+        self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
+        self.ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, caller, event):
+        self.setParameterNode(None)
+
+    def onSceneChanged(self, caller, event):
+        self._chosenByHand.clear()
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onNodesChanged(self, caller, event):
+        """Volumes came or went. Nodes get their name and image after this event, so look a moment later, once."""
+        if not self._refreshPlanned:
+            self._refreshPlanned = True
+            qt.QTimer.singleShot(0, self.onRefresh)
+
+    def onRefresh(self):
+        self._refreshPlanned = False
+        if self._parameterNode is not None and not self._running:
+            self.guessInputs()
+            self.updateGui()
+
+    def initializeParameterNode(self):
+        """Take up the scene's choices, and guess what is not chosen yet."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode):
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.updateModels()
+            self.guessInputs()
+            self.updateGui()
+
+    def onParametersModified(self, caller=None, event=None):
+        if not self._updating and self._parameterNode is not None:
+            self.updateGui()
+
+    # Model
+
+    def model(self):
+        """The chosen model's entry, or None."""
+        index = self.ui.modelSelector.currentIndex
+        return self._models[index] if 0 <= index < len(self._models) else None
+
+    def updateModels(self):
+        """Fill the list of models and select the scene's; one that is not there any more is listed as missing."""
+        self._models = self.logic.models()
+        wanted = self._parameterNode.model
+        if wanted and wanted not in [entry.key for entry in self._models]:
+            self._models += find_models([wanted], embedded=Path(wanted))
+        self._updating = True
+        self.ui.modelSelector.clear()
+        for entry in self._models:
+            self.ui.modelSelector.addItem(entry.title)
+        usable = [n for n, entry in enumerate(self._models) if entry.spec]
+        chosen = [n for n, entry in enumerate(self._models) if entry.key == wanted]
+        self.ui.modelSelector.setCurrentIndex((chosen or usable or [0])[0] if self._models else -1)
+        self._updating = False
+        self.onModelChosen()
+
+    def onModelChosen(self, index=None):
+        if self._updating or self._parameterNode is None:
+            return
+        entry = self.model()
+        self._parameterNode.model = entry.key if entry else ""
+        self.buildInputSelectors()
+        self.guessInputs()
+        self.updateGui()
+
+    def onAddModel(self):
+        folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder of a model (it holds model.json)"))
+        if folder:
+            self.addModel(folder)
+
+    def addModel(self, folder):
+        """Add a folder to the list and choose it, or say why not."""
+        try:
+            self._parameterNode.model = self.logic.addModel(folder).key
+        except DanteError as error:
+            self.showError(str(error))
+            return
+        self.updateModels()
+
+    # Inputs
+
+    def buildInputSelectors(self):
+        """One row for every modality of the model: label, node selector, and a word where the choice is a guess."""
+        if self._inputRows is not None:
+            self._inputRows.setParent(None)
+            self._inputRows.deleteLater()
+        self._inputRows = qt.QWidget()
+        self.ui.modalitiesFrame.layout().addWidget(self._inputRows)
+        layout = qt.QFormLayout(self._inputRows)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._inputSelectors, self._guessLabels = {}, {}
+        entry = self.model()
+        for modality in entry.spec.modalities if entry and entry.spec else ():
+            needed = modality.id in entry.spec.limited.modalities
+            selector = self.makeInputSelector(modality.id)
+            guess = qt.QLabel(_("guessed"))
+            guess.setStyleSheet("color: gray; font-style: italic;")
+            guess.setToolTip(_("Taken from the volume's name. Choose another volume if it is the wrong one."))
+            guess.setVisible(False)
+            row = qt.QHBoxLayout()
+            row.addWidget(selector, 1)
+            row.addWidget(guess)
+            layout.addRow((_("{label}:") if needed else _("{label} (optional):")).format(label=modality.label), row)
+            self._inputSelectors[modality.id], self._guessLabels[modality.id] = selector, guess
+
+    def makeInputSelector(self, modality):
+        selector = slicer.qMRMLNodeComboBox()
+        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        selector.showChildNodeTypes = False  # no label maps, no vector volumes
+        selector.noneEnabled = True
+        selector.addEnabled = False
+        selector.removeEnabled = False
+        selector.selectNodeUponCreation = False
+        selector.setMRMLScene(slicer.mrmlScene)
+        selector.setCurrentNode(self._parameterNode.inputVolume(modality))
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", self.inputChosen(modality))
+        return selector
+
+    def inputChosen(self, modality):
+        """What to do when the user chooses a volume for `modality`."""
+
+        def chosen(node):
+            if self._updating or self._parameterNode is None:
+                return
+            self._chosenByHand.add(modality)
+            self._guessed.pop(modality, None)
+            self._parameterNode.setInputVolume(modality, node)
+            self.followReference()
+            self.updateGui()
+
+        return chosen
+
+    def volumeNodes(self):
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        return [
+            node
+            for node in nodes
+            if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+            and not node.GetHideFromEditors()
+            and node.GetImageData()
+        ]
+
+    def guessInputs(self):
+        """Fill the empty boxes that the user has not emptied, with volumes that are not used yet."""
+        used = [self._parameterNode.inputVolume(modality) for modality in self._inputSelectors]
+        empty = [modality for modality, node in zip(self._inputSelectors, used) if node is None]
+        free = [node for node in self.volumeNodes() if node not in used]
+        wanted = [modality for modality in empty if modality not in self._chosenByHand]
+        for modality, node in self.logic.guessInputs(wanted, free).items():
+            if node is not None:
+                self._guessed[modality] = node.GetID()
+                self._parameterNode.setInputVolume(modality, node)
+        self.followReference()
+
+    def followReference(self):
+        """Let go of a result of ours that belongs to another volume: another patient must not be written over it."""
+        output = self.output()
+        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output):
+            return
+        entry = self.model()
+        reference = self._parameterNode.inputVolume(entry.spec.limited.modalities[0]) if entry and entry.spec else None
+        if reference is not None and referenceOf(output) is not reference:
+            self._parameterNode.outputSegmentation = previousResult(reference, entry.spec)
+
+    def inputs(self):
+        """The chosen volume nodes by modality id, without the empty ones."""
+        nodes = {modality: self._parameterNode.inputVolume(modality) for modality in self._inputSelectors}
+        return {modality: node for modality, node in nodes.items() if node is not None}
+
+    # State of the panel
+
+    def output(self):
+        """The chosen output node; None if there is none, or it was deleted meanwhile."""
+        node = self._parameterNode.outputSegmentation
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def whatIsMissing(self):
+        """Why Segment cannot run; empty if it can."""
+        entry = self.model()
+        if entry is None:
+            return _("There is no model. Add a model folder with the button beside the list.")
+        if entry.spec is None:
+            return entry.problem
+        inputs = self.inputs()
+        missing = [entry.spec.modality(m).label for m in entry.spec.limited.modalities if m not in inputs]
+        if missing:
+            return _("Choose the volumes for: {missing}.").format(missing=", ".join(missing))
+        for node in inputs.values():
+            twins = [entry.spec.modality(m).label for m, other in inputs.items() if other is node]
+            if len(twins) > 1:
+                return _("'{name}' is chosen for {labels}; each needs a volume of its own.").format(
+                    name=node.GetName(), labels=_(" and ").join(twins)
+                )
+        return ""
+
+    def updateGui(self):
+        """Bring every part of the panel into agreement with the parameter node and the scene."""
+        self._updating = True
+        for modality, selector in self._inputSelectors.items():
+            node = self._parameterNode.inputVolume(modality)
+            selector.setCurrentNode(node)
+            guessed = node is not None and self._guessed.get(modality) == node.GetID()
+            self._guessLabels[modality].setVisible(guessed)
+        self._updating = False
+        entry = self.model()
+        self.ui.modelInfoLabel.text = self.modelInfo(entry)
+        self.ui.sampleLabel.setVisible(not self.volumeNodes())
+        self.updateButton()
+        self.updateResult()
+
+    def modelInfo(self, entry):
+        if entry is None or entry.spec is None:
+            return entry.problem if entry else ""
+        regions = ", ".join(region.name for region in entry.spec.regions)
+        return _("Finds {regions}. {use}").format(regions=regions, use=entry.spec.intended_use)
+
+    def updateButton(self):
+        missing = self.whatIsMissing()
+        self.ui.segmentButton.enabled = not missing and not self._running
+        self.ui.segmentButton.toolTip = missing or _("Segment the chosen volumes.")
+        if not self._running:
+            self.showStatus(missing)
+
+    def updateResult(self):
+        """The table, and the words about the last run, of the chosen output node."""
+        output = self.output()
+        table = output.GetNodeReference(TABLE_ROLE) if output else None
+        rows = readTable(table)
+        segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
+        self.fillTable(rows, [segment.GetColor() for segment in segments])
+        self.ui.volumesCollapsibleButton.setVisible(bool(rows))
+        report = output.GetAttribute(REPORT_ATTRIBUTE) if output else None
+        if report and not self._running and not self.whatIsMissing():
+            self.showStatus(report)
+
+    def fillTable(self, rows, colors):
+        table = self.ui.volumesTable
+        table.setRowCount(len(rows))
+        for n, (name, volume) in enumerate(rows):
+            table.setItem(n, 0, qt.QTableWidgetItem(name))
+            table.setItem(n, 1, qt.QTableWidgetItem(f"{volume:.1f}"))
+            if n < len(colors):
+                red, green, blue = (int(255 * part) for part in colors[n])
+                pixmap = qt.QPixmap(12, 12)
+                pixmap.fill(qt.QColor(red, green, blue))
+                table.item(n, 0).setIcon(qt.QIcon(pixmap))
+
+    def showStatus(self, text, color="gray"):
+        self.ui.statusLabel.styleSheet = f"color: {color};"
+        self.ui.statusLabel.text = text
+
+    def showError(self, message):
+        """Say what went wrong, in the panel, in a dialog and in the log."""
+        self.showStatus(message, ERROR_COLOR)
+        slicer.util.errorDisplay(message, windowTitle=_("DANTE Segmenter"))
+
+    # Doing
+
+    def onLoadSample(self, link=None):
+        with slicer.util.tryWithErrorDisplay(_("The sample patient could not be made."), waitCursor=True):
+            loadSamplePatient()
+
+    def onSegment(self, checked=False):
+        if self._running or self.whatIsMissing():
+            return
+        self.startRunning()
+        refusal, defect = None, None
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The segmentation failed."), waitCursor=True):
+                refusal = self.segment()
+        except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
+            defect = _("The segmentation failed: {error}").format(error=error)
+            raise
+        finally:
+            self.stopRunning()
+            if defect:
+                self.showStatus(defect, ERROR_COLOR)
+            if refusal:
+                self.showError(refusal)
+
+    def segment(self):
+        """Run with the panel's choices; returns what to tell the user if it was refused."""
+        parameters = self._parameterNode
+        try:
+            output = self.logic.segment(
+                self.inputs(),
+                model=self.model().folder,
+                device=parameters.device.value,
+                outputSegmentation=self.output(),
+                show3D=parameters.show3D,
+                progress=self.showProgress,
+            )
+        except Cancelled:
+            return _("Stopped; nothing was changed.")
+        except DanteError as error:
+            return str(error)
+        parameters.outputSegmentation = output
+        return None
+
+    def startRunning(self):
+        self._running = True
+        self.ui.segmentButton.enabled = False
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.visible = True
+        self.showStatus(_("Starting..."))
+        self.ui.statusLabel.repaint()
+
+    def showProgress(self, progress):
+        """Called from within the computation: paints only these two and lets no other event in."""
+        self.ui.progressBar.value = int(100 * progress.fraction)
+        self.ui.statusLabel.text = progress.message
+        self.ui.progressBar.repaint()
+        self.ui.statusLabel.repaint()
+
+    def stopRunning(self):
+        self._running = False
+        self.ui.progressBar.visible = False
+        if self._parameterNode is not None:
+            self.updateGui()
+
+
+def readTable(table) -> list[tuple[str, float]]:
+    """Rows of a table node that `writeTable` filled: name and volume in mL."""
+    if table is None or table.GetNumberOfColumns() < 2:
+        return []
+    columns = table.GetTable()
+    return [
+        (columns.GetValue(n, 0).ToString(), columns.GetValue(n, 1).ToDouble()) for n in range(table.GetNumberOfRows())
+    ]
+
+
+#
+# Self-test
+#
+
+
+class DanteSegmenterTest(ScriptedLoadableModuleTest):
+    """Runs on a synthetic patient and on drawn volumes: in Slicer's Reload & Test, through ctest, and in pytest."""
+
+    SAMPLE_SPACING_MM = 2.0
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(0)
+
+    def tearDown(self):
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self):
+        names = [name for name in dir(self) if name.startswith("test")]
+        for name in names:
+            self.setUp()
+            try:
+                getattr(self, name)()
+                self.delayDisplay(f"{name}: passed")
+            finally:
+                self.tearDown()
+
+    # Helpers
+
+    def drawnVolume(self, name, shape=(6, 7, 8)):
+        """A small volume on an oblique, anisotropic grid with permuted and flipped axes: whatever is mixed up shows."""
+        array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        matrix = np.array([[0, -2, 0, 11], [1.2, 0, -1.8, -7], [0.9, 0, 2.4, 5], [0, 0, 0, 1]], dtype=float)
+        return slicer.util.addVolumeFromArray(array, matrix, name)
+
+    def drawnResult(self, spec, reference, corner=(5, 6, 7)):
+        """A result with known masks: the outermost region is one corner voxel and a block, inner ones parts of it."""
+        masks = {}
+        for n, region in enumerate(spec.regions):
+            mask = np.zeros(reference.shape, bool)
+            mask[1:4, 1 : 5 - n, 1:5] = True
+            masks[region.id] = mask
+        masks[spec.regions[0].id][corner] = True
+        volumes = {name: mask.sum() * reference.voxel_volume_ml for name, mask in masks.items()}
+        return SimpleNamespace(
+            spec=spec,
+            reference=reference,
+            masks=masks,
+            volumes_ml=volumes,
+            seconds={"network": 0.0},
+            device="test",
+            notes=(),
+        )
+
+    def drawnLogic(self):
+        """A logic that computes nothing and answers with `drawnResult`."""
+
+        def run(folder, volumes, device, progress=None, cancelled=None):
+            entry = choose_model(DanteSegmenterLogic().models(), folder)
+            pathway, _notes = choose_pathway(entry.spec, volumes)
+            return self.drawnResult(entry.spec, volumes[pathway.modalities[0]])
+
+        return DanteSegmenterLogic(run)
+
+    def drawnInputs(self, spec):
+        return {modality: self.drawnVolume(modality) for modality in spec.limited.modalities}
+
+    def spec(self):
+        return choose_model(DanteSegmenterLogic().models()).spec
+
+    def maskOf(self, output, region, reference):
+        segmentId = ourSegments(output)[region.id]
+        return slicer.util.arrayFromSegmentBinaryLabelmap(output, segmentId, reference).astype(bool)
+
+    # Tests
+
+    def test_aCornerVoxelLandsWhereItMust(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        reference = inputs[spec.limited.modalities[0]]
+        output = self.drawnLogic().segment(inputs)
+        outer = spec.regions[0]
+        mask = self.maskOf(output, outer, reference)
+        self.assertTrue(mask[5, 6, 7])
+        self.assertEqual(int(mask.sum()), 3 * 4 * 4 + 1)
+        # By hand, from the matrix of drawnVolume: (i, j, k) = (7, 6, 5) lies at RAS (-1, -7.6, 23.3) mm. On a grid of 0.5
+        # mm around that point, the voxel's 9 mm3 are 72 voxels with the point in their midst, and nothing else.
+        around = np.diag([0.5, 0.5, 0.5, 1.0])
+        around[:3, 3] = np.array([-1, -7.6, 23.3]) - 5
+        probe = slicer.util.addVolumeFromArray(np.zeros((21, 21, 21), np.uint8), around, "probe")
+        seen = self.maskOf(output, outer, probe)
+        self.assertTrue(seen[10, 10, 10])
+        self.assertAlmostEqual(int(seen.sum()), 72, delta=12)
+        np.testing.assert_allclose(np.argwhere(seen).mean(axis=0), (10, 10, 10), atol=1)
+
+    def test_segmentsAreNestedAndNoneEatsAnother(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        reference = inputs[spec.limited.modalities[0]]
+        logic = self.drawnLogic()
+        for _run in range(2):
+            output = logic.segment(inputs)
+            for region in spec.regions:
+                expected = self.drawnResult(spec, volumeFromNode(reference)).masks[region.id]
+                np.testing.assert_array_equal(self.maskOf(output, region, reference), expected)
+        self.assertEqual(output.GetSegmentation().GetNumberOfLayers(), len(spec.regions))
+
+    def test_segmentsHaveNamesColoursAndCodes(self):
+        spec = self.spec()
+        output = self.drawnLogic().segment(self.drawnInputs(spec))
+        segmentation = output.GetSegmentation()
+        self.assertEqual(segmentation.GetNumberOfSegments(), len(spec.regions))
+        for n, region in enumerate(spec.regions):
+            segment = segmentation.GetNthSegment(n)
+            self.assertEqual(segment.GetName(), region.name)
+            np.testing.assert_allclose(segment.GetColor(), region.color, atol=1e-6)
+            code = vtk.reference("")
+            self.assertTrue(segment.GetTag(segment.GetTerminologyEntryTagName(), code))
+            self.assertEqual(len(str(code).split("~")), 7)
+            self.assertIn(region.terminology.type.value, str(code))
+        self.assertIsNotNone(output.GetDisplayNode())
+
+    def test_volumesAreInMillilitres(self):
+        spec = self.spec()
+        output = self.drawnLogic().segment(self.drawnInputs(spec))
+        # By hand: drawnVolume's voxel is 1.5 x 2 x 3 = 9 mm3; 3 * 4 * 4 + 1 = 49 voxels are 0.441 mL.
+        rows = readTable(output.GetNodeReference(TABLE_ROLE))
+        self.assertEqual([name for name, _volume in rows], [region.name for region in spec.regions])
+        self.assertAlmostEqual(rows[0][1], 0.441, places=6)
+
+    def test_runningTwiceReplacesOurSegmentsAndTouchesNoOthers(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        reference = inputs[spec.limited.modalities[0]]
+        theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
+        theirs.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+        theirs.GetSegmentation().AddEmptySegment(spec.regions[0].id, "mine", (0.1, 0.2, 0.3))
+        drawn = np.zeros((6, 7, 8), np.uint8)
+        drawn[0:3, 0:3, 0:3] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, theirs, spec.regions[0].id, reference)
+        logic = self.drawnLogic()
+        first, second = logic.segment(inputs), logic.segment(inputs)
+        self.assertIs(first, second)
+        self.assertIsNot(first, theirs)
+        self.assertEqual(first.GetSegmentation().GetNumberOfSegments(), len(spec.regions))
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode"), 1)
+        # Into the user's own node, twice: their segment stays as it is, ours come beside it once.
+        for _run in range(2):
+            logic.segment(inputs, outputSegmentation=theirs)
+        self.assertEqual(theirs.GetSegmentation().GetNumberOfSegments(), 1 + len(spec.regions))
+        kept = slicer.util.arrayFromSegmentBinaryLabelmap(theirs, spec.regions[0].id, reference)
+        np.testing.assert_array_equal(kept, drawn)
+        self.assertEqual(theirs.GetSegmentation().GetSegment(spec.regions[0].id).GetName(), "mine")
+
+    def test_linearTransformsAreHonouredAndOthersRefused(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        before = self.drawnLogic().segment(inputs)
+        inner = ourSegments(before)[spec.regions[-1].id]
+        x, y, z = before.GetSegmentCenterRAS(inner)
+        slicer.mrmlScene.RemoveNode(before)
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+        matrix = vtk.vtkMatrix4x4()  # a quarter turn about S and a shift: (x, y, z) -> (10 - y, x, z + 4)
+        for row, values in enumerate(((0, -1, 0, 10), (1, 0, 0, 0), (0, 0, 1, 4))):
+            for column, value in enumerate(values):
+                matrix.SetElement(row, column, value)
+        transform.SetMatrixTransformToParent(matrix)
+        for node in inputs.values():
+            node.SetAndObserveTransformNodeID(transform.GetID())
+        first = volumeFromNode(inputs[spec.limited.modalities[0]])
+        np.testing.assert_allclose(first.ijk_to_ras[:3, 3], (10 + 7, 11, 5 + 4))
+        after = self.drawnLogic().segment(inputs)
+        moved = after.GetSegmentCenterRAS(ourSegments(after)[spec.regions[-1].id])
+        np.testing.assert_allclose(moved, (10 - y, x, z + 4), atol=1e-4)
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "bent")
+        bent.SetAndObserveTransformToParent(self.nonLinearTransform())
+        inputs[spec.limited.modalities[0]].SetAndObserveTransformNodeID(bent.GetID())
+        with self.assertRaisesRegex(InputError, "non-linear transform 'bent'"):
+            self.drawnLogic().segment(inputs)
+
+    def nonLinearTransform(self):
+        transform = vtk.vtkThinPlateSplineTransform()
+        source, target = vtk.vtkPoints(), vtk.vtkPoints()
+        for n, point in enumerate(((0, 0, 0), (10, 0, 0), (0, 10, 0), (0, 0, 10), (10, 10, 10))):
+            source.InsertNextPoint(point)
+            target.InsertNextPoint([part + (n % 2) for part in point])
+        transform.SetSourceLandmarks(source)
+        transform.SetTargetLandmarks(target)
+        transform.SetBasisToR()
+        return transform
+
+    def test_whatCannotBeSegmentedIsRefusedByName(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        first = spec.limited.modalities[0]
+        with self.assertRaisesRegex(InputError, f"missing: {first}"):
+            self.drawnLogic().segment({**inputs, first: None})
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no image")
+        with self.assertRaisesRegex(InputError, "'no image' holds no image"):
+            self.drawnLogic().segment({**inputs, first: empty})
+        colour = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+        image = vtk.vtkImageData()
+        image.SetDimensions(4, 4, 4)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+        colour.SetAndObserveImageData(image)
+        with self.assertRaisesRegex(InputError, "'colour' has 3 values per voxel"):
+            self.drawnLogic().segment({**inputs, first: colour})
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+    def test_theResultStandsBesideItsVolumeAndIsShownOverIt(self):
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        reference = inputs[spec.limited.modalities[0]]
+        study = makeStudy("A patient", "A study", list(inputs.values()))
+        output = self.drawnLogic().segment(inputs)
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        self.assertEqual(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(output)), study)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.assertEqual(view.GetBackgroundVolumeID(), reference.GetID())
+        self.assertTrue(output.GetSegmentation().ContainsRepresentation("Closed surface"))
+
+    def test_theWindowFollowsTheParameterNode(self):
+        widget = slicer.util.getModuleWidget("DanteSegmenter")
+        widget.enter()
+        parameters = widget._parameterNode
+        parameters.show3D = False
+        self.assertFalse(widget.ui.show3DCheckBox.checked)
+        widget.ui.show3DCheckBox.checked = True
+        self.assertTrue(parameters.show3D)
+        parameters.device = Device.CPU
+        self.assertEqual(widget.ui.deviceSelector.currentIndex, list(Device).index(Device.CPU))
+        self.assertFalse(widget.ui.segmentButton.enabled)
+        modality = widget.model().spec.limited.modalities[0]
+        self.assertIn(widget.model().spec.modality(modality).label, widget.ui.segmentButton.toolTip)
+        node = self.drawnVolume("anything")
+        parameters.setInputVolume(modality, node)
+        self.assertIs(widget._inputSelectors[modality].currentNode(), node)
+
+    def test_theSamplePatientIsSegmented(self):
+        if not requirements.is_installed(requirements.TORCH):
+            logging.warning("torch is not installed: the network itself was not tested")
+            return
+        nodes = loadSamplePatient(spacingMm=self.SAMPLE_SPACING_MM)
+        spec = self.spec()
+        output = DanteSegmenterLogic().segment({m: nodes[m] for m in spec.limited.modalities}, device="cpu")
+        reference = nodes[spec.limited.modalities[0]]
+        masks = [self.maskOf(output, region, reference) for region in spec.regions]
+        for outer, inner in zip(masks, masks[1:]):
+            self.assertFalse((inner & ~outer).any())
+        rows = readTable(output.GetNodeReference(TABLE_ROLE))
+        for mask, (_name, volume) in zip(masks, rows):
+            self.assertAlmostEqual(volume, mask.sum() * self.SAMPLE_SPACING_MM**3 / 1000, places=3)
+        self.assertGreater(rows[0][1], 0)

@@ -1,0 +1,115 @@
+"""Dice and HD95 of one region in one case, with the empty cases tabled.
+
+| truth | prediction | Dice | HD95 | BraTS Dice | BraTS HD95 |
+|-------|------------|------|------|------------|------------|
+| some  | some       | 2|A and B| / (|A|+|B|) | mm | the same | the same |
+| some  | empty      | 0    | NaN  | 0          | image diagonal |
+| empty | some       | 0    | NaN  | 0          | image diagonal |
+| empty | empty      | NaN  | NaN  | 1          | 0          |
+
+NaN is left out of means (nnU-Net's convention) and counted. The BraTS convention (until 2022) never leaves out; on its
+grid of 240x240x155 mm the diagonal is its penalty of 373.13 mm.
+
+HD95 is the larger of the two directed 95th percentiles of the distances between surface voxels, in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, stats
+
+
+@dataclass(frozen=True)
+class RegionScore:
+    """Scores of one region in one case; see the module's table."""
+
+    dice: float
+    hd95_mm: float
+    brats_dice: float
+    brats_hd95_mm: float
+
+
+def score_region(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> RegionScore:
+    """Compare two masks bool [K, J, I]; `spacing_mm` along K, J, I."""
+    overlap, empty = dice(truth, prediction), (not truth.any(), not prediction.any())
+    if all(empty):
+        return RegionScore(overlap, float("nan"), 1.0, 0.0)
+    if any(empty):
+        diagonal = float(np.linalg.norm(np.array(truth.shape) * spacing_mm))
+        return RegionScore(overlap, float("nan"), 0.0, diagonal)
+    distance = hd95_mm(truth, prediction, spacing_mm)
+    return RegionScore(overlap, distance, overlap, distance)
+
+
+def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """2|A and B| / (|A|+|B|); NaN if both are empty."""
+    size = int(truth.sum()) + int(prediction.sum())
+    return 2 * int((truth & prediction).sum()) / size if size else float("nan")
+
+
+def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """Larger of the directed 95th percentiles of surface distances; both masks bool [K, J, I] and not empty."""
+    box = _box(truth | prediction)  # distances do not depend on what lies around
+    surfaces = [_surface(np.pad(mask[box], 1)) for mask in (truth, prediction)]
+    directed = []
+    for one, other in (surfaces, surfaces[::-1]):
+        to_other = ndimage.distance_transform_edt(~other, sampling=spacing_mm)
+        directed.append(np.percentile(to_other[one], 95))
+    return float(max(directed))
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    return ndimage.find_objects(mask.astype(np.uint8))[0]
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """Voxels of the mask with a face towards outside."""
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, its 95 % bootstrap interval, and how many values it is of."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    excluded: int
+
+
+def bootstrap_mean(values: Sequence[float], resamples: int = 5000, seed: int = 0) -> Interval:
+    """Mean over the values that are not NaN; percentile bootstrap over cases, seeded."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    excluded = len(values) - len(finite)
+    if not len(finite):
+        return Interval(float("nan"), float("nan"), float("nan"), 0, excluded)
+    low, high = _percentiles(finite, resamples, seed)
+    return Interval(float(finite.mean()), low, high, len(finite), excluded)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference of two methods over the cases where both have a value."""
+
+    difference: Interval
+    wilcoxon_p: float
+
+
+def compare_paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Comparison:
+    """Mean of second - first with its bootstrap interval, and Wilcoxon's signed-rank test; NaN pairs are left out."""
+    pairs = [b - a for a, b in zip(first, second, strict=True)]
+    differences = [d for d in pairs if np.isfinite(d)]
+    nonzero = any(d != 0 for d in differences)
+    p = float(stats.wilcoxon(differences).pvalue) if nonzero else float("nan")
+    return Comparison(bootstrap_mean(pairs, seed=seed), p)
+
+
+def _percentiles(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    draw: Callable[..., np.ndarray] = np.random.default_rng(seed).choice
+    means = draw(values, (resamples, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,38 @@
+"""Stand-in for the SampleData module: keeps what is registered, and clicks its buttons."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+class SampleDataLogic:
+    """Does not do: download. A source without a custom downloader cannot be loaded."""
+
+    @staticmethod
+    def registerCustomSampleDataSource(
+        category: str = "Custom", sampleName: str | None = None, uris: Any = None, fileNames: Any = None,
+        nodeNames: Any = None, customDownloader: Any = None, thumbnailFileName: str | None = None,
+        loadFileType: Any = "VolumeFile", loadFiles: Any = None, loadFileProperties: Any = None, checksums: Any = None,
+    ) -> None:  # fmt: skip
+        import slicer
+
+        if not len(uris) == len(fileNames) == len(nodeNames):
+            raise ValueError("All fields of sample data source must have the same length")
+        if not hasattr(slicer.modules, "sampleDataSources"):
+            slicer.modules.sampleDataSources = {}
+        sources = slicer.modules.sampleDataSources.setdefault(category, [])
+        source = SimpleNamespace(
+            sampleName=sampleName, uris=uris, fileNames=fileNames, nodeNames=nodeNames,
+            customDownloader=customDownloader, thumbnailFileName=thumbnailFileName,
+        )  # fmt: skip
+        if all(other.sampleName != sampleName for other in sources):
+            sources.append(source)
+
+    @staticmethod
+    def click(category: str, sampleName: str) -> Any:
+        """What the module's button does for a source with a custom downloader."""
+        import slicer
+
+        source = next(s for s in slicer.modules.sampleDataSources[category] if s.sampleName == sampleName)
+        return source.customDownloader(source)

@@ -1,0 +1,64 @@
+"""Stand-in for the few CTK widgets the .ui files use."""
+
+from __future__ import annotations
+
+import qt
+from PySide6 import QtCore, QtWidgets
+
+
+class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible toolTip", "ctk")):
+    """A titled section that folds: a header button above the widget's own layout.
+
+    Does not do: animation, `collapsedHeight`, `contentsFrameShape`.
+    """
+
+    contentsCollapsed = QtCore.Signal(bool)
+    HEADER_HEIGHT = 26
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._collapsed = False
+        self._header = QtWidgets.QToolButton(self)
+        self._header.setToolButtonStyle(QtCore.Qt.ToolButtonTextBesideIcon)
+        self._header.setAutoRaise(True)
+        self._header.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
+        self._header.setStyleSheet("QToolButton { border: none; background: palette(button); font-weight: bold; }")
+        self._header.clicked.connect(self._toggle)
+        self.setContentsMargins(0, self.HEADER_HEIGHT, 0, 0)
+        self._draw_arrow()
+
+    def resizeEvent(self, event: object) -> None:
+        self._header.setGeometry(0, 0, self.width(), self.HEADER_HEIGHT)
+        super().resizeEvent(event)
+
+    def _toggle(self) -> None:
+        self._set_collapsed(not self._collapsed)
+
+    def _draw_arrow(self) -> None:
+        self._header.setArrowType(QtCore.Qt.RightArrow if self._collapsed else QtCore.Qt.DownArrow)
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        self._draw_arrow()
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget) and child is not self._header:
+                child.setVisible(not collapsed)
+        self.setMaximumHeight(self.HEADER_HEIGHT if collapsed else 16777215)
+        self.contentsCollapsed.emit(collapsed)
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        child = event.child()
+        if event.added() and self._collapsed and isinstance(child, QtWidgets.QWidget):
+            child.hide()
+        super().childEvent(event)
+
+    def showEvent(self, event: object) -> None:
+        self._set_collapsed(self._collapsed)  # children that arrived after `collapsed` was set
+        super().showEvent(event)
+
+    collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
+    text = QtCore.Property(str, lambda self: self._header.text(), lambda self, text: self._header.setText(text))
+
+
+class ctkMessageBox(qt.like_pythonqt(QtWidgets.QMessageBox, "text icon detailedText windowTitle", "ctk")):
+    """A message box; `slicer.util` makes one only where there is a main window, which the stand-in has not."""

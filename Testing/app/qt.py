@@ -1,0 +1,105 @@
+"""Stand-in for Slicer's `qt` (PythonQt) on PySide6: properties are attributes, signals also connect by signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PySide6 import QtCore, QtUiTools, QtWidgets
+from PySide6.QtCore import QEvent, QEventLoop, QFile, QObject, QSettings, QSize, Qt, QTimer, QUrl
+from PySide6.QtGui import QBrush, QColor, QDesktopServices, QFont, QIcon, QPixmap
+from PySide6.QtWidgets import QApplication, QFileDialog, QHeaderView, QMessageBox, QSizePolicy, QTableWidgetItem
+
+__all__ = [
+    "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
+    "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
+    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
+    "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout", "QWidget", "Qt",
+]  # fmt: skip
+
+
+class PythonQtObject:
+    """What every wrapped object has in PythonQt."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # In every class itself: PySide6 finds QObject's own static `connect` before one of a parent class.
+        cls.connect, cls.disconnect = PythonQtObject.connect, PythonQtObject.disconnect
+        super().__init_subclass__(**options)
+
+    def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
+        """`connect("clicked(bool)", f)`; like PythonQt, `f` gets as many of the arguments as it takes."""
+        getattr(self, signature.partition("(")[0]).connect(slot)
+        return True
+
+    def disconnect(self, signature: str, slot: Callable[..., Any]) -> bool:
+        getattr(self, signature.partition("(")[0]).disconnect(slot)
+        return True
+
+    def className(self) -> str:
+        return type(self).__name__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # PythonQt refuses to invent attributes on a C++ object: a misspelt property must fail here too. (Objects may be
+        # set: PySide6's loader hangs every child on the widget it returns.)
+        known = name.startswith("_") or hasattr(type(self), name) or isinstance(value, QtCore.QObject)
+        if type(self).__module__ in _WRAPPING_MODULES and not known:
+            raise AttributeError(f"{type(self).__name__} has no property '{name}'")
+        super().__setattr__(name, value)
+
+
+_WRAPPING_MODULES = {"qt", "ctk", "slicer.qmrml"}
+
+
+def qt_property(name: str) -> property:
+    return property(lambda self: self.property(name), lambda self, value: self.setProperty(name, value))
+
+
+def like_pythonqt(base: type, names: str, module: str = "qt") -> type:
+    """A child of a PySide6 class whose properties called `names` are attributes."""
+    properties = {name: qt_property(name) for name in names.split()}
+    properties["name"] = properties["objectName"] = qt_property("objectName")
+    return type(base.__name__, (PythonQtObject, base), {**properties, "__module__": module})
+
+
+_WIDGET = "enabled visible toolTip styleSheet windowTitle maximumHeight minimumHeight maximumWidth minimumWidth font"
+_BUTTON = f"{_WIDGET} text checked checkable icon iconSize"
+
+QWidget = like_pythonqt(QtWidgets.QWidget, _WIDGET)
+QFrame = like_pythonqt(QtWidgets.QFrame, _WIDGET)
+QDialog = like_pythonqt(QtWidgets.QDialog, f"{_WIDGET} modal")
+QLabel = like_pythonqt(QtWidgets.QLabel, f"{_WIDGET} text wordWrap openExternalLinks alignment")
+QPushButton = like_pythonqt(QtWidgets.QPushButton, _BUTTON)
+QToolButton = like_pythonqt(QtWidgets.QToolButton, f"{_BUTTON} autoRaise")
+QCheckBox = like_pythonqt(QtWidgets.QCheckBox, _BUTTON)
+QComboBox = like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} currentIndex currentText count")
+QProgressBar = like_pythonqt(QtWidgets.QProgressBar, f"{_WIDGET} value minimum maximum textVisible format")
+QTableWidget = like_pythonqt(QtWidgets.QTableWidget, f"{_WIDGET} rowCount columnCount")
+QFormLayout = like_pythonqt(QtWidgets.QFormLayout, "")
+QVBoxLayout = like_pythonqt(QtWidgets.QVBoxLayout, "")
+QHBoxLayout = like_pythonqt(QtWidgets.QHBoxLayout, "")
+
+
+class QUiLoader(QtUiTools.QUiLoader):
+    """Loads a .ui file into the classes of this stand-in; a class it does not know is an error, not a bare QWidget."""
+
+    def load(self, file: QFile) -> Any:
+        self._classes = _classes_by_name()
+        self.clearPluginPaths()  # Qt Designer's own plugins would load half of Qt
+        return super().load(file)
+
+    def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> Any:
+        if class_name not in self._classes:
+            raise LookupError(f"the .ui file uses {class_name}, which the stand-in does not have")
+        widget = self._classes[class_name](parent)
+        widget.setObjectName(name)
+        return widget
+
+
+def _classes_by_name() -> dict[str, type]:
+    import ctk
+    from slicer import qmrml
+
+    found = {}
+    for module in (globals(), vars(ctk), vars(qmrml)):
+        found |= {name: value for name, value in module.items() if isinstance(value, type)}
+    return {name: value for name, value in found.items() if issubclass(value, QtWidgets.QWidget)}

@@ -1,0 +1,204 @@
+"""Stand-in for the application: `slicer.app`, `slicer.modules`, `slicer.mrmlScene` over the genuine MRML core."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import vtk
+from PySide6 import QtCore, QtWidgets
+from slicer.qmrml import (
+    qMRMLNodeComboBox,
+    qMRMLWidget,
+    qSlicerScriptedLoadableModule,
+    qSlicerScriptedLoadableModuleWidget,
+)
+from slicer_core import (
+    vtkDataIOManagerLogic,
+    vtkMRMLRemoteIOLogic,
+    vtkMRMLScene,
+    vtkMRMLSliceCompositeNode,
+    vtkMRMLSliceNode,
+    vtkSlicerApplicationLogic,
+    vtkSlicerSegmentationsModuleLogic,
+    vtkSlicerSubjectHierarchyModuleLogic,
+    vtkSlicerTerminologiesModuleLogic,
+    vtkSlicerVolumesLogic,
+)
+
+__all__ = [
+    "app",
+    "modules",
+    "mrmlScene",
+    "qMRMLNodeComboBox",
+    "qMRMLWidget",
+    "qSlicerScriptedLoadableModule",
+    "qSlicerScriptedLoadableModuleWidget",
+    "selfTests",
+]
+
+
+class _Signals:
+    """Signals that connect by signature, kept in Python."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, list[Callable[..., Any]]] = {}
+
+    def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
+        self._slots.setdefault(signature, []).append(slot)
+        return True
+
+    def disconnect(self, signature: str, slot: Callable[..., Any]) -> bool:
+        if slot in self._slots.get(signature, []):
+            self._slots[signature].remove(slot)
+        return True
+
+    def emit(self, signature: str, *arguments: Any) -> None:
+        for slot in list(self._slots.get(signature, [])):
+            slot(*arguments)
+
+
+class _ModuleManager(_Signals):
+    def __init__(self) -> None:
+        super().__init__()
+        self._modules: dict[str, Any] = {}
+
+    def module(self, name: str) -> Any:
+        return self._modules.get(name)
+
+    def register(self, name: str, module: Any) -> None:
+        self._modules[name] = module
+        setattr(modules, name.lower(), module)
+
+
+class _CoreModule:
+    """A C++ module, of which only the logic exists."""
+
+    def __init__(self, logic: Any) -> None:
+        self._logic = logic
+
+    def logic(self) -> Any:
+        return self._logic
+
+
+class Application(_Signals):
+    """Does not do: main window, layouts and views, DICOM, reading and writing data by file type, extensions manager."""
+
+    applicationName = "Slicer stand-in"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer-stand-in"])
+        self._folder = tempfile.TemporaryDirectory(prefix="slicer-stand-in-")
+        self.temporaryPath = self._folder.name
+        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
+        QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, self.temporaryPath)
+        self._qt.setOrganizationName("stand-in")
+        self._manager: _ModuleManager | None = None
+        self._logic: Any = None
+        self._keep: list[Any] = []
+
+    def start(self, scene: Any) -> None:
+        """What Slicer does before it loads modules: colours, the logics of the core, three slice views."""
+        self._manager = _ModuleManager()
+        self._logic = vtkSlicerApplicationLogic()
+        self._logic.SetMRMLScene(scene)
+        colors = self._logic.GetColorLogic()
+        colors.SetMRMLScene(scene)
+        colors.AddDefaultColorNodes()
+        self._logic.SetModuleLogic("Colors", colors)
+        for name, logic in (
+            ("Volumes", vtkSlicerVolumesLogic()),
+            ("Segmentations", vtkSlicerSegmentationsModuleLogic()),
+            ("SubjectHierarchy", vtkSlicerSubjectHierarchyModuleLogic()),
+        ):
+            logic.SetMRMLApplicationLogic(self._logic)
+            logic.SetMRMLScene(scene)
+            self._logic.SetModuleLogic(name, logic)
+            self._manager.register(name, _CoreModule(logic))
+        self._add_terminologies(scene)
+        self._connect_scene_files(scene)
+        self._add_views(scene)
+
+    def _add_terminologies(self, scene: Any) -> None:
+        logic = vtkSlicerTerminologiesModuleLogic()
+        self._keep.append(logic)
+        self._manager.register("Terminologies", _CoreModule(logic))
+
+    def _connect_scene_files(self, scene: Any) -> None:
+        """So that scenes can be written to and read from .mrb files."""
+        remote = vtkMRMLRemoteIOLogic()
+        remote.SetMRMLScene(scene)
+        remote.SetMRMLApplicationLogic(self._logic)
+        remote.GetCacheManager().SetRemoteCacheDirectory(self.temporaryPath)
+        manager = vtkDataIOManagerLogic()
+        manager.SetMRMLScene(scene)
+        manager.SetMRMLApplicationLogic(self._logic)
+        manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+        remote.AddDataIOToScene()
+        self._keep += [remote, manager]
+
+    def _add_views(self, scene: Any) -> None:
+        for name in ("Red", "Green", "Yellow"):
+            for node in (vtkMRMLSliceNode(), vtkMRMLSliceCompositeNode()):
+                node.SetSingletonTag(name)
+                node.SetLayoutName(name)
+                scene.AddNode(node)
+
+    def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
+        """Load a scripted module file, as an additional module path does."""
+        module = qSlicerScriptedLoadableModule(Path(path))
+        self._manager.register(module.name, module)
+        return module
+
+    def startup_completed(self) -> None:
+        self.emit("startupCompleted()")
+
+    def close(self) -> None:
+        """End of the application: modules clean up."""
+        for name in list(self._manager._modules):
+            self._manager.emit("moduleAboutToBeUnloaded(QString)", name)
+
+    def moduleManager(self) -> _ModuleManager:
+        return self._manager
+
+    def applicationLogic(self) -> Any:
+        return self._logic
+
+    def commandOptions(self) -> SimpleNamespace:
+        return SimpleNamespace(noMainWindow=True, testingEnabled=self.testingEnabled())
+
+    def testingEnabled(self) -> bool:
+        return False
+
+    def layoutManager(self) -> None:
+        return None
+
+    def topLevelWidgets(self) -> list[Any]:
+        return []
+
+    def userSettings(self) -> QtCore.QSettings:
+        return QtCore.QSettings()
+
+    settings = userSettings
+
+    def processEvents(self, *_: object) -> None:
+        self._qt.processEvents()
+        self._qt.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
+
+    def setOverrideCursor(self, cursor: Any) -> None:
+        self._qt.setOverrideCursor(cursor)
+
+    def restoreOverrideCursor(self) -> None:
+        self._qt.restoreOverrideCursor()
+
+
+selfTests: dict[str, Callable[..., Any]] = {}
+modules = SimpleNamespace()
+mrmlScene = vtkMRMLScene()
+vtk.vtkObject.GlobalWarningDisplayOn()
+app = Application()
+app.start(mrmlScene)
