@@ -7,13 +7,14 @@ MR = ("t1", "t1ce", "t2", "flair")
 
 NAMES = {
     "t1": [
-        "t1", "T1", "t1n", "t1_mpr", "T1w", "T1-weighted", "MPRAGE", "sub-01_T1w.nii.gz", "5: AX T1 MPRAGE", "AX T1 PRE",
-        "BraTS20_Training_001_t1", "BraTS-GLI-00002-000-t1n.nii.gz", "t1 without contrast", "T1 w/o", "SAG T1 FLAIR",
+        "t1", "T1", "t1n", "t1_mpr", "T1w", "T1-weighted", "MPRAGE", "sub-01_T1w.nii.gz", "5: AX T1 MPRAGE",
+        "AX T1 PRE",         "BraTS20_Training_001_t1", "BraTS-GLI-00002-000-t1n.nii.gz", "t1 without contrast", "T1 w/o", "SAG T1 FLAIR",
         "axT1", "t1mprage3D",
     ],
     "t1ce": [
         "t1ce", "t1c", "t1gd", "t1post", "T1 +C", "Gd", "T1_Gd", "AX T1 POST GAD", "T1 MPRAGE post contrast", "t1 C+",
-        "BraTS20_Training_001_t1ce", "BraTS-GLI-00002-000-t1c", "T1 km", "DanteBrainMR t1ce", "T1 Gadovist", "MPRAGE +C",
+        "BraTS20_Training_001_t1ce", "BraTS-GLI-00002-000-t1c", "T1 km", "DanteBrainMR t1ce", "T1 Gadovist",
+        "MPRAGE +C",
     ],
     "t2": ["t2", "T2w", "t2_tse", "AX T2 FSE", "BraTS19_2013_2_1_t2.nii", "BraTS-GLI-00002-000-t2w", "7: T2 TRA"],
     "flair": ["flair", "FLAIR", "t2f", "fla", "SAG FLAIR", "T2_FLAIR", "AX T2 FLAIR FS", "BraTS-GLI-00002-000-t2f",

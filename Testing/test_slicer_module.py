@@ -146,7 +146,9 @@ def test_the_button_waits_for_the_volumes_and_says_which(slicer, window):
     assert window.ui.segmentButton.enabled
     window._inputSelectors["t2"].setCurrentNode(flair)
     assert not window.ui.segmentButton.enabled
-    assert window.ui.segmentButton.toolTip == "'6: AX FLAIR' is chosen for T2 and FLAIR; each needs a volume of its own."
+    assert (
+        window.ui.segmentButton.toolTip == "'6: AX FLAIR' is chosen for T2 and FLAIR; each needs a volume of its own."
+    )
 
 
 def test_the_button_waits_when_an_input_is_deleted(slicer, window):
@@ -329,7 +331,9 @@ def test_the_console_gets_the_logic_and_a_segmentation_node(slicer, window):
     assert output.GetName() == f"{NAMES['t1']} DANTE"
 
 
-def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_link(slicer, module, window, monkeypatch):
+def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_link(
+    slicer, module, window, monkeypatch
+):
     import SampleData
     from DanteSegmenterLib import sample
 

@@ -43,9 +43,11 @@ def render_view(
     """
     from matplotlib.figure import Figure
 
-    image = reorient(reference, "LPS")
-    turned = {r.id: reorient(reference.with_array(masks[r.id]), "LPS").array for r in regions}
-    expert = {k: reorient(reference.with_array(m), "LPS").array for k, m in (truth or {}).items()}
+    whole = reorient(reference, "LPS")
+    box = _foreground(whole)
+    image = Volume(whole.array[box], whole.ijk_to_ras, whole.name)
+    turned = {r.id: reorient(reference.with_array(masks[r.id]), "LPS").array[box] for r in regions}
+    expert = {k: reorient(reference.with_array(m), "LPS").array[box] for k, m in (truth or {}).items()}
     figure = Figure(figsize=(11, 10), facecolor=BACKGROUND, layout="constrained")
     grid = figure.add_gridspec(2, 2)
     centre = _centre(turned, regions)
@@ -54,6 +56,13 @@ def render_view(
     _surfaces(figure.add_subplot(grid[1, 1], projection="3d"), image, turned, regions)
     figure.suptitle(caption, color=TEXT, fontsize=13)
     figure.savefig(path, dpi=100, facecolor=BACKGROUND)
+
+
+def _foreground(volume: Volume) -> tuple[slice, slice, slice]:
+    """Box around what is not background, with a margin of 5 mm."""
+    found = ndimage.find_objects((volume.array > volume.array.min()).astype(np.uint8))[0]
+    margins = [round(5 / spacing) for spacing in volume.spacing_mm]
+    return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found, margins))  # type: ignore[return-value]
 
 
 def _centre(masks: dict[str, np.ndarray], regions: Sequence[Region]) -> tuple[int, int, int]:
@@ -102,11 +111,11 @@ def _plane(
 def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: Sequence[Region]) -> None:
     """Translucent outer surface and nested regions, seen from the front left and above."""
     head = ndimage.binary_fill_holes(_coarse(image.array > image.array.min(), image) > 0.5)
-    _surface(axes, head.astype(np.float32), image, (0.75, 0.78, 0.82), 0.06)
+    _surface(axes, head.astype(np.float32), image, (0.75, 0.78, 0.82), 0.1)
     volume_ml = image.voxel_volume_ml
     handles = []
     for n, region in enumerate(regions):
-        _surface(axes, _coarse(masks[region.id], image), image, region.color, 0.25 + 0.75 * (n + 1) / len(regions))
+        _surface(axes, _coarse(masks[region.id], image), image, region.color, 1.0 if n == len(regions) - 1 else 0.15 + 0.15 * n)
         text = f"{region.name}: {masks[region.id].sum() * volume_ml:.1f} mL"
         handles.append(axes.plot([], [], [], "s", color=region.color, label=text)[0])
     extent = np.array(image.shape[::-1]) * np.array(image.spacing_mm[::-1])
@@ -134,7 +143,7 @@ def _surface(axes: Any, coarse: np.ndarray, image: Volume, color: Sequence[float
         return
     # Real size of a coarse voxel along K, J, I.
     spacing = tuple(n * s / c for n, s, c in zip(image.shape, image.spacing_mm, coarse.shape))
-    step = 1 if alpha > 0.1 else 2
+    step = 1 if alpha > 0.1 else 2  # the outer surface is large and hardly seen
     points, faces, normals, _ = marching_cubes(smooth, 0.5, spacing=spacing, step_size=step)
     points = (points - spacing)[:, ::-1]  # I, J, K
     points[:, 1] = image.shape[1] * image.spacing_mm[1] - points[:, 1]  # posterior to the back
