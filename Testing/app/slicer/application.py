@@ -18,6 +18,7 @@ from slicer.qmrml import (
 )
 from slicer_core import (
     vtkDataIOManagerLogic,
+    vtkMRMLInteractionNode,
     vtkMRMLRemoteIOLogic,
     vtkMRMLScene,
     vtkMRMLSliceCompositeNode,
@@ -39,6 +40,9 @@ __all__ = [
     "qSlicerScriptedLoadableModuleWidget",
     "selfTests",
 ]
+
+
+ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 
 
 class _Signals:
@@ -106,6 +110,8 @@ class Application(_Signals):
         self._manager = _ModuleManager()
         self._logic = vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
+        self._logic.SetSliceLogics(vtk.vtkCollection())
+        self._logic.SetViewLogics(vtk.vtkCollection())
         colors = self._logic.GetColorLogic()
         colors.SetMRMLScene(scene)
         colors.AddDefaultColorNodes()
@@ -142,11 +148,16 @@ class Application(_Signals):
         self._keep += [remote, manager]
 
     def _add_views(self, scene: Any) -> None:
-        for name in ("Red", "Green", "Yellow"):
+        interaction = vtkMRMLInteractionNode()
+        interaction.SetSingletonTag("Singleton")
+        scene.AddNode(interaction)
+        vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+        for name in ORIENTATIONS:
             for node in (vtkMRMLSliceNode(), vtkMRMLSliceCompositeNode()):
                 node.SetSingletonTag(name)
                 node.SetLayoutName(name)
                 scene.AddNode(node)
+            scene.GetSingletonNode(name, "vtkMRMLSliceNode").SetOrientation(ORIENTATIONS[name])
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
         """Load a scripted module file, as an additional module path does."""

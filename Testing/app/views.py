@@ -1,0 +1,91 @@
+"""Slice and 3D views of the scene, rendered off-screen by Slicer's genuine displayable managers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtkmodules.util.numpy_support import vtk_to_numpy
+
+SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D",)
+THREE_D_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager3D",)
+
+
+class _View:
+    """A render window with Slicer's displayable managers for one view node."""
+
+    def __init__(self, size: tuple[int, int], factory: Any, managers: tuple[str, ...]) -> None:
+        self.renderer = vtk.vtkRenderer()
+        self.window = vtk.vtkRenderWindow()
+        self.window.SetOffScreenRendering(1)
+        self.window.SetMultiSamples(0)
+        self.window.SetSize(*size)
+        self.window.AddRenderer(self.renderer)
+        self.interactor = vtk.vtkRenderWindowInteractor()
+        self.interactor.SetRenderWindow(self.window)
+        self.interactor.Initialize()
+        self.group = slicer.vtkMRMLDisplayableManagerGroup()
+        factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        for manager in managers:
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
+        self.group.Initialize(factory, self.renderer)
+
+    def picture(self) -> np.ndarray:
+        """RGB uint8 [rows, columns, 3]."""
+        self.window.Render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(self.window)
+        grab.ReadFrontBufferOff()
+        grab.Update()
+        image = grab.GetOutput()
+        columns, rows, _ = image.GetDimensions()
+        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)[::-1, :, :3].copy()
+
+
+def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
+    """What the slice view called "Red", "Green" or "Yellow" shows; RGB uint8 [rows, columns, 3]."""
+    view = _View(size, slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance(), SLICE_MANAGERS)
+    view.renderer.GetActiveCamera().ParallelProjectionOn()
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    logic.SetMRMLScene(slicer.mrmlScene)
+    slicer.app.applicationLogic().GetSliceLogics().AddItem(logic)
+    node = logic.AddSliceNode(name)
+    logic.ResizeSliceNode(*size)
+    offset = logic.GetSliceOffset()
+    logic.FitSliceToBackground()
+    logic.SetSliceOffset(offset)
+    view.group.SetMRMLDisplayableNode(node)
+    mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
+    mapper.SetColorWindow(255)
+    mapper.SetColorLevel(127.5)
+    mapper.SetInputConnection(logic.GetImageDataConnection())
+    actor.SetMapper(mapper)
+    actor.GetProperty().SetDisplayLocationToBackground()
+    view.renderer.AddViewProp(actor)
+    return view.picture()
+
+
+def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:
+    """The scene's surfaces from the front, a little from the left and above; RGB uint8 [rows, columns, 3]."""
+    view = _View(size, slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), THREE_D_MANAGERS)
+    logic = slicer.vtkMRMLViewLogic()
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    logic.SetMRMLScene(slicer.mrmlScene)
+    view.group.SetMRMLDisplayableNode(logic.AddViewNode("View1"))
+    view.renderer.GradientBackgroundOn()
+    view.renderer.SetBackground(0.76, 0.76, 0.91)
+    view.renderer.SetBackground2(0.45, 0.47, 0.75)
+    view.renderer.SetUseDepthPeeling(True)
+    view.window.SetAlphaBitPlanes(1)
+    camera = view.renderer.GetActiveCamera()
+    camera.SetPosition(-150, 400, 180)
+    camera.SetFocalPoint(0, 0, 0)
+    camera.SetViewUp(0, 0, 1)
+    view.renderer.ResetCamera()
+    camera.Zoom(1.4)
+    view.renderer.ResetCameraClippingRange()
+    return view.picture()

@@ -1,0 +1,140 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from DanteTrainerLib.augment import NONE, Augmentation, apply, draw, source_size
+
+PATCH = (9, 9, 9)
+
+
+def run(augmentation, image, regions=None, patch=None):
+    image = torch.as_tensor(image, dtype=torch.float32)
+    regions = torch.zeros(1, *image.shape[1:]) if regions is None else regions
+    return apply(image, regions, patch or tuple(image.shape[1:]), augmentation)
+
+
+def marked(size, *kji):
+    image = torch.zeros(1, *size)
+    image[(0, *kji)] = 1
+    return image
+
+
+def test_nothing_drawn_changes_nothing():
+    image = torch.randn(2, *PATCH)
+    assert torch.equal(run(NONE, image)[0], image)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_mirroring_one_axis_moves_the_first_voxel_to_its_end(axis):
+    mirror = tuple(n == axis for n in range(3))
+    corner = [0, 0, 0]
+    image, regions = run(Augmentation(mirror=mirror), marked(PATCH, *corner), marked(PATCH, *corner))
+    corner[axis] = 8
+    assert image[(0, *corner)] == 1 and regions[(0, *corner)] == 1
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_quarter_turn_about_an_axis_moves_a_voxel_where_it_must(axis):
+    angles = tuple(math.pi / 2 if n == axis else 0.0 for n in range(3))
+    a, b = [n for n in range(3) if n != axis]
+    here, there = [4, 4, 4], [4, 4, 4]
+    here[a] += 3
+    there[b] -= 3  # patch offset (0, -3) of the turned plane looks at source offset (3, 0)
+    augmentation = Augmentation(angles=angles)
+    size = source_size(PATCH, augmentation)
+    centred = [h + (s - 9) // 2 for h, s in zip(here, size)]
+    source = marked(size, *centred)
+    image, regions = run(augmentation, source, source, PATCH)
+    assert np.unravel_index(int(image[0].argmax()), PATCH) == tuple(there)
+    assert image.max() > 0.9 and regions[(0, *there)] == 1
+
+
+def test_scale_below_one_zooms_in():
+    source = torch.zeros(1, *PATCH)
+    source[0, 3:6, 3:6, 3:6] = 1  # 27 voxels
+    _, regions = run(Augmentation(scale=0.5), source, source)
+    assert regions.sum() == 5**3  # offsets -2 to 2 look at -1 to 1; at 3 the source is exactly half, and not tumour
+
+
+def test_a_turned_patch_is_cut_from_a_region_that_holds_its_corners():
+    assert source_size((10, 20, 30), NONE) == (10, 20, 30)
+    turned = source_size((10, 10, 10), Augmentation(angles=(math.pi / 4, 0, 0)))
+    assert turned[0] == 12 and turned[1] == turned[2] == math.ceil(10 * math.sqrt(2)) + 2
+
+
+def test_background_stays_zero_under_every_intensity_transform():
+    image = torch.randn(2, *PATCH)
+    image[:, :4] = 0
+    everything = Augmentation(
+        noise=0.1, blur=(1.0, 1.0), brightness=(1.2, 0.8), contrast=(1.2, 0.8), resolution=(0.5, 0.7),
+        gamma_inverted=(1.2, 0.8), gamma=(0.7, 1.4),
+    )  # fmt: skip
+    assert not run(everything, image)[0][:, :4].any()
+
+
+def test_brightness_multiplies_and_only_the_channels_drawn():
+    image = torch.full((2, 2, 2, 2), 2.0)
+    result, _ = run(Augmentation(brightness=(1.25, None)), image)
+    assert result[0, 0, 0, 0] == 2.5 and result[1, 0, 0, 0] == 2
+
+
+def test_contrast_stretches_about_the_mean_within_the_range_there_was():
+    image = torch.tensor([1.0, 2.0, 4.0, 5.0]).reshape(1, 4, 1, 1)  # mean 3
+    result, _ = run(Augmentation(contrast=(1.25,)), image)
+    assert result.ravel().tolist() == [1, 1.75, 4.25, 5]
+
+
+def test_gamma_bends_values_but_keeps_mean_and_deviation():
+    image = torch.tensor([1.0, 2.0, 3.0, 5.0]).reshape(1, 4, 1, 1)
+    result, _ = run(Augmentation(gamma=(2.0,)), image)
+    assert result.mean().item() == pytest.approx(2.75) and torch.allclose(result.std(), image.std())
+    # Scaled to 0, 1/4, 1/2, 1 the squares are 0, 1/16, 1/4, 1: the ratio of steps is kept by mean and deviation.
+    a, b, c, d = result.ravel().tolist()
+    assert (b - a) / (d - a) == pytest.approx(1 / 16, rel=1e-3) and (c - a) / (d - a) == pytest.approx(1 / 4, rel=1e-3)
+
+
+def test_inverted_gamma_is_gamma_of_the_negative():
+    image = torch.rand(1, *PATCH) + 1
+    inverted, _ = run(Augmentation(gamma_inverted=(1.4,)), image)
+    negative, _ = run(Augmentation(gamma=(1.4,)), -image)
+    assert torch.allclose(inverted, -negative, atol=1e-5)
+
+
+def test_low_resolution_halves_what_can_be_told_apart():
+    image = torch.tensor([1.0, -1.0] * 4).reshape(1, 8, 1, 1).expand(1, 8, 8, 8).contiguous()
+    result, _ = run(Augmentation(resolution=(0.5,)), image)
+    assert (result[0, 1:] - result[0, :-1]).abs().max() < 0.01  # alternation is gone
+
+
+def test_noise_has_the_deviation_that_was_drawn_and_is_fixed_by_its_seed():
+    image = torch.ones(1, 32, 32, 32)
+    one, again = (run(Augmentation(noise=0.1, noise_seed=5), image)[0] for _ in range(2))
+    assert (one - 1).std().item() == pytest.approx(0.1, rel=0.02) and torch.equal(one, again)
+
+
+def test_draws_have_nnunets_probabilities_and_ranges():
+    generator = np.random.default_rng(0)
+    drawn = [draw(generator, 2) for _ in range(4000)]
+    def share(field):
+        return np.mean([bool(getattr(a, field)) if getattr(a, field) is not None else False for a in drawn])
+
+    expected = {"angles": 0.2, "scale": 0.2, "noise": 0.1, "blur": 0.2, "brightness": 0.15, "contrast": 0.15,
+                "resolution": 0.25, "gamma_inverted": 0.1, "gamma": 0.3}  # fmt: skip
+    for field, probability in expected.items():
+        assert share(field) == pytest.approx(probability, abs=0.025), field
+    assert np.mean([a.mirror for a in drawn], axis=0) == pytest.approx([0.5] * 3, abs=0.03)
+    scales = [a.scale for a in drawn if a.scale]
+    assert 0.7 <= min(scales) < 0.75 and 1.35 < max(scales) <= 1.4
+    assert max(abs(x) for a in drawn if a.angles for x in a.angles) <= math.radians(30)
+    blurred = [v for a in drawn for v in a.blur]
+    assert np.mean([v is not None for v in blurred]) == pytest.approx(0.5, abs=0.06)
+    gammas = [v for a in drawn for v in a.gamma]
+    assert 0.7 <= min(gammas) and max(gammas) <= 1.5 and np.mean([g < 1 for g in gammas]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_spatial_only_leaves_intensities_alone():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        a = draw(generator, 2, spatial_only=True)
+        assert (a.noise, a.blur, a.brightness, a.contrast, a.resolution, a.gamma) == (None, (), (), (), (), ())

@@ -1,0 +1,85 @@
+import os
+import random
+
+import pytest
+import torch
+from DanteSegmenterLib.errors import ResourceError
+from DanteTrainerLib.checkpoint import NAME, PREVIOUS, load_checkpoint, save_checkpoint
+
+
+def state(step):
+    return {"step": step, "networks": {"w": torch.arange(5.0) * step}, "rows": [{"stage": "s", "loss": 0.5}]}
+
+
+def test_a_checkpoint_comes_back_as_it_was_and_the_one_before_is_kept(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, state(step))
+    loaded, note = load_checkpoint(tmp_path)
+    assert loaded["step"] == 3 and torch.equal(loaded["networks"]["w"], torch.arange(5.0) * 3) and note is None
+    assert sorted(os.listdir(tmp_path)) == [PREVIOUS, NAME]
+
+
+def test_without_any_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+    assert load_checkpoint(tmp_path) == (None, None)
+
+
+def damage_at(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path):
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    size = (tmp_path / NAME).stat().st_size
+    for position in [0, 20, 60, size // 2, size - 1, *random.Random(0).sample(range(size), 10)]:
+        damage_at(tmp_path / NAME, position)
+        loaded, note = load_checkpoint(tmp_path)
+        assert loaded["step"] == 1 and "damaged" in note and "step 1" in note
+        damage_at(tmp_path / NAME, position)
+    assert load_checkpoint(tmp_path)[0]["step"] == 2
+
+
+@pytest.mark.parametrize("kept", [0, 10, 100, 0.5, 0.99])
+def test_a_truncated_checkpoint_falls_back_too(tmp_path, kept):
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    content = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    assert load_checkpoint(tmp_path)[0]["step"] == 1
+
+
+def test_if_none_is_intact_it_is_an_error_and_not_a_fresh_start(tmp_path):
+    save_checkpoint(tmp_path, state(1))
+    damage_at(tmp_path / NAME, 50)
+    with pytest.raises(ResourceError, match="no intact checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, state(1))
+    real, calls = os.replace, []
+
+    def crash_on_second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", crash_on_second)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, state(2))
+    assert load_checkpoint(tmp_path)[0]["step"] == 1
+
+
+def test_a_full_disk_leaves_the_checkpoints_of_before_and_says_what_to_do(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, state(1))
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match="No space left.*make room and resume"):
+        save_checkpoint(tmp_path, state(2))
+    assert os.listdir(tmp_path) == [NAME] and load_checkpoint(tmp_path)[0]["step"] == 1

@@ -1,0 +1,138 @@
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.files import write_volume
+from DanteSegmenterLib.model_folder import Preprocessing
+from DanteSegmenterLib.volume import Volume
+from DanteTrainerLib.cache import cache_cases
+from DanteTrainerLib.dataset_folder import read_dataset
+from DanteTrainerLib.patches import PatchLoader, PatchSource
+from DanteTrainerLib.tasks import BRAIN
+from datasets import LPS_4MM, write_dataset
+
+PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return read_dataset(write_dataset(tmp_path_factory.mktemp("data"), cases=4))
+
+
+@pytest.fixture(scope="module")
+def cached(dataset, tmp_path_factory):
+    return cache_cases(list(dataset.cases.values()), BRAIN, PREPROCESSING, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def source(cached):
+    return PatchSource(cached, regions=3, patch=(8, 8, 8), batch_size=4, seed=7)
+
+
+def test_a_cached_case_is_what_prepare_gives_and_its_regions_nest(cached):
+    images, bits = cached[0].images(), cached[0].labels()
+    assert images.shape == (4, 16, 18, 20) and bits.shape == (16, 18, 20)  # the two voxels of background are cut off
+    assert images[0].astype(float).mean() == pytest.approx(0, abs=1e-3)
+    whole, core, enhancing = ((bits >> r) & 1 for r in range(3))
+    assert (whole.sum(), core.sum(), enhancing.sum()) == (512, 64, 56)
+    places = cached[0].places(2)
+    assert len(places) == 56 and enhancing[tuple(places.T)].all()
+
+
+def test_cases_are_prepared_once_and_again_when_a_file_or_a_setting_changes(dataset, tmp_path):
+    cases = list(dataset.cases.values())[:1]
+    first = cache_cases(cases, BRAIN, PREPROCESSING, tmp_path)[0]
+    stamp = (first.folder / "images.npy").stat().st_mtime_ns
+    assert (cache_cases(cases, BRAIN, PREPROCESSING, tmp_path)[0].folder / "images.npy").stat().st_mtime_ns == stamp
+    coarser = replace(PREPROCESSING, spacing_mm=(8.0, 8.0, 8.0))
+    assert cache_cases(cases, BRAIN, coarser, tmp_path)[0].folder != first.folder
+
+
+def test_processes_prepare_the_same_as_one_alone(dataset, cached, tmp_path):
+    again = cache_cases(list(dataset.cases.values()), BRAIN, PREPROCESSING, tmp_path, workers=2)
+    for one, other in zip(cached, again):
+        assert np.array_equal(one.images(), other.images()) and np.array_equal(one.labels(), other.labels())
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (np.full((20, 22, 24), 7, np.uint8), r"holds the labels \['7'\].*\[0, 1, 2, 4\]"),
+        (np.full((20, 22, 24), 0.5, np.float32), r"labels \['0.5'\]"),
+        (np.zeros((5, 5, 5), np.uint8), "not on the grid"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused_with_the_cases_name(tmp_path, labels, reason):
+    folder = write_dataset(tmp_path / "data", cases=3)
+    write_volume(folder / "A" / "A_seg.nii.gz", Volume(labels, LPS_4MM))
+    with pytest.raises(InputError, match=reason) as caught:
+        cache_cases([read_dataset(folder).cases["A"]], BRAIN, PREPROCESSING, tmp_path / "cache")
+    assert "case 'A'" in str(caught.value)
+    assert not any((tmp_path / "cache").iterdir())
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step(source):
+    one, again, other = source.batch(3), source.batch(3), source.batch(4)
+    assert torch.equal(one.images, again.images) and torch.equal(one.regions, again.regions)
+    assert not torch.equal(one.images, other.images)
+    assert not torch.equal(one.images, replace(source, seed=8).batch(3).images)
+    assert one.images.shape == (4, 4, 8, 8, 8) and one.regions.shape == (4, 3, 8, 8, 8)
+
+
+def test_the_global_batch_is_the_same_for_any_number_of_processes(source):
+    whole = source.batch(5).images
+    parts = [replace(source, rank=rank, world_size=2).batch(5).images for rank in range(2)]
+    assert torch.equal(torch.stack([parts[0][0], parts[1][0], parts[0][1], parts[1][1]]), whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_begins_at_any_step_and_keeps_the_order(source, workers):
+    batches = list(PatchLoader(source, 3, 6, workers))
+    assert len(batches) == 3
+    for step, batch in zip(range(3, 6), batches):
+        assert torch.equal(batch.images, source.batch(step).images)
+
+
+def test_the_last_third_of_a_batch_always_contains_foreground_and_the_rest_not_always(cached):
+    source = PatchSource(cached, 3, (4, 4, 4), batch_size=3, seed=0, augmentation="none")
+    found = np.array([source.batch(step).regions.flatten(1).any(dim=1).numpy() for step in range(60)])
+    assert found[:, 2].all() and 0.05 < found[:, :2].mean() < 0.8
+
+
+def test_forced_patches_look_at_every_region_equally_often(cached):
+    source = PatchSource(cached, 3, (2, 2, 2), batch_size=1, seed=0, augmentation="none", foreground_share=1.0)
+    centres = [source.batch(step).regions[0, :, 1, 1, 1].tolist() for step in range(300)]
+    core = np.mean([c[1] for c in centres])  # the core is an eighth of the tumour, but in two of three draws
+    assert 0.55 < core < 0.85
+
+
+def test_labels_stay_on_the_images_through_every_augmentation(cached):
+    """T2 is brighter in every part of the tumour: wherever a patch went, the region must still be the brighter part."""
+    source = PatchSource(cached, 3, (12, 12, 12), batch_size=1, seed=1, foreground_share=1.0)
+    for step in range(40):
+        batch = source.batch(step)
+        tumour, t2 = batch.regions[0, 0] > 0, batch.images[0, 2]
+        healthy = (batch.regions[0, 0] == 0) & (t2 != 0)
+        assert t2[tumour].mean() > t2[healthy].mean() + 0.5, step
+
+
+def test_a_patch_larger_than_the_image_is_padded_with_background(cached):
+    batch = PatchSource(cached, 3, (32, 32, 32), batch_size=1, seed=0, augmentation="none").batch(0)
+    assert batch.images.shape == (1, 4, 32, 32, 32)
+    inside = (batch.images[0, 0] != 0).nonzero()
+    assert (inside.max(dim=0).values - inside.min(dim=0).values + 1).tolist() == [16, 18, 20]
+    assert (batch.regions[0].sum(dim=(1, 2, 3)) == torch.tensor([512.0, 64, 56])).all()
+
+
+def test_patches_reach_every_corner_of_the_image(cached):
+    source = PatchSource(cached[:1], 3, (15, 17, 19), batch_size=1, seed=0, augmentation="none", foreground_share=0)
+    image = np.asarray(cached[0].images()[0], np.float32)  # one voxel larger along each axis: eight places
+    corners = [image[corner] for corner in itertools.product((0, -1), repeat=3)]
+    seen = set()
+    for step in range(100):
+        patch = source.batch(step).images[0, 0].numpy()
+        seen |= {n for n, value in enumerate(corners) if (patch == value).any()}
+    assert seen == set(range(8))

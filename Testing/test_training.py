@@ -1,0 +1,188 @@
+"""A whole training, tiny: its files, and that a killed and resumed one ends bit-equal to one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from DanteSegmenterLib.errors import Cancelled, ResourceError
+from DanteSegmenterLib.model_folder import read_spec, sha256_of
+from DanteTrainerLib.__main__ import main
+from DanteTrainerLib.config import load_experiment, smoke
+from DanteTrainerLib.experiment import continue_run, start_run
+from DanteTrainerLib.loop import TrainingFailed
+from datasets import write_dataset
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["train", "lower", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]) == 0
+    return out
+
+
+def weights(run):
+    return sha256_of(run / "model" / "limited.safetensors")
+
+
+def test_a_smoke_run_ends_in_a_model_folder_like_a_whole_run(whole):
+    assert sorted(os.listdir(whole / "model")) == ["README.md", "limited.safetensors", "model.json", "provenance.json"]
+    assert {"checkpoint.pt", "checkpoint.previous.pt", "log.csv", "curves.png", "run.json"} <= set(os.listdir(whole))
+    spec = read_spec(whole / "model")
+    assert spec.limited.modalities == ("t1", "t2", "flair") and spec.privileged == "t1ce"
+    provenance = (whole / "model" / "provenance.json").read_text()
+    assert str(whole) not in provenance and json.loads(provenance)["cases"]["train"] == ["A", "B", "C"]
+    log = (whole / "log.csv").read_text().splitlines()
+    assert log[0].startswith("stage,step,loss,loss_segmentation") and log[-1].startswith("supervised,10,")
+
+
+def test_the_same_run_twice_is_bit_equal(whole, data, tmp_path):
+    assert main(["train", "lower", "--data", str(data), "--out", str(tmp_path / "r"), "--smoke", "--quiet"]) == 0
+    assert weights(tmp_path / "r") == weights(whole)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 6, 9])
+def test_a_run_stopped_after_any_step_and_resumed_is_bit_equal(whole, data, tmp_path, steps):
+    run = tmp_path / "run"
+    start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
+    asked = iter([False] * (steps - 1) + [True])
+    with pytest.raises(Cancelled, match=f"after step {steps} "):
+        continue_run(run, "cpu", quiet=True, stop=lambda: next(asked))
+    continue_run(run, "cpu", quiet=True)
+    assert weights(run) == weights(whole)
+    assert (run / "log.csv").read_text().count("supervised,10,") == 1
+
+
+KILL_DURING_CHECKPOINT = """
+import os, signal, sys
+import DanteTrainerLib.checkpoint as checkpoint
+from DanteTrainerLib.__main__ import main
+real, count = os.fsync, 0
+def fsync(handle):
+    global count
+    count += 1
+    if count == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)  # the temporary file is written, not yet in place
+    real(handle)
+checkpoint.os.fsync = fsync
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def python(*arguments, **options):
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("at", [1, 2])
+def test_killed_during_the_write_of_a_checkpoint_a_resumed_run_is_bit_equal(whole, data, tmp_path, at):
+    run = tmp_path / "run"
+    train = ["train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet", "--device", "cpu"]
+    process = python("-c", KILL_DURING_CHECKPOINT.format(at=at), *train)
+    assert process.wait(120) == -signal.SIGKILL and not (run / "model").exists()
+    process.stderr.close()
+    assert main(["resume", str(run), "--quiet", "--device", "cpu"]) == 0
+    assert weights(run) == weights(whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_at_some_moment_a_resumed_run_is_bit_equal(whole, data, tmp_path):
+    run = tmp_path / "run"
+    train = ["-m", "DanteTrainerLib", "train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet"]
+    process = python(*train)
+    deadline = time.time() + 120
+    while not (run / "checkpoint.pt").exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert main(["resume", str(run), "--quiet"]) == 0
+    assert weights(run) == weights(whole)
+
+
+def test_a_finished_run_resumed_writes_the_same_model_again(whole):
+    before = weights(whole)
+    assert main(["resume", str(whole), "--quiet"]) == 0
+    assert weights(whole) == before
+
+
+def test_a_run_in_use_is_refused(whole):
+    from filelock import FileLock
+
+    with FileLock(whole / ".lock"), pytest.raises(ResourceError, match="another process works on the run"):
+        continue_run(whole, "cpu", quiet=True)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_keeps_the_checkpoint(data, tmp_path):
+    run = tmp_path / "run"
+    experiment = load_experiment("brats-2mm", ["learning_rate=1e30", "clip_norm=1e30"], method="lower")
+    start_run(smoke(experiment), data, run)
+    with pytest.raises(TrainingFailed, match="not finite.*learning_rate"):
+        continue_run(run, "cpu", quiet=True)
+    assert not (run / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["train", "loser", "--data", "D", "--out", "O"], "Did you mean 'lower'"),
+        (["train", "lower", "--data", "nowhere", "--out", "O"], "does not exist"),
+        (["train", "lower", "--data", "D", "--out", "D"], "exists and is not empty"),
+        (["train", "lower", "--data", "D", "--out", "O", "--set", "stepz=1"], "unknown key"),
+        (["train", "lower", "--data", "D", "--out", "O", "--experiment", "mine"], "there is no experiment"),
+        (["train", "lower", "--data", "D", "--out", "O", "--set", "task=chest"], "holds 'brain'"),
+        (["resume", "nowhere"], "is no run folder"),
+        (["evaluate", "nowhere", "--data", "D"], "no model folder"),
+    ],
+)
+def test_what_cannot_work_is_one_line_of_reason_before_the_first_step(data, tmp_path, capsys, arguments, reason):
+    places = {"D": str(data), "O": str(tmp_path / "out")}
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and reason in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(whole, data, tmp_path, capsys):
+    out = tmp_path / "scores"
+    assert main(["evaluate", str(whole), "--data", str(data), "--split", "test", "--out", str(out), "--quiet"]) == 0
+    assert sorted(os.listdir(out)) == ["cases.csv", "contact_sheet.png", "summary.json"]
+    rows = (out / "cases.csv").read_text().splitlines()
+    assert rows[0].startswith("model,case,region,dice,hd95_mm") and len(rows) == 1 + 3
+    assert "| WT |" in capsys.readouterr().out
+
+
+def test_list_names_methods_and_experiments(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert "lower" in text and "brats-2mm" in text
+
+
+def test_a_longer_run_learns_to_find_the_tumour(data, tmp_path):
+    """Loss alone could fall for many reasons; Dice on a case that was never seen cannot."""
+    run = tmp_path / "run"
+    overrides = ["steps=60", "validate_every=60", "learning_rate=0.05", "momentum=0.9"]
+    from dataclasses import replace
+
+    experiment = load_experiment("brats-2mm", overrides, method="lower")
+    small = smoke(experiment)
+    start_run(replace(small, run=replace(small.run, steps=60, validate_every=60)), data, run)
+    continue_run(run, "cpu", quiet=True)
+    last = dict(zip(*(line.split(",") for line in (Path(run / "log.csv").read_text().splitlines()[i] for i in (0, -1)))))
+    assert float(last["dice_0"]) > 0.6, last
+    assert torch.isfinite(torch.tensor(float(last["loss"])))
