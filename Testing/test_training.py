@@ -167,6 +167,19 @@ def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(who
     assert "| WT |" in capsys.readouterr().out
 
 
+def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
+    scores, card = tmp_path / "scores", REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce.toml"
+    assert main(["evaluate", str(whole), "--data", str(data), "--split", "test", "--out", str(scores), "--quiet"]) == 0
+    publish = ["publish", str(whole), "--card", str(card), "--scores", str(scores), "--to"]
+    assert main([*publish, str(tmp_path / "model")]) == 0
+    spec = read_spec(tmp_path / "model")
+    assert spec.name == "BraTS without T1ce" and spec.citations and "test split, 1 cases" in next(iter(spec.scores))
+    assert sha256_of(tmp_path / "model" / "limited.safetensors") == weights(whole)
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert "CC BY 4.0" in text and "not for diagnosis" in text and "WT Dice" in text
+    assert main([*publish, str(data)]) == 2  # not over somebody's data
+
+
 def test_list_names_methods_and_experiments(capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out

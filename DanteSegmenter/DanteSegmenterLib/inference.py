@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +125,7 @@ def segment(
     with clock.phase("prepare", 0.02, "Preparing the volumes"):
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
-        plan = Plan(model.device, dtype, batch=max(1, BATCH_VOXELS[model.device.type] // math.prod(model.spec.patch)))
+        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch))
         logits, fallbacks = predict_logits(
             network,
             torch.from_numpy(prepared.tensor),
@@ -153,6 +153,11 @@ def segment(
         device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
         notes=(*notes, *prepared.notes, *fallbacks),
     )
+
+
+def batch_of(device: torch.device, patch: Sequence[int]) -> int:
+    """How many windows of this size are computed at once."""
+    return max(1, BATCH_VOXELS[device.type] // math.prod(patch))
 
 
 def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | list`."""
+"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | publish | list`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
     _run_options(evaluate)
 
+    publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
+    publish.set_defaults(command=_publish)
+    publish.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
+    publish.add_argument("--card", required=True, type=Path, metavar="TOML")
+    publish.add_argument("--scores", action="append", default=[], type=Path, metavar="FOLDER", help="from evaluate")
+    publish.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new model folder")
+
     listing = commands.add_parser("list", help="methods and shipped experiments")
     listing.set_defaults(command=_list)
     return parser
@@ -108,11 +115,23 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .dataset_folder import read_dataset
     from .evaluate import evaluate
 
-    folder = options.model / "model" if (options.model / "run.json").is_file() else options.model
+    folder = _model_folder(options.model)
     out = options.out or Path(f"evaluation-{options.split}")
     scores = evaluate(folder, read_dataset(options.data), options.split, out, options.device, quiet=options.quiet)
     print(scores.table())
     print(f"wrote {out}")
+
+
+def _model_folder(path: Path) -> Path:
+    """A run folder stands for the model it ended in."""
+    return path / "model" if (path / "run.json").is_file() else path
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from .publish import publish
+
+    spec = publish(_model_folder(options.model), options.card, options.scores, options.to)
+    print(f"published {spec.name} {spec.version} to {options.to}")
 
 
 def _list(_: argparse.Namespace) -> None:

@@ -80,7 +80,7 @@ def evaluate(
         rows += evaluate_case(model, dataset.cases[name], sheet)
     scores = Scores(pd.DataFrame(rows))
     scores.rows.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
-    summary = {"model": model.spec.name, "version": model.spec.version, "split": split, "regions": scores.summary()}
+    summary = {"model": model.spec.name, "split": split, "cases": len(names), "regions": scores.summary()}
     (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     sheet.save(out / PICTURE_FILE)
     return scores

@@ -21,7 +21,6 @@ from slicer_core import (
     vtkMRMLInteractionNode,
     vtkMRMLRemoteIOLogic,
     vtkMRMLScene,
-    vtkMRMLSliceCompositeNode,
     vtkMRMLSliceNode,
     vtkSlicerApplicationLogic,
     vtkSlicerSegmentationsModuleLogic,
@@ -152,12 +151,15 @@ class Application(_Signals):
         interaction.SetSingletonTag("Singleton")
         scene.AddNode(interaction)
         vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-        for name in ORIENTATIONS:
-            for node in (vtkMRMLSliceNode(), vtkMRMLSliceCompositeNode()):
+        for name, orientation in ORIENTATIONS.items():
+            for kind in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+                node = scene.CreateNodeByClass(kind)
+                node.UnRegister(None)  # the scene made it and gave it away
                 node.SetSingletonTag(name)
                 node.SetLayoutName(name)
-                scene.AddNode(node)
-            scene.GetSingletonNode(name, "vtkMRMLSliceNode").SetOrientation(ORIENTATIONS[name])
+                node = scene.AddNode(node)
+                if kind == "vtkMRMLSliceNode":
+                    node.SetOrientation(orientation)
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
         """Load a scripted module file, as an additional module path does."""

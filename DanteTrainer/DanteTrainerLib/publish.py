@@ -1,0 +1,80 @@
+"""A trained model folder -> one to hand out: licence, citations, intended use and measured scores go into its card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
+from DanteSegmenterLib.model_folder import ModelSpec, check_weights_file, read_spec, write_spec
+from DanteSegmenterLib.structure import from_plain
+
+from .config import Experiment, tomllib
+from .model_card import model_card
+
+
+@dataclass(frozen=True)
+class Card:
+    """What training cannot know about a model."""
+
+    name: str
+    version: str
+    licence: str
+    intended_use: str
+    training_data: str
+    citations: tuple[str, ...] = ()
+
+
+def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path) -> ModelSpec:
+    """Copy a model folder to `target` with its card filled in; an existing model folder there is replaced.
+
+    Args:
+        model: folder that training wrote.
+        card_file: TOML with the fields of `Card`.
+        evaluations: folders that `evaluate` wrote for this model.
+        target: new folder.
+
+    Raises:
+        ModelError, ConfigError, InputError: one of the inputs cannot be used.
+        ResourceError: `target` exists and is something else than a model folder.
+    """
+    spec, card = read_spec(model), _read_card(card_file)
+    scores = dict(_scores(folder) for folder in evaluations)
+    spec = replace(spec, scores=scores, **{f.name: getattr(card, f.name) for f in fields(card)})
+    provenance = json.loads((model / "provenance.json").read_text(encoding="utf-8"))
+    experiment = from_plain(Experiment, provenance["experiment"], "provenance.json", InputError)
+    if target.exists():
+        if not (target / "model.json").is_file():
+            raise ResourceError(f"'{target}' exists and is no model folder; choose another.")
+        shutil.rmtree(target)
+    target.mkdir(parents=True)
+    for pathway in (spec.limited, spec.full):
+        if pathway is not None:
+            shutil.copyfile(check_weights_file(model, pathway), target / pathway.weights)
+    shutil.copyfile(model / "provenance.json", target / "provenance.json")
+    write_spec(target, spec)
+    (target / "README.md").write_text(model_card(spec, experiment), encoding="utf-8")
+    return spec
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the card '{path}' cannot be read: {error}.") from None
+    return from_plain(Card, plain, path.name, ConfigError)
+
+
+def _scores(folder: Path) -> tuple[str, dict[str, float]]:
+    """Title and figures of one evaluation."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        figures = {}
+        for region, values in summary["regions"].items():
+            figures[f"{region} Dice"] = round(values["dice"], 4)
+            figures[f"{region} HD95 mm"] = round(values["hd95_mm"], 2)
+        return f"Scores ({summary['split']} split, {summary['cases']} cases)", figures
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None
