@@ -45,6 +45,11 @@ def test_the_lists_equal_the_tree(module):
     assert all(name.endswith(".py") for name in scripts)
 
 
+def test_the_modules_do_not_overwrite_each_other_in_the_folder_they_share():
+    files = [listed(module, f"MODULE_PYTHON_{kind}") for module in MODULES for kind in ("SCRIPTS", "RESOURCES")]
+    assert len(set(sum(files, []))) == len(sum(files, []))
+
+
 # A Slicer of which only the build macros exist: it lays files out as the real ones do.
 SLICER_CONFIG = """
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/UseSlicer.cmake")

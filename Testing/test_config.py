@@ -37,7 +37,7 @@ def test_settings_are_overridden_by_full_or_unique_short_keys():
         ("steps", "key=value is needed"),
         ("steps=many", "int is needed, got 'many'"),
         ("steps=0", "run.steps must be at least 1"),
-        ("precision=fp8", "must be auto, fp32, bf16 or fp16"),
+        ("precision=fp8", "must be one of auto, fp32, bf16, fp16"),
         ("features=[8]", "2 to 10 stages"),
         ("strides=[[1,1,1],[2,2,2]]", "same length"),
     ],

@@ -7,7 +7,6 @@ import pytest
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.figures import render_view
 from DanteSegmenterLib.files import read_volume
-from DanteSegmenterLib.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
 from datasets import BRATS_2023, write_case
 from models import brain_regions, write_brain_model
@@ -104,7 +103,3 @@ def test_a_view_without_any_finding_is_drawn_too(tmp_path):
     nothing = {id: np.zeros_like(mask) for id, mask in masks.items()}
     render_view(tmp_path / "v.png", Volume(head, np.eye(4)), nothing, brain_regions())
     assert (tmp_path / "v.png").stat().st_size > 1000
-
-
-def test_the_synthetic_patient_is_the_same_every_time():
-    assert np.array_equal(brain_mr(0, 6.0).volumes["t1"].array, brain_mr(0, 6.0).volumes["t1"].array)

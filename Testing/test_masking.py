@@ -2,7 +2,7 @@ import pytest
 import torch
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.network import Encoder, brats_1mm, chest_ct, initialise
-from DanteTrainerLib.fusion import Fusion
+from DanteSegmenterLib.fusion import Fusion
 from DanteTrainerLib.masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at, visible_norm
 
 SPEC = NetworkSpec((3, 4, 5), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3)

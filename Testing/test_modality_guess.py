@@ -8,8 +8,8 @@ MR = ("t1", "t1ce", "t2", "flair")
 NAMES = {
     "t1": [
         "t1", "T1", "t1n", "t1_mpr", "T1w", "T1-weighted", "MPRAGE", "sub-01_T1w.nii.gz", "5: AX T1 MPRAGE",
-        "AX T1 PRE",         "BraTS20_Training_001_t1", "BraTS-GLI-00002-000-t1n.nii.gz", "t1 without contrast", "T1 w/o", "SAG T1 FLAIR",
-        "axT1", "t1mprage3D",
+        "AX T1 PRE", "BraTS20_Training_001_t1", "BraTS-GLI-00002-000-t1n.nii.gz", "t1 without contrast", "T1 w/o",
+        "SAG T1 FLAIR", "axT1", "t1mprage3D",
     ],
     "t1ce": [
         "t1ce", "t1c", "t1gd", "t1post", "T1 +C", "Gd", "T1_Gd", "AX T1 POST GAD", "T1 MPRAGE post contrast", "t1 C+",

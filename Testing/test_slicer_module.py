@@ -204,6 +204,14 @@ def test_the_optional_volume_is_passed_on_when_it_is_there(slicer, window):
     assert set(window.logic.run.calls[0][1]) == set(NAMES)
 
 
+def test_a_volume_the_model_cannot_use_is_not_asked_for(slicer, module, window, tmp_path):
+    write_brain_model(tmp_path / "limited only")
+    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=tmp_path)
+    window._parameterNode.model = ""
+    window.updateModels()
+    assert list(window._inputSelectors) == ["t1", "t2", "flair"]
+
+
 def test_a_refusal_is_shown_as_it_stands_and_changes_nothing(slicer, module, window, caplog):
     from DanteSegmenterLib.errors import InputError
 
@@ -257,6 +265,38 @@ def test_another_patients_volumes_let_go_of_the_result(slicer, window):
     window.ui.segmentButton.click()
     assert window._parameterNode.outputSegmentation is not first
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
+
+
+def test_another_models_segments_take_the_place_of_ours_in_a_chosen_output(slicer, module, window, tmp_path):
+    import dataclasses
+
+    from DanteSegmenterLib.model_folder import read_spec, write_spec
+
+    nodes = add_study(slicer)
+    output = window.logic.segment(nodes, progress=print)
+    other = write_brain_model(tmp_path / "other")
+    spec = read_spec(other)
+    lesion = dataclasses.replace(spec.regions[0], id="lesion", name="lesion")
+    write_spec(other, dataclasses.replace(spec, name="other", regions=(lesion,)))
+    window.logic.segment(nodes, model=other, outputSegmentation=output, progress=print)
+    segmentation = output.GetSegmentation()
+    names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+    assert names == ["lesion"]
+
+
+def test_an_output_whose_own_segments_would_move_is_refused(slicer, module, window):
+    from DanteSegmenterLib.errors import InputError
+
+    nodes = add_study(slicer)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "theirs")
+    theirs.SetAndObserveTransformNodeID(transform.GetID())
+    window.logic.segment(nodes, outputSegmentation=theirs, progress=print)
+    assert theirs.GetParentTransformNode() is None  # nothing of theirs was in it
+    theirs.GetSegmentation().AddEmptySegment("mine", "mine")
+    theirs.SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(InputError, match="'theirs' holds other segments and lies under another transform"):
+        window.logic.segment(nodes, outputSegmentation=theirs, progress=print)
 
 
 def test_a_deleted_result_is_forgotten(slicer, window):

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from .architectures import build
 from .devices import fastest_dtype, resolve_device, synchronise
 from .errors import Cancelled
 from .model_folder import ModelSpec, Pathway, Region, check_weights_file, choose_pathway, read_spec
-from .network import UNet
 from .preprocess import prepare
 from .sliding_window import Plan, predict_logits
 from .volume import Volume
@@ -82,7 +82,7 @@ class Model:
             path = check_weights_file(self.folder, pathway)
             # Without memory behind it until the file's header proved to be as model.json says.
             with torch.device("meta"):
-                network = UNet(len(pathway.modalities), self.spec.out_channels, self.spec.network)
+                network = build(self.spec, pathway)
             load_weights(network, path)
             self.networks[pathway.weights] = network.eval().requires_grad_(False)
         return self.networks[pathway.weights]

@@ -99,11 +99,12 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Pathway:
-    """One door into the model: its weights file and the modalities it reads, in channel order."""
+    """One door into the model: its weights file, the modalities it reads, in channel order, and what network it is."""
 
     weights: str
     sha256: str
     modalities: tuple[str, ...]
+    architecture: str = "unet"
 
 
 @dataclass(frozen=True)

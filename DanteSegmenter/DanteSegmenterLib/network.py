@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .model_folder import ModelSpec, NetworkSpec
+from .model_folder import NetworkSpec
 
 NEGATIVE_SLOPE = 0.01
 
@@ -114,17 +114,20 @@ class UNet(nn.Module):
         self.encoder = Encoder(channels_in, spec)
         self.decoder = Decoder(channels_out, spec)
 
+    @classmethod
+    def of(cls, encoder: Encoder, decoder: Decoder) -> UNet:
+        """A network of parts that exist already; they are shared, not copied."""
+        network = cls.__new__(cls)
+        nn.Module.__init__(network)
+        network.encoder, network.decoder = encoder, decoder
+        return network
+
     def forward(self, image: Tensor) -> Tensor:
         return self.decoder(self.encoder(image))
 
     def all_logits(self, image: Tensor) -> list[Tensor]:
         """Logits at every decoder resolution, finest first."""
         return self.decoder.all_logits(self.encoder(image))
-
-
-def limited_network(spec: ModelSpec) -> UNet:
-    """f_L of a model: E_L and D_L (the network that is deployed)."""
-    return UNet(len(spec.limited.modalities), spec.out_channels, spec.network)
 
 
 def initialise(module: nn.Module) -> None:

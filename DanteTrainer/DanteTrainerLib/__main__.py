@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     evaluate.add_argument("--split", default="test", help="train, val or test (default)")
     evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
+    evaluate.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
     _run_options(evaluate)
 
     publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
@@ -117,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     folder = _model_folder(options.model)
     out = options.out or Path(f"evaluation-{options.split}")
-    scores = evaluate(folder, read_dataset(options.data), options.split, out, options.device, quiet=options.quiet)
+    scores = evaluate(folder, read_dataset(options.data), options.split, out, options.device, options.quiet, options.full)
     print(scores.table())
     print(f"wrote {out}")
 

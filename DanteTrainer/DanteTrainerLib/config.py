@@ -76,6 +76,40 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class DanteSettings:
+    """What is particular to DANTE; the defaults are the paper's method, every ablation is a line here."""
+
+    mask_ratio: float = 0.75
+    """Share of blocks that Stage 1 hides."""
+    masking: str = "sparse"
+    """"sparse": hidden voxels reach no feature; "dense": they are zeroed and convolved over."""
+    per_modality_masks: bool = False
+    """Ablation: each channel hides its own blocks (needs dense masking)."""
+    naive: bool = False
+    """Ablation: three independent masked autoencoders instead of cross-modal reconstruction."""
+    freeze_share: float = 0.1
+    """Of Stage 2, the part during which the pre-trained encoders rest; ignored without Stage 1."""
+    auxiliary_from: float = 0.2
+    """Share of Stage 2 from which alignment and compaction count."""
+    align: str = "l1"
+    """"l1", "l2" or "infonce"."""
+    align_weight: float = 0.5
+    """lambda_2."""
+    align_grad: str = "both"
+    """Which pathway alignment moves: "both", "to_L" or "to_A"."""
+    align_norm: str = "none"
+    """"channel_l2" aligns directions only, blind to the features' scale."""
+    temperature: float = 0.1
+    """Of InfoNCE."""
+    anchors: int = 512
+    """Of InfoNCE, at most so many a level."""
+    compaction_weight: float = 0.3
+    """lambda_1, of L_PIB."""
+    carry_fusion: bool = False
+    """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All settings of a run."""
 
@@ -93,6 +127,8 @@ class Experiment:
     """How weights move."""
     run: RunSettings = field(default_factory=RunSettings)
     """How long and how often."""
+    dante: DanteSettings = field(default_factory=DanteSettings)
+    """Only method "dante" reads these."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -101,12 +137,18 @@ class Experiment:
             (self.run.steps >= 1, f"run.steps must be at least 1, got {self.run.steps}"),
             (self.run.pretrain_steps >= 0, f"run.pretrain_steps must not be negative, got {self.run.pretrain_steps}"),
             (self.run.checkpoint_every >= 1, f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}"),
-            (
-                self.run.precision in ("auto", "fp32", "bf16", "fp16"),
-                f"run.precision must be auto, fp32, bf16 or fp16, got '{self.run.precision}'",
-            ),
+            _one_of("run.precision", self.run.precision, "auto", "fp32", "bf16", "fp16"),
             (self.optimiser.learning_rate > 0, "optimiser.learning_rate must be positive"),
             (2 <= len(self.network.features) <= MAX_STAGES, "network.features needs 2 to 10 stages"),
+            (0 < self.dante.mask_ratio < 1, f"dante.mask_ratio must lie between 0 and 1, got {self.dante.mask_ratio}"),
+            _one_of("dante.masking", self.dante.masking, "sparse", "dense"),
+            _one_of("dante.align", self.dante.align, "l1", "l2", "infonce"),
+            _one_of("dante.align_grad", self.dante.align_grad, "both", "to_L", "to_A"),
+            _one_of("dante.align_norm", self.dante.align_norm, "none", "channel_l2"),
+            (
+                self.dante.masking == "dense" or not self.dante.per_modality_masks,
+                "dante.per_modality_masks needs dante.masking = 'dense': sparse encoding has one mask a sample",
+            ),
             (
                 len(self.network.features) == len(self.network.strides) == len(self.network.kernels),
                 "network.features, strides and kernels must have the same length",
@@ -115,6 +157,10 @@ class Experiment:
         for fine, message in checks:
             if not fine:
                 raise ConfigError(f"{message}.")
+
+
+def _one_of(key: str, value: str, *known: str) -> tuple[bool, str]:
+    return value in known, f"{key} must be one of {', '.join(known)}, got '{value}'"
 
 
 def experiments_folder() -> Path:
@@ -135,7 +181,7 @@ def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **va
     """Defaults <- file <- values <- overrides.
 
     Args:
-        name: a shipped experiment's name or a TOML file's path.
+        name: a shipped experiment's name or a TOML file's path; its key `base` names one that it differs from.
         overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a last part alone will do where it is unique.
         values: top-level settings, e.g. method="lower".
 
@@ -158,9 +204,20 @@ def _read(name: str) -> dict[str, Any]:
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    base = plain.pop("base", None)
+    return plain if base is None else _merged(_read(str(base)), plain)
+
+
+def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `differences`, table by table."""
+    result = dict(base)
+    for key, value in differences.items():
+        known = result.get(key)
+        result[key] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return result
 
 
 def _override(plain: dict[str, Any], override: str) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
-from DanteSegmenterLib.model_folder import ModelSpec
+from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.volume import Volume
 from tqdm import tqdm
 
@@ -58,9 +58,12 @@ class Scores:
 
 
 def evaluate(
-    model_folder: Path | str, dataset: Dataset, split: str, out: Path, device: str = "auto", quiet: bool = False
-) -> Scores:
+    model_folder: Path | str, dataset: Dataset, split: str, out: Path, device: str = "auto", quiet: bool = False,
+    full: bool = False,
+) -> Scores:  # fmt: skip
     """Segment every case of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
+
+    The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them.
 
     Raises:
         InputError: the split does not exist, or a case lacks a volume or a mask.
@@ -69,26 +72,29 @@ def evaluate(
     model = load_model(model_folder, device)
     if model.spec.task != dataset.task.id:
         raise InputError(f"the model is for '{model.spec.task}', '{dataset.folder}' holds '{dataset.task.id}' cases.")
+    if full and model.spec.full is None:
+        raise InputError(f"'{model.spec.name}' has no full-modality network to evaluate.")
+    pathway = model.spec.full if full and model.spec.full else model.spec.limited
     names = read_split(dataset).part(split)
-    check_cases(dataset, names, model.spec.limited.modalities)
+    check_cases(dataset, names, pathway.modalities)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
     rows, sheet = [], Sheet(model.spec)
     for name in tqdm(names, desc="Segmenting", unit="case", disable=quiet):
-        rows += evaluate_case(model, dataset.cases[name], sheet)
+        rows += evaluate_case(model, dataset.cases[name], pathway, sheet)
     scores = Scores(pd.DataFrame(rows))
     scores.rows.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
-    summary = {"model": model.spec.name, "split": split, "cases": len(names), "regions": scores.summary()}
+    summary = {"model": model.spec.name, "pathway": "full" if full else "limited", "split": split, "cases": len(names), "regions": scores.summary()}
     (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     sheet.save(out / PICTURE_FILE)
     return scores
 
 
-def evaluate_case(model: Model, case: Case, sheet: Sheet | None = None) -> list[dict[str, Any]]:
-    """One row a region; only the modalities that the deployed network reads are given to it."""
-    volumes = {modality: case.images[modality].read() for modality in model.spec.limited.modalities}
+def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None) -> list[dict[str, Any]]:
+    """One row a region; exactly the modalities that the pathway reads are given to the model."""
+    volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
     truth = case.label.read() if case.label else None
     result = segment(model, volumes)
     if truth is None or not truth.same_grid(result.reference):

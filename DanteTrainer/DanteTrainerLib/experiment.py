@@ -204,7 +204,7 @@ def write_model(run: Run, stage: Stage, dataset: Dataset, target: Path, seconds:
         for name, deployed in stage.deployed.items():
             path = temporary / f"{name}.safetensors"
             save_weights(deployed.network, path)
-            pathways[name] = Pathway(path.name, sha256_of(path), deployed.modalities)
+            pathways[name] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
         spec = _spec(run, dataset.task, pathways)
         write_spec(temporary, spec)
         (temporary / "README.md").write_text(model_card(spec, run.experiment), encoding="utf-8")

@@ -25,8 +25,10 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
     from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    groups = {"loss": "loss", "validation Dice": "dice_", "logged": "log_"}
-    used = {title: p for title, p in groups.items() if any(key.startswith(p) for row in rows for key in row)}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    quantities = dict.fromkeys(key.split("_")[1] for key in keys if key.startswith("log_"))
+    groups = {"loss": "loss", "validation Dice": "dice_", **{name: f"log_{name}_" for name in quantities}}
+    used = {title: p for title, p in groups.items() if any(key.startswith(p) for key in keys)}
     if not stages or not used:
         return
     figure = Figure(figsize=(6.5 * len(stages), 3.2 * len(used)), layout="constrained")
@@ -36,7 +38,7 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
         for panel, (title, prefix) in zip(axes[:, column], used.items()):
             for key in dict.fromkeys(key for row in of_stage for key in row if key.startswith(prefix)):
                 points = [(row["step"], row[key]) for row in of_stage if row.get(key) is not None]
-                panel.plot(*zip(*points), label=key.removeprefix("dice_").removeprefix("log_"), linewidth=1)
+                panel.plot(*zip(*points), label=key.removeprefix("log_"), linewidth=1)
             panel.set(xlabel="step", ylabel=title, title=stage if title == "loss" else "")
             panel.grid(alpha=0.3)
             if panel.lines:

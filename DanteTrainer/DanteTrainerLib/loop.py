@@ -23,6 +23,8 @@ from .stage import LossTerms, Stage, StepContext
 
 # Rows of the log are means over so many steps.
 LOG_EVERY = 10
+# Drawing takes about a second, a checkpoint of a small network a hundredth.
+DRAW_EVERY_SECONDS = 60
 
 
 class TrainingFailed(DanteError):
@@ -36,6 +38,7 @@ class Progress:
     stage: int = 0
     step: int = 0
     rows: list[Row] = field(default_factory=list)
+    drawn: float = 0.0  # when the curves were, by the clock; not saved
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,9 @@ class Trainer:
         }
         save_checkpoint(self.folder, state)
         write_history(self.folder, progress.rows)
-        draw_history(self.folder, progress.rows)
+        if progress.step == stage.steps or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
+            draw_history(self.folder, progress.rows)
+            progress.drawn = time.monotonic()
 
     @torch.no_grad()
     def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:

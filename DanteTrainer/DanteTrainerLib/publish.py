@@ -75,6 +75,7 @@ def _scores(folder: Path) -> tuple[str, dict[str, float]]:
         for region, values in summary["regions"].items():
             figures[f"{region} Dice"] = round(values["dice"], 4)
             figures[f"{region} HD95 mm"] = round(values["hd95_mm"], 2)
-        return f"Scores ({summary['split']} split, {summary['cases']} cases)", figures
+        with_privileged = " with the privileged scan" if summary["pathway"] == "full" else ""
+        return f"Scores ({summary['split']} split, {summary['cases']} cases{with_privileged})", figures
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from DanteSegmenterLib.network import UNet
 from torch import Tensor, nn
 
 from .patches import Batch
@@ -52,10 +51,17 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A network that goes into the model folder, and the modalities it reads, in channel order."""
+    """A network that goes into the model folder.
 
-    network: UNet
+    Attributes:
+        network: as `DanteSegmenterLib.architectures` builds it.
+        modalities: what it reads, in channel order.
+        architecture: its name there.
+    """
+
+    network: nn.Module
     modalities: tuple[str, ...]
+    architecture: str = "unet"
 
 
 @dataclass(frozen=True)

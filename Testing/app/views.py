@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
+
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D",)
 THREE_D_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager3D",)
@@ -57,9 +62,10 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
     logic.SetSliceNode(node)
     logic.ResizeSliceNode(*size)
-    offset = logic.GetSliceOffset()
-    logic.FitSliceToBackground()
-    logic.SetSliceOffset(offset)
+    offset = node.GetSliceOffset()
+    logic.FitSliceToBackground()  # goes to the middle of the volume, too
+    if offset:
+        logic.SetSliceOffset(offset)
     view.group.SetMRMLDisplayableNode(node)
     mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
     mapper.SetColorWindow(255)
@@ -67,7 +73,11 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     mapper.SetInputConnection(logic.GetImageDataConnection())
     actor.SetMapper(mapper)
     actor.GetProperty().SetDisplayLocationToBackground()
-    view.renderer.AddViewProp(actor)
+    below = vtk.vtkRenderer()
+    below.AddViewProp(actor)
+    view.window.SetNumberOfLayers(2)
+    view.renderer.SetLayer(1)
+    view.window.AddRenderer(below)
     return view.picture()
 
 
@@ -77,7 +87,8 @@ def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:
     logic = slicer.vtkMRMLViewLogic()
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
-    view.group.SetMRMLDisplayableNode(logic.AddViewNode("View1"))
+    node = slicer.mrmlScene.GetSingletonNode("View1", "vtkMRMLViewNode") or logic.AddViewNode("View1")
+    view.group.SetMRMLDisplayableNode(node)
     view.renderer.GradientBackgroundOn()
     view.renderer.SetBackground(0.76, 0.76, 0.91)
     view.renderer.SetBackground2(0.45, 0.47, 0.75)

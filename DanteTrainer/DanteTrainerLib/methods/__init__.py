@@ -10,13 +10,14 @@ from DanteSegmenterLib.structure import unknown_key_message
 from ..config import Experiment
 from ..stage import Stage
 from ..tasks import Task
-from . import plain
+from . import dante, plain
 
 Method = Callable[[Experiment, Task], list[Stage]]
 
 METHODS: dict[str, Method] = {
     "lower": plain.lower,
     "upper": plain.upper,
+    "dante": dante.stages,
 }
 
 

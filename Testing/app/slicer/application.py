@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,7 @@ class Application(_Signals):
 
     def __init__(self) -> None:
         super().__init__()
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
         self._qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer-stand-in"])
         self._folder = tempfile.TemporaryDirectory(prefix="slicer-stand-in-")
         self.temporaryPath = self._folder.name

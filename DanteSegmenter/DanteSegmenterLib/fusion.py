@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from DanteSegmenterLib.model_folder import NetworkSpec
 from torch import Tensor, nn
+
+from .model_folder import NetworkSpec
 
 
 class Fusion(nn.Module):
