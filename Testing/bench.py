@@ -113,7 +113,9 @@ def convolutions_alone(
     network = copy.deepcopy(network).to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
     calls: list[tuple[nn.Module, torch.Tensor]] = []
     parts = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))]
-    hooks = [part.register_forward_pre_hook(lambda part, inputs: calls.append((part, inputs[0].clone()))) for part in parts]
+    hooks = [
+        part.register_forward_pre_hook(lambda part, inputs: calls.append((part, inputs[0].clone()))) for part in parts
+    ]
     window = torch.randn(plan.batch, channels, *patch, device=plan.device, dtype=plan.dtype)
     with torch.inference_mode():
         network(window.to(memory_format=torch.channels_last_3d))
@@ -130,7 +132,7 @@ def convolutions_alone(
 
 
 def in_turn(functions: dict[str, Callable[[], None]], device: torch.device, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each function, alternating, so that a machine that slows down slows all; the first round is warm-up."""
+    """Seconds of each function, in turn, so that a machine that slows down slows all; the first round is warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for n in range(repeats + 1):
         for name, function in functions.items():
@@ -144,7 +146,10 @@ def in_turn(functions: dict[str, Callable[[], None]], device: torch.device, repe
 
 
 def show(report: dict) -> None:
-    print(f"{report['case']}, {report['windows']} windows, {report['device']} {report['dtype']}, {report['threads']} threads")
+    print(
+        f"{report['case']}, {report['windows']} windows, {report['device']} {report['dtype']}, "
+        f"{report['threads']} threads"
+    )
     for phase, value in report["phases"].items():
         print(f"  {phase:<14} {value:7.3f} s")
     print("the network's part, median (min - max):")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from DanteSegmenterLib.files import write_volume
 from DanteSegmenterLib.volume import Volume
 
@@ -33,7 +34,9 @@ def images(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return result, labels
 
 
-def write_case(folder: Path, seed: int, naming: dict[str, str] = BRATS_2018, joint: str = "_", mask: str = "seg") -> Path:
+def write_case(
+    folder: Path, seed: int, naming: dict[str, str] = BRATS_2018, joint: str = "_", mask: str = "seg"
+) -> Path:
     """One case folder; BraTS 2023 calls enhancing tumour 3."""
     folder.mkdir(parents=True)
     modalities, labels = images(seed)

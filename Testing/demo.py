@@ -65,7 +65,9 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
     start = time.perf_counter()
     patient = _from_folder(case, spec) if case else _synthetic(spacing_mm)
     # The privileged scan stays out: to do without it is what this is about.
-    volumes = {modality: patient.volumes[modality] for modality in spec.limited.modalities if modality in patient.volumes}
+    volumes = {
+        modality: patient.volumes[modality] for modality in spec.limited.modalities if modality in patient.volumes
+    }
     choose_pathway(spec, volumes)
     read_seconds = time.perf_counter() - start
     try:
@@ -73,14 +75,17 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
     except OSError as error:
         raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
 
+    from tqdm import tqdm
+
     from DanteSegmenterLib.figures import render_view
     from DanteSegmenterLib.inference import load_model, segment
-    from tqdm import tqdm
 
     start = time.perf_counter()
     model = load_model(model_folder, device)
     load_seconds = time.perf_counter() - start
-    with tqdm(total=100, desc=f"Segmenting {patient.name}", bar_format="{desc} {bar} {n:.0f}% {elapsed}", leave=False) as bar:
+    with tqdm(
+        total=100, desc=f"Segmenting {patient.name}", bar_format="{desc} {bar} {n:.0f}% {elapsed}", leave=False
+    ) as bar:
         result = segment(model, volumes, progress=lambda p: bar.update(round(100 * p.fraction, 1) - bar.n))
     scores = None
     if patient.truth is not None:
@@ -136,7 +141,10 @@ def _print(report: dict, out: Path) -> None:
     for note in report["notes"]:
         print(f"  note: {note}")
     seconds = report["seconds"]
-    print(f"  {sum(seconds.values()):.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in seconds.items())}) on {report['device']}")
+    print(
+        f"  {sum(seconds.values()):.1f} s on {report['device']}: "
+        + ", ".join(f"{phase} {value:.1f}" for phase, value in seconds.items())
+    )
     print(f"  {out / 'segmentation.seg.nrrd'}\n  {out / 'view.png'}\n  {out / 'report.json'}")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+
 from DanteSegmenterLib.model_folder import (
-    ModelSpec,
     Modality,
+    ModelSpec,
     NetworkSpec,
     Normalisation,
     Pathway,

@@ -3,6 +3,7 @@ import random
 
 import pytest
 import torch
+
 from DanteSegmenterLib.errors import ResourceError
 from DanteTrainerLib.checkpoint import NAME, PREVIOUS, load_checkpoint, save_checkpoint
 

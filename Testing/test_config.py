@@ -1,4 +1,5 @@
 import pytest
+
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.config import Experiment, list_experiments, load_experiment, smoke
 from DanteTrainerLib.experiment import _check_patch

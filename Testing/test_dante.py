@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import write_case, write_dataset
+
 from DanteSegmenterLib.errors import Cancelled, ConfigError
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import sha256_of
@@ -12,7 +14,6 @@ from DanteTrainerLib.methods import dante
 from DanteTrainerLib.patches import Batch
 from DanteTrainerLib.stage import StepContext
 from DanteTrainerLib.tasks import BRAIN
-from datasets import write_case, write_dataset
 
 
 def experiment(**settings) -> Experiment:
@@ -50,8 +51,15 @@ def test_the_limited_pathway_never_sees_the_privileged_scan():
 
 def test_the_loss_is_both_segmentations_plus_three_tenths_compaction_plus_half_alignment():
     terms = stage_2().loss(batch(), context(50))
-    assert {name: term.weight for name, term in terms.terms.items()} == {"seg_L": 1, "seg_F": 1, "pib": 0.3, "align": 0.5}
-    by_hand = sum(weight * terms.terms[name].value for name, weight in (("seg_L", 1), ("seg_F", 1), ("pib", 0.3), ("align", 0.5)))
+    assert {name: term.weight for name, term in terms.terms.items()} == {
+        "seg_L": 1,
+        "seg_F": 1,
+        "pib": 0.3,
+        "align": 0.5,
+    }
+    by_hand = sum(
+        weight * terms.terms[name].value for name, weight in (("seg_L", 1), ("seg_F", 1), ("pib", 0.3), ("align", 0.5))
+    )
     assert torch.allclose(terms.total, by_hand)
 
 
@@ -64,7 +72,9 @@ def test_auxiliary_terms_begin_at_a_fifth_and_are_not_computed_before():
 def gradients(term, **settings):
     stage = stage_2(**settings)
     stage.loss(batch(), context(50)).terms[term].value.backward()
-    return {name: any(p.grad is not None and p.grad.any() for p in net.parameters()) for name, net in stage.networks.items()}
+    return {
+        name: any(p.grad is not None and p.grad.any() for p in net.parameters()) for name, net in stage.networks.items()
+    }
 
 
 def test_each_term_moves_what_the_paper_says():

@@ -3,12 +3,13 @@ import shutil
 
 import numpy as np
 import pytest
+from datasets import BRATS_2023, LPS_4MM, images, write_case, write_dataset
+
 from DanteSegmenterLib.case_folder import Case, read_case_folder
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_components, write_volume
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.dataset_folder import check_cases, make_split, read_dataset, read_split
-from datasets import BRATS_2023, LPS_4MM, images, write_case, write_dataset
 
 ALL = {"t1", "t1ce", "t2", "flair"}
 
@@ -99,7 +100,9 @@ def test_unknown_labels_in_a_dataset_json_are_refused(tmp_path):
     ("name", "modalities"),
     [("BraTS2021_00002", 4), ("Brats18_CBICA_AOP_1", 4), ("BraTS-GLI-00000-000", 4)],
 )
-def test_real_cases_of_every_naming_nest_and_have_the_order_of_volumes_that_anatomy_asks_for(shared_data, name, modalities):
+def test_real_cases_of_every_naming_nest_and_have_the_order_of_volumes_that_anatomy_asks_for(
+    shared_data, name, modalities
+):
     case = read_case_folder(shared_data / "brats-1mm" / name)
     assert len(case.images) == modalities
     mask = case.label.read().array

@@ -4,13 +4,14 @@ import os
 import demo
 import numpy as np
 import pytest
+from datasets import BRATS_2023, write_case
+from models import brain_regions, write_brain_model
+from PIL import Image
+
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.figures import render_view
 from DanteSegmenterLib.files import read_volume
 from DanteSegmenterLib.volume import Volume
-from datasets import BRATS_2023, write_case
-from models import brain_regions, write_brain_model
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from models import brain_regions
+
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.files import read_volume, write_atomically, write_components, write_segmentation, write_volume
 from DanteSegmenterLib.volume import Volume
-from models import brain_regions
 
 MATRIX = np.array([[0, 0, -2.5, 7], [0.9, 0, 0, -3], [0, -1.1, 0, 5], [0, 0, 0, 1.0]])
 

@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from models import brain_spec, write_brain_model
+
 from DanteSegmenterLib.devices import resolve_device
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
 from DanteSegmenterLib.volume import Volume
-from models import brain_spec, write_brain_model
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 
@@ -49,7 +50,9 @@ def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(fol
     """The network sees the same image, so the answer must be the same at each place in the world."""
     model = load_model(folder, "cpu")
     plain = segment(model, study())
-    swapped_matrix = LPS_2MM @ np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])  # I and K change places
+    swapped_matrix = LPS_2MM @ np.array(
+        [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]
+    )  # I and K change places
     swapped = {n: Volume(v.array.transpose(2, 1, 0), swapped_matrix, n) for n, v in study().items()}
     again = segment(model, swapped)
     assert np.array_equal(again.label_map.transpose(2, 1, 0), plain.label_map)

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
-from DanteTrainerLib.losses import deep_supervision_weights, label_loss, region_loss, segmentation_loss, soft_dice
-from DanteTrainerLib.schedule import poly
 from monai.losses import DiceLoss
 from torch.nn import functional
+
+from DanteTrainerLib.losses import deep_supervision_weights, label_loss, region_loss, segmentation_loss, soft_dice
+from DanteTrainerLib.schedule import poly
 
 
 def column(*values):

@@ -1,8 +1,9 @@
 import pytest
 import torch
+
+from DanteSegmenterLib.fusion import Fusion
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.network import Encoder, brats_1mm, chest_ct, initialise
-from DanteSegmenterLib.fusion import Fusion
 from DanteTrainerLib.masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at, visible_norm
 
 SPEC = NetworkSpec((3, 4, 5), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3)
@@ -78,7 +79,9 @@ def test_fusion_is_anchor_plus_correction_with_no_norm_behind_the_projection():
     privileged = [torch.randn(1, c, 2, 2, 2) for c in SPEC.features]
     fused, corrections = fusion(anchor, privileged)
     for p, a, z, f, c in zip(fusion.projections, anchor, privileged, fused, corrections):
-        by_hand = torch.einsum("oi,bikjh->bokjh", p.weight[:, :, 0, 0, 0], torch.cat((a, z), 1)) + p.bias[:, None, None, None]
+        by_hand = (
+            torch.einsum("oi,bikjh->bokjh", p.weight[:, :, 0, 0, 0], torch.cat((a, z), 1)) + p.bias[:, None, None, None]
+        )
         assert torch.allclose(c, by_hand, atol=1e-5) and torch.allclose(f, a + by_hand, atol=1e-5)
 
 

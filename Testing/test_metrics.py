@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from DanteTrainerLib.metrics import bootstrap_mean, compare_paired, dice, hd95_mm, score_region
 from scipy.spatial.distance import cdist
+
+from DanteTrainerLib.metrics import bootstrap_mean, compare_paired, dice, hd95_mm, score_region
 
 UNIT = (1.0, 1.0, 1.0)
 

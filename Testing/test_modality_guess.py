@@ -1,6 +1,7 @@
 """Guessing modalities from names."""
 
 import pytest
+
 from DanteSegmenterLib.modality_guess import assign, guess_modality
 
 MR = ("t1", "t1ce", "t2", "flair")

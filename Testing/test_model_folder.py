@@ -3,14 +3,15 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from models import TINY_NETWORK, brain_spec, write_brain_model
+from safetensors.torch import save_file
+
 from DanteSegmenterLib.errors import ConfigError, ModelError
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Normalisation, check_weights_file, read_spec, write_spec
 from DanteSegmenterLib.network import UNet
 from DanteSegmenterLib.structure import from_plain, to_plain
 from DanteSegmenterLib.weights import load_weights, save_weights
-from models import TINY_NETWORK, brain_spec, write_brain_model
-from safetensors.torch import save_file
 
 
 def edit(folder, change):

@@ -3,9 +3,10 @@
 import shutil
 
 import pytest
+from models import write_brain_model
+
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_list import choose_model, embedded_models_folder, find_models
-from models import write_brain_model
 
 
 def test_models_are_found_at_the_top_of_the_repository(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.network import InstanceNorm, UNet, brats_1mm, chest_ct, initialise
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from datasets import LPS_4MM, write_dataset
+
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_volume
 from DanteSegmenterLib.model_folder import Preprocessing
@@ -12,7 +14,6 @@ from DanteTrainerLib.cache import cache_cases
 from DanteTrainerLib.dataset_folder import read_dataset
 from DanteTrainerLib.patches import PatchLoader, PatchSource
 from DanteTrainerLib.tasks import BRAIN
-from datasets import LPS_4MM, write_dataset
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
 

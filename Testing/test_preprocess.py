@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
 from DanteSegmenterLib.preprocess import normalise, prepare, reorient, resample

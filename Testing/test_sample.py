@@ -8,6 +8,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.stats import rankdata
+
 from DanteSegmenterLib.phantom import (
     Grid,
     bspline_matrix,
@@ -18,8 +21,6 @@ from DanteSegmenterLib.phantom import (
     tube_depth,
 )
 from DanteSegmenterLib.sample import SyntheticPatient, brain_mr, chest_ct
-from scipy import ndimage
-from scipy.stats import rankdata
 
 SEEDS = (0, 1, 2)
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import write_brain_model
+from test_inference import study
+
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.files import read_volume, write_volume
 from DanteSegmenterLib.volume import Volume
-from models import write_brain_model
-from test_inference import study
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -31,6 +31,31 @@ def test_the_self_test_passes(brain_model_folder, tmp_path):
     assert "self-test passed" in result.stdout
 
 
+WITHOUT_TORCH = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "safetensors", "monai", "DanteTrainerLib"):
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Block())
+sys.path.insert(0, "Testing")
+from run_self_test import start_application, load_segmenter, leave
+start_application()
+widget = load_segmenter()
+widget.parent.enter()
+print("status:", widget.ui.statusLabel.text)
+leave(0)
+"""
+
+
+def test_slicer_starts_and_the_window_opens_before_torch_is_installed(tmp_path):
+    environment = {**os.environ, "DANTE_TEST_MODEL": str(write_brain_model(tmp_path / "model"))}
+    command = [sys.executable, "-c", WITHOUT_TORCH]
+    result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "status: Choose the volumes for: T1" in result.stdout
+
+
 # The window, in this process
 
 
@@ -375,6 +400,7 @@ def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_l
     slicer, module, window, monkeypatch
 ):
     import SampleData
+
     from DanteSegmenterLib import sample
 
     monkeypatch.setattr(sample, "brain_mr", lambda seed, spacing_mm, real=sample.brain_mr: real(seed, 4.0))

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from DanteSegmenterLib.errors import Cancelled, ResourceError
 from DanteSegmenterLib.sliding_window import Plan, gaussian_window, needed_windows, predict_logits, window_starts
-from torch import nn
 
 CPU = Plan(torch.device("cpu"), torch.float32, batch=2)
 
@@ -23,7 +24,9 @@ class Identity(nn.Module):
         return self.convolution(x[:, :1])
 
 
-@pytest.mark.parametrize("size,window,starts", [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (16, 8, [0, 4, 8])])
+@pytest.mark.parametrize(
+    "size,window,starts", [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (16, 8, [0, 4, 8])]
+)
 def test_windows_are_evenly_spread_and_overlap_by_half(size, window, starts):
     assert window_starts(size, window) == starts
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import write_dataset
+
 from DanteSegmenterLib.errors import Cancelled, ResourceError
 from DanteSegmenterLib.model_folder import read_spec, sha256_of
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import load_experiment, smoke
 from DanteTrainerLib.experiment import continue_run, start_run
 from DanteTrainerLib.loop import TrainingFailed
-from datasets import write_dataset
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,9 @@ def data(tmp_path_factory):
 def whole(data, tmp_path_factory):
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(["train", "lower", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]) == 0
+    assert (
+        main(["train", "lower", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]) == 0
+    )
     return out
 
 
@@ -196,6 +199,8 @@ def test_a_longer_run_learns_to_find_the_tumour(data, tmp_path):
     small = smoke(experiment)
     start_run(replace(small, run=replace(small.run, steps=60, validate_every=60)), data, run)
     continue_run(run, "cpu", quiet=True)
-    last = dict(zip(*(line.split(",") for line in (Path(run / "log.csv").read_text().splitlines()[i] for i in (0, -1)))))
+    last = dict(
+        zip(*(line.split(",") for line in (Path(run / "log.csv").read_text().splitlines()[i] for i in (0, -1))))
+    )
     assert float(last["dice_0"]) > 0.6, last
     assert torch.isfinite(torch.tensor(float(last["loss"])))

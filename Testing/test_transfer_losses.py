@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from DanteTrainerLib.transfer_losses import (
     GRADIENT,
     alignment_infonce,
@@ -49,7 +50,9 @@ def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
 
 def test_infonce_of_identical_one_hot_features_is_the_cross_entropy_by_hand():
     features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)  # four places, four orthogonal directions
-    loss = alignment_infonce([features], [features], torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0), 512, 0.5)
+    loss = alignment_infonce(
+        [features], [features], torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0), 512, 0.5
+    )
     assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 3)))
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.volume import Volume, check_image, corners_ras
 

@@ -11,7 +11,7 @@ from .errors import ResourceError
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """"auto", "cpu", "cuda", "cuda:1" or "mps" -> an available device; auto prefers CUDA, then MPS.
+    """ "auto", "cpu", "cuda", "cuda:1" or "mps" -> an available device; auto prefers CUDA, then MPS.
 
     Raises:
         ResourceError: a device was asked for by name and is not there: a silent fall to the CPU would hide it.
@@ -43,7 +43,11 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     """
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
     # bf16 has to win clearly: float32 is a little more exact.
-    return half if _convolution_seconds(device, half) < 0.9 * _convolution_seconds(device, torch.float32) else torch.float32
+    return (
+        half
+        if _convolution_seconds(device, half) < 0.9 * _convolution_seconds(device, torch.float32)
+        else torch.float32
+    )
 
 
 def _convolution_seconds(device: torch.device, dtype: torch.dtype, channels: int = 32, size: int = 32) -> float:

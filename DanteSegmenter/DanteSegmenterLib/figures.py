@@ -115,7 +115,13 @@ def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: S
     volume_ml = image.voxel_volume_ml
     handles = []
     for n, region in enumerate(regions):
-        _surface(axes, _coarse(masks[region.id], image), image, region.color, 1.0 if n == len(regions) - 1 else 0.15 + 0.15 * n)
+        _surface(
+            axes,
+            _coarse(masks[region.id], image),
+            image,
+            region.color,
+            1.0 if n == len(regions) - 1 else 0.15 + 0.15 * n,
+        )
         text = f"{region.name}: {masks[region.id].sum() * volume_ml:.1f} mL"
         handles.append(axes.plot([], [], [], "s", color=region.color, label=text)[0])
     extent = np.array(image.shape[::-1]) * np.array(image.spacing_mm[::-1])
@@ -125,7 +131,9 @@ def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: S
     axes.view_init(elev=20, azim=-60)
     axes.set_facecolor(BACKGROUND)
     axes.axis("off")
-    axes.legend(handles=handles, loc="upper left", labelcolor=TEXT, facecolor=BACKGROUND, edgecolor="#30363d", fontsize=9)
+    axes.legend(
+        handles=handles, loc="upper left", labelcolor=TEXT, facecolor=BACKGROUND, edgecolor="#30363d", fontsize=9
+    )
 
 
 def _coarse(mask: np.ndarray, image: Volume) -> np.ndarray:

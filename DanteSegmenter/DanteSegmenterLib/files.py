@@ -62,8 +62,8 @@ def _check_header(reader: sitk.ImageFileReader, path: Path, component: int | Non
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1:
         raise InputError(
-            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scalar volume "
-            "is needed. Convert it to grey values first."
+            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scalar "
+            "volume is needed. Convert it to grey values first."
         )
     if len(size) == 4 and component is not None:
         if not 0 <= component < size[3]:
@@ -71,8 +71,8 @@ def _check_header(reader: sitk.ImageFileReader, path: Path, component: int | Non
         return
     if len(size) != 3:
         raise InputError(
-            f"'{path}' has {len(size)} dimensions, size {size}; a single three-dimensional volume is needed. Extract one "
-            "volume of a series."
+            f"'{path}' has {len(size)} dimensions, size {size}; a single three-dimensional volume is needed. Extract "
+            "one volume of a series."
         )
     if path.name.endswith(".gz"):
         _check_gzip(path)
@@ -135,9 +135,7 @@ def write_components(path: Path | str, array: np.ndarray, grid: Volume) -> None:
     write_atomically(Path(path), lambda temporary: sitk.WriteImage(sitk.JoinSeries(images), str(temporary), True))
 
 
-def write_segmentation(
-    path: Path | str, masks: dict[str, np.ndarray], regions: Sequence[Region], grid: Volume
-) -> None:
+def write_segmentation(path: Path | str, masks: dict[str, np.ndarray], regions: Sequence[Region], grid: Volume) -> None:
     """Write overlapping regions as a Slicer segmentation: one layer a region, with name, colour and terminology.
 
     Args:

@@ -1,4 +1,4 @@
-"""Segment: loaded volumes in, masks on the reference's own grid out. The one path of button, command line, evaluation."""
+"""Segment: loaded volumes in, masks on the reference's own grid out; the one path of button, shell and evaluation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BATCH_VOXELS = {"cpu": 2 * 64**3, "mps": 2 * 64**3, "cuda": 4 * 128**3}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `phase` is "load", "prepare", "network" or "restore"; `fraction` is of the whole run, 0 to 1."""
+    """How far a run is: `phase` is "load", "prepare", "network" or "restore"; `fraction` of the whole run, 0 to 1."""
 
     phase: str
     fraction: float

@@ -157,7 +157,7 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
 
 def reorient(volume: Volume, orientation: str) -> Volume:
-    """The same voxels stored so that the axes I, J, K point as near to `orientation` (e.g. "LPS") as they can; a view."""
+    """The same voxels (a view), stored so that the axes I, J, K point as near to `orientation` as they can."""
     axes, flipped = _orientation(volume.ijk_to_ras, orientation)
     shape = tuple(volume.shape[axis] for axis in axes)
     whole = Geometry(volume, axes, flipped, tuple((0, n) for n in shape), shape)  # type: ignore[arg-type]
@@ -176,8 +176,8 @@ def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume
         deviation = values.std(dtype=np.float64) if values.size else 0.0
         if deviation == 0:
             raise InputError(
-                f"'{name}' has no contrast: its non-zero voxels are all the same. Choose the volume of the image itself, "
-                "not a mask."
+                f"'{name}' has no contrast: its non-zero voxels are all the same. Choose the volume of the image "
+                "itself, not a mask."
             )
         return np.where(foreground, (raw - values.mean(dtype=np.float64)) / deviation, 0).astype(np.float32)
     foreground = raw > normalisation.low
@@ -200,7 +200,7 @@ def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
-    """Matrix [n_out, n_in] whose rows sum to one: means over what is covered, or linear interpolation; None: nothing."""
+    """Matrix [n_out, n_in] whose rows sum to one: means of what is covered, or linear interpolation; None: identity."""
     if n_in == n_out:
         return None
     scale = n_in / n_out
@@ -216,9 +216,7 @@ def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _orientation(
-    ijk_to_ras: np.ndarray, orientation: str
-) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+def _orientation(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Array axes and flips that bring the voxel axes closest to `orientation` (letters for I, J, K)."""
     direction = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
     world_axes, index_axes = linear_sum_assignment(-np.abs(direction))  # each world axis its own voxel axis

@@ -1,1 +1,1 @@
-"""Training half of SlicerDANTE: datasets, stages, loop, evaluation. Builds on DanteSegmenterLib; knows nothing of Slicer."""
+"""Training half of SlicerDANTE: datasets, stages, loop, evaluation. Builds on DanteSegmenterLib; never on Slicer."""

@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a method on a dataset folder")
     train.set_defaults(command=_train)
     train.add_argument("method", help=f"one of {', '.join(METHODS)}")
-    train.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs")
+    train.add_argument(
+        "--data", required=True, type=Path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs"
+    )
     train.add_argument("--out", required=True, type=Path, metavar="RUN", help="new folder of this run")
     train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {', '.join(list_experiments())}")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
@@ -82,7 +84,9 @@ def _train(options: argparse.Namespace) -> None:
 
     method_named(options.method)
     experiment = load_experiment(options.experiment, options.set, method=options.method)
-    start_run(smoke(experiment) if options.smoke else experiment, options.data, options.out, options.name, options.cache)
+    start_run(
+        smoke(experiment) if options.smoke else experiment, options.data, options.out, options.name, options.cache
+    )
     _continue(options.out, options)
 
 
@@ -118,7 +122,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     folder = _model_folder(options.model)
     out = options.out or Path(f"evaluation-{options.split}")
-    scores = evaluate(folder, read_dataset(options.data), options.split, out, options.device, options.quiet, options.full)
+    scores = evaluate(
+        folder, read_dataset(options.data), options.split, out, options.device, options.quiet, options.full
+    )
     print(scores.table())
     print(f"wrote {out}")
 

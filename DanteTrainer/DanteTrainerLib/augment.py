@@ -94,9 +94,7 @@ def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, 
     return tuple(max(size, math.ceil(r) + 2) for size, r in zip(patch, reach))  # type: ignore[return-value]
 
 
-def apply(
-    images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation
-) -> tuple[Tensor, Tensor]:
+def apply(images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation) -> tuple[Tensor, Tensor]:
     """Apply drawn parameters.
 
     Args:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
+
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.structure import to_plain
 from DanteSegmenterLib.volume import Volume
-from tqdm import tqdm
 
 from .tasks import Task
 
@@ -135,7 +136,9 @@ def _write(target: Path, images: np.ndarray, bits: np.ndarray, regions: int) -> 
         os.replace(temporary, target)
     except OSError as error:
         if not target.is_dir():  # else another process was faster: the same content
-            raise ResourceError(f"the cache '{target.parent}' could not be written: {error.strerror or error}.") from None
+            raise ResourceError(
+                f"the cache '{target.parent}' could not be written: {error.strerror or error}."
+            ) from None
     except DanteError:
         raise
     finally:

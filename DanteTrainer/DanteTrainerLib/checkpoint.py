@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from DanteSegmenterLib.errors import ResourceError
 
 MAGIC = b"DANTE checkpoint 1\n"
@@ -59,7 +60,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
             continue
         state = read_state(path)
         if state is not None:
-            note = f"'{damaged[0]}' is damaged; going on from the one before, step {state['step']}." if damaged else None
+            note = (
+                f"'{damaged[0]}' is damaged; going on from the one before, step {state['step']}." if damaged else None
+            )
             return state, note
         damaged.append(name)
     if damaged:

@@ -1,4 +1,4 @@
-"""An experiment: every number a training depends on. Defaults are the paper's BraTS settings; files hold differences."""
+"""An experiment: every number a training depends on. Defaults are the paper's; files hold differences."""
 
 from __future__ import annotations
 
@@ -133,10 +133,16 @@ class Experiment:
     def __post_init__(self) -> None:
         checks = (
             (self.data.batch_size >= 1, f"data.batch_size must be at least 1, got {self.data.batch_size}"),
-            (0 <= self.data.foreground_share <= 1, f"data.foreground_share must be 0 to 1, got {self.data.foreground_share}"),
+            (
+                0 <= self.data.foreground_share <= 1,
+                f"data.foreground_share must be 0 to 1, got {self.data.foreground_share}",
+            ),
             (self.run.steps >= 1, f"run.steps must be at least 1, got {self.run.steps}"),
             (self.run.pretrain_steps >= 0, f"run.pretrain_steps must not be negative, got {self.run.pretrain_steps}"),
-            (self.run.checkpoint_every >= 1, f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}"),
+            (
+                self.run.checkpoint_every >= 1,
+                f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}",
+            ),
             _one_of("run.precision", self.run.precision, "auto", "fp32", "bf16", "fp16"),
             (self.optimiser.learning_rate > 0, "optimiser.learning_rate must be positive"),
             (2 <= len(self.network.features) <= MAX_STAGES, "network.features needs 2 to 10 stages"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from DanteSegmenterLib.model_folder import ModelSpec
 from DanteSegmenterLib.volume import Volume
 
@@ -21,16 +22,12 @@ class Sheet:
     spec: ModelSpec
     tiles: list[Tile] = field(default_factory=list)
 
-    def add(
-        self, name: str, image: Volume, truth: dict[str, np.ndarray], prediction: dict[str, np.ndarray]
-    ) -> None:
+    def add(self, name: str, image: Volume, truth: dict[str, np.ndarray], prediction: dict[str, np.ndarray]) -> None:
         """Keep the slice K where truth (or else prediction) is largest."""
         first = self.spec.regions[0].id
         area = truth[first].sum(axis=(1, 2)) if truth[first].any() else prediction[first].sum(axis=(1, 2))
         k = int(area.argmax()) if area.any() else image.shape[0] // 2
-        self.tiles.append(
-            (name, image.array[k].copy(), _slices(truth, k), _slices(prediction, k))
-        )
+        self.tiles.append((name, image.array[k].copy(), _slices(truth, k), _slices(prediction, k)))
 
     def save(self, path: Path) -> None:
         """Draw what was collected."""

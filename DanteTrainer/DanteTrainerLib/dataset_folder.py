@@ -110,7 +110,9 @@ def check_cases(dataset: Dataset, names: Sequence[str], modalities: Sequence[str
             problems.append(f"'{name}' has no mask")
     if problems:
         more = f"; {len(problems) - 1} more of this kind" if len(problems) > 1 else ""
-        raise InputError(f"{dataset.folder}: case {problems[0]}{more}. Add the file or leave the case out of the split.")
+        raise InputError(
+            f"{dataset.folder}: case {problems[0]}{more}. Add the file or leave the case out of the split."
+        )
 
 
 def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) -> Split:

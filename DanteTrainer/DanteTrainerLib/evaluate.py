@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.volume import Volume
-from tqdm import tqdm
 
 from .contact_sheet import Sheet
 from .dataset_folder import Dataset, check_cases, read_split
@@ -26,7 +27,7 @@ CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_s
 
 @dataclass(frozen=True)
 class Scores:
-    """Per case and region: columns model, case, region, dice, hd95_mm, brats_dice, brats_hd95_mm, volume_ml, truth_ml."""
+    """Per case and region: model, case, region, dice, hd95_mm, brats_dice, brats_hd95_mm, volume_ml, truth_ml."""
 
     rows: pd.DataFrame
 
@@ -86,7 +87,13 @@ def evaluate(
         rows += evaluate_case(model, dataset.cases[name], pathway, sheet)
     scores = Scores(pd.DataFrame(rows))
     scores.rows.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
-    summary = {"model": model.spec.name, "pathway": "full" if full else "limited", "split": split, "cases": len(names), "regions": scores.summary()}
+    summary = {
+        "model": model.spec.name,
+        "pathway": "full" if full else "limited",
+        "split": split,
+        "cases": len(names),
+        "regions": scores.summary(),
+    }
     (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     sheet.save(out / PICTURE_FILE)
     return scores
@@ -107,10 +114,15 @@ def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | Non
         score = score_region(mask, result.masks[region], result.reference.spacing_mm)
         rows.append(
             {
-                "model": model.spec.name, "case": case.name, "region": region,
-                "dice": score.dice, "hd95_mm": score.hd95_mm,
-                "brats_dice": score.brats_dice, "brats_hd95_mm": score.brats_hd95_mm,
-                "volume_ml": result.volumes_ml[region], "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
+                "model": model.spec.name,
+                "case": case.name,
+                "region": region,
+                "dice": score.dice,
+                "hd95_mm": score.hd95_mm,
+                "brats_dice": score.brats_dice,
+                "brats_hd95_mm": score.brats_hd95_mm,
+                "volume_ml": result.volumes_ml[region],
+                "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
             }  # fmt: skip
         )
     return rows

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+
 from DanteSegmenterLib import __version__
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.devices import resolve_device
@@ -21,7 +23,6 @@ from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
 from DanteSegmenterLib.structure import from_plain, to_plain
 from DanteSegmenterLib.weights import save_weights
-from filelock import FileLock, Timeout
 
 from .cache import CachedCase, cache_cases
 from .checkpoint import load_checkpoint, read_state, save_checkpoint
@@ -70,7 +71,9 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"the run folder '{out}' cannot be made: {error.strerror}.") from None
-    run = Run(experiment, str(data.resolve()), split, str((cache or out / "cache").resolve()), name or experiment.method)
+    run = Run(
+        experiment, str(data.resolve()), split, str((cache or out / "cache").resolve()), name or experiment.method
+    )
     (out / RUN_FILE).write_text(json.dumps(to_plain(run), indent=1) + "\n", encoding="utf-8")
     return run
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from DanteSegmenterLib.errors import Cancelled, DanteError
 from torch import nn
 from tqdm import tqdm
+
+from DanteSegmenterLib.errors import Cancelled, DanteError
 
 from .checkpoint import save_checkpoint
 from .config import Experiment
@@ -91,7 +92,9 @@ class Trainer:
         for batch in self._bar(stage, source, progress):
             context = self._context(stage, progress)
             stage.freeze(context.share)
-            rate = poly(progress.step, stage.steps, self.experiment.optimiser.learning_rate, self.experiment.optimiser.exponent)
+            rate = poly(
+                progress.step, stage.steps, self.experiment.optimiser.learning_rate, self.experiment.optimiser.exponent
+            )
             terms = self._step(loss, batch, context, networks, optimiser, scaler, dtype, rate)
             mean.add(terms, rate)
             progress.step += 1

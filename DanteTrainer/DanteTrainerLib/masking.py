@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.network import ConvBlock, Decoder, Encoder
 from torch import Tensor, nn
 from torch.nn import functional
+
+from DanteSegmenterLib.model_folder import NetworkSpec
+from DanteSegmenterLib.network import ConvBlock, Decoder, Encoder
 
 
 def block_size(spec: NetworkSpec) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from .config import Experiment
 
 def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     """Markdown from what `model.json` and the experiment say."""
+    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     reads = ", ".join(spec.modality(modality).label for modality in spec.limited.modalities)
     lines = [
         f"# {spec.name} {spec.version}",
@@ -20,7 +21,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
         "| | |",
         "|---|---|",
         f"| method | {experiment.method} |",
-        f"| grid | {' x '.join(f'{s:g}' for s in spec.preprocessing.spacing_mm)} mm, {spec.preprocessing.orientation} |",
+        f"| grid | {spacing} mm, {spec.preprocessing.orientation} |",
         f"| windows | {' x '.join(map(str, spec.patch))} voxels |",
         f"| network | plain U-Net, features {', '.join(map(str, spec.network.features))} |",
         f"| training | {experiment.run.steps} steps of {experiment.data.batch_size} patches, seed {experiment.seed} |",

@@ -62,9 +62,14 @@ def _brain_region(
 
 BRAIN = Task(
     id="brain",
-    modalities=(Modality("t1", "T1"), Modality("t1ce", "T1 contrast"), Modality("t2", "T2"), Modality("flair", "FLAIR")),
+    modalities=(
+        Modality("t1", "T1"),
+        Modality("t1ce", "T1 contrast"),
+        Modality("t2", "T2"),
+        Modality("flair", "FLAIR"),
+    ),
     privileged="t1ce",
-    # Written in this order into a label map: oedema, then the core within, then the enhancing part within (BraTS labels).
+    # Written in this order into a label map: oedema, the core within, the enhancing part within (BraTS labels).
     regions=(
         _brain_region("WT", "Whole tumour", (0.30, 0.69, 0.31), _sct("108369006", "Neoplasm"), (1, 2, 4), 2),
         _brain_region("TC", "Tumour core", (1.0, 0.76, 0.03), _sct("86049000", "Neoplasm, Primary"), (1, 4), 1),

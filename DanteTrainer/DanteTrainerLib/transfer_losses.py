@@ -1,4 +1,4 @@
-"""What moves knowledge from the full to the limited pathway: reconstruction (Stage 1), alignment and compaction (Stage 2).
+"""What moves knowledge from the full to the limited pathway: reconstruction (Stage 1), alignment, compaction (Stage 2).
 
 Each term is a pure function. Pyramids are lists of feature maps [B, C_i, K_i, J_i, I_i], finest first. Inside a level
 values are averaged over all elements, then the levels are summed: with plain sums a 128^3 level would outweigh the

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import torch
+from torch import Tensor, nn
+
 from DanteSegmenterLib.architectures import FullNetwork
 from DanteSegmenterLib.fusion import Fusion
 from DanteSegmenterLib.network import Decoder, Encoder, UNet, initialise
-from torch import Tensor, nn
 
 from ..config import DanteSettings, Experiment
 from ..losses import segmentation_loss

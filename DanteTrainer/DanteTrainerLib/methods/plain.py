@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from DanteSegmenterLib.network import UNet, initialise
 from torch import Tensor, nn
+
+from DanteSegmenterLib.network import UNet, initialise
 
 from ..config import Experiment
 from ..losses import segmentation_loss
