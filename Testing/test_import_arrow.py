@@ -10,7 +10,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 APPLICATION = ("slicer", "qt", "ctk", "vtk", "mrml", "SampleData", "PythonQt")
 HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerLib": APPLICATION}
 # Read by the module files when Slicer starts, before torch is installed.
-TORCH_FREE = ("errors", "volume", "terminology", "structure", "model_folder", "preprocess")
+TORCH_FREE = (
+    "errors", "volume", "terminology", "structure", "model_folder", "preprocess", "case_folder", "modality_guess",
+    "model_list", "requirements", "sample",
+)  # fmt: skip
+TORCH_FREE_TRAINING = ("background", "status")
 
 BLOCKED_IMPORT = """
 import importlib, sys
@@ -44,7 +48,9 @@ def test_every_file_imports_without_what_it_may_not_know(half):
 
 
 def test_what_slicer_reads_at_start_up_needs_no_torch():
-    result = import_with(("torch", "safetensors", "monai"), [f"DanteSegmenterLib.{name}" for name in TORCH_FREE])
+    names = [f"DanteSegmenterLib.{name}" for name in TORCH_FREE]
+    names += [f"DanteTrainerLib.{name}" for name in TORCH_FREE_TRAINING]
+    result = import_with(("torch", "safetensors", "monai", "filelock", "tqdm", "pandas", "matplotlib", "nrrd"), names)
     assert result.returncode == 0, result.stderr
 
 

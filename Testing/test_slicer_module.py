@@ -21,11 +21,12 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 pytest.importorskip("slicer_core", reason="slicer-core is not installed")
 
 
-def test_the_self_test_passes(brain_model_folder, tmp_path):
+@pytest.mark.parametrize("module_name", ["DanteSegmenter", "DanteTrainer"])
+def test_the_self_test_passes(module_name, brain_model_folder, tmp_path):
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
     if not brain_model_folder.is_dir():
         environment["DANTE_TEST_MODEL"] = str(write_brain_model(tmp_path / "model"))
-    command = [sys.executable, str(REPOSITORY / "Testing" / "run_self_test.py")]
+    command = [sys.executable, str(REPOSITORY / "Testing" / "run_self_test.py"), module_name]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-4000:]
     assert "self-test passed" in result.stdout

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from DanteSegmenterLib.errors import Cancelled, DanteError
@@ -77,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    # For whoever starts this in the background.
+    parser.add_argument("--log", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -97,13 +103,29 @@ def _resume(options: argparse.Namespace) -> None:
 def _continue(run: Path, options: argparse.Namespace) -> None:
     from .experiment import continue_run
 
-    model = continue_run(run, options.device, options.quiet, _stop_on_signal())
+    stop = _stop_when_asked(options.with_parent)
+    if options.log:
+        _log_to(run)
+    model = continue_run(run, options.device, options.quiet, stop)
     print(f"model: {model}")
 
 
-def _stop_on_signal():  # noqa: ANN202 - a predicate
-    """The first Ctrl-C or SIGTERM asks for a checkpoint and an orderly end, the second ends at once."""
-    asked = []
+def _log_to(run: Path) -> None:
+    """What is printed from here on goes to the run's train.log: a pipe would end with whoever reads it."""
+    if not run.is_dir():
+        return
+    sys.stdout.flush()
+    with open(run / "train.log", "a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
+
+
+def _stop_when_asked(with_parent: bool) -> Callable[[], bool]:
+    """The first Ctrl-C or SIGTERM asks for a checkpoint and an orderly end, the second ends at once.
+
+    With `with_parent` so does the end of standard input, which whoever started this process holds open.
+    """
+    asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
         if asked:
@@ -113,6 +135,8 @@ def _stop_on_signal():  # noqa: ANN202 - a predicate
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
+    if with_parent:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), asked.append(0)), daemon=True).start()
     return lambda: bool(asked)
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from DanteSegmenterLib import __version__
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.devices import resolve_device
-from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
+from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ResourceError
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
 from DanteSegmenterLib.structure import from_plain, to_plain
 from DanteSegmenterLib.weights import save_weights
@@ -33,9 +33,9 @@ from .methods import method_named
 from .model_card import model_card
 from .patches import PatchSource
 from .stage import Stage
+from .status import LOCK_FILE, RUN_FILE, STOP_FILE, RunStatus, StatusWriter, write_status
 from .tasks import TASKS, Task
 
-RUN_FILE = "run.json"
 MODEL_FOLDER = "model"
 
 
@@ -104,10 +104,27 @@ def continue_run(
     """
     run = read_run(folder)
     try:
-        with FileLock(folder / ".lock", blocking=False):
-            return _train(run, folder, device, quiet, stop)
+        with FileLock(folder / LOCK_FILE, blocking=False):
+            (folder / STOP_FILE).unlink(missing_ok=True)
+            write_status(folder, RunStatus("running"))
+            return _told(folder, lambda: _train(run, folder, device, quiet, stop))
     except Timeout:
         raise ResourceError(f"another process works on the run '{folder}'. Wait for it, or stop it first.") from None
+
+
+def _told(folder: Path, train: Callable[[], Path]) -> Path:
+    """Run `train` and leave the run's last word in its status file."""
+    status = StatusWriter(folder)
+    try:
+        model = train()
+    except Cancelled as error:
+        status.end("stopped", str(error))
+        raise
+    except Exception as error:
+        status.end("failed", str(error) if isinstance(error, DanteError) else f"{type(error).__name__}: {error}")
+        raise
+    status.end("finished")
+    return model
 
 
 def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool]) -> Path:
@@ -119,7 +136,8 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     stages = method_named(experiment.method)(experiment, task)
     workers = _workers(experiment)
     train, val = _cached(run, dataset, task, workers)
-    trainer = Trainer(experiment, resolve_device(device), folder, workers, quiet, stop)
+    asked = folder / STOP_FILE  # by another process
+    trainer = Trainer(experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists())
     progress = Progress(state["stage"], state["step"], state["rows"]) if state else Progress()
     started = time.time()
     for index, stage in enumerate(stages):

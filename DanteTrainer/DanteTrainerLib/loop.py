@@ -21,6 +21,7 @@ from .patches import Batch, PatchLoader, PatchSource
 from .precision import autocast, choose_precision
 from .schedule import poly
 from .stage import LossTerms, Stage, StepContext
+from .status import StatusWriter
 
 # Rows of the log are means over so many steps.
 LOG_EVERY = 10
@@ -88,7 +89,7 @@ class Trainer:
             optimiser.load_state_dict(resumed["optimiser"])
             scaler.load_state_dict(resumed["scaler"])
         loss = torch.compile(stage.loss) if self.experiment.run.compile else stage.loss
-        mean = _RunningMean()
+        mean, status = _RunningMean(), StatusWriter(self.folder)
         for batch in self._bar(stage, source, progress):
             context = self._context(stage, progress)
             stage.freeze(context.share)
@@ -98,6 +99,7 @@ class Trainer:
             terms = self._step(loss, batch, context, networks, optimiser, scaler, dtype, rate)
             mean.add(terms, rate)
             progress.step += 1
+            status.step(stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None)
             self._after_step(stage, validation, progress, mean, optimiser, scaler, dtype)
 
     def _optimiser(self, networks: nn.Module) -> torch.optim.Optimizer:

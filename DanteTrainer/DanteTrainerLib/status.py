@@ -1,0 +1,113 @@
+"""Where a run stands, as a small file in its folder: any process, now or later, can read it. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.structure import from_plain, to_plain
+
+STATUS_FILE, STOP_FILE, LOCK_FILE, RUN_FILE = "status.json", "stop", ".lock", "run.json"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """State of a run.
+
+    Attributes:
+        state: "new", "running", "stopped" (resumable), "finished", "failed" or "interrupted" (killed; resumable).
+        stage: name of the stage it is in.
+        step, steps: of this stage.
+        loss: of the last logged steps; None before.
+        seconds_left: of this stage at the present speed; None if not known.
+        message: why it failed or stopped.
+    """
+
+    state: str = "new"
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    seconds_left: float | None = None
+    message: str = ""
+
+
+def write_status(folder: Path, status: RunStatus) -> None:
+    """Replace the status file in one move, so that a reader never sees half of it."""
+    temporary = folder / f".{STATUS_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(to_plain(status)) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / STATUS_FILE)
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read a run's status; "interrupted" if it says running but no process holds the run.
+
+    Raises:
+        InputError: the folder is no run folder.
+    """
+    folder = Path(folder)
+    if not (folder / RUN_FILE).is_file():
+        raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}.")
+    try:
+        status = from_plain(
+            RunStatus, json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")), STATUS_FILE, InputError
+        )
+    except (FileNotFoundError, ValueError):
+        status = RunStatus()
+    if status.state == "running" and not in_use(folder):
+        return replace(status, state="interrupted", message="the training process ended without a word; resume it")
+    return status
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process trains this run now."""
+    from filelock import FileLock, Timeout  # comes with torch; Slicer reads this file before either is installed
+
+    try:
+        with FileLock(folder / LOCK_FILE, blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Have whoever trains this run write a checkpoint after the present step and end."""
+    (folder / STOP_FILE).touch()
+
+
+class StatusWriter:
+    """Writes the status at most once a second while a stage runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last = self._start = time.monotonic()
+        self._first_step: int | None = None
+
+    def step(self, stage: str, step: int, steps: int, loss: float | None) -> None:
+        now = time.monotonic()
+        if self._first_step is None or step < self._first_step:
+            self._first_step, self._start = step, now
+        if now - self._last < 1 and step != steps:
+            return
+        self._last = now
+        done = step - self._first_step
+        left = (now - self._start) / done * (steps - step) if done else None
+        write_status(self._folder, RunStatus("running", stage, step, steps, loss, left))
+
+    def end(self, state: str, message: str = "") -> None:
+        """The run's last word; keeps where it stood."""
+        write_status(self._folder, replace(_or_new(self._folder), state=state, message=message, seconds_left=None))
+
+
+def _or_new(folder: Path) -> RunStatus:
+    try:
+        return from_plain(
+            RunStatus, json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")), STATUS_FILE, InputError
+        )
+    except (OSError, ValueError, InputError):
+        return RunStatus()
