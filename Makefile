@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= demo
 export PYTHONPATH := DanteSegmenter:DanteTrainer
 
-.PHONY: demo test test-all bench lint pictures clean
+.PHONY: help demo test test-all bench lint pictures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +48,12 @@ test-all: $(VENV)/ready-to-test
 
 bench: $(VENV)/ready-to-train
 	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
+
+# The README's pictures. Off-screen rendering needs EGL (Debian: libegl-mesa0 libgl1-mesa-dri).
+pictures: $(VENV)/ready-to-test
+	@mkdir -p Resources/Pictures
+	@$(BIN)/python Testing/render_window.py --out Resources/Pictures
+	@$(BIN)/python Testing/demo.py --out $(OUT) && cp $(OUT)/view.png Resources/Pictures/demo.png
 
 lint: $(VENV)/ready-to-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
