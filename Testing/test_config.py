@@ -72,7 +72,7 @@ def test_an_unknown_method_names_the_nearest():
         method_named("loser")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "mmanet"])  # needs a teacher: test_rivals.py
 @pytest.mark.parametrize("task", TASKS)
 def test_every_method_gives_stages_for_every_task_that_end_in_a_deployed_network(method, task):
     stages = METHODS[method](smoke(load_experiment("brats-2mm", method=method)), TASKS[task])

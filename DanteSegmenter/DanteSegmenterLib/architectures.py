@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .errors import ModelError
 from .fusion import Fusion
+from .gated import GatedNetwork
 from .model_folder import ModelSpec, Pathway
 from .network import Decoder, Encoder, UNet
 
@@ -34,7 +35,15 @@ def _dante_full(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     return FullNetwork(*encoders, Fusion(spec.network), Decoder(spec.out_channels, spec.network))
 
 
-ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {"unet": _unet, "dante_full": _dante_full}
+def _gated(spec: ModelSpec, pathway: Pathway) -> nn.Module:
+    return GatedNetwork(len(pathway.modalities), spec.out_channels, spec.network)
+
+
+ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {
+    "unet": _unet,
+    "dante_full": _dante_full,
+    "gated": _gated,
+}
 
 
 def build(spec: ModelSpec, pathway: Pathway) -> nn.Module:

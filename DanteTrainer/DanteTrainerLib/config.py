@@ -110,6 +110,18 @@ class DanteSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """Of methods that learn from a frozen teacher."""
+
+    teacher: str = ""
+    """Model folder of a trained `upper`."""
+    feature_weight: float = 4.0
+    """MMANet's kd: weight of margin-aware distillation."""
+    weak_weight: float = 0.2
+    """MMANet's aux: weight of the auxiliary decoder on the weak combination."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All settings of a run."""
 
@@ -129,6 +141,8 @@ class Experiment:
     """How long and how often."""
     dante: DanteSettings = field(default_factory=DanteSettings)
     """Only method "dante" reads these."""
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    """Only methods with a teacher read these."""
 
     def __post_init__(self) -> None:
         checks = (

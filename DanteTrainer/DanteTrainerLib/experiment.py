@@ -224,7 +224,7 @@ def write_model(run: Run, stage: Stage, dataset: Dataset, target: Path, seconds:
         pathways = {}
         for name, deployed in stage.deployed.items():
             path = temporary / f"{name}.safetensors"
-            save_weights(deployed.network, path)
+            save_weights(deployed.network(), path)
             pathways[name] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
         spec = _spec(run, dataset.task, pathways)
         write_spec(temporary, spec)

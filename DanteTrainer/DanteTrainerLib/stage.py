@@ -54,12 +54,12 @@ class Deployed:
     """A network that goes into the model folder.
 
     Attributes:
-        network: as `DanteSegmenterLib.architectures` builds it.
+        network: called when the stage is over; gives the network as `DanteSegmenterLib.architectures` builds it.
         modalities: what it reads, in channel order.
         architecture: its name there.
     """
 
-    network: nn.Module
+    network: Callable[[], nn.Module]
     modalities: tuple[str, ...]
     architecture: str = "unet"
 

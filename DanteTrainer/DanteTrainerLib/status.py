@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.structure import from_plain, to_plain
 

@@ -10,7 +10,7 @@ from DanteSegmenterLib.structure import unknown_key_message
 from ..config import Experiment
 from ..stage import Stage
 from ..tasks import Task
-from . import dante, plain
+from . import dante, mmanet, plain, robustseg
 
 Method = Callable[[Experiment, Task], list[Stage]]
 
@@ -18,6 +18,8 @@ METHODS: dict[str, Method] = {
     "lower": plain.lower,
     "upper": plain.upper,
     "dante": dante.stages,
+    "robustseg": robustseg.stages,
+    "mmanet": mmanet.stages,
 }
 
 

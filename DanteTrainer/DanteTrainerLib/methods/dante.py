@@ -179,7 +179,10 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
         loss=loss,
         frozen_until=frozen,
         carried=carried,
-        deployed={"limited": Deployed(f_l, task.limited), "full": Deployed(full, task.full, "dante_full")},
+        deployed={
+            "limited": Deployed(lambda: f_l, task.limited),
+            "full": Deployed(lambda: full, task.full, "dante_full"),
+        },
         predict=lambda images: f_l(images[:, limited]),
     )
 

@@ -44,6 +44,6 @@ def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...])
         networks=nn.ModuleDict({"unet": network}),
         steps=experiment.run.steps,
         loss=loss,
-        deployed={"limited": Deployed(network, modalities)},
+        deployed={"limited": Deployed(lambda: network, modalities)},
         predict=predict,
     )

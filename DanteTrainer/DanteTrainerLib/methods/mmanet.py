@@ -1,0 +1,140 @@
+"""MMANet (Wei et al., CVPR 2023): a frozen teacher with all modalities, margin-aware distillation, and regularisation
+of the weak combination of modalities by an auxiliary decoder.
+
+Our reading in 3D over the shared backbone: the two combinations are all modalities and all without the privileged one,
+which is the weak one by construction; distillation at the three levels before the bottleneck, pooled to at most 8^3.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.inference import load_model
+from DanteSegmenterLib.network import Decoder, UNet, initialise
+
+from ..config import Experiment
+from ..losses import segmentation_loss
+from ..modality_dropout import draw_present
+from ..patches import Batch
+from ..stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..tasks import Task
+
+POOLED = 8
+# Both terms begin after ten of three hundred epochs.
+AUXILIARY_FROM = 10 / 300
+
+
+def stages(experiment: Experiment, task: Task) -> list[Stage]:
+    """One stage; `distillation.teacher` names the model folder of a trained `upper`."""
+    settings, outputs = experiment.distillation, len(task.regions) + (task.output == "labels")
+    teacher = read_teacher(experiment, task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        student = UNet(len(task.full), outputs, experiment.network)
+        auxiliary = Decoder(outputs, experiment.network)
+        initialise(nn.ModuleList([student, auxiliary]))
+    limited = task.limited_channels
+    weak = torch.tensor([float(n in limited) for n in range(len(task.full))]).reshape(1, -1, 1, 1, 1)
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        present = draw_present(batch, task, context)
+        features = student.encoder(batch.images * present[..., None, None, None])
+        terms = {
+            "segmentation": Term(segmentation_loss(student.decoder.all_logits(features), batch.regions, task.output))
+        }
+        if context.share < AUXILIARY_FROM:
+            return LossTerms(terms)
+        with torch.no_grad():
+            known = teacher.encoder(batch.images)
+            certain = teacher.decoder(known)
+        terms["distillation"] = Term(
+            margin_aware_distillation(features, known, certain, task.output), settings.feature_weight
+        )
+        dropped = present[:, task.full.index(task.privileged)] == 0
+        if dropped.any():
+            logits = auxiliary.all_logits([f[dropped] for f in features])
+            terms["weak"] = Term(segmentation_loss(logits, batch.regions[dropped], task.output), settings.weak_weight)
+        return LossTerms(terms)
+
+    return [
+        Stage(
+            "supervised",
+            nn.ModuleDict({"student": student, "auxiliary": auxiliary, "teacher": teacher}),
+            experiment.run.steps,
+            loss,
+            frozen_until={"teacher": 1.0},
+            deployed={"limited": Deployed(lambda: without_channels(student, limited), task.limited)},
+            predict=lambda images: student(images * weak.to(images.device)),
+        )
+    ]
+
+
+def read_teacher(experiment: Experiment, task: Task) -> UNet:
+    """The trained full-modality network.
+
+    Raises:
+        ConfigError: none is named, or it reads other modalities or has another shape.
+    """
+    folder = experiment.distillation.teacher
+    if not folder:
+        raise ConfigError(
+            "this method learns from a teacher: train 'upper' first and name its model folder, "
+            "--set distillation.teacher=RUN/model."
+        )
+    model = load_model(folder, "cpu")
+    if model.spec.limited.modalities != task.full or model.spec.network != experiment.network:
+        raise ConfigError(
+            f"the teacher '{folder}' must read {', '.join(task.full)} with the experiment's network numbers."
+        )
+    return model.network(model.spec.limited)  # type: ignore[return-value]
+
+
+def margin_aware_distillation(
+    student: list[Tensor], teacher: list[Tensor], teacher_logits: Tensor, output: str
+) -> Tensor:
+    """MAD: positions' similarities among each other are matched, uncertain positions count more.
+
+    Per level, G = F F^T over pooled positions, rows at length 1; sum_q (G^s - G^t)^2_pq, weighted by the teacher's
+    entropy H_p / sum H, averaged over samples; summed over the three levels before the bottleneck. In float32.
+    """
+    with torch.autocast(student[0].device.type, enabled=False):
+        total = student[0].new_zeros((), dtype=torch.float32)
+        for s, t in list(zip(student, teacher))[-4:-1]:
+            size = [min(POOLED, n) for n in s.shape[2:]]
+            entropy = functional.adaptive_avg_pool3d(_entropy(teacher_logits.float(), output), size).flatten(1)
+            weights = entropy / entropy.sum(dim=1, keepdim=True).clamp_min(1e-8)
+            squares = (_similarity(s, size) - _similarity(t, size)).square().sum(dim=2)
+            total = total + (weights * squares).sum(dim=1).mean()
+        return total
+
+
+def _similarity(features: Tensor, size: list[int]) -> Tensor:
+    rows = functional.adaptive_avg_pool3d(features.float(), size).flatten(2).transpose(1, 2)  # [B, positions, C]
+    return functional.normalize(rows @ rows.transpose(1, 2), dim=2)
+
+
+def _entropy(logits: Tensor, output: str) -> Tensor:
+    """Entropy of each voxel [B, 1, K, J, I]: of each region added up, or of the labels."""
+    if output == "labels":
+        logs = logits.log_softmax(dim=1)
+        return -(logs.exp() * logs).sum(dim=1, keepdim=True)
+    p = logits.sigmoid()
+    parts = -(p * functional.logsigmoid(logits) + (1 - p) * functional.logsigmoid(-logits))
+    return parts.sum(dim=1, keepdim=True)
+
+
+def without_channels(network: UNet, keep: list[int]) -> UNet:
+    """The same network for images whose other channels are zero, without those channels; a copy."""
+    part = copy.deepcopy(network)
+    first = part.encoder.stages[0][0][0]
+    smaller = nn.Conv3d(len(keep), first.out_channels, first.kernel_size, first.stride, first.padding)
+    with torch.no_grad():
+        smaller.weight.copy_(first.weight[:, keep])
+        smaller.bias.copy_(first.bias)
+    part.encoder.stages[0][0][0] = smaller
+    return part

@@ -1,0 +1,116 @@
+"""RobustSeg (Chen et al., MICCAI 2019): content and style of each modality apart, gated fusion, modality dropout.
+
+Our reading over the shared backbone: content encoders of half its width, its own decoder and deep supervision; the
+style encoders and reconstruction decoders serve training alone. Only the privileged modality is ever dropped.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from DanteSegmenterLib.gated import GatedNetwork
+from DanteSegmenterLib.model_folder import NetworkSpec
+from DanteSegmenterLib.network import initialise
+
+from ..config import Experiment
+from ..losses import segmentation_loss
+from ..modality_dropout import draw_present
+from ..patches import Batch
+from ..stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..tasks import Task
+
+STYLE = 8
+HIDDEN = 128
+RECONSTRUCTION_WEIGHT = KL_WEIGHT = 0.1
+ADAIN_BLOCKS = 4
+
+
+def stages(experiment: Experiment, task: Task) -> list[Stage]:
+    """One stage: segmentation, reconstruction of every modality, KL of the style parameters."""
+    spec, outputs, modalities = experiment.network, len(task.regions) + (task.output == "labels"), len(task.full)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        network = GatedNetwork(modalities, outputs, spec)
+        styles = nn.ModuleList(StyleEncoder() for _ in range(modalities))
+        images = nn.ModuleList(ImageDecoder(spec) for _ in range(modalities))
+        networks = nn.ModuleDict({"segmentation": network, "styles": styles, "images": images})
+        initialise(networks)
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        present = draw_present(batch, task, context)
+        fused = network.encode(batch.images, present)
+        terms = {"segmentation": Term(segmentation_loss(network.decoder.all_logits(fused), batch.regions, task.output))}
+        errors, divergences = [], []
+        # Dropped modalities are reconstructed too, from the others' content and their own style.
+        for n, (style, image) in enumerate(zip(styles, images)):
+            original = batch.images[:, n : n + 1]
+            rebuilt, mean, log_variance = image(fused[image.level], style(original))
+            errors.append((rebuilt.float() - original.float()).abs().mean())
+            divergences.append(kl_to_standard_normal(mean, log_variance))
+        terms["reconstruction"] = Term(torch.stack(errors).sum(), RECONSTRUCTION_WEIGHT)
+        terms["kl"] = Term(torch.stack(divergences).sum(), KL_WEIGHT)
+        return LossTerms(terms)
+
+    limited = task.limited_channels
+    without = torch.tensor([[float(n in limited) for n in range(modalities)]])
+
+    def predict(all_images: Tensor) -> Tensor:
+        return network.decoder(network.encode(all_images, without.to(all_images.device)))
+
+    deployed = Deployed(lambda: network.restricted_to(limited), task.limited, "gated")
+    return [Stage("supervised", networks, experiment.run.steps, loss, deployed={"limited": deployed}, predict=predict)]
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Mean KL divergence of N(mean, exp(log_variance)) from N(0, 1)."""
+    mean, log_variance = mean.float(), log_variance.float()
+    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).mean()
+
+
+class StyleEncoder(nn.Sequential):
+    """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global mean."""
+
+    def __init__(self, features: int = 16) -> None:
+        layers: list[nn.Module] = [nn.Conv3d(1, features, 7, padding=3), nn.LeakyReLU(0.2, inplace=True)]
+        for n in range(4):
+            wide = min(features << n, 64)
+            layers += [nn.Conv3d(wide, min(features << (n + 1), 64), 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(64, STYLE))
+
+
+class ImageDecoder(nn.Module):
+    """Content at 1/8 of the resolution and a style code -> the modality's image, by adaptive instance norm."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.level = min(3, len(spec.features) - 1)
+        features = spec.features[self.level]
+        self.style = nn.Sequential(nn.Linear(STYLE, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, HIDDEN))
+        self.mean, self.log_variance = (nn.Linear(HIDDEN, features * ADAIN_BLOCKS) for _ in range(2))
+        self.blocks = nn.ModuleList(nn.Conv3d(features, features, 3, padding=1) for _ in range(ADAIN_BLOCKS))
+        strides, layers = spec.strides[1 : self.level + 1], []
+        for stride in reversed(strides):
+            layers += [nn.Upsample(scale_factor=stride), nn.Conv3d(features, max(4, features // 2), 5, padding=2)]
+            features = max(4, features // 2)
+            layers += [nn.GroupNorm(1, features), nn.LeakyReLU(0.2, inplace=True)]
+        self.up = nn.Sequential(*layers, nn.Conv3d(features, 1, 7, padding=3))
+
+    def forward(self, content: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The image [B, 1, K, J, I] and the AdaIN parameters' mean and log variance, on which KL acts."""
+        code = self.style(style)
+        mean, log_variance = self.mean(code), self.log_variance(code)
+        for block, m, v in zip(self.blocks, mean.chunk(ADAIN_BLOCKS, 1), log_variance.chunk(ADAIN_BLOCKS, 1)):
+            content = content + functional.leaky_relu(adain(block(content), m, v), 0.2)
+        return self.up(content), mean, log_variance
+
+
+def adain(content: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Instance-normalised content [B, C, ...] with the deviation and mean [B, C] that the style asks for."""
+    places = math.prod(content.shape[2:])
+    normal = functional.group_norm(content, content.shape[1]) if places > 1 else content
+    shape = (*mean.shape, 1, 1, 1)
+    return normal * (0.5 * log_variance).exp().reshape(shape) + mean.reshape(shape)
