@@ -86,13 +86,17 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from .distributed import check_batch, join
     from .experiment import start_run
 
     method_named(options.method)
     experiment = load_experiment(options.experiment, options.set, method=options.method)
-    start_run(
-        smoke(experiment) if options.smoke else experiment, options.data, options.out, options.name, options.cache
-    )
+    experiment = smoke(experiment) if options.smoke else experiment
+    group, _ = join(options.device)
+    check_batch(experiment.data.batch_size, group)
+    if group.leads:
+        start_run(experiment, options.data, options.out, options.name, options.cache)
+    group.wait()
     _continue(options.out, options)
 
 
@@ -101,13 +105,16 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _continue(run: Path, options: argparse.Namespace) -> None:
+    from .distributed import join
     from .experiment import continue_run
 
+    group, device = join(options.device)
     stop = _stop_when_asked(options.with_parent)
     if options.log:
         _log_to(run)
-    model = continue_run(run, options.device, options.quiet, stop)
-    print(f"model: {model}")
+    model = continue_run(run, device, options.quiet, stop, group)
+    if group.leads:
+        print(f"model: {model}")
 
 
 def _log_to(run: Path) -> None:

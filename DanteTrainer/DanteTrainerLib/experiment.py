@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .cache import CachedCase, cache_cases
 from .checkpoint import load_checkpoint, read_state, save_checkpoint
 from .config import Experiment
 from .dataset_folder import Dataset, Split, check_cases, read_dataset, read_split
+from .distributed import Group, check_batch
 from .loop import Progress, Trainer
 from .methods import method_named
 from .model_card import model_card
@@ -94,7 +95,11 @@ def read_run(folder: Path) -> Run:
 
 
 def continue_run(
-    folder: Path, device: str = "auto", quiet: bool = False, stop: Callable[[], bool] = lambda: False
+    folder: Path,
+    device: str = "auto",
+    quiet: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    group: Group = Group(),  # noqa: B008 - frozen
 ) -> Path:
     """Train from the last checkpoint, or from the beginning, to the model folder, which is returned.
 
@@ -103,11 +108,14 @@ def continue_run(
         Cancelled: `stop` said so; the run can be resumed.
     """
     run = read_run(folder)
+    check_batch(run.experiment.data.batch_size, group)
+    if not group.leads:
+        return _train(run, folder, device, quiet, stop, group)
     try:
         with FileLock(folder / LOCK_FILE, blocking=False):
             (folder / STOP_FILE).unlink(missing_ok=True)
             write_status(folder, RunStatus("running"))
-            return _told(folder, lambda: _train(run, folder, device, quiet, stop))
+            return _told(folder, lambda: _train(run, folder, device, quiet, stop, group))
     except Timeout:
         raise ResourceError(f"another process works on the run '{folder}'. Wait for it, or stop it first.") from None
 
@@ -127,7 +135,7 @@ def _told(folder: Path, train: Callable[[], Path]) -> Path:
     return model
 
 
-def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool]) -> Path:
+def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool], group: Group) -> Path:
     experiment, task = run.experiment, TASKS[run.experiment.task]
     dataset = read_dataset(run.data)
     state, note = load_checkpoint(folder)
@@ -135,9 +143,15 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         print(f"note: {note}", flush=True)
     stages = method_named(experiment.method)(experiment, task)
     workers = _workers(experiment)
+    if not group.leads:
+        group.wait()  # until the first process has prepared the cases
     train, val = _cached(run, dataset, task, workers)
+    if group.leads:
+        group.wait()
     asked = folder / STOP_FILE  # by another process
-    trainer = Trainer(experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists())
+    trainer = Trainer(
+        experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists(), group
+    )
     progress = Progress(state["stage"], state["step"], state["rows"]) if state else Progress()
     started = time.time()
     for index, stage in enumerate(stages):
@@ -149,8 +163,14 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
             if index:
                 _carry(folder, stages[index - 1], stage)
         source, validation = _sources(experiment, task, stage, index, train, val)
+        source = replace(source, rank=group.rank, world_size=group.size)
         trainer.train(stage, source, validation, progress, resumed)
-        save_checkpoint(folder, {"step": stage.steps, "networks": stage.networks.state_dict()}, f"{stage.name}.pt")
+        if group.leads:
+            state_of_stage = {"step": stage.steps, "networks": stage.networks.state_dict()}
+            save_checkpoint(folder, state_of_stage, f"{stage.name}.pt")
+        group.wait()
+    if not group.leads:
+        return folder / MODEL_FOLDER
     return write_model(run, stages[-1], dataset, folder / MODEL_FOLDER, time.time() - started)
 
 

@@ -16,6 +16,7 @@ from DanteSegmenterLib.errors import Cancelled, DanteError
 
 from .checkpoint import save_checkpoint
 from .config import Experiment
+from .distributed import Group
 from .history import Row, draw_history, write_history
 from .patches import Batch, PatchLoader, PatchSource
 from .precision import autocast, choose_precision
@@ -54,6 +55,7 @@ class Trainer:
         workers: processes that prepare batches.
         quiet: no progress bar.
         stop: asked after every step; True ends the run with a checkpoint.
+        group: the processes that train together; only the first writes.
     """
 
     experiment: Experiment
@@ -62,6 +64,7 @@ class Trainer:
     workers: int
     quiet: bool = False
     stop: Callable[[], bool] = lambda: False
+    group: Group = Group()
 
     def train(
         self, stage: Stage, source: PatchSource, validation: PatchSource | None, progress: Progress,
@@ -99,7 +102,10 @@ class Trainer:
             terms = self._step(loss, batch, context, networks, optimiser, scaler, dtype, rate)
             mean.add(terms, rate)
             progress.step += 1
-            status.step(stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None)
+            if self.group.leads:
+                status.step(
+                    stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None
+                )
             self._after_step(stage, validation, progress, mean, optimiser, scaler, dtype)
 
     def _optimiser(self, networks: nn.Module) -> torch.optim.Optimizer:
@@ -117,7 +123,8 @@ class Trainer:
         """Seed everything that draws during this step, so that no generator has a history."""
         seed = hash((self.experiment.seed, progress.stage, progress.step)) & 0x7FFF_FFFF_FFFF_FFFF
         torch.manual_seed(seed)
-        return StepContext(progress.step, stage.steps, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return StepContext(progress.step, stage.steps, generator, self.group.rank, self.group.size)
 
     def _step(
         self, loss: Callable[[Batch, StepContext], LossTerms], batch: Batch, context: StepContext, networks: nn.Module,
@@ -130,13 +137,14 @@ class Trainer:
         with autocast(self.device, dtype):
             terms = loss(batch, context)
         total = terms.total
-        if not torch.isfinite(total):
+        if self.group.any(not torch.isfinite(total), self.device):
             parts = ", ".join(f"{name} {term.value.item():g}" for name, term in terms.terms.items())
             raise TrainingFailed(
                 f"step {context.step}: the loss is not finite ({parts}). Lower optimiser.learning_rate or use "
                 "run.precision = 'fp32', and resume."
             )
         scaler.scale(total).backward()
+        self.group.average_gradients(networks.parameters())
         scaler.unscale_(optimiser)
         moving = [parameter for parameter in networks.parameters() if parameter.grad is not None]
         torch.nn.utils.clip_grad_norm_(moving, self.experiment.optimiser.clip_norm)
@@ -149,8 +157,8 @@ class Trainer:
     def _bar(self, stage: Stage, source: PatchSource, progress: Progress) -> Iterator[Batch]:
         loader = PatchLoader(source, progress.step, stage.steps, self.workers, pin=self.device.type == "cuda")
         with tqdm(
-            loader, desc=stage.name, total=stage.steps, initial=progress.step, unit="step", disable=self.quiet,
-            mininterval=1, dynamic_ncols=True,
+            loader, desc=stage.name, total=stage.steps, initial=progress.step, unit="step",
+            disable=self.quiet or not self.group.leads, mininterval=1, dynamic_ncols=True,
         ) as bar:  # fmt: skip
             for batch in bar:
                 yield batch
@@ -165,11 +173,13 @@ class Trainer:
         run, step, last = self.experiment.run, progress.step, progress.step == stage.steps
         due = run.validate_every and (step % run.validate_every == 0 or last)
         if step % LOG_EVERY == 0 or last or due:
-            progress.rows.append({"stage": stage.name, "step": step, **mean.row()})
-            if due and validation is not None and stage.predict is not None:
+            row = mean.row()
+            row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
+            progress.rows.append({"stage": stage.name, "step": step, **row})
+            if due and self.group.leads and validation is not None and stage.predict is not None:
                 progress.rows[-1] |= self._validate(stage, validation, dtype)
-        stopping = self.stop()
-        if step % run.checkpoint_every == 0 or last or stopping:
+        stopping = self.group.any(self.stop(), self.device)
+        if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
             self.save(stage, progress, optimiser.state_dict(), scaler.state_dict())
         if stopping and not last:
             raise Cancelled(f"Stopped after step {step} of {stage.name}; resume the run to go on.")

@@ -17,6 +17,6 @@ def draw_present(batch: Batch, task: Task, context: StepContext) -> Tensor:
     """Which modalities each sample has, float32 [B, M]: all limited ones, and the privileged one with p = 0.5."""
     samples, modalities = batch.images.shape[:2]
     present = torch.ones(samples, modalities)
-    kept = torch.rand(samples, generator=context.generator) >= DROP_PROBABILITY
+    kept = context.own(samples, lambda n: torch.rand(n, generator=context.generator)) >= DROP_PROBABILITY
     present[:, task.full.index(task.privileged)] = kept.float()
     return present.to(batch.images.device)

@@ -18,15 +18,27 @@ class StepContext:
     Attributes:
         step, steps: this step of so many; `share` is the part of the stage that is done.
         generator: on the CPU, seeded by the run's seed, the stage and the step; all chance of a loss comes from here.
+        rank, world_size: this process among those that train together.
     """
 
     step: int
     steps: int
     generator: torch.Generator
+    rank: int = 0
+    world_size: int = 1
 
     @property
     def share(self) -> float:
         return self.step / self.steps
+
+    def own(self, samples: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """This process's part of what is drawn for all samples of the step, one row each.
+
+        Args:
+            samples: of this process.
+            draw: number of samples -> tensor of as many rows, from `generator`.
+        """
+        return draw(samples * self.world_size)[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,13 @@ class _Masked:
         """One mask for all channels and objectives [B, 1, ...]; in the ablation one a channel [B, C, ...]."""
         batch, channels = images.shape[:2]
         many = channels if self._settings.per_modality_masks else 1
-        mask = draw_mask(batch * many, images.shape[2:], self._block, self._settings.mask_ratio, context.generator)
-        return mask.reshape(batch, many, *mask.shape[2:]).to(images.device)
+
+        def draw(samples: int) -> Tensor:
+            ratio = self._settings.mask_ratio
+            mask = draw_mask(samples * many, images.shape[2:], self._block, ratio, context.generator)
+            return mask.reshape(samples, many, *mask.shape[2:])
+
+        return context.own(batch, draw).to(images.device)
 
     def encode(self, encoder: Encoder, image: Tensor, mask: Tensor) -> list[Tensor]:
         if self._sparse:

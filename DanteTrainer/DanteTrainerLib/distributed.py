@@ -1,0 +1,93 @@
+"""Several training processes as one: each computes its share of the global batch, gradients are averaged.
+
+Started by `torchrun`; alone, everything here is the identity. Losses are means over a process's samples, shares are of
+equal size, and instance norm knows no other samples: the average over processes is the gradient of the whole batch.
+Methods' losses call their networks' parts directly, so gradients are averaged here instead of in a wrapper's backward.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from DanteSegmenterLib.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among its like: `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether it is true for one of the processes."""
+        if self.size == 1:
+            return value
+        flag = torch.tensor(float(value), device=device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean of a scalar over the processes, without gradient."""
+        if self.size == 1:
+            return value.detach()
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value / self.size
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes; a parameter that none of them reached keeps None."""
+        if self.size == 1:
+            return
+        moving = [p for p in parameters if p.requires_grad]
+        if not moving:
+            return
+        reached = torch.tensor([float(p.grad is not None) for p in moving], device=moving[0].device)
+        dist.all_reduce(reached, dist.ReduceOp.MAX)
+        used = [p for p, flag in zip(moving, reached.tolist()) if flag]
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in used])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for p, part in zip(used, flat.split([p.numel() for p in used])):
+            p.grad = part.view_as(p)
+
+
+def join(device_name: str) -> tuple[Group, str]:
+    """The group that torchrun's environment describes, and this process's device; alone without torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Group(), device_name
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return Group(rank, size), f"cuda:{local}" if cuda else "cpu"
+
+
+def check_batch(batch_size: int, group: Group) -> None:
+    """Refuse a batch that cannot be shared equally.
+
+    Raises:
+        ConfigError: it is not a multiple of the number of processes.
+    """
+    if batch_size % group.size:
+        raise ConfigError(
+            f"data.batch_size {batch_size} must be a multiple of the number of processes, {group.size}: each computes "
+            "an equal share."
+        )
