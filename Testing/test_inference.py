@@ -40,9 +40,12 @@ def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volu
 
 def test_outside_the_foreground_nothing_is_segmented(folder):
     volumes = study()
+    for volume in volumes.values():
+        volume.array[8:12, 10:14, 10:14] = 0  # a hole in all of them
     result = segment(load_model(folder, "cpu"), volumes)
     outside = np.ones(result.label_map.shape, bool)
     outside[2:-2, 3:-3, 4:-4] = False
+    outside[8:12, 10:14, 10:14] = True
     assert not result.probabilities[:, outside].any()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .architectures import build
-from .devices import fastest_dtype, resolve_device, synchronise
+from .devices import fastest_dtype, resolve_device
 from .errors import Cancelled
 from .model_folder import ModelSpec, Pathway, Region, check_weights_file, choose_pathway, read_spec
 from .preprocess import prepare
@@ -135,7 +135,8 @@ def segment(
             lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
             clock.cancelled,
         )
-        synchronise(model.device)
+        # Where every input is background there is nothing to find, whatever a window's edge may say.
+        logits[:, torch.from_numpy((prepared.tensor == 0).all(axis=0))] = float("nan")
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
@@ -161,7 +162,7 @@ def batch_of(device: torch.device, patch: Sequence[int]) -> int:
 
 
 def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """Logits [O, K, J, I] -> probability of each region [R, K, J, I]; 0 where no window was needed (NaN)."""
+    """Logits [O, K, J, I] -> probability of each region [R, K, J, I]; 0 where the inputs are background (NaN)."""
     probabilities = logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
     return probabilities.nan_to_num_(0.0)
 
