@@ -111,9 +111,9 @@ class FakeRun:
 @pytest.fixture
 def window(slicer, module, model_folder):
     """The open window over an empty scene, with the tiny model and a computation that is none."""
-    slicer.mrmlScene.Clear(0)
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=model_folder.parent)
+    slicer.mrmlScene.Clear(0)  # and with it the choice of a model that this logic does not know
     widget.parent.enter()
     yield widget
     slicer.util.getModuleWidget("DanteSegmenter").parent.exit()
