@@ -3,6 +3,7 @@
 # apt), otherwise names the command.
 set -eu
 
+PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps ldconfig, for users too
 packages=""
 need() { # need LIBRARY PACKAGE
     ldconfig -p 2>/dev/null | grep -q "$1" || packages="$packages $2"
@@ -17,8 +18,6 @@ need libdbus-1.so.3 libdbus-1-3
 need libfontconfig.so.1 libfontconfig1
 need libglib-2.0.so.0 libglib2.0-0
 need libX11.so.6 libx11-6
-need libXrender.so.1 libxrender1
-need libXt.so.6 libxt6
 [ -z "$packages" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

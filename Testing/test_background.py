@@ -109,6 +109,26 @@ def test_a_killed_training_is_known_as_interrupted_and_resumes(data, tmp_path):
     assert background.stop(run).state == "stopped"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_process_group_ends_in_a_checkpoint(data, tmp_path, number):
+    """As Ctrl-C in a terminal and a cluster's scheduler send it: to the processes that prepare batches too."""
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    settings = [part for setting in [*LONG, "data.workers=2"] for part in ("--set", setting)]
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "DanteTrainerLib", "train", "lower", "--data", str(data), "--out", str(run), *settings],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(lambda: (run / "run.json").is_file() and read_status(run).step > 1)
+    os.killpg(process.pid, number)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1 and "resume the run" in error and "Traceback" not in error
+    assert read_status(run).state == "stopped" and (run / "checkpoint.pt").is_file()
+
+
 def test_another_folder_is_no_run(tmp_path):
     with pytest.raises(InputError, match="is no run folder"):
         background.stop(tmp_path)

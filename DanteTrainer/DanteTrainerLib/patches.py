@@ -6,6 +6,7 @@ whatever the number of worker or training processes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -136,12 +137,15 @@ class PatchLoader:
             num_workers=workers,
             prefetch_factor=3 if workers else None,
             pin_memory=pin,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
         )
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self._loader)
 
 
-def _one_thread(_: int) -> None:
+def _set_up_worker(_: int) -> None:
+    """One thread; and Ctrl-C or a scheduler's SIGTERM, which reach every process, are the training process's affair."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
