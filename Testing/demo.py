@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "DanteSegmenter"))
+sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
 
 from DanteSegmenterLib.case_folder import read_case_folder  # noqa: E402
 from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError  # noqa: E402
 from DanteSegmenterLib.files import write_atomically, write_segmentation, write_volume  # noqa: E402
 from DanteSegmenterLib.model_folder import choose_pathway, read_spec  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
+from DanteTrainerLib.metrics import dice  # noqa: E402
 
 MODELS = REPOSITORY / "Resources" / "Models"
 
@@ -129,9 +130,9 @@ def _from_folder(folder: Path, spec) -> Patient:
 
 
 def _dice(truth: np.ndarray, mask: np.ndarray) -> float | None:
-    """2|A and B| / (|A|+|B|), None where both are empty."""
-    size = int(truth.sum()) + int(mask.sum())
-    return round(2 * int((truth & mask).sum()) / size, 4) if size else None
+    """Dice for the report: JSON has no NaN, so None where both are empty."""
+    value = dice(truth, mask)
+    return None if np.isnan(value) else round(value, 4)
 
 
 def _print(report: dict, out: Path) -> None:

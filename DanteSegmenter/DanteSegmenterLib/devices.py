@@ -11,7 +11,7 @@ from .errors import ResourceError
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """ "auto", "cpu", "cuda", "cuda:1" or "mps" -> an available device; auto prefers CUDA, then MPS.
+    """An available device by name: "auto", "cpu", "cuda", "cuda:1" or "mps"; auto prefers CUDA, then MPS.
 
     Raises:
         ResourceError: a device was asked for by name and is not there: a silent fall to the CPU would hide it.

@@ -149,11 +149,6 @@ def brats_1mm() -> NetworkSpec:
     return _isotropic((32, 64, 128, 256, 320, 320))
 
 
-def brats_2mm() -> NetworkSpec:
-    """The embedded brain model's network: five stages for 64^3 patches at 2 mm."""
-    return _isotropic((8, 16, 32, 64, 128))
-
-
 def chest_ct() -> NetworkSpec:
     """The paper's network for 64x160x192 patches at 2.0x0.7x0.7 mm (DP2E)."""
     return NetworkSpec(

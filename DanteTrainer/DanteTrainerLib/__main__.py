@@ -14,6 +14,7 @@ from DanteSegmenterLib.errors import Cancelled, DanteError
 
 from .config import list_experiments, load_experiment, smoke
 from .methods import METHODS, method_named
+from .status import LOG_FILE, RUN_FILE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,7 +123,7 @@ def _log_to(run: Path) -> None:
     if not run.is_dir():
         return
     sys.stdout.flush()
-    with open(run / "train.log", "a", encoding="utf-8") as log:
+    with open(run / LOG_FILE, "a", encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
 
@@ -162,7 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _model_folder(path: Path) -> Path:
     """A run folder stands for the model it ended in."""
-    return path / "model" if (path / "run.json").is_file() else path
+    return path / "model" if (path / RUN_FILE).is_file() else path
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 import DanteSegmenterLib
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
 
-from .status import RUN_FILE, RunStatus, ask_to_stop, in_use, read_status
+from .status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status
 
-LOG_FILE = "train.log"
 # Importing torch and reading a dataset's folders; a training that is refused says so sooner.
 START_TIMEOUT_S = 300
 

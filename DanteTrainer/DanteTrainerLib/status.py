@@ -11,7 +11,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.structure import from_plain, to_plain
 
-STATUS_FILE, STOP_FILE, LOCK_FILE, RUN_FILE = "status.json", "stop", ".lock", "run.json"
+STATUS_FILE, STOP_FILE, LOCK_FILE, RUN_FILE, LOG_FILE = "status.json", "stop", ".lock", "run.json", "train.log"
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,7 @@ def read_status(folder: Path) -> RunStatus:
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}.")
-    try:
-        status = from_plain(
-            RunStatus, json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")), STATUS_FILE, InputError
-        )
-    except (FileNotFoundError, ValueError):
-        status = RunStatus()
+    status = _stored(folder)
     if status.state == "running" and not in_use(folder):
         return replace(status, state="interrupted", message="the training process ended without a word; resume it")
     return status
@@ -100,13 +95,13 @@ class StatusWriter:
 
     def end(self, state: str, message: str = "") -> None:
         """The run's last word; keeps where it stood."""
-        write_status(self._folder, replace(_or_new(self._folder), state=state, message=message, seconds_left=None))
+        write_status(self._folder, replace(_stored(self._folder), state=state, message=message, seconds_left=None))
 
 
-def _or_new(folder: Path) -> RunStatus:
+def _stored(folder: Path) -> RunStatus:
+    """What the status file says; a new run's status where there is none that can be read."""
     try:
-        return from_plain(
-            RunStatus, json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")), STATUS_FILE, InputError
-        )
+        plain = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+        return from_plain(RunStatus, plain, STATUS_FILE, InputError)
     except (OSError, ValueError, InputError):
         return RunStatus()
