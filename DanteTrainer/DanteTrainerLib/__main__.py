@@ -1,4 +1,4 @@
-"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | publish | list`."""
+"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | study | publish | list`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import Cancelled, DanteError
 
-from .config import list_experiments, load_experiment, smoke
+from .config import list_experiments, list_studies, load_experiment, smoke
 from .methods import METHODS, method_named
 from .status import LOG_FILE, RUN_FILE
 
@@ -65,6 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
     evaluate.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
     _run_options(evaluate)
+
+    study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
+    study.set_defaults(command=_study)
+    study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {', '.join(list_studies())}")
+    study.add_argument("--data", required=True, type=Path, metavar="FOLDER")
+    study.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="runs, results.csv, results.md")
+    study.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, for all rows"
+    )
+    study.add_argument("--split", default="test", help="to score on: val or test (default)")
+    study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
+    _run_options(study)
 
     publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
     publish.set_defaults(command=_publish)
@@ -166,6 +179,19 @@ def _model_folder(path: Path) -> Path:
     return path / "model" if (path / RUN_FILE).is_file() else path
 
 
+def _study(options: argparse.Namespace) -> None:
+    from .study import plan, read_study, run_study
+    from .study_report import write_report
+
+    study = read_study(list_studies().get(options.study, Path(options.study)))
+    study = replace(study, set=(*study.set, *options.set))
+    runs = plan(study, options.out)
+    if not options.report:
+        stop = _stop_when_asked(options.with_parent)
+        run_study(study, options.data, options.out, options.split, options.device, options.quiet, stop)
+    print(write_report(study, runs, options.split, options.out))
+
+
 def _publish(options: argparse.Namespace) -> None:
     from .publish import publish
 
@@ -177,6 +203,9 @@ def _list(_: argparse.Namespace) -> None:
     print("methods:")
     for name, method in METHODS.items():
         print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
+    print("studies:")
+    for name, path in list_studies().items():
+        print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
     print("experiments:")
     for name, path in list_experiments().items():
         print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

@@ -183,18 +183,23 @@ def _one_of(key: str, value: str, *known: str) -> tuple[bool, str]:
     return value in known, f"{key} must be one of {', '.join(known)}, got '{value}'"
 
 
-def experiments_folder() -> Path:
-    """Where the shipped experiment files are: beside the Slicer module, or inside an installed package."""
+def resources_folder(name: str) -> Path:
+    """Where shipped files of a kind are: beside the Slicer module, or inside an installed package."""
     here = Path(__file__).resolve().parent
-    for folder in (here.parent / "Resources" / "Experiments", here / "experiments"):
+    for folder in (here.parent / "Resources" / name, here / name.lower()):
         if folder.is_dir():
             return folder
-    raise ConfigError(f"the shipped experiment files are missing beside '{here}'. Install SlicerDANTE again.")
+    raise ConfigError(f"the shipped {name.lower()} files are missing beside '{here}'. Install SlicerDANTE again.")
 
 
 def list_experiments() -> dict[str, Path]:
     """Shipped experiment files by name."""
-    return {path.stem: path for path in sorted(experiments_folder().glob("*.toml"))}
+    return {path.stem: path for path in sorted(resources_folder("Experiments").glob("*.toml"))}
+
+
+def list_studies() -> dict[str, Path]:
+    """Shipped study files by name."""
+    return {path.stem: path for path in sorted(resources_folder("Studies").glob("*.toml"))}
 
 
 def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:

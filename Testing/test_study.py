@@ -1,0 +1,141 @@
+import pandas as pd
+import pytest
+from datasets import write_dataset
+from filelock import FileLock
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib.__main__ import main
+from DanteTrainerLib.config import list_studies
+from DanteTrainerLib.study import Entry, Study, Sweep, plan, read_study, run_study
+from DanteTrainerLib.study_report import collect, gap_table, score_table, write_report
+
+SMALL = (
+    "run.steps=2", "run.pretrain_steps=1", "run.validate_every=0", "data.patch=[16,16,16]",
+    "data.spacing_mm=[8.0,8.0,8.0]", "data.workers=0", "network.features=[2,4]",
+    "network.strides=[[1,1,1],[2,2,2]]", "network.kernels=[[3,3,3],[3,3,3]]",
+)  # fmt: skip
+
+
+def small_study(*entries, **values):
+    return Study("brats-2mm", SMALL, entry=entries, **values)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(data, tmp_path, capsys):
+    study = small_study(
+        Entry("lower", "lower", seeds=(1, 2)),
+        Entry("upper", "upper"),
+        Entry("MMANet", "mmanet", ("distillation.teacher={upper}",)),
+        Entry("DANTE", "dante"),
+    )
+    run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    text = write_report(study, plan(study, tmp_path), "test", tmp_path)
+    scores = pd.read_csv(tmp_path / "results.csv")
+    assert list(scores.columns) == ["method", "seed", "case", "region", "dice", "hd95_mm"]
+    assert list(dict.fromkeys(scores.method)) == ["lower", "upper", "MMANet", "DANTE", "DANTE (all modalities)"]
+    assert sorted(scores[scores.method == "lower"].seed.unique()) == [1, 2]
+    assert "| DANTE-seed1 | stage-1 | 1 |" in text and "| DANTE-seed1 | stage-2 | 2 |" in text
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
+    capsys.readouterr()
+    run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    assert capsys.readouterr().out == ""
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monkeypatch):
+    study = small_study(Entry("lower", "lower"), Entry("upper", "upper"))
+    first, second = plan(study, tmp_path)
+    first.folder.parent.mkdir(parents=True)
+    lock = FileLock(first.folder.with_name(f".{first.folder.name}.lock"))
+    lock.acquire()
+    waits = []
+
+    def other_process_ends(seconds):
+        waits.append(second.model.is_dir() and not first.folder.exists())
+        lock.release()
+
+    monkeypatch.setattr("DanteTrainerLib.study.time.sleep", other_process_ends)
+    run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    assert waits == [True] and first.model.is_dir()
+
+
+def test_other_settings_than_those_trained_are_refused(data, tmp_path):
+    run_study(small_study(Entry("lower", "lower")), data, tmp_path, "test", "cpu", quiet=True)
+    other = small_study(Entry("lower", "lower", ("optimiser.learning_rate=0.1",)))
+    run = plan(other, tmp_path)[0]
+    (run.folder / "evaluation-test" / "cases.csv").unlink()
+    with pytest.raises(ConfigError, match="trained with other settings"):
+        run_study(other, data, tmp_path, "test", "cpu", quiet=True)
+
+
+def scores_of(**dice_by_method):
+    rows = [
+        {"method": name, "seed": 1, "case": f"c{n}", "region": "ET", "dice": dice, "hd95_mm": 5.0}
+        for name, dices in dice_by_method.items()
+        for n, dice in enumerate(dices)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_share_of_the_gap_is_of_means_over_the_same_cases():
+    scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.3, 0.5])
+    table = gap_table(scores, small_study(Entry("lower", "lower"), region="ET"))
+    assert "| mine | 1 | +0.100 (+0.100 to +0.100) |" in table and table.rstrip().endswith("25% |")
+    assert "| lower | 1 | 0.300 (0.200-0.400; 2) | 5.0 (5.0-5.0; 2) |" in score_table(scores)
+
+
+def test_sweeps_become_rows_and_a_picture(tmp_path):
+    sweep = Sweep("dante", "dante.align_weight", (0, 0.5))
+    study = small_study(sweep=(sweep,))
+    names = [run.entry.name for run in plan(study, tmp_path)]
+    assert names == ["dante align_weight=0", "dante align_weight=0.5"]
+    assert [run.experiment.dante.align_weight for run in plan(study, tmp_path)] == [0, 0.5]
+    assert collect(plan(study, tmp_path), "val").empty
+    for n, run in enumerate(plan(study, tmp_path)):
+        folder = run.folder / "evaluation-val"
+        folder.mkdir(parents=True)
+        scores_of(x=[0.1 * n]).to_csv(folder / "cases.csv")
+    write_report(study, plan(study, tmp_path), "val", tmp_path)
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("experiment = ", "not valid TOML"),
+        ('experiment = "brats-2mm"', "nothing to train"),
+        ('experiment = "brats-2mm"\nseedz = [1]', "seedz"),
+        ('experiment = "brats-2mm"\n[[entry]]\nname = "../x"\nmethod = "lower"', "cannot name a row"),
+        ('experiment = "brats-2mm"\n' + '[[entry]]\nname = "x"\nmethod = "lower"\n' * 2, "two rows"),
+    ],
+)
+def test_a_bad_study_file_is_refused(tmp_path, text, reason):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        read_study(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (Entry("x", "lowest"), "lowest"),
+        (Entry("x", "lower", ("run.stepz=1",)), "stepz"),
+        (Entry("x", "mmanet", ("distillation.teacher={upper}",)), "names no row"),
+    ],
+)
+def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
+    with pytest.raises(ConfigError, match=reason):
+        plan(small_study(entry), tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(list_studies()))
+def test_shipped_studies_can_be_planned(name, tmp_path, capsys):
+    study = read_study(list_studies()[name])
+    assert len(plan(study, tmp_path)) >= len(study.entries()) > 2
+    assert main(["study", name, "--data", "nowhere", "--out", str(tmp_path), "--report"]) == 0
+    assert "nothing is scored yet" in capsys.readouterr().out
