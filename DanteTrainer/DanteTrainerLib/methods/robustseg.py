@@ -35,7 +35,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         network = GatedNetwork(modalities, outputs, spec)
-        styles = nn.ModuleList(StyleEncoder() for _ in range(modalities))
+        styles = nn.ModuleList(StyleEncoder(max(4, spec.features[0] // 2)) for _ in range(modalities))
         images = nn.ModuleList(ImageDecoder(spec) for _ in range(modalities))
         networks = nn.ModuleDict({"segmentation": network, "styles": styles, "images": images})
         initialise(networks)
@@ -72,14 +72,17 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class StyleEncoder(nn.Sequential):
-    """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global mean."""
+    """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global mean.
 
-    def __init__(self, features: int = 16) -> None:
+    `features` of the first layer is 16 in the paper, as wide as its content encoders.
+    """
+
+    def __init__(self, features: int) -> None:
         layers: list[nn.Module] = [nn.Conv3d(1, features, 7, padding=3), nn.LeakyReLU(0.2, inplace=True)]
         for n in range(4):
             wide = min(features << n, 64)
             layers += [nn.Conv3d(wide, min(features << (n + 1), 64), 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(64, STYLE))
+        super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(min(features << 4, 64), STYLE))
 
 
 class ImageDecoder(nn.Module):
