@@ -17,12 +17,6 @@ import numpy as np
 import qt
 import slicer
 import vtk
-from DanteSegmenterLib import requirements
-from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
-from DanteSegmenterLib.modality_guess import assign
-from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
-from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
-from DanteSegmenterLib.volume import Volume
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
@@ -33,6 +27,13 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+
+from DanteSegmenterLib import requirements
+from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
+from DanteSegmenterLib.modality_guess import assign
+from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
+from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
+from DanteSegmenterLib.volume import Volume
 
 # Attributes by which our nodes and segments are known again, in this session and in a reopened scene.
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"

@@ -37,6 +37,13 @@ class DataSettings:
     """Processes that prepare batches; -1 chooses by the number of processor cores."""
     split_seed: int = 12345
     """Of the 70/10/20 split, where the dataset brings none."""
+    pretrain_folders: tuple[str, ...] = ()
+    """More dataset folders whose images, without masks, Stage 1 reads; patients of the split's val and test parts are
+    kept out, under whatever name."""
+    pretrain_on_val: bool = False
+    """Stage 1 reads the validation cases' images, without their masks, too."""
+    include_downstream_test_in_pretrain: bool = False
+    """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
 
 
 @dataclass(frozen=True)

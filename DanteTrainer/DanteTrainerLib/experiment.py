@@ -29,6 +29,7 @@ from .checkpoint import load_checkpoint, read_state, save_checkpoint
 from .config import Experiment
 from .dataset_folder import Dataset, Split, check_cases, read_dataset, read_split
 from .distributed import Group, check_batch
+from .leak_guard import check_split, pretraining_cases
 from .loop import Progress, Trainer
 from .methods import method_named
 from .model_card import model_card
@@ -63,7 +64,10 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")
     split = read_split(dataset, seed=experiment.data.split_seed)
     check_cases(dataset, split.part("train"), dataset.task.full)
-    method_named(experiment.method)(experiment, dataset.task)
+    check_split(dataset, split)
+    stages = method_named(experiment.method)(experiment, dataset.task)
+    if any(not stage.labelled_only for stage in stages):
+        _print_pretraining(*_pretraining(experiment, dataset, split))
     _check_patch(experiment)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         hint = "resume it" if (out / RUN_FILE).is_file() else "choose another folder"
@@ -77,6 +81,26 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
     )
     (out / RUN_FILE).write_text(json.dumps(to_plain(run), indent=1) + "\n", encoding="utf-8")
     return run
+
+
+def _pretraining(experiment: Experiment, dataset: Dataset, split: Split) -> tuple[list[Case], list[str]]:
+    """What Stage 1 reads, and the names kept out of it.
+
+    Raises:
+        InputError: a further folder cannot be used, is of another task, or a case of it lacks a modality.
+    """
+    data = experiment.data
+    others = [read_dataset(folder) for folder in data.pretrain_folders]
+    for other in others:
+        if other.task.id != dataset.task.id:
+            raise InputError(f"'{other.folder}' holds '{other.task.id}' cases, '{dataset.task.id}' are needed.")
+        check_cases(other, list(other.cases), dataset.task.full, labelled=False)
+    return pretraining_cases(dataset, split, others, data.pretrain_on_val, data.include_downstream_test_in_pretrain)
+
+
+def _print_pretraining(cases: list[Case], refused: list[str]) -> None:
+    out = f"; {len(refused)} kept out: patients of the validation and test parts" if refused else ""
+    print(f"Stage 1 reads {len(cases)} cases{out}", flush=True)
 
 
 def read_run(folder: Path) -> Run:
@@ -146,6 +170,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     if not group.leads:
         group.wait()  # until the first process has prepared the cases
     train, val = _cached(run, dataset, task, workers)
+    unlabelled = _cached_for_pretraining(run, dataset, task, workers, train) if not stages[0].labelled_only else []
     if group.leads:
         group.wait()
     asked = folder / STOP_FILE  # by another process
@@ -162,7 +187,8 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
             progress.stage, progress.step = index, 0
             if index:
                 _carry(folder, stages[index - 1], stage)
-        source, validation = _sources(experiment, task, stage, index, train, val)
+        cases = train if stage.labelled_only else [*train, *unlabelled]
+        source, validation = _sources(experiment, task, stage, index, cases, val)
         source = replace(source, rank=group.rank, world_size=group.size)
         trainer.train(stage, source, validation, progress, resumed)
         if group.leads:
@@ -196,6 +222,16 @@ def _cached(run: Run, dataset: Dataset, task: Task, workers: int) -> tuple[list[
     val = [dataset.cases[name] for name in run.split.val]
     usable = [case for case in val if case.label is not None and set(task.full) <= set(case.images)]
     return cached([dataset.cases[name] for name in run.split.train]), cached(usable)
+
+
+def _cached_for_pretraining(
+    run: Run, dataset: Dataset, task: Task, workers: int, train: list[CachedCase]
+) -> list[CachedCase]:
+    """The cases that only Stage 1 reads; their masks, where they have some, are not used."""
+    known = {case.name for case in train}
+    cases = [case for case in _pretraining(run.experiment, dataset, run.split)[0] if case.name not in known]
+    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), Path(run.cache), workers)
+    return [replace(case, labelled=False) for case in cached]
 
 
 def _sources(
