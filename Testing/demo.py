@@ -1,6 +1,7 @@
-"""Segment one case and show it: `make demo [CASE=FOLDER]`.
+"""Segment one case and show it: `make demo [KIND=chest] [CASE=FOLDER]`.
 
-Without CASE a synthetic patient is segmented, who exists nowhere else; with CASE a folder in any of the BraTS namings.
+Without CASE a synthetic patient is segmented, who exists nowhere else: a brain, or with KIND=chest a chest CT with
+embolism. With CASE a folder in any of the BraTS namings, or of paired chest CT.
 Writes segmentation.seg.nrrd (for Slicer), segmentation.nii.gz (a label map), view.png and report.json.
 """
 
@@ -26,6 +27,9 @@ from DanteSegmenterLib.volume import Volume  # noqa: E402
 from DanteTrainerLib.metrics import dice  # noqa: E402
 
 MODELS = REPOSITORY / "Resources" / "Models"
+EMBEDDED = {"brain": "brats-without-t1ce", "chest": "embolism-without-contrast"}
+# A patient that the embedded chest model has not seen; it was trained on small seeds.
+CHEST_SEED = 900
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Patient:
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     try:
-        run(options.case, options.out, options.model, options.device, options.spacing_mm)
+        model = options.model or MODELS / EMBEDDED[options.kind]
+        run(options.case, options.out, model, options.device, options.spacing_mm)
         return 0
     except (Cancelled, KeyboardInterrupt):
         print("Stopped.", file=sys.stderr)
@@ -54,9 +59,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", type=Path, help="a patient's folder")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "demo")
-    parser.add_argument("--model", type=Path, default=MODELS / "brats-without-t1ce")
+    parser.add_argument("--kind", choices=sorted(EMBEDDED), default="brain")
+    parser.add_argument("--model", type=Path, help="model folder; default: the embedded one of the kind")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--spacing-mm", type=float, default=1.0, help="of the synthetic patient's grid")
+    parser.add_argument("--spacing-mm", type=float, default=1.0, help="of the synthetic brain's grid")
     return parser.parse_args(arguments)
 
 
@@ -64,7 +70,7 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
     """Segment, write the four files, print a summary; the report is returned."""
     spec = read_spec(model_folder)
     start = time.perf_counter()
-    patient = _from_folder(case, spec) if case else _synthetic(spacing_mm)
+    patient = _from_folder(case, spec) if case else _synthetic(spec.task, spacing_mm)
     # The privileged scan stays out: to do without it is what this is about.
     volumes = {
         modality: patient.volumes[modality] for modality in spec.limited.modalities if modality in patient.volumes
@@ -112,9 +118,12 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
     return report
 
 
-def _synthetic(spacing_mm: float) -> Patient:
-    from DanteSegmenterLib.sample import brain_mr
+def _synthetic(task: str, spacing_mm: float) -> Patient:
+    from DanteSegmenterLib.sample import brain_mr, chest_ct
 
+    if task == "chest":
+        patient = chest_ct(seed=CHEST_SEED)
+        return Patient(patient.name, patient.volumes, {"PE": patient.labels.array == 1})
     patient = brain_mr(seed=0, spacing_mm=spacing_mm)
     labels = patient.labels.array
     truth = {"WT": labels > 0, "TC": (labels == 1) | (labels == 4), "ET": labels == 4}

@@ -50,12 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
     info.add_argument("model", type=Path, metavar="DIR")
 
-    sample = commands.add_parser("sample", help="write a synthetic patient as a case folder")
+    sample = commands.add_parser("sample", help="write a synthetic patient as a case folder, or a dataset of many")
     sample.set_defaults(command=_sample)
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.add_argument("--kind", choices=("brain", "chest"), default="brain")
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--spacing-mm", type=float, default=1.0, help="of the brain's grid (default 1)")
+    sample.add_argument("--seed", type=int, default=0, help="of the (first) patient")
+    sample.add_argument("--cases", type=int, metavar="N", help="a dataset of N patients, one folder each in DIR")
+    sample.add_argument("--spacing-mm", type=float, nargs="+", metavar="MM", help="one number, or three along K, J, I")
+    sample.add_argument("--shape", type=int, nargs=3, metavar="N", help="voxels along K, J, I about the chest's centre")
     return parser
 
 
@@ -152,17 +154,34 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    from .sample import brain_mr, chest_ct
-
-    patient = brain_mr(options.seed, options.spacing_mm) if options.kind == "brain" else chest_ct(options.seed)
     if not options.folder.parent.is_dir():
         raise ResourceError(f"the folder '{options.folder.parent}' does not exist. Create it or choose another.")
     options.folder.mkdir(exist_ok=True)
-    # The names readers of case folders know: BraTS for the brain, plain ones for paired chest CT.
-    prefix, mask = (f"{options.folder.resolve().name}_", "seg") if options.kind == "brain" else ("", "label")
+    if options.cases is None:
+        _write_patient(options.folder, options.seed, options)
+        return
+    for seed in range(options.seed, options.seed + options.cases):
+        _write_patient(options.folder / f"Synthetic{options.kind.capitalize()}{seed:03d}", seed, options)
+
+
+def _write_patient(folder: Path, seed: int, options: argparse.Namespace) -> None:
+    """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
+    from .sample import brain_mr, chest_ct
+
+    spacing = options.spacing_mm or ([1.0] if options.kind == "brain" else [2.0, 0.7, 0.7])
+    if len(spacing) not in (1, 3) or min(spacing) <= 0 or (options.kind == "brain" and len(set(spacing)) > 1):
+        raise InputError(f"--spacing-mm {spacing}: one positive number, for a chest also three, along K, J, I.")
+    if options.shape and (options.kind == "brain" or min(options.shape) < 2):
+        raise InputError("--shape takes three numbers of at least 2, and is for --kind chest.")
+    if options.kind == "brain":
+        patient, prefix, mask = brain_mr(seed, spacing[0]), f"{folder.resolve().name}_", "seg"
+    else:
+        shape = tuple(options.shape) if options.shape else None
+        patient, prefix, mask = chest_ct(seed, tuple(spacing * (3 // len(spacing))), shape), "", "label"
+    folder.mkdir(exist_ok=True)
     for name, volume in {**patient.volumes, mask: patient.labels}.items():
-        write_volume(options.folder / f"{prefix}{name}.nii.gz", volume)
-    print(f"wrote {patient.name} to {options.folder}")
+        write_volume(folder / f"{prefix}{name}.nii.gz", volume)
+    print(f"wrote {patient.name} to {folder}")
 
 
 if __name__ == "__main__":

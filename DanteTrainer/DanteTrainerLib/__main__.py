@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--card", required=True, type=Path, metavar="TOML")
     publish.add_argument("--scores", action="append", default=[], type=Path, metavar="FOLDER", help="from evaluate")
     publish.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new model folder")
+    publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")
 
     listing = commands.add_parser("list", help="methods and shipped experiments")
     listing.set_defaults(command=_list)
@@ -195,7 +196,7 @@ def _study(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from .publish import publish
 
-    spec = publish(_model_folder(options.model), options.card, options.scores, options.to)
+    spec = publish(_model_folder(options.model), options.card, options.scores, options.to, options.half)
     print(f"published {spec.name} {spec.version} to {options.to}")
 
 

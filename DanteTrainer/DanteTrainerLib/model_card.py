@@ -11,12 +11,13 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     """Markdown from what `model.json` and the experiment say."""
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     reads = ", ".join(spec.modality(modality).label for modality in spec.limited.modalities)
+    regions = ", ".join(f"{region.name} ({region.id})" for region in spec.regions)
     lines = [
         f"# {spec.name} {spec.version}",
         "",
         spec.intended_use,
         "",
-        f"Segments {', '.join(f'{region.name} ({region.id})' for region in spec.regions)} from {reads}.",
+        f"Segments {regions} from {reads}.{_second_door(spec)}",
         "",
         "| | |",
         "|---|---|",
@@ -24,7 +25,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
         f"| grid | {spacing} mm, {spec.preprocessing.orientation} |",
         f"| windows | {' x '.join(map(str, spec.patch))} voxels |",
         f"| network | plain U-Net, features {', '.join(map(str, spec.network.features))} |",
-        f"| training | {experiment.run.steps} steps of {experiment.data.batch_size} patches, seed {experiment.seed} |",
+        f"| training | {_steps(experiment)} of {experiment.data.batch_size} patches, seed {experiment.seed} |",
         f"| data | {spec.training_data} |",
     ]
     if spec.licence:
@@ -35,3 +36,17 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     if spec.citations:
         lines += ["", "## Cite", "", *(f"- {citation}" for citation in spec.citations)]
     return "\n".join(lines) + "\n"
+
+
+def _second_door(spec: ModelSpec) -> str:
+    if spec.full is None or spec.privileged is None:
+        return ""
+    return f" Where {spec.modality(spec.privileged).label} is given as well, it is used, by a second network."
+
+
+def _steps(experiment: Experiment) -> str:
+    run = experiment.run
+    first = (
+        f"{run.pretrain_steps} steps of pre-training, " if experiment.method == "dante" and run.pretrain_steps else ""
+    )
+    return f"{first}{run.steps} steps"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
-from DanteSegmenterLib.model_folder import ModelSpec, check_weights_file, read_spec, write_spec
+from DanteSegmenterLib.model_folder import ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.structure import from_plain
 
 from .config import Experiment, tomllib
@@ -27,7 +27,9 @@ class Card:
     citations: tuple[str, ...] = ()
 
 
-def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path) -> ModelSpec:
+def publish(
+    model: Path, card_file: Path, evaluations: list[Path], target: Path, half: bool = False
+) -> ModelSpec:  # fmt: skip
     """Copy a model folder to `target` with its card filled in; an existing model folder there is replaced.
 
     Args:
@@ -35,6 +37,7 @@ def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path)
         card_file: TOML with the fields of `Card`.
         evaluations: folders that `evaluate` wrote for this model.
         target: new folder.
+        half: store weights as float16, in half the space; they are computed with as before.
 
     Raises:
         ModelError, ConfigError, InputError: one of the inputs cannot be used.
@@ -50,13 +53,24 @@ def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path)
             raise ResourceError(f"'{target}' exists and is no model folder; choose another.")
         shutil.rmtree(target)
     target.mkdir(parents=True)
-    for pathway in (spec.limited, spec.full):
+    for door in ("limited", "full"):
+        pathway = getattr(spec, door)
         if pathway is not None:
-            shutil.copyfile(check_weights_file(model, pathway), target / pathway.weights)
+            _copy_weights(check_weights_file(model, pathway), target / pathway.weights, half)
+            spec = replace(spec, **{door: replace(pathway, sha256=sha256_of(target / pathway.weights))})
     shutil.copyfile(model / "provenance.json", target / "provenance.json")
     write_spec(target, spec)
     (target / "README.md").write_text(model_card(spec, experiment), encoding="utf-8")
     return spec
+
+
+def _copy_weights(source: Path, target: Path, half: bool) -> None:
+    if not half:
+        shutil.copyfile(source, target)
+        return
+    from safetensors.numpy import load_file, save_file
+
+    save_file({name: array.astype("float16") for name, array in load_file(str(source)).items()}, str(target))
 
 
 def _read_card(path: Path) -> Card:

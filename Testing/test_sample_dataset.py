@@ -1,0 +1,55 @@
+import json
+
+import numpy as np
+import pytest
+
+from DanteSegmenterLib.__main__ import main
+from DanteSegmenterLib.files import read_volume
+from DanteSegmenterLib.model_folder import read_spec
+from DanteTrainerLib.__main__ import main as train
+from DanteTrainerLib.dataset_folder import read_dataset
+
+CHESTS = ["--kind", "chest", "--spacing-mm", "4", "2.8", "2.8", "--shape", "32", "48", "64"]
+
+
+@pytest.fixture(scope="module")
+def chests(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "chests"
+    assert main(["sample", str(folder), "--cases", "6", "--seed", "3", *CHESTS]) == 0
+    return folder
+
+
+def test_a_generated_dataset_is_read_as_paired_chest_ct(chests):
+    dataset = read_dataset(chests)
+    assert dataset.task.id == "chest" and list(dataset.cases) == [f"SyntheticChest{n:03d}" for n in range(3, 9)]
+    case = dataset.cases["SyntheticChest003"]
+    nct, ctpa, truth = case.images["nct"].read(), case.images["ctpa"].read(), case.label.read().array == 1
+    assert nct.shape == ctpa.shape == (32, 48, 64) and np.allclose(nct.spacing_mm, (4, 2.8, 2.8))
+    # In the CTPA clots are dark in bright blood; without contrast they are as dense as blood.
+    assert truth.any() and ctpa.array[truth].mean() < 150 < 250 < np.percentile(ctpa.array, 99.5)
+    assert abs(nct.array[truth].mean() - 45) < 25
+
+
+@pytest.mark.parametrize("method", ["lower", "dante"])
+def test_methods_train_on_it_and_segment_from_the_plain_ct(chests, tmp_path, method, capsys):
+    run = tmp_path / "run"
+    settings = ["--experiment", "chest-small", "--smoke", "--quiet", "--device", "cpu"]
+    assert train(["train", method, "--data", str(chests), "--out", str(run), *settings]) == 0
+    spec = read_spec(run / "model")
+    assert spec.limited.modalities == ("nct",) and spec.output == "labels"
+    assert (spec.full is not None) == (method == "dante")
+    nct = chests / "SyntheticChest003" / "nct.nii.gz"
+    out = tmp_path / "embolism.nii.gz"
+    assert main(["segment", "--model", str(run / "model"), "--input", f"nct={nct}", "--output", str(out)]) == 0
+    assert read_volume(out).same_grid(read_volume(nct))
+    assert train(["evaluate", str(run), "--data", str(chests), "--out", str(tmp_path / "e"), "--quiet"]) == 0
+    assert json.loads((tmp_path / "e" / "summary.json").read_text())["regions"].keys() == {"PE"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--kind", "brain", "--shape", "9", "9", "9"], ["--spacing-mm", "1", "2"], [*CHESTS, "--spacing-mm", "-1"]],
+)
+def test_a_grid_that_cannot_be_is_refused(tmp_path, arguments, capsys):
+    assert main(["sample", str(tmp_path / "x"), *arguments]) == 2
+    assert "error: --" in capsys.readouterr().err
