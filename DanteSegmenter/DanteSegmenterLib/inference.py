@@ -135,8 +135,9 @@ def segment(
             lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
             clock.cancelled,
         )
-        # Where every input is background there is nothing to find, whatever a window's edge may say.
-        logits[:, torch.from_numpy((prepared.tensor == 0).all(axis=0))] = float("nan")
+        if _zero_is_background(model.spec, pathway):
+            # Where every input is background there is nothing to find, whatever a window's edge may say.
+            logits[:, torch.from_numpy((prepared.tensor == 0).all(axis=0))] = float("nan")
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
@@ -154,6 +155,11 @@ def segment(
         device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
         notes=(*notes, *prepared.notes, *fallbacks),
     )
+
+
+def _zero_is_background(spec: ModelSpec, pathway: Pathway) -> bool:
+    """Of skull-stripped volumes; in a normalised CT zero is just the density in the middle of the window."""
+    return all(spec.preprocessing.normalisation[m].kind == "zscore_nonzero" for m in pathway.modalities)
 
 
 def batch_of(device: torch.device, patch: Sequence[int]) -> int:
