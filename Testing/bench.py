@@ -5,7 +5,8 @@ All three compute the same windows of the same prepared volumes with the same we
   * MONAI: `sliding_window_inference` with its defaults (float32, one window at a time) and 50 % overlap, Gaussian
     weights, on the same network as one would write it with torch: `InstanceNorm3d`, default memory layout;
   * convolutions: only the network's convolutions on windows of that size, in our number format: the floor.
-Prints a table and writes bench.json; ratios above 1 mean that ours is faster.
+Then a training step of DANTE against its parts (`bench_training.py`). Prints a table and writes bench.json; ratios
+`segment_vs_*` above 1 mean that ours is faster.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import torch
 from torch import nn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "DanteSegmenter"))
+sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "Testing")]
+
+from bench_training import bench_training  # noqa: E402
 
 from DanteSegmenterLib.case_folder import read_case_folder  # noqa: E402
 from DanteSegmenterLib.devices import fastest_dtype, synchronise  # noqa: E402
@@ -45,6 +48,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         report = bench(options.case, options.model, options.device, options.repeats)
+        report |= bench_training("brats-2mm", options.device, options.repeats)
     except DanteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -157,6 +161,12 @@ def show(report: dict) -> None:
         print(f"  {name:<14} {statistics.median(values):7.3f} s  ({min(values):.3f} - {max(values):.3f})")
     print(f"segment_vs_monai         {report['segment_vs_monai']:.2f}")
     print(f"segment_vs_convolutions  {report['segment_vs_convolutions']:.2f}")
+    print("a DANTE Stage 2 step and its parts, forward and backward:")
+    for name, value in report["dante_step_seconds"].items():
+        print(f"  {name:<14} {value:7.3f} s")
+    print(f"dante_step_vs_parts      {report['dante_step_vs_parts']:.2f}")
+    print(f"loader_wait_share        {report['loader_wait_share']:.3f}")
+    print(f"peak memory              {report['dante_peak_memory_gib']:.1f} GiB")
 
 
 if __name__ == "__main__":

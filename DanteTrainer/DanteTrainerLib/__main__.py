@@ -1,4 +1,7 @@
-"""Command line of the training half: `python -m DanteTrainerLib train | resume | evaluate | study | publish | list`."""
+"""Command line of the training half.
+
+python -m DanteTrainerLib train | resume | evaluate | study | features | publish | list
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
 
     train = commands.add_parser("train", help="train a method on a dataset folder")
@@ -78,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--split", default="test", help="to score on: val or test (default)")
     study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
     _run_options(study)
+
+    features = commands.add_parser("features", help="t-SNE of a DANTE model's bottleneck features")
+    features.set_defaults(command=_features)
+    features.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
+    features.add_argument("--data", required=True, type=Path, metavar="FOLDER")
+    features.add_argument("--split", default="test", help="train, val or test (default)")
+    features.add_argument("--out", type=Path, default=Path("features"), metavar="FOLDER")
+    features.add_argument("--seed", type=int, default=0)
+    features.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
 
     publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
     publish.set_defaults(command=_publish)
@@ -191,6 +203,15 @@ def _study(options: argparse.Namespace) -> None:
         stop = _stop_when_asked(options.with_parent)
         run_study(study, options.data, options.out, options.split, options.device, options.quiet, stop)
     print(write_report(study, runs, options.split, options.out))
+
+
+def _features(options: argparse.Namespace) -> None:
+    from .dataset_folder import read_dataset
+    from .feature_map import draw_feature_map
+
+    folder, dataset = _model_folder(options.model), read_dataset(options.data)
+    draw_feature_map(folder, dataset, options.split, options.out, options.device, seed=options.seed)
+    print(f"wrote {options.out}")
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -93,7 +93,7 @@ class Trainer:
             scaler.load_state_dict(resumed["scaler"])
         loss = torch.compile(stage.loss) if self.experiment.run.compile else stage.loss
         mean, status = _RunningMean(), StatusWriter(self.folder)
-        for batch in self._bar(stage, source, progress):
+        for batch in mean.timed(self._bar(stage, source, progress)):
             context = self._context(stage, progress)
             stage.freeze(context.share)
             rate = poly(
@@ -223,13 +223,24 @@ def _exclusive(logits: torch.Tensor) -> torch.Tensor:
 
 
 class _RunningMean:
-    """Means of loss, terms and logged values since the last row."""
+    """Means of loss, terms and logged values since the last row, and where the time went."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._rate = 0.0
         self._start = time.perf_counter()
+        self._waited = 0.0
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long the training waited for them is remembered."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def add(self, terms: LossTerms, rate: float) -> None:
         values = {"loss": terms.total.item()}
@@ -245,5 +256,6 @@ class _RunningMean:
         steps, seconds = self._counts.get("loss", 0), time.perf_counter() - self._start
         row = {name: round(total / self._counts[name], 6) for name, total in self._sums.items()}
         row |= {"learning_rate": self._rate, "seconds_per_step": round(seconds / max(1, steps), 4)}
-        self._sums, self._counts, self._start = {}, {}, time.perf_counter()
+        row["loader_wait_share"] = round(min(1.0, self._waited / max(seconds, 1e-9)), 4)
+        self._sums, self._counts, self._start, self._waited = {}, {}, time.perf_counter(), 0.0
         return row
