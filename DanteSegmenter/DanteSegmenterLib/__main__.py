@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
     )  # fmt: skip
     segment.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    segment.add_argument("--mirror", action="store_true", help="average over mirrored windows: 8 times as long")
     segment.add_argument("--probabilities", type=Path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
     segment.add_argument("--report", type=Path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
 
@@ -81,7 +82,7 @@ def _segment(options: argparse.Namespace) -> None:
             bar.set_description_str(progress.message, refresh=False)
             bar.update(round(100 * progress.fraction, 1) - bar.n)
 
-        result = segment(model, volumes, progress=show)
+        result = segment(model, volumes, mirror=options.mirror, progress=show)
 
     if options.output.name.lower().endswith(".nrrd"):
         write_segmentation(options.output, result.masks, spec.regions, result.reference)
@@ -92,6 +93,8 @@ def _segment(options: argparse.Namespace) -> None:
     report = {
         "model": {"name": spec.name, "version": spec.version},
         "volumes_ml": result.volumes_ml,
+        "volume_ranges_ml": result.volume_ranges_ml,
+        "confidence": {name: value if value == value else None for name, value in result.confidence.items()},
         "seconds": result.seconds,
         "device": result.device,
         "notes": list(result.notes),
@@ -102,7 +105,8 @@ def _segment(options: argparse.Namespace) -> None:
     for note in result.notes:
         print(f"note: {note}")
     for region in spec.regions:
-        print(f"{region.id:>4}  {result.volumes_ml[region.id]:8.1f} mL  {region.name}")
+        low, high = result.volume_ranges_ml[region.id]
+        print(f"{region.id:>4}  {result.volumes_ml[region.id]:8.1f} mL ({low:.1f} to {high:.1f})  {region.name}")
     print(f"{sum(result.seconds.values()):.1f} s on {result.device}; wrote {', '.join(str(path) for path in outputs)}")
 
 

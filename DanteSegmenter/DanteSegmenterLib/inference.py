@@ -16,13 +16,13 @@ from torch import nn
 from .architectures import build
 from .devices import fastest_dtype, resolve_device
 from .errors import Cancelled
-from .model_folder import ModelSpec, Pathway, Region, check_weights_file, choose_pathway, read_spec
+from .model_folder import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
 from .preprocess import prepare
+from .regions import confidence_of, label_map_of, mask_of, volume_range_ml
 from .sliding_window import Plan, predict_logits
 from .volume import Volume
 from .weights import load_weights
 
-THRESHOLD = 0.5
 # Voxels of the windows computed at once: two 64^3 windows were 5 % faster than one on two CPU cores; a GPU takes more.
 BATCH_VOXELS = {"cpu": 2 * 64**3, "mps": 2 * 64**3, "cuda": 4 * 128**3}
 
@@ -47,6 +47,8 @@ class Segmentation:
         label_map: uint8 [K, J, I], each region's `label_value`.
         masks: bool [K, J, I] by region id, nested as the regions are (ET in TC in WT).
         volumes_ml: by region id.
+        confidence: mean probability inside each mask, by region id; NaN for an empty one.
+        volume_ranges_ml: of each region at a strict and at a lenient threshold (`regions.RANGE_THRESHOLDS`).
         seconds: by phase.
         device: where the network ran, and in which number format.
         notes: what the user should know.
@@ -58,6 +60,8 @@ class Segmentation:
     label_map: np.ndarray
     masks: dict[str, np.ndarray]
     volumes_ml: dict[str, float]
+    confidence: dict[str, float]
+    volume_ranges_ml: dict[str, tuple[float, float]]
     seconds: dict[str, float]
     device: str
     notes: tuple[str, ...]
@@ -103,6 +107,7 @@ def segment(
     model: Model,
     volumes: dict[str, Volume],
     *,
+    mirror: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -111,6 +116,7 @@ def segment(
     Args:
         model: from `load_model`.
         volumes: by modality id, on any grids; the result is on the grid of the pathway's first modality.
+        mirror: average over the eight mirrorings of each window; takes eight times as long.
         progress: called at least once per convolution.
         cancelled: asked as often; True ends the run.
 
@@ -125,7 +131,7 @@ def segment(
     with clock.phase("prepare", 0.02, "Preparing the volumes"):
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
-        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch))
+        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=mirror)
         logits, fallbacks = predict_logits(
             network,
             torch.from_numpy(prepared.tensor),
@@ -142,6 +148,11 @@ def segment(
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
         masks = {region.id: mask_of(label_map, region, model.spec.regions) for region in model.spec.regions}
+        voxel_ml = prepared.geometry.reference.voxel_volume_ml
+        doubt = {
+            region.id: (confidence_of(p, masks[region.id]), volume_range_ml(p, voxel_ml))
+            for region, p in zip(model.spec.regions, probabilities)
+        }
     clock.report("restore", 1.0, "Done")
     reference = prepared.geometry.reference
     return Segmentation(
@@ -150,7 +161,9 @@ def segment(
         probabilities=probabilities,
         label_map=label_map,
         masks=masks,
-        volumes_ml={name: float(mask.sum()) * reference.voxel_volume_ml for name, mask in masks.items()},
+        volumes_ml={name: float(mask.sum()) * voxel_ml for name, mask in masks.items()},
+        confidence={name: confidence for name, (confidence, _) in doubt.items()},
+        volume_ranges_ml={name: volumes for name, (_, volumes) in doubt.items()},
         seconds=clock.seconds,
         device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
         notes=(*notes, *prepared.notes, *fallbacks),
@@ -171,34 +184,6 @@ def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     """Logits [O, K, J, I] -> probability of each region [R, K, J, I]; 0 where the inputs are background (NaN)."""
     probabilities = logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
     return probabilities.nan_to_num_(0.0)
-
-
-def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """Probabilities [R, K, J, I] -> uint8 label map [K, J, I].
-
-    Overlapping regions are written in the model's order, later over earlier (nnU-Net's `regions_class_order`), which
-    nests them. Labels that exclude each other go to the most probable, if it is more probable than background.
-    """
-    values = np.array([region.label_value for region in spec.regions], np.uint8)
-    result = np.zeros(probabilities.shape[1:], np.uint8)
-    if spec.output == "regions":
-        for value, probability in zip(values, probabilities):
-            result[probability > THRESHOLD] = value
-        return result
-    best = probabilities.argmax(axis=0)
-    background = 1 - probabilities.sum(axis=0)
-    found = probabilities.max(axis=0) > background
-    result[found] = values[best[found]]
-    return result
-
-
-def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) -> np.ndarray:
-    """A region's mask: its own label value and those of the regions that lie within it."""
-    inside = [other.label_value for other in regions if set(other.labels) <= set(region.labels)]
-    mask = label_map == inside[0]
-    for value in inside[1:]:
-        mask |= label_map == value
-    return mask
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,19 @@ SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
 Window = tuple[int, int, int]  # first voxel along K, J, I
 
 
+MIRRORINGS = tuple(axes for n in range(4) for axes in combinations((2, 3, 4), n))
+"""The eight ways to mirror [B, C, K, J, I], none included."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How much is computed at once, and where."""
+    """How much is computed at once, and where; `mirror` averages the logits of all eight mirrorings of a window."""
 
     device: torch.device
     dtype: torch.dtype
     batch: int
     sums_on_device: bool = True
+    mirror: bool = False
 
     def smaller(self) -> Plan | None:
         """The next step down after memory ran out; None when there is none."""
@@ -144,17 +150,29 @@ def _predict(
     weight = gaussian_window(patch).to(sums_device)
     network = network.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
-    with torch.inference_mode(), _ticks(network, len(batches), progress, cancelled):
+    mirrorings = MIRRORINGS if plan.mirror else MIRRORINGS[:1]
+    with torch.inference_mode(), _ticks(network, len(batches) * len(mirrorings), progress, cancelled):
         for batch in batches:
             inputs = torch.stack([source[(slice(None), *_slices(window, patch))] for window in batch])
             inputs = inputs.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
-            logits = network(inputs).to(sums_device, torch.float32)
+            logits = _averaged(network, inputs, mirrorings).to(sums_device, torch.float32)
             for window, value in zip(batch, logits):
                 where = _slices(window, patch)
                 sums[(slice(None), *where)] += value * weight
                 weight_sums[where] += weight
     # 0 / 0 is NaN: the mark for "nothing to segment here".
     return (sums / weight_sums)[(slice(None), *inner)].cpu()
+
+
+def _averaged(network: nn.Module, inputs: Tensor, mirrorings: Sequence[tuple[int, ...]]) -> Tensor:
+    """Mean over mirrorings of the mirrored-back logits (test-time augmentation as nnU-Net)."""
+    if len(mirrorings) == 1:
+        return network(inputs)
+    total = torch.zeros((), device=inputs.device)
+    for axes in mirrorings:
+        mirrored = inputs.flip(axes).contiguous(memory_format=torch.channels_last_3d)
+        total = total + network(mirrored).flip(axes).float()
+    return total / len(mirrorings)
 
 
 def _pad_to(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:
@@ -172,11 +190,11 @@ def _slices(window: Window, patch: Sequence[int]) -> tuple[slice, slice, slice]:
 
 @contextlib.contextmanager
 def _ticks(
-    network: nn.Module, batches: int, progress: Callable[[float], None], cancelled: Callable[[], bool]
+    network: nn.Module, passes: int, progress: Callable[[float], None], cancelled: Callable[[], bool]
 ) -> Iterator[None]:
     """Report and ask before every convolution: one window of a large network can take many seconds on a CPU."""
     convolutions = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))]
-    total = max(1, batches * len(convolutions))
+    total = max(1, passes * len(convolutions))
     done = 0
 
     def tick(*_: object) -> None:

@@ -1,0 +1,50 @@
+"""Probabilities -> label map -> nested masks, their volumes and how sure they are. numpy alone, no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .model_folder import ModelSpec, Region
+
+THRESHOLD = 0.5
+# A volume range is what the region would measure if only sure voxels counted, and if doubtful ones did too.
+RANGE_THRESHOLDS = (0.75, 0.25)
+
+
+def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Probabilities [R, K, J, I] -> uint8 label map [K, J, I].
+
+    Overlapping regions are written in the model's order, later over earlier (nnU-Net's `regions_class_order`), which
+    nests them. Labels that exclude each other go to the most probable, if it is more probable than background.
+    """
+    values = np.array([region.label_value for region in spec.regions], np.uint8)
+    result = np.zeros(probabilities.shape[1:], np.uint8)
+    if spec.output == "regions":
+        for value, probability in zip(values, probabilities):
+            result[probability > THRESHOLD] = value
+        return result
+    best = probabilities.argmax(axis=0)
+    background = 1 - probabilities.sum(axis=0)
+    found = probabilities.max(axis=0) > background
+    result[found] = values[best[found]]
+    return result
+
+
+def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) -> np.ndarray:
+    """A region's mask: its own label value and those of the regions that lie within it."""
+    inside = [other.label_value for other in regions if set(other.labels) <= set(region.labels)]
+    mask = label_map == inside[0]
+    for value in inside[1:]:
+        mask |= label_map == value
+    return mask
+
+
+def confidence_of(probability: np.ndarray, mask: np.ndarray) -> float:
+    """Mean probability inside a mask; NaN if it is empty."""
+    return float(probability[mask].mean()) if mask.any() else float("nan")
+
+
+def volume_range_ml(probability: np.ndarray, voxel_ml: float) -> tuple[float, float]:
+    """Volumes in mL at the strict and at the lenient threshold."""
+    low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in RANGE_THRESHOLDS)
+    return low, high
