@@ -2,12 +2,14 @@
 
 The only file here that knows Slicer. From top to bottom: module, sample data, parameter node, dependencies, the seam
 between nodes and `Volume`, what is written into the scene, logic, widget, self-test. Slicer imports this file at
-start-up, before torch is installed, so nothing above `runInProcess` may need torch.
+start-up, before torch is installed: nothing here imports torch, the network runs in a process of its own.
 """
 
 import logging
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +36,7 @@ from DanteSegmenterLib.modality_guess import assign
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.volume import Volume
+from DanteSegmenterLib.worker_client import WorkerClient
 
 # Attributes by which our nodes and segments are known again, in this session and in a reopened scene.
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
@@ -41,6 +44,9 @@ REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
 TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
+PROBABILITY_ROLE = "DanteSegmenter.Probability."
+NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
+POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
 ROW_HEIGHT = 24
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
@@ -144,6 +150,8 @@ class DanteSegmenterParameterNode:
     model: key of a model, as `model_list` gives it; empty for none chosen yet.
     device: where to compute.
     show3D: whether surfaces are made.
+    showProbabilities: whether volumes of probabilities are added and laid over the slices.
+    mirror: whether the network's answers for mirrored images are averaged.
     outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
 
     Which modalities there are depends on the model, so the input volumes are node references named after them.
@@ -152,6 +160,8 @@ class DanteSegmenterParameterNode:
     model: str
     device: Device = Device.AUTO
     show3D: bool = True
+    showProbabilities: bool = False
+    mirror: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
@@ -331,13 +341,17 @@ def otherSegments(output: vtkMRMLSegmentationNode) -> bool:
     return output.GetSegmentation().GetNumberOfSegments() > len(ourSegments(output))
 
 
-def writeSegmentation(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result) -> None:
+def writeSegmentation(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
     """Put the result's regions into `output` as overlapping segments, replacing only those this module made.
+
+    A generator: between its steps, of at most a region each, the application may look after its window.
 
     Args:
         output: any segmentation node; segments of others in it stay as they are.
         reference: the volume on whose grid the result is.
-        result: `inference.Segmentation`.
+        result: `worker_client.RunResult` or `inference.Segmentation`.
     """
     spec = result.spec
     model = modelName(spec)
@@ -350,11 +364,13 @@ def writeSegmentation(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarV
             removeSegments(output, ourSegments(output).values())
         output.SetAttribute(MODEL_ATTRIBUTE, model)
         output.SetAttribute(REPORT_ATTRIBUTE, reportText(result))
-        existing = ourSegments(output)
-        for region in spec.regions:
-            segmentId = existing.get(region.id) or addSegment(output, region, spec.regions)
-            mask = result.masks[region.id].astype(np.uint8)
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
+        # Surfaces of the segments before would be made anew at every change.
+        output.RemoveClosedSurfaceRepresentation()
+    for region in spec.regions:
+        segmentId = ourSegments(output).get(region.id) or addSegment(output, region, spec.regions)
+        mask = result.masks[region.id].astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
+        yield
     writeTable(output, result, model)
 
 
@@ -387,35 +403,69 @@ def reportText(result) -> str:
 
 
 def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
-    """Volumes in mL as a table node that belongs to the segmentation."""
+    """Volumes in mL, their ranges and the mean probabilities as a table node that belongs to the segmentation."""
     table = output.GetNodeReference(TABLE_ROLE)
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
         output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
-    names, volumes, models = vtk.vtkStringArray(), vtk.vtkDoubleArray(), vtk.vtkStringArray()
-    for column, title in ((names, "Segment"), (volumes, "Volume [mL]"), (models, "Model")):
+    names, models = vtk.vtkStringArray(), vtk.vtkStringArray()
+    numbers = [vtk.vtkDoubleArray() for _title in NUMBER_COLUMNS]
+    for column, title in zip((names, *numbers, models), ("Segment", *NUMBER_COLUMNS, "Model")):
         column.SetName(title)
     for region in result.spec.regions:
         names.InsertNextValue(region.name)
-        volumes.InsertNextValue(result.volumes_ml[region.id])
+        low, high = result.volume_ranges_ml[region.id]
+        sure = result.confidence.get(region.id, float("nan"))
+        for column, value in zip(numbers, (result.volumes_ml[region.id], low, high, sure)):
+            column.InsertNextValue(value)
         models.InsertNextValue(model)
     table.RemoveAllColumns()
-    for column in (names, volumes, models):
+    for column in (names, *numbers, models):
         table.AddColumn(column)
 
 
-def showResult(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool) -> None:
-    """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays."""
+def writeProbabilities(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
+    """A volume of probabilities per region, and the innermost one in colour over the slices."""
+    for region, probability in zip(result.spec.regions, result.probabilities):
+        role = f"{PROBABILITY_ROLE}{region.id}"
+        node = output.GetNodeReference(role)
+        if node is None:
+            name = f"{output.GetName()} {region.name} probability"
+            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            output.SetNodeReferenceID(role, node.GetID())
+        slicer.util.updateVolumeFromArray(node, probability.astype(np.float32))
+        matrix = vtk.vtkMatrix4x4()
+        reference.GetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileHotToColdRainbow.txt")
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevelMinMax(0, 1)
+        display.SetApplyThreshold(True)
+        display.SetThreshold(0.05, 1)
+        putBeside(node, reference)
+        yield
+    slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+
+
+def showResult(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool
+) -> Iterator[None]:  # fmt: skip
+    """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays. In steps."""
     putBeside(output, reference)
     if output.GetNodeReference(TABLE_ROLE):
         putBeside(output.GetNodeReference(TABLE_ROLE), reference)
     output.SetDisplayVisibility(True)
     showInSlices(reference)
     jumpTo(output)
+    yield
     if show3D:
         output.CreateClosedSurfaceRepresentation()
-    elif not otherSegments(output):
-        output.RemoveClosedSurfaceRepresentation()
+        yield
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
@@ -466,22 +516,62 @@ def makeStudy(patient: str, study: str, nodes: list) -> int:
 #
 
 
-class RunInProcess:
-    """Runs the network in Slicer's own process; keeps the last model, so that a second click does not load it again."""
+class WarmInference:
+    """Computes in a process of its own, which stays for the next click; see `worker_client`."""
 
     def __init__(self):
-        self._key = None
-        self._model = None
+        self._client = WorkerClient()
 
-    def __call__(self, modelFolder: Path, volumes: dict[str, Volume], device: str, progress=None, cancelled=None):
-        """Segment `volumes` by modality id; returns `inference.Segmentation`."""
+    def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
         ensureDependencies()
-        from DanteSegmenterLib import inference
+        self._client.begin(modelFolder, volumes, device, **options)
 
-        if self._key != (modelFolder, device):
-            self._model = inference.load_model(modelFolder, device)
-            self._key = (modelFolder, device)
-        return inference.segment(self._model, volumes, progress=progress, cancelled=cancelled)
+    def poll(self):
+        return self._client.poll()
+
+    def cancel(self) -> None:
+        self._client.cancel()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class ImmediateInference:
+    """Computes while `begin` is called: for a function that stands in for the network."""
+
+    def __init__(self, run: Callable):
+        self._run = run
+        self._outcome = None
+
+    def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
+        try:
+            self._outcome = self._run(modelFolder, volumes, device, lambda progress: None, lambda: False)
+        except DanteError as error:
+            self._outcome = error
+
+    def poll(self):
+        outcome, self._outcome = self._outcome, None
+        return None, outcome
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Job:
+    """A run that was begun: what belongs to it in the scene.
+
+    reference: the volume on whose grid the result will be.
+    output: chosen by the user, or None; after `finish` the node that holds the result.
+    """
+
+    entry: ModelEntry
+    inputs: dict[str, vtkMRMLScalarVolumeNode]
+    reference: vtkMRMLScalarVolumeNode
+    output: vtkMRMLSegmentationNode | None
 
 
 class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
@@ -490,11 +580,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     def __init__(self, run: Callable | None = None, embeddedModels: Path | None = None):
         """
         Args:
-            run: what computes, called like `RunInProcess`; tests give their own.
+            run: a function (folder, volumes, device, progress, cancelled) that computes in place of the network.
             embeddedModels: a folder of model folders instead of the extension's.
         """
         ScriptedLoadableModuleLogic.__init__(self)
-        self.run = run or RunInProcess()
+        self.run = run
+        self.inference = ImmediateInference(run) if run else WarmInference()
         self._embeddedModels = embeddedModels
 
     def getParameterNode(self):
@@ -525,9 +616,10 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return {modality: None if n is None else nodes[n] for modality, n in found.items()}
 
     def segment(
-        self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, progress=None, cancelled=None
-    ) -> vtkMRMLSegmentationNode:
-        """Segment volume nodes; the scene is touched only when the result is there.
+        self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
+        mirror=False, progress=None, cancelled=None,
+    ) -> vtkMRMLSegmentationNode:  # fmt: skip
+        """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
         Args:
             volumes: volume nodes by modality id, e.g. {"t1": node, "t2": node, "flair": node}.
@@ -535,7 +627,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             outputSegmentation: node for the result; by default our last one for the same volume, or a new one.
             show3D: make surfaces.
-            progress: called with `inference.Progress`.
+            showProbabilities: add a volume of probabilities per region.
+            mirror: average over mirrored images; eight times as long.
+            progress: called with `worker_client.RunProgress`.
             cancelled: asked often; True ends the run.
 
         Returns:
@@ -543,6 +637,29 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
         Raises:
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
+        """
+        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror)
+        outcome = None
+        while outcome is None:
+            news, outcome = self.inference.poll()
+            if news is not None and progress is not None:
+                progress(news)
+            if outcome is None:
+                if cancelled is not None and cancelled():
+                    self.inference.cancel()
+                time.sleep(POLL_MS / 1000)
+        if isinstance(outcome, DanteError):
+            raise outcome
+        for _step in self.finish(job, outcome, show3D):
+            pass
+        return job.output
+
+    def begin(
+        self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False
+    ) -> Job:
+        """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
+
+        Raises: as `segment`.
         """
         entry = choose_model(self.models(), model)
         given = {modality: node for modality, node in volumes.items() if node is not None}
@@ -552,12 +669,26 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
-        result = self.run(entry.folder, inputs, device, progress, cancelled)
-        output = outputSegmentation or previousResult(reference, result.spec) or newResult(reference)
-        writeSegmentation(output, reference, result)
-        showResult(output, reference, show3D)
+        self.inference.begin(entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities)
+        return Job(entry, given, reference, outputSegmentation)
+
+    def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
+        """Put a result into the scene, in steps of at most some tenths of a second.
+
+        Raises:
+            InputError: the volume was deleted meanwhile.
+        """
+        reference = job.reference
+        if not slicer.mrmlScene.IsNodePresent(reference):
+            raise InputError(_("The volume was deleted while it was segmented; nothing was changed."))
+        if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
+            job.output = None
+        job.output = job.output or previousResult(reference, result.spec) or newResult(reference)
+        yield from writeSegmentation(job.output, reference, result)
+        if getattr(result, "probabilities", None) is not None:
+            yield from writeProbabilities(job.output, reference, result)
+        yield from showResult(job.output, reference, show3D)
         logging.info("DANTE: %s", reportText(result))
-        return output
 
 
 #
@@ -581,7 +712,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._chosenByHand = set()
         self._updating = False
         self._refreshPlanned = False
-        self._running = False
+        self._job = None  # the run that is going on
+        self._steps = None  # what is left to do of putting its result into the scene
+        self._timer = None
         super().__init__(parent)
 
     # Life cycle
@@ -598,11 +731,16 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modalitiesFrame.layout().setContentsMargins(0, 0, 0, 0)
         self.ui.volumesTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         self.ui.volumesTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        self.ui.volumesTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+        for column in (1, 2, 3):
+            self.ui.volumesTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
         self.ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self.onTick)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
@@ -612,6 +750,10 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self):
+        """Reload, or the end of Slicer: the computing process ends with the window."""
+        self._timer.stop()
+        self._job = self._steps = None
+        self.logic.inference.close()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -622,6 +764,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):
+        if self._job is not None:  # its volumes are about to go
+            self.logic.inference.close()
+            self.stopRunning()
         self.setParameterNode(None)
 
     def onSceneChanged(self, caller, event):
@@ -637,7 +782,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onRefresh(self):
         self._refreshPlanned = False
-        if self._parameterNode is not None and not self._running:
+        if self._parameterNode is not None and not self.isRunning():
             self.guessInputs()
             self.updateGui()
 
@@ -854,9 +999,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateButton(self):
         missing = self.whatIsMissing()
-        self.ui.segmentButton.enabled = not missing and not self._running
+        self.ui.segmentButton.enabled = not missing and not self.isRunning()
         self.ui.segmentButton.toolTip = missing or _("Segment the chosen volumes.")
-        if not self._running:
+        if not self.isRunning():
             self.showStatus(missing)
 
     def updateResult(self):
@@ -868,17 +1013,19 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.fillTable(rows, [segment.GetColor() for segment in segments])
         self.ui.volumesCollapsibleButton.setVisible(bool(rows))
         report = output.GetAttribute(REPORT_ATTRIBUTE) if output else None
-        if report and not self._running and not self.whatIsMissing():
+        if report and not self.isRunning() and not self.whatIsMissing():
             self.showStatus(report)
 
     def fillTable(self, rows, colors):
         table = self.ui.volumesTable
         table.setRowCount(len(rows))
-        for n, (name, volume) in enumerate(rows):
+        for n, (name, volume, low, high, sure) in enumerate(rows):
             table.setItem(n, 0, qt.QTableWidgetItem(name))
-            number = qt.QTableWidgetItem(f"{volume:.1f}")
-            number.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            table.setItem(n, 1, number)
+            texts = (f"{volume:.1f}", f"{low:.1f} - {high:.1f}", "" if sure != sure else f"{100 * sure:.0f} %")
+            for column, text in enumerate(texts, start=1):
+                item = qt.QTableWidgetItem(text)
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(n, column, item)
             if n < len(colors):
                 red, green, blue = (int(255 * part) for part in colors[n])
                 pixmap = qt.QPixmap(12, 12)
@@ -902,61 +1049,108 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The sample patient could not be made."), waitCursor=True):
             loadSamplePatient()
 
+    def isRunning(self):
+        return self._job is not None
+
     def onSegment(self, checked=False):
-        if self._running or self.whatIsMissing():
+        if self.isRunning() or self.whatIsMissing():
             return
-        self.startRunning()
+        parameters = self._parameterNode
+        self.showStatus(_("Starting..."))
+        self.attempt(
+            lambda: self.startRunning(
+                self.logic.begin(
+                    self.inputs(),
+                    model=self.model().folder,
+                    device=parameters.device.value,
+                    outputSegmentation=self.output(),
+                    showProbabilities=parameters.showProbabilities,
+                    mirror=parameters.mirror,
+                )
+            )
+        )
+        if self.isRunning():
+            self.onTick()
+
+    def onCancel(self, checked=False):
+        if self.isRunning() and self._steps is None:
+            self.ui.cancelButton.enabled = False
+            self.showStatus(_("Stopping..."))
+            self.logic.inference.cancel()
+
+    def onTick(self):
+        """Called every few milliseconds while a run is going on: each time a little is done."""
+        if self.isRunning():
+            self.attempt(self.tick)
+
+    def tick(self):
+        if self._steps is None:
+            news, outcome = self.logic.inference.poll()
+            if news is not None:
+                self.showProgress(news)
+            if isinstance(outcome, DanteError):
+                raise outcome
+            if outcome is None:
+                return
+            self.ui.cancelButton.enabled = False
+            show3D = self.logic.getParameterNode().show3D
+            self._steps = self.logic.finish(self._job, outcome, show3D)
+            if not isinstance(self.logic.inference, ImmediateInference):
+                return
+        # Computed at once is finished at once; otherwise a step at a time.
+        for _step in self._steps:
+            if not isinstance(self.logic.inference, ImmediateInference):
+                return
+        self.logic.getParameterNode().outputSegmentation = self._job.output
+        self.stopRunning()
+
+    def attempt(self, action):
+        """Do something, and come to rest with an explanation if it fails."""
         refusal, defect = None, None
         try:
-            with slicer.util.tryWithErrorDisplay(_("The segmentation failed."), waitCursor=True):
-                refusal = self.segment()
+            with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
+                try:
+                    action()
+                except Cancelled:
+                    refusal = Cancelled(_("Stopped; nothing was changed."))
+                except DanteError as error:
+                    refusal = error
         except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
             defect = _("The segmentation failed: {error}").format(error=error)
             raise
         finally:
-            self.stopRunning()
+            if refusal is not None or defect:
+                self.stopRunning()
             if defect:
                 self.showStatus(defect, ERROR_COLOR)
-            if refusal:
-                self.showError(refusal)
+            if isinstance(refusal, Cancelled):
+                self.showStatus(str(refusal))
+            elif refusal is not None:
+                self.showError(str(refusal))
 
-    def segment(self):
-        """Run with the panel's choices; returns what to tell the user if it was refused."""
-        parameters = self._parameterNode
-        try:
-            output = self.logic.segment(
-                self.inputs(),
-                model=self.model().folder,
-                device=parameters.device.value,
-                outputSegmentation=self.output(),
-                show3D=parameters.show3D,
-                progress=self.showProgress,
-            )
-        except Cancelled:
-            return _("Stopped; nothing was changed.")
-        except DanteError as error:
-            return str(error)
-        parameters.outputSegmentation = output
-        return None
-
-    def startRunning(self):
-        self._running = True
+    def startRunning(self, job):
+        self._job = job
         self.ui.segmentButton.enabled = False
+        self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
-        self.showStatus(_("Starting..."))
-        self.ui.statusLabel.repaint()
+        self.ui.cancelButton.visible = True
+        self._timer.start()
 
     def showProgress(self, progress):
-        """Called from within the computation: paints only these two and lets no other event in."""
+        if not self.ui.cancelButton.enabled:
+            return  # stopping
         self.ui.progressBar.value = int(100 * progress.fraction)
-        self.ui.statusLabel.text = progress.message
-        self.ui.progressBar.repaint()
-        self.ui.statusLabel.repaint()
+        left = progress.seconds_left
+        rest = "" if left is None else _(", about {seconds:.0f} s left").format(seconds=left)
+        self.showStatus(progress.message + rest)
 
     def stopRunning(self):
-        self._running = False
+        """At rest again, with whatever the scene now holds."""
+        self._timer.stop()
+        self._job = self._steps = None
         self.ui.progressBar.visible = False
+        self.ui.cancelButton.visible = False
         if self._parameterNode is not None:
             self.updateGui()
 
@@ -967,13 +1161,17 @@ def usedModalities(spec: ModelSpec) -> list[Modality]:
     return [modality for modality in spec.modalities if modality.id in used]
 
 
-def readTable(table) -> list[tuple[str, float]]:
-    """Rows of a table node that `writeTable` filled: name and volume in mL."""
-    if table is None or table.GetNumberOfColumns() < 2:
+def readTable(table) -> list[tuple]:
+    """Rows of a table node that `writeTable` filled: name, volume, its range in mL, and mean probability."""
+    if table is None or table.GetNumberOfColumns() < 1 + len(NUMBER_COLUMNS):
         return []
     columns = table.GetTable()
     return [
-        (columns.GetValue(n, 0).ToString(), columns.GetValue(n, 1).ToDouble()) for n in range(table.GetNumberOfRows())
+        (
+            columns.GetValue(n, 0).ToString(),
+            *(columns.GetValue(n, 1 + number).ToDouble() for number in range(len(NUMBER_COLUMNS))),
+        )
+        for n in range(table.GetNumberOfRows())
     ]
 
 
@@ -1025,6 +1223,8 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
             reference=reference,
             masks=masks,
             volumes_ml=volumes,
+            volume_ranges_ml={name: (volume, volume) for name, volume in volumes.items()},
+            confidence=dict.fromkeys(masks, 0.9),
             seconds={"network": 0.0},
             device="test",
             notes=(),
@@ -1103,7 +1303,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         output = self.drawnLogic().segment(self.drawnInputs(spec))
         # By hand: drawnVolume's voxel is 1.5 x 2 x 3 = 9 mm3; 3 * 4 * 4 + 1 = 49 voxels are 0.441 mL.
         rows = readTable(output.GetNodeReference(TABLE_ROLE))
-        self.assertEqual([name for name, _volume in rows], [region.name for region in spec.regions])
+        self.assertEqual([row[0] for row in rows], [region.name for region in spec.regions])
         self.assertAlmostEqual(rows[0][1], 0.441, places=6)
 
     def test_runningTwiceReplacesOurSegmentsAndTouchesNoOthers(self):
@@ -1228,8 +1428,8 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         for outer, inner in zip(masks, masks[1:]):
             self.assertFalse((inner & ~outer).any())
         rows = readTable(output.GetNodeReference(TABLE_ROLE))
-        for mask, (_name, volume) in zip(masks, rows):
-            self.assertAlmostEqual(volume, mask.sum() * self.SAMPLE_SPACING_MM**3 / 1000, places=3)
+        for mask, row in zip(masks, rows):
+            self.assertAlmostEqual(row[1], mask.sum() * self.SAMPLE_SPACING_MM**3 / 1000, places=3)
         if choose_model(DanteSegmenterLogic().models()).key == "brats-without-t1ce":
             from DanteSegmenterLib.sample import brain_mr
 

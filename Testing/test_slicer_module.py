@@ -104,7 +104,8 @@ class FakeRun:
         volumes_ml = {name: mask.sum() * reference.voxel_volume_ml for name, mask in masks.items()}
         return types.SimpleNamespace(
             spec=spec, reference=reference, masks=masks, volumes_ml=volumes_ml, seconds={"network": 1.25}, device="cpu",
-            notes=("A note.",),
+            notes=("A note.",), volume_ranges_ml={name: (v / 2, 2 * v) for name, v in volumes_ml.items()},
+            confidence=dict.fromkeys(masks, 0.875),
         )  # fmt: skip
 
 
