@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ READ_BYTES = PIPE_BYTES = 1 << 20
 # A run that was asked to stop and has not after this time is ended with its process.
 CANCEL_SECONDS = 1.2
 ERROR_LINES = 20
+# A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
+REPEAT_SECONDS = 0.5
 
 
 class WorkerDied(DanteError):
@@ -83,9 +85,11 @@ class _Run:
     id: int
     spec: ModelSpec
     volumes: dict[str, Volume]
-    begun: float
     cancelled_at: float | None = None
     first_progress: tuple[float, float] | None = None  # when and how far the network began
+    last: RunProgress = RunProgress("start", 0.0, "Starting the computing process")
+    last_at: float = 0.0
+    repeated_at: float = 0.0
 
 
 class WorkerClient:
@@ -133,7 +137,7 @@ class WorkerClient:
         )
         request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities)
         self._queue(request, tuple(volume.array for volume in volumes.values()))
-        self._run = _Run(self._next_id, spec, dict(volumes), time.monotonic())
+        self._run = _Run(self._next_id, spec, dict(volumes), last_at=time.monotonic())
         self._next_id += 1
 
     def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
@@ -158,10 +162,18 @@ class WorkerClient:
         if outcome is not None:
             self._run = None
             return None, outcome
-        if progress is None and self._hello is None:
-            seconds = time.monotonic() - self._started
-            progress = RunProgress("start", 0.0, f"Starting the computing process ({seconds:.0f} s)")
-        return progress, None
+        return self._told(progress), None
+
+    def _told(self, progress: RunProgress | None) -> RunProgress | None:
+        """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
+        run, now = self._run, time.monotonic()
+        if progress is not None:
+            run.last, run.last_at = progress, now
+        elif now - max(run.last_at, run.repeated_at) >= REPEAT_SECONDS:
+            run.repeated_at = now
+            left = None if run.last.seconds_left is None else max(0.0, run.last.seconds_left - (now - run.last_at))
+            progress = replace(run.last, message=f"{run.last.message} ({now - run.last_at:.0f} s)", seconds_left=left)
+        return progress
 
     def wait(self, seconds: float) -> None:
         """Return when there is something to poll, or after so long."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,11 @@ __all__ = [
     "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
     "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout", "QWidget", "Qt",
 ]  # fmt: skip
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 returns None from every void function without counting the reference, as if None were immortal, which
+    # it is since Python 3.12 only: some ten thousand calls later the interpreter dies.
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 class PythonQtObject:
