@@ -1,8 +1,14 @@
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from datasets import write_case, write_dataset
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from DanteSegmenterLib.errors import Cancelled, ConfigError
 from DanteSegmenterLib.inference import load_model, segment
@@ -13,7 +19,7 @@ from DanteTrainerLib.experiment import continue_run, start_run
 from DanteTrainerLib.methods import dante
 from DanteTrainerLib.patches import Batch
 from DanteTrainerLib.stage import StepContext
-from DanteTrainerLib.tasks import BRAIN
+from DanteTrainerLib.tasks import BRAIN, TASKS
 
 
 def experiment(**settings) -> Experiment:
@@ -208,3 +214,44 @@ def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparamete
         stage = dante._stage_2(load_experiment("brats-1mm"), BRAIN, pretrained=True)
     assert stage.name == name
     assert sum(p.numel() for p in stage.networks.parameters()) / 1e6 == pytest.approx(megaparameters, abs=0.1)
+
+
+@pytest.mark.parametrize("name, stages", [("brats-1mm", 2), ("chest-dp2e", 2)])
+def test_the_papers_sizes_fit_together_in_both_stages(name, stages, monkeypatch):
+    """Without memory behind the tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
+    paper = load_experiment(name, method="dante")
+    task = TASKS[paper.task]
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)  # it looks at values
+    with FakeTensorMode():
+        trained = dante.stages(paper, task)
+        shape = (paper.data.batch_size, len(task.full), *paper.data.patch)
+        big = Batch(torch.empty(shape), torch.empty(shape[0], len(task.regions), *shape[2:]))
+        assert len(trained) == stages
+        for stage in trained:
+            terms = stage.loss(big, StepContext(stage.steps - 1, stage.steps, torch.Generator().manual_seed(0)))
+            assert terms.total.shape == () and len(terms.terms) == (3 if stage.name == "stage-1" else 4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("stage, step", [("stage-1", 2), ("stage-1", 6), ("stage-2", 4)])
+def test_killed_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, stage, step):
+    folder = tmp_path / "run"
+    start_run(settings_for_runs(), data, folder)
+    command = [sys.executable, "-m", "DanteTrainerLib", "resume", str(folder), "--device", "cpu", "--quiet"]
+    process = subprocess.Popen(command, env=environment())
+    while (state := read_state(folder / "checkpoint.pt")) is None or (
+        state["stage"] + 1 < int(stage[-1]) or (state["stage"] + 1 == int(stage[-1]) and state["step"] < step)
+    ):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    continue_run(folder, "cpu", quiet=True)
+    for name in ("limited.safetensors", "full.safetensors"):
+        assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
+
+
+def environment():
+    """This process's, so that a new one finds both libraries and computes with as many threads."""
+    paths = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())}

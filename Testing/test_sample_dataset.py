@@ -6,6 +6,7 @@ import pytest
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.files import read_volume
 from DanteSegmenterLib.model_folder import read_spec
+from DanteSegmenterLib.preprocess import prepare
 from DanteTrainerLib.__main__ import main as train
 from DanteTrainerLib.dataset_folder import read_dataset
 
@@ -53,3 +54,19 @@ def test_methods_train_on_it_and_segment_from_the_plain_ct(chests, tmp_path, met
 def test_a_grid_that_cannot_be_is_refused(tmp_path, arguments, capsys):
     assert main(["sample", str(tmp_path / "x"), *arguments]) == 2
     assert "error: --" in capsys.readouterr().err
+
+
+def test_a_real_chest_ct_is_read_in_hounsfield_units_and_segmented_on_its_grid(shared_data, chests, tmp_path, capsys):
+    run, real = tmp_path / "run", shared_data / "ct-chest" / "ct_cropped.nii.gz"
+    settings = ["--experiment", "chest-small", "--smoke", "--quiet", "--device", "cpu"]
+    assert train(["train", "lower", "--data", str(chests), "--out", str(run), *settings]) == 0
+    volume, artery = read_volume(real), read_volume(shared_data / "ct-chest" / "pulmonary_artery.nii.gz")
+    assert artery.same_grid(volume)
+    inside = volume.array[artery.array > 0]
+    assert 150 < np.median(inside) < 600  # contrast in the pulmonary artery
+    assert -1100 < volume.array.min() < -800 and np.median(volume.array) < 100
+    prepared = prepare({"nct": volume}, ("nct",), read_spec(run / "model").preprocessing)
+    assert prepared.tensor.min() >= (-160 - 40) / 60 - 1e-3 and prepared.tensor.max() <= (240 - 40) / 60 + 1e-3
+    out = tmp_path / "embolism.nii.gz"
+    assert main(["segment", "--model", str(run / "model"), "--input", f"nct={real}", "--output", str(out)]) == 0
+    assert read_volume(out).same_grid(volume)
