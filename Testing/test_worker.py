@@ -1,0 +1,206 @@
+"""The warm process itself, with real frames over real pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from models import write_brain_model
+
+from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, ResourceError
+from DanteSegmenterLib.inference import load_model, segment
+from DanteSegmenterLib.model_folder import read_spec, write_spec
+from DanteSegmenterLib.volume import Volume
+from DanteSegmenterLib.worker_client import WorkerClient, WorkerDied, run_in_worker
+
+LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
+posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+
+
+def study(shape=(20, 24, 28), dtype=np.float32):
+    rng = np.random.default_rng(0)
+    array = np.zeros(shape, dtype)
+    inside = tuple(slice(2, n - 2) for n in shape)
+    volumes = {}
+    for name in ("t1", "t2", "flair"):
+        array[inside] = (100 * rng.uniform(1, 2, array[inside].shape)).astype(dtype)
+        volumes[name] = Volume(array.copy(), LPS_2MM, name)
+    return volumes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("models") / "one", with_full=True)
+
+
+@pytest.fixture(scope="module")
+def client():
+    client = WorkerClient()
+    yield client
+    client.close()
+
+
+def run(client, folder, volumes, **options):
+    return run_in_worker(client, folder, volumes, "cpu", **options)
+
+
+def gone(pid, seconds=5.0):
+    """Whether a process ends within so long; a zombie has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8, np.float64])
+def test_the_process_answers_as_segment_does(client, folder, dtype):
+    volumes = study(dtype=dtype)
+    here = segment(load_model(folder, "cpu"), volumes)
+    there = run(client, folder, volumes, probabilities=True)
+    assert np.array_equal(here.label_map, there.label_map) and there.reference is volumes["t1"]
+    assert here.volumes_ml == there.volumes_ml and here.volume_ranges_ml == there.volume_ranges_ml
+    assert all(np.array_equal(here.masks[name], there.masks[name]) for name in here.masks)
+    assert np.allclose(here.probabilities, there.probabilities, atol=1e-3)
+    assert run(client, folder, volumes).probabilities is None
+
+
+def test_models_and_process_are_kept_and_switched(client, folder, tmp_path):
+    other = write_brain_model(tmp_path / "two", seed=1)
+    first = run(client, folder, study())
+    pid = client.pid
+    assert (run(client, other, study()).label_map != first.label_map).any()
+    again = run(client, folder, study())
+    assert client.pid == pid and np.array_equal(again.label_map, first.label_map)
+    assert again.seconds["load"] < 0.05
+
+
+def test_a_model_that_was_replaced_on_disk_is_read_anew(client, tmp_path):
+    folder = write_brain_model(tmp_path / "model")
+    before = run(client, folder, study())
+    write_brain_model(folder, seed=1)
+    assert (run(client, folder, study()).label_map != before.label_map).any()
+
+
+def test_what_cannot_be_segmented_is_refused_in_the_same_words_and_the_process_lives(client, folder):
+    bad = study()
+    bad["t2"].array[5, 5, 5] = np.nan
+    with pytest.raises(DanteError, match="'t2' holds 1 voxels that are NaN"):
+        run(client, folder, bad)
+    with pytest.raises(DanteError, match="missing: flair"):
+        run(client, folder, {name: volume for name, volume in study().items() if name != "flair"})
+    pid = client.pid
+    run(client, folder, study())
+    assert client.pid == pid
+
+
+def test_a_folder_that_is_no_model_is_refused_before_a_process_is_started(tmp_path):
+    client = WorkerClient()
+    with pytest.raises(ModelError, match="no model folder"):
+        client.begin(tmp_path, study())
+    assert client.pid is None and not client.running
+
+
+def test_an_altered_weights_file_is_refused(client, tmp_path):
+    folder = write_brain_model(tmp_path / "model")
+    spec = read_spec(folder)
+    write_spec(folder, replace(spec, limited=replace(spec.limited, sha256="1" * 64)))
+    with pytest.raises(DanteError, match="is not the file the model was released with"):
+        run(client, folder, study())
+
+
+def test_a_second_run_at_the_same_time_is_refused(client, folder):
+    client.begin(folder, study(), "cpu")
+    with pytest.raises(ResourceError, match="running already"):
+        client.begin(folder, study(), "cpu")
+    while client.poll()[1] is None:
+        time.sleep(0.01)
+
+
+def test_a_run_can_be_cancelled_and_the_next_one_works(client, folder):
+    run(client, folder, study())
+    asked = iter([False, True])
+    with pytest.raises(Cancelled):
+        run(client, folder, study((40, 60, 60)), mirror=True, cancelled=lambda: next(asked, True))
+    run(client, folder, study())
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_dies_is_said_and_the_next_run_starts_another(folder, number):
+    client = WorkerClient()
+    run(client, folder, study())
+    first = client.pid
+    client.begin(folder, study((40, 60, 60)), "cpu", mirror=True)
+    client.poll()
+    os.kill(first, number)
+    outcome = None
+    while outcome is None:
+        outcome = client.poll()[1]
+    assert isinstance(outcome, WorkerDied) and not client.running
+    run(client, folder, study())
+    assert client.pid != first
+    client.close()
+
+
+def test_an_idle_process_ends_and_the_next_run_starts_another(folder):
+    client = WorkerClient(idle_seconds=0.3)
+    run(client, folder, study())
+    first = client.pid
+    assert gone(first)
+    run(client, folder, study())
+    assert client.pid != first
+    client.close()
+
+
+def test_close_ends_the_process(folder):
+    client = WorkerClient()
+    run(client, folder, study())
+    pid = client.pid
+    client.close()
+    assert gone(pid) and client.pid is None
+
+
+PARENT = """
+import sys, time
+import numpy as np
+from DanteSegmenterLib.volume import Volume
+from DanteSegmenterLib.worker_client import WorkerClient, run_in_worker
+volume = Volume(np.random.default_rng(0).uniform(1, 2, (20, 24, 28)), np.diag([-2.0, -2.0, 2.0, 1.0]))
+client, study = WorkerClient(), dict.fromkeys(("t1", "t2", "flair"), volume)
+run_in_worker(client, sys.argv[1], study, "cpu")
+print(client.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@posix
+def test_the_process_ends_with_its_parent_however_that_dies(folder):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(folder)], env=environment, stdout=subprocess.PIPE
+    ) as parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert gone(pid)
+
+
+@pytest.mark.parametrize("stream", [b"GET / HTTP/1.1\r\n\r\n" * 3, b"DNTE" + b"\xff" * 40, b"\x80\x04\x95" * 20])
+def test_a_stream_that_is_no_protocol_ends_the_process_with_a_reason(stream):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    command = [sys.executable, "-m", "DanteSegmenterLib.worker"]
+    result = subprocess.run(command, input=stream, env=environment, capture_output=True, timeout=60)
+    assert result.returncode == 3 and b"DANTE worker:" in result.stderr
