@@ -1,7 +1,8 @@
 # Every target sets up what it needs, in .venv; a second call starts at once.
 #   make demo                 segment a synthetic patient; make demo CASE=FOLDER a case folder (BraTS namings)
 #   make test                 the tests, Slicer's self-test included; make test-all: the slow ones too
-#   make bench                seconds by phase and the ratio to MONAI's inferer
+#   make bench                seconds by phase, ratios to MONAI's inferer and to a training step's parts
+#   make faults               bad inputs and kills: what is refused, lost, hung, left behind
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,11 +10,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= demo
 export PYTHONPATH := DanteSegmenter:DanteTrainer
 
-.PHONY: help demo test test-all bench lint pictures clean
+.PHONY: help demo test test-all bench faults lint pictures clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,5p' Makefile | cut -c3-
+	@sed -n '2,6p' Makefile | cut -c3-
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -49,6 +50,10 @@ test-all: $(VENV)/ready-to-test
 bench: $(VENV)/ready-to-train
 	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
 
+faults: $(VENV)/ready-to-test
+	@sh Testing/system_libraries.sh
+	@$(BIN)/python Testing/faults.py
+
 # The README's pictures. Off-screen rendering needs EGL (Debian: libegl-mesa0 libgl1-mesa-dri).
 pictures: $(VENV)/ready-to-test
 	@mkdir -p Resources/Pictures
@@ -59,4 +64,4 @@ lint: $(VENV)/ready-to-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) demo bench.json
+	rm -rf $(VENV) demo bench.json faults.json

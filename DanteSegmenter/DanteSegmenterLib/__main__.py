@@ -11,6 +11,7 @@ from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
 from .model_folder import ModelSpec, choose_pathway, read_spec
+from .volume import Volume
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
     )  # fmt: skip
     segment.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    segment.add_argument("--prepare", action="store_true", help="align the volumes and extract the brain (deepbet)")
+    segment.add_argument("--brain-mask", type=Path, metavar="FILE", help="with --prepare: a mask of your own")
     segment.add_argument("--mirror", action="store_true", help="average over mirrored windows: 8 times as long")
     segment.add_argument("--probabilities", type=Path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
     segment.add_argument("--report", type=Path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
@@ -71,6 +74,10 @@ def _segment(options: argparse.Namespace) -> None:
     choose_pathway(spec, paths)
     volumes = {modality: read_volume(path) for modality, path in paths.items()}
 
+    if options.brain_mask is not None and not options.prepare:
+        raise InputError("--brain-mask is used by --prepare only.")
+    volumes, prepared_notes = _prepared(volumes, spec, options) if options.prepare else (volumes, ())
+
     from tqdm import tqdm
 
     from .inference import load_model, segment
@@ -97,17 +104,35 @@ def _segment(options: argparse.Namespace) -> None:
         "confidence": {name: value if value == value else None for name, value in result.confidence.items()},
         "seconds": result.seconds,
         "device": result.device,
-        "notes": list(result.notes),
+        "notes": [*prepared_notes, *result.notes],
     }
     if options.report:
         text = json.dumps(report, indent=1) + "\n"
         write_atomically(options.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    for note in result.notes:
+    for note in (*prepared_notes, *result.notes):
         print(f"note: {note}")
     for region in spec.regions:
         low, high = result.volume_ranges_ml[region.id]
         print(f"{region.id:>4}  {result.volumes_ml[region.id]:8.1f} mL ({low:.1f} to {high:.1f})  {region.name}")
     print(f"{sum(result.seconds.values()):.1f} s on {result.device}; wrote {', '.join(str(path) for path in outputs)}")
+
+
+def _prepared(
+    volumes: dict[str, Volume], spec: ModelSpec, options: argparse.Namespace
+) -> tuple[dict[str, Volume], tuple[str, ...]]:
+    """The volumes aligned with the one on whose grid the result will be, without skull."""
+    from .align import prepare_study
+
+    if spec.task != "brain":
+        raise InputError(f"--prepare is for brain studies; '{spec.name}' is for '{spec.task}'.")
+    pathway, _ = choose_pathway(spec, volumes)
+    mask = read_volume(options.brain_mask) if options.brain_mask else None
+
+    def show(share: float, message: str) -> None:
+        print(f"{message}...", file=sys.stderr, flush=True)
+
+    study = prepare_study(volumes, pathway.modalities[0], mask, show)
+    return study.volumes, study.notes
 
 
 def _inputs(given: list[str], spec: ModelSpec) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .errors import InputError
 from .model_folder import Normalisation, Preprocessing
+from .regions import WHOLE_HEAD_ML
 from .volume import Volume, check_image
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
@@ -146,6 +147,7 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
         array, note = _on_grid_of(reference, volumes[modality], preprocessing.normalisation[modality])
         oriented.append(_flip(_permute(array, axes), flipped))
         notes += note
+    notes += _whole_heads(volumes, modalities, preprocessing)
     box = _foreground_box(oriented, modalities, preprocessing, volumes)
     shape = _network_shape(reference, axes, box, preprocessing.spacing_mm)
     geometry = Geometry(reference, axes, flipped, box, shape)
@@ -274,6 +276,22 @@ def _overlap(reference_shape: Sequence[int], shape: Sequence[int], matrix: np.nd
     points = matrix[:3, :3] @ np.stack([axis.ravel() for axis in lattice]) + matrix[:3, 3:]
     limit = np.array(shape)[:, None] - 0.5
     return float(((points >= -0.5) & (points <= limit)).all(axis=0).mean())
+
+
+def _whole_heads(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> list[str]:
+    """A warning where skull-stripped volumes are wanted and a whole head is given."""
+    heads = [
+        volumes[m].name
+        for m in modalities
+        if preprocessing.normalisation[m].kind == "zscore_nonzero"
+        and np.count_nonzero(volumes[m].array) * volumes[m].voxel_volume_ml > WHOLE_HEAD_ML
+    ]
+    if not heads:
+        return []
+    return [
+        f"WARNING: {', '.join(heads)} shows more than a brain (skull, or air that is not 0). The model knows brains "
+        "without skull only; do not rely on this result. Prepare the study first."
+    ]
 
 
 def _foreground_box(

@@ -9,6 +9,8 @@ from .model_folder import ModelSpec, Region
 THRESHOLD = 0.5
 # A volume range is what the region would measure if only sure voxels counted, and if doubtful ones did too.
 RANGE_THRESHOLDS = (0.75, 0.25)
+# Brains with their fluid fill 1.0 to 2.0 L; a head as it comes from the scanner has 5 L and more that are not 0.
+WHOLE_HEAD_ML = 2500.0
 
 
 def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
