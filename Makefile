@@ -47,7 +47,8 @@ test-all: $(VENV)/ready-to-test
 	@sh Testing/system_libraries.sh
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
-bench: $(VENV)/ready-to-train
+bench: $(VENV)/ready-to-test
+	@sh Testing/system_libraries.sh
 	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
 
 faults: $(VENV)/ready-to-test

@@ -5,8 +5,8 @@ All three compute the same windows of the same prepared volumes with the same we
   * MONAI: `sliding_window_inference` with its defaults (float32, one window at a time) and 50 % overlap, Gaussian
     weights, on the same network as one would write it with torch: `InstanceNorm3d`, default memory layout;
   * convolutions: only the network's convolutions on windows of that size, in our number format: the floor.
-Then a training step of DANTE against its parts (`bench_training.py`). Prints a table and writes bench.json; ratios
-`segment_vs_*` above 1 mean that ours is faster.
+Then a training step of DANTE against its parts (`bench_training.py`) and the window
+(`bench_window.py`). Prints a table and writes bench.json; ratios `segment_vs_*` above 1 mean that ours is faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +51,7 @@ def main() -> int:
     try:
         report = bench(options.case, options.model, options.device, options.repeats)
         report |= bench_training("brats-2mm", options.device, options.repeats)
+        report |= bench_window()
     except DanteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -96,6 +99,16 @@ def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> d
         "segment_vs_monai": medians["monai"] / medians["ours"],
         "segment_vs_convolutions": medians["convolutions"] / medians["ours"],
     }
+
+
+def bench_window() -> dict:
+    """The window's figures, from a process of its own: Qt and VTK end with it."""
+    command = [sys.executable, str(REPOSITORY / "Testing" / "bench_window.py")]
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    if result.returncode:
+        raise DanteError(f"the window could not be measured: {result.stderr.strip()[-500:]}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
 
 
 def as_usually_written(network: nn.Module) -> nn.Module:
@@ -167,6 +180,12 @@ def show(report: dict) -> None:
     print(f"dante_step_vs_parts      {report['dante_step_vs_parts']:.2f}")
     print(f"loader_wait_share        {report['loader_wait_share']:.3f}")
     print(f"peak memory              {report['dante_peak_memory_gib']:.1f} GiB")
+    print("the window, from click to segments:")
+    for name in ("first_click_seconds", "warm_click_seconds"):
+        print(f"  {name:<20} " + ", ".join(f"{part} {value:.2f}" for part, value in report[name].items()))
+    print(f"warm_click_vs_compute    {report['warm_click_vs_compute']:.2f}")
+    print(f"window_max_gap_ms        {report['window_max_gap_ms']:.0f}")
+    print(f"cancel_s                 {report['cancel_s']:.2f}")
 
 
 if __name__ == "__main__":

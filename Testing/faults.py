@@ -330,8 +330,8 @@ def bad_messages(folder: Path) -> Iterator[Case]:
 
     for cut in range(1, head):
         yield f"cut at byte {cut}", feed(whole[:cut] + whole)
-    for cut in range(head, len(whole), 97):  # the voxels of another message end in the middle of this one's
-        yield f"cut at byte {cut}", feed(whole[:cut] + whole[: len(whole) - cut] + whole)
+    for cut in range(head, len(whole), 97):  # the voxels of this message end in the middle of the next one
+        yield f"cut at byte {cut}", feed(whole[:cut] + whole)
 
 
 def _must_not_be_read(stream: bytes) -> None:
@@ -391,6 +391,7 @@ def bad_nodes(folder: Path) -> Iterator[Case]:
     yield "an unknown device", lambda: logic.segment(good, device="abacus")
     yield "a device that is not there", lambda: logic.segment(good, device="cuda:99")
     logic.inference.close()
+    slicer.app._folder.cleanup()  # the stand-in's own temporary folder
 
 
 SUITES: dict[str, Callable[[Path], Iterator[Case]]] = {

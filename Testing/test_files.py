@@ -1,5 +1,6 @@
 import gzip
 import os
+import struct
 
 import nrrd
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_colour_image_is_refused(tmp_path):
 def test_what_is_no_image_is_refused_by_name(tmp_path):
     text = tmp_path / "notes.nii.gz"
     text.write_text("not an image")
-    for path, reason in ((text, "cannot be read"), (tmp_path / "no.nii", "does not exist"), (tmp_path, "is a folder")):
+    for path, reason in ((text, "is damaged"), (tmp_path / "no.nii", "does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=reason) as caught:
             read_volume(path)
         assert path.name in str(caught.value)
@@ -130,3 +131,52 @@ def test_a_gzip_file_of_something_else_is_refused(tmp_path):
     path.write_bytes(gzip.compress(b"Dear reader"))
     with pytest.raises(InputError, match="cannot be read"):
         read_volume(path)
+
+
+def nifti(tmp_path, change):
+    """A small uncompressed file with something changed in its bytes."""
+    path = tmp_path / "image.nii"
+    write_volume(path, Volume(np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0])))
+    path.write_bytes(change(bytearray(path.read_bytes())))
+    return path
+
+
+def put(offset, kind, *values):
+    def change(content):
+        struct.pack_into(f"<{kind}", content, offset, *values)
+        return content
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content[:-1], "cut short: 447 bytes are there, 448 are needed"),
+        (put(46, "h", 500), "cut short"),
+        (put(42, "h", 0), "3 axes of"),
+        (put(40, "h", 9), "9 axes"),
+        (put(80, "f", 0.0), "voxels of 0 x"),
+        (put(84, "f", float("nan")), "x nan x"),
+        (put(108, "f", 1e30), "begin at byte 1e"),
+        (put(108, "f", float("nan")), "begin at byte nan"),
+        (put(284, "f", float("inf")), "not finite"),
+    ],
+)
+def test_what_readers_let_pass_in_silence_is_refused(tmp_path, change, reason):
+    with pytest.raises(InputError, match=reason):
+        read_volume(nifti(tmp_path, change))
+
+
+def test_a_big_endian_file_is_read(tmp_path):
+    path = tmp_path / "big.nii"
+    header = bytearray(352)
+    struct.pack_into(">i", header, 0, 348)
+    struct.pack_into(">8h", header, 40, 3, 4, 3, 2, 1, 1, 1, 1)
+    struct.pack_into(">2h", header, 70, 16, 32)
+    struct.pack_into(">8f", header, 76, 1, 1, 2, 3, 0, 0, 0, 0)
+    struct.pack_into(">f", header, 108, 352)
+    header[344:348] = b"n+1\0"
+    array = np.arange(24, dtype=">f4").reshape(2, 3, 4)
+    path.write_bytes(bytes(header) + array.tobytes())
+    assert np.array_equal(read_volume(path).array, array)

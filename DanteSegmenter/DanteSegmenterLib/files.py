@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from .errors import DanteError, InputError, ResourceError
 from .model_folder import Region
+from .nifti_check import check_nifti
 from .volume import Volume
 
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -39,6 +40,8 @@ def read_volume(path: Path | str, name: str | None = None, component: int | None
         raise InputError(f"'{path}' is a folder; an image file ({', '.join(IMAGE_ENDINGS)}) is needed.")
     if not path.is_file():
         raise InputError(f"'{path}' does not exist. Check the path.")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        check_nifti(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -74,21 +77,6 @@ def _check_header(reader: sitk.ImageFileReader, path: Path, component: int | Non
             f"'{path}' has {len(size)} dimensions, size {size}; a single three-dimensional volume is needed. Extract "
             "one volume of a series."
         )
-    if path.name.endswith(".gz"):
-        _check_gzip(path)
-
-
-def _check_gzip(path: Path) -> None:
-    """Read the stream to its end: image readers fill what a truncated file lacks with zeros, in silence."""
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(path) as file:
-            while file.read(1 << 24):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"'{path}' is damaged or cut short ({error}). Copy or download it again.") from None
 
 
 def _ijk_to_ras(image: sitk.Image) -> np.ndarray:
