@@ -17,6 +17,7 @@ from DanteSegmenterLib.model_folder import read_spec, sha256_of
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import load_experiment, smoke
 from DanteTrainerLib.experiment import continue_run, start_run
+from DanteTrainerLib.history import seconds_trained
 from DanteTrainerLib.loop import TrainingFailed
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -204,3 +205,12 @@ def test_a_longer_run_learns_to_find_the_tumour(data, tmp_path):
     )
     assert float(last["dice_0"]) > 0.6, last
     assert torch.isfinite(torch.tensor(float(last["loss"])))
+
+
+def test_the_hours_of_a_training_are_those_of_its_steps():
+    rows = [
+        {"stage": "stage-1", "step": 10, "seconds_per_step": 1.0},
+        {"stage": "stage-1", "step": 20, "seconds_per_step": 2.0},
+        {"stage": "stage-2", "step": 5, "seconds_per_step": 3.0},
+    ]
+    assert seconds_trained(rows) == 10 + 20 + 15

@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from .checkpoint import load_checkpoint, read_state, save_checkpoint
 from .config import Experiment
 from .dataset_folder import Dataset, Split, check_cases, read_dataset, read_split
 from .distributed import Group, check_batch
+from .history import seconds_trained
 from .leak_guard import check_split, pretraining_cases
 from .loop import Progress, Trainer
 from .methods import method_named
@@ -178,7 +178,6 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists(), group
     )
     progress = Progress(state["stage"], state["step"], state["rows"]) if state else Progress()
-    started = time.time()
     for index, stage in enumerate(stages):
         if index < progress.stage:
             continue
@@ -197,7 +196,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         group.wait()
     if not group.leads:
         return folder / MODEL_FOLDER
-    return write_model(run, stages[-1], dataset, folder / MODEL_FOLDER, time.time() - started)
+    return write_model(run, stages[-1], dataset, folder / MODEL_FOLDER, seconds_trained(progress.rows))
 
 
 def _carry(folder: Path, before: Stage, stage: Stage) -> None:

@@ -20,6 +20,16 @@ def write_history(folder: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
+def seconds_trained(rows: list[Row]) -> float:
+    """What all logged steps took, whatever lay between them."""
+    total, before = 0.0, (None, 0)
+    for row in rows:
+        first = before[1] if before[0] == row["stage"] else 0
+        total += row["seconds_per_step"] * (row["step"] - first)
+        before = (row["stage"], row["step"])
+    return total
+
+
 def draw_history(folder: Path, rows: list[Row]) -> None:
     """Losses, validation and logged magnitudes over the steps, one column of panels a stage, as `curves.png`."""
     from matplotlib.figure import Figure
@@ -43,4 +53,6 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
             panel.grid(alpha=0.3)
             if panel.lines:
                 panel.legend(fontsize="x-small", ncols=2)
+            else:  # a quantity that this stage does not have
+                panel.set_visible(False)
     figure.savefig(folder / PICTURE_FILE, dpi=90)
