@@ -35,6 +35,7 @@ from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, Resource
 from DanteSegmenterLib.modality_guess import assign
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
+from DanteSegmenterLib.model_zip import unpack_model
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker_client import WorkerClient
 
@@ -600,11 +601,14 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return [line for line in text.split("\n") if line]
 
     def addModel(self, folder: str | Path) -> ModelEntry:
-        """Remember a model folder for this and later sessions.
+        """Remember a model folder for this and later sessions; a zip file is unpacked among Slicer's settings first.
 
         Raises:
             ModelError: it is no model folder that can be used.
         """
+        if str(folder).lower().endswith(".zip"):
+            settings = Path(slicer.app.slicerUserSettingsFilePath).parent
+            folder = unpack_model(folder, settings / "DanteModels")
         entry = choose_model((), folder)
         folders = dict.fromkeys([*self.addedModels(), str(folder)])
         qt.QSettings().setValue(ADDED_MODELS_SETTING, "\n".join(folders))
@@ -839,12 +843,14 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateGui()
 
     def onAddModel(self):
-        folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder of a model (it holds model.json)"))
-        if folder:
-            self.addModel(folder)
+        title, kinds = _("A model: its model.json, or a zip file"), _("Models (model.json *.zip)")
+        chosen = qt.QFileDialog.getOpenFileName(self.parent, title, "", kinds)
+        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
+        if path:
+            self.addModel(path if path.lower().endswith(".zip") else str(Path(path).parent))
 
     def addModel(self, folder):
-        """Add a folder to the list and choose it, or say why not."""
+        """Add a folder or zip file to the list and choose it, or say why not."""
         try:
             self._parameterNode.model = self.logic.addModel(folder).key
         except DanteError as error:

@@ -12,7 +12,7 @@ HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerL
 # Read by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = (
     "errors", "volume", "terminology", "structure", "model_folder", "preprocess", "case_folder", "modality_guess",
-    "model_list", "protocol", "regions", "requirements", "sample", "worker_client",
+    "model_list", "model_zip", "protocol", "regions", "requirements", "sample", "worker_client",
 )  # fmt: skip
 TORCH_FREE_TRAINING = ("background", "status")
 

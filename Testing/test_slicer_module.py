@@ -428,6 +428,17 @@ def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, wi
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
+def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module, window, tmp_path):
+    import shutil
+
+    mine = write_brain_model(tmp_path / "zipped")
+    archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", mine)
+    window.addModel(archive)
+    folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels" / "zipped"
+    assert window._parameterNode.model == str(folder) and window.model().spec.name == "test model"
+    slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
+
+
 # What is installed on the first click
 
 

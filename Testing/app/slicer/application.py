@@ -99,6 +99,7 @@ class Application(_Signals):
         self._qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer-stand-in"])
         self._folder = tempfile.TemporaryDirectory(prefix="slicer-stand-in-")
         self.temporaryPath = self._folder.name
+        self.slicerUserSettingsFilePath = os.path.join(self.temporaryPath, "Slicer.ini")
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
         QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, self.temporaryPath)
         self._qt.setOrganizationName("stand-in")
