@@ -11,7 +11,8 @@ APPLICATION = ("slicer", "qt", "ctk", "vtk", "mrml", "SampleData", "PythonQt")
 HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerLib": APPLICATION}
 # Read by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = (
-    "errors", "volume", "terminology", "structure", "model_folder", "preprocess", "case_folder", "modality_guess",
+    "errors", "volume", "terminology", "structure", "model_folder", "preprocess", "case_folder", "case_list",
+    "dataset_json", "modality_guess",
     "model_list", "model_zip", "protocol", "regions", "requirements", "sample", "worker_client",
 )  # fmt: skip
 TORCH_FREE_TRAINING = ("background", "status")

@@ -1,4 +1,4 @@
-"""Command line of the deployed half: `python -m DanteSegmenterLib segment | info | sample`."""
+"""Command line of the deployed half: `python -m DanteSegmenterLib segment | batch | info | sample`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--mirror", action="store_true", help="average over mirrored windows: 8 times as long")
     segment.add_argument("--probabilities", type=Path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
     segment.add_argument("--report", type=Path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
+
+    batch = commands.add_parser("batch", help="segment all cases below a folder; go on if run again")
+    batch.set_defaults(command=_batch)
+    batch.add_argument("folder", type=Path, metavar="FOLDER", help="case folders (BraTS, paired CT), MSD or nnU-Net")
+    batch.add_argument("--model", required=True, type=Path, metavar="DIR", help="model folder")
+    batch.add_argument("--out", required=True, type=Path, metavar="DIR", help="NAME.seg.nrrd, summary.csv, picture")
+    batch.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    batch.add_argument("--mirror", action="store_true", help="average over mirrored windows: 8 times as long")
+    batch.add_argument("--limited", action="store_true", help="leave the privileged scan out where it is there")
+    batch.add_argument("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
+    batch.add_argument("--list", action="store_true", help="only show what would run")
 
     info = commands.add_parser("info", help="what a model folder holds")
     info.set_defaults(command=_info)
@@ -115,6 +126,30 @@ def _segment(options: argparse.Namespace) -> None:
         low, high = result.volume_ranges_ml[region.id]
         print(f"{region.id:>4}  {result.volumes_ml[region.id]:8.1f} mL ({low:.1f} to {high:.1f})  {region.name}")
     print(f"{sum(result.seconds.values()):.1f} s on {result.device}; wrote {', '.join(str(path) for path in outputs)}")
+
+
+def _batch(options: argparse.Namespace) -> None:
+    from .batch import Options, Outcome, run_batch, to_do
+    from .case_list import find_cases
+
+    cases, spec = find_cases(options.folder), read_spec(options.model)
+    table = to_do(cases, spec, options.out)
+    for case, obstacle in table:
+        print(f"  {case.name:<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
+    if options.list:
+        return
+
+    def show(outcome: Outcome) -> None:
+        volumes = ", ".join(f"{region} {ml:.1f} mL" for region, ml in outcome.volumes_ml.items())
+        print(f"  {outcome.case:<30} {outcome.state:<8} {volumes or outcome.message}", flush=True)
+
+    settings = Options(options.device, options.mirror, not options.limited)
+    outcomes = run_batch(options.model, cases, options.out, settings, options.cluster, show)
+    states = [outcome.state for outcome in outcomes]
+    print(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))
+    print(f"wrote {options.out}")
+    if "failed" in states:
+        raise InputError(f"{states.count('failed')} of {len(states)} cases failed; summary.csv says why.")
 
 
 def _prepared(

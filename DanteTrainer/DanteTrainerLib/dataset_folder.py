@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from DanteSegmenterLib.case_folder import Case, is_case_folder, read_case_folder
+from DanteSegmenterLib.case_folder import Case
+from DanteSegmenterLib.case_list import find_cases
 from DanteSegmenterLib.errors import InputError
 
-from .dataset_json import read_dataset_json
 from .tasks import TASKS, Task
 
 SPLIT_FILE = "split.json"
 SPLIT_NAMES = ("train", "val", "test")
 # 70/10/20, as the paper.
 SPLIT_SHARES = (0.7, 0.1, 0.2)
-# Deep enough for <challenge>/<grade>/<case>.
-MAX_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -65,26 +63,11 @@ def read_dataset(folder: Path | str) -> Dataset:
         InputError: no case is there, two have one name, or they belong to different tasks.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"the dataset folder '{folder}' does not exist. Check the path.")
-    cases = read_dataset_json(folder) if (folder / "dataset.json").is_file() else list(_case_folders(folder))
-    if not cases:
-        raise InputError(
-            f"'{folder}' holds no case. Wanted: one folder a patient with NIfTI files named as in BraTS or as paired "
-            "CT (nct, ctpa), or a folder with a dataset.json."
-        )
+    cases = find_cases(folder)
     doubled = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
     if doubled:
         raise InputError(f"'{folder}' holds {len(doubled)} case name(s) twice, for example '{doubled[0]}'. Rename one.")
     return Dataset(folder, _task_of(folder, cases), {case.name: case for case in cases})
-
-
-def _case_folders(folder: Path, depth: int = 0) -> Iterable[Case]:
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if is_case_folder(sub):
-            yield read_case_folder(sub, group=folder.name if depth else "")
-        elif depth < MAX_DEPTH - 1:
-            yield from _case_folders(sub, depth + 1)
 
 
 def _task_of(folder: Path, cases: Sequence[Case]) -> Task:

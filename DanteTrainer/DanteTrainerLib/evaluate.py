@@ -13,12 +13,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from DanteSegmenterLib.case_folder import Case
+from DanteSegmenterLib.contact_sheet import Sheet
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.volume import Volume
 
-from .contact_sheet import Sheet
 from .dataset_folder import Dataset, check_cases, read_split
 from .metrics import bootstrap_mean, score_region
 

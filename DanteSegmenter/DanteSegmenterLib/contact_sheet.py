@@ -1,4 +1,4 @@
-"""All cases of an evaluation in one picture: truth and prediction as outlines on the slice with most tumour."""
+"""Many cases in one picture: truth, where it is known, and prediction as outlines on the slice with most of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from DanteSegmenterLib.model_folder import ModelSpec
-from DanteSegmenterLib.volume import Volume
+from .model_folder import ModelSpec
+from .volume import Volume
 
 COLUMNS = 6
 
@@ -22,9 +22,12 @@ class Sheet:
     spec: ModelSpec
     tiles: list[Tile] = field(default_factory=list)
 
-    def add(self, name: str, image: Volume, truth: dict[str, np.ndarray], prediction: dict[str, np.ndarray]) -> None:
+    def add(
+        self, name: str, image: Volume, truth: dict[str, np.ndarray] | None, prediction: dict[str, np.ndarray]
+    ) -> None:  # fmt: skip
         """Keep the slice K where truth (or else prediction) is largest."""
         first = self.spec.regions[0].id
+        truth = truth or {region: np.zeros_like(mask) for region, mask in prediction.items()}
         area = truth[first].sum(axis=(1, 2)) if truth[first].any() else prediction[first].sum(axis=(1, 2))
         k = int(area.argmax()) if area.any() else image.shape[0] // 2
         self.tiles.append((name, image.array[k].copy(), _slices(truth, k), _slices(prediction, k)))

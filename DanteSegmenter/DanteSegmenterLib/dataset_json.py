@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from DanteSegmenterLib.case_folder import Case, ImageSource
-from DanteSegmenterLib.errors import InputError
+from .case_folder import Case, ImageSource
+from .errors import InputError
 
 # Channel names in use -> modality id.
 CHANNELS = {
