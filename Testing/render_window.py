@@ -1,6 +1,6 @@
 """Pictures of the module's window without a screen: `python Testing/render_window.py [--out FOLDER]`.
 
-Writes window-empty.png, window-ready.png and window-done.png: the panel in the application stand-in, and beside it the
+Writes window-empty.png, -ready, -running, -done and -error: the panel in the application stand-in, and beside it the
 slice and 3D views, rendered by Slicer's own displayable managers.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from run_self_test import leave, load_segmenter, start_application
@@ -32,8 +34,36 @@ def main() -> None:
     app.processEvents()
     save(panel, options.out / "window-ready.png")
     panel.ui.segmentButton.click()
+    wait(app, lambda: panel.ui.progressBar.value >= 50 or not panel.isRunning())
+    save(panel, options.out / "window-running.png")
+    wait(app, lambda: not panel.isRunning())
     save(panel, options.out / "window-done.png")
-    leave(0 if panel.output() is not None else 1)
+    done = panel.output() is not None
+    spoil(panel)
+    panel.ui.segmentButton.click()
+    wait(app, lambda: not panel.isRunning())
+    save(panel, options.out / "window-error.png")
+    panel.logic.inference.close()
+    leave(0 if done else 1)
+
+
+def wait(app: object, condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Let the window live until something is so."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        app.processEvents()
+        time.sleep(0.005)
+
+
+def spoil(panel: object) -> None:
+    """A voxel of an input becomes NaN: what Segment must refuse."""
+    import numpy as np
+    import slicer
+
+    node = panel._parameterNode.inputVolume("flair")
+    array = slicer.util.arrayFromVolume(node).astype(np.float32)
+    array[array.shape[0] // 2, 40:44, 40:44] = np.nan
+    slicer.util.updateVolumeFromArray(node, array)
 
 
 def save(panel: object, path: Path, views: bool = True) -> None:
