@@ -36,6 +36,7 @@ from DanteSegmenterLib.modality_guess import assign
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_zip import unpack_model
+from DanteSegmenterLib.regions import shows_whole_head
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker_client import WorkerClient
 
@@ -47,6 +48,7 @@ TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
+DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
 POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
 ROW_HEIGHT = 24
@@ -153,6 +155,7 @@ class DanteSegmenterParameterNode:
     show3D: whether surfaces are made.
     showProbabilities: whether volumes of probabilities are added and laid over the slices.
     mirror: whether the network's answers for mirrored images are averaged.
+    prepare: whether the volumes are aligned and the brain is extracted first, as raw studies need it.
     outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
 
     Which modalities there are depends on the model, so the input volumes are node references named after them.
@@ -163,6 +166,7 @@ class DanteSegmenterParameterNode:
     show3D: bool = True
     showProbabilities: bool = False
     mirror: bool = False
+    prepare: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
@@ -525,6 +529,8 @@ class WarmInference:
 
     def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
         ensureDependencies()
+        if options.get("prepare"):
+            ensurePackages([DEEPBET])
         self._client.begin(modelFolder, volumes, device, **options)
 
     def poll(self):
@@ -621,7 +627,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def segment(
         self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
-        mirror=False, progress=None, cancelled=None,
+        mirror=False, prepare=False, progress=None, cancelled=None,
     ) -> vtkMRMLSegmentationNode:  # fmt: skip
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
@@ -633,6 +639,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             show3D: make surfaces.
             showProbabilities: add a volume of probabilities per region.
             mirror: average over mirrored images; eight times as long.
+            prepare: align the volumes with the first and extract the brain (deepbet): for raw clinical studies.
             progress: called with `worker_client.RunProgress`.
             cancelled: asked often; True ends the run.
 
@@ -642,7 +649,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         Raises:
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
         """
-        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror)
+        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare)
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -659,8 +666,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return job.output
 
     def begin(
-        self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False
-    ) -> Job:
+        self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False,
+        prepare=False,
+    ) -> Job:  # fmt: skip
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
         Raises: as `segment`.
@@ -673,7 +681,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
-        self.inference.begin(entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities)
+        self.inference.begin(
+            entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare
+        )
         return Job(entry, given, reference, outputSegmentation)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
@@ -712,6 +722,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._inputRows = None
         self._inputSelectors = {}
         self._guessLabels = {}
+        self._wholeHeads = {}
         self._guessed = {}  # modality -> id of the node that was put there by guess
         self._chosenByHand = set()
         self._updating = False
@@ -740,6 +751,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
         self.ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
+        self.ui.rawLabel.setStyleSheet(f"color: {ERROR_COLOR};")
         self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self._timer = qt.QTimer()
@@ -992,10 +1004,35 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guessLabels[modality].setVisible(guessed)
         self._updating = False
         entry = self.model()
+        self.ui.rawLabel.text = self.whatLooksRaw()
+        self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
+        self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
         self.ui.modelInfoLabel.text = self.modelInfo(entry)
         self.ui.sampleLabel.setVisible(not self.volumeNodes())
         self.updateButton()
         self.updateResult()
+
+    def whatLooksRaw(self):
+        """Why the chosen volumes should be prepared first; empty if they need not."""
+        entry = self.model()
+        if entry is None or entry.spec is None or entry.spec.task != "brain":
+            return ""
+        heads = [node.GetName() for node in self.inputs().values() if self.showsWholeHead(node)]
+        if not heads:
+            return ""
+        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare' below.").format(
+            names=", ".join(heads)
+        )
+
+    def showsWholeHead(self, node):
+        """Looked at once for every image: counting its voxels takes some milliseconds."""
+        key = (node.GetID(), node.GetImageData().GetMTime() if node.GetImageData() else 0)
+        if key not in self._wholeHeads:
+            try:
+                self._wholeHeads[key] = shows_whole_head(volumeFromNode(node))
+            except InputError:
+                self._wholeHeads[key] = False  # Segment will say what is wrong with it
+        return self._wholeHeads[key]
 
     def modelInfo(self, entry):
         if entry is None or entry.spec is None:
@@ -1072,6 +1109,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     outputSegmentation=self.output(),
                     showProbabilities=parameters.showProbabilities,
                     mirror=parameters.mirror,
+                    prepare=parameters.prepare,
                 )
             )
         )

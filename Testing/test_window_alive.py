@@ -215,3 +215,18 @@ def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
     mask = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", window._parameterNode.inputVolume("t1"))
     assert array.min() >= 0 and array.max() <= 1 and ((array > 0.5) == (mask > 0)).mean() > 0.999
     window._parameterNode.showProbabilities = False
+
+
+def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
+    import numpy as np
+
+    assert not window.ui.rawLabel.isVisibleTo(window.parent)
+    node = window._parameterNode.inputVolume("t2")
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(np.float32) + 5.0)
+    window.updateGui()
+    assert window.ui.rawLabel.isVisibleTo(window.parent) and node.GetName() in window.ui.rawLabel.text
+    warm_up(window)
+    assert "WARNING" in window.ui.statusLabel.text  # never in silence
+    window._parameterNode.prepare = True
+    assert not window.ui.rawLabel.isVisibleTo(window.parent)
+    window._parameterNode.prepare = False

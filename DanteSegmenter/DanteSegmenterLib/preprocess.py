@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .errors import InputError
 from .model_folder import Normalisation, Preprocessing
-from .regions import WHOLE_HEAD_ML
+from .regions import shows_whole_head
 from .volume import Volume, check_image
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
@@ -283,8 +283,7 @@ def _whole_heads(volumes: dict[str, Volume], modalities: Sequence[str], preproce
     heads = [
         volumes[m].name
         for m in modalities
-        if preprocessing.normalisation[m].kind == "zscore_nonzero"
-        and np.count_nonzero(volumes[m].array) * volumes[m].voxel_volume_ml > WHOLE_HEAD_ML
+        if preprocessing.normalisation[m].kind == "zscore_nonzero" and shows_whole_head(volumes[m])
     ]
     if not heads:
         return []

@@ -63,6 +63,7 @@ class SegmentRequest:
     grids: tuple[Grid, ...]
     mirror: bool = False  # test-time augmentation
     probabilities: bool = False  # send them too
+    prepare: bool = False  # a raw study: align its volumes and extract the brain first
 
 
 @dataclass(frozen=True)

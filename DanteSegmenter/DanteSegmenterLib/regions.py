@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .model_folder import ModelSpec, Region
+from .volume import Volume
 
 THRESHOLD = 0.5
 # A volume range is what the region would measure if only sure voxels counted, and if doubtful ones did too.
@@ -50,3 +51,8 @@ def volume_range_ml(probability: np.ndarray, voxel_ml: float) -> tuple[float, fl
     """Volumes in mL at the strict and at the lenient threshold."""
     low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in RANGE_THRESHOLDS)
     return low, high
+
+
+def shows_whole_head(volume: Volume) -> bool:
+    """Whether a volume that should show a brain without skull has far more voxels that are not 0."""
+    return float(np.count_nonzero(volume.array)) * volume.voxel_volume_ml > WHOLE_HEAD_ML

@@ -23,6 +23,7 @@ import numpy as np
 
 from . import __version__
 from .errors import Cancelled, DanteError
+from .model_folder import ModelSpec, choose_pathway
 from .protocol import (
     CancelRequest,
     FailureMessage,
@@ -42,6 +43,8 @@ IDLE_SECONDS = 600.0
 READ_BYTES = 1 << 20
 # At most so often: a message costs little, but a network has a hundred convolutions a window.
 PROGRESS_EVERY_SECONDS = 0.1
+# Of a run that prepares a raw study first, the part that this takes.
+PREPARE_SHARE = 0.7
 # Windows of other programs stay fluid while all cores compute.
 NICENESS = 5
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL = 0, 3
@@ -157,8 +160,16 @@ class Server:
         if cancelled():
             raise Cancelled("Stopped; nothing was changed.")
         model = self._model(request.model, request.device)
-        report = _Throttle(lambda p: self.send(ProgressMessage(request.id, p.phase, p.fraction, p.message)))
-        result = segment(model, volumes, mirror=request.mirror, progress=report, cancelled=cancelled)
+        done = PREPARE_SHARE if request.prepare else 0.0
+
+        def tell(progress: Any) -> None:
+            fraction = done + (1 - done) * progress.fraction
+            self.send(ProgressMessage(request.id, progress.phase, fraction, progress.message))
+
+        notes: tuple[str, ...] = ()
+        if request.prepare:
+            volumes, notes = self._prepared(request, volumes, model.spec, cancelled)
+        result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
         reference = next(m for m, volume in volumes.items() if volume is result.reference)
         message = ResultMessage(
             id=request.id,
@@ -168,10 +179,22 @@ class Server:
             volume_ranges_ml=result.volume_ranges_ml,
             seconds=result.seconds,
             device=result.device,
-            notes=result.notes,
+            notes=(*notes, *result.notes),
         )
         wanted = (result.probabilities.astype(np.float16),) if request.probabilities else ()
         self.send(message, (result.label_map, *wanted))
+
+    def _prepared(
+        self, request: SegmentRequest, volumes: dict[str, Volume], spec: ModelSpec, cancelled: Callable[[], bool]
+    ) -> tuple[dict[str, Volume], tuple[str, ...]]:
+        from .align import prepare_study
+
+        def tell(share: float, message: str) -> None:
+            self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
+
+        pathway, _ = choose_pathway(spec, volumes)
+        study = prepare_study(volumes, pathway.modalities[0], progress=tell, cancelled=cancelled)
+        return study.volumes, study.notes
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""

@@ -119,7 +119,7 @@ class WorkerClient:
 
     def begin(
         self, model: Path | str, volumes: dict[str, Volume], device: str = "auto", mirror: bool = False,
-        probabilities: bool = False,
+        probabilities: bool = False, prepare: bool = False,
     ) -> None:  # fmt: skip
         """Start a run; the process is started first where there is none.
 
@@ -135,7 +135,7 @@ class WorkerClient:
             Grid(modality, volume.name, tuple(map(float, volume.ijk_to_ras.ravel())))
             for modality, volume in volumes.items()
         )
-        request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities)
+        request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities, prepare)
         self._queue(request, tuple(volume.array for volume in volumes.values()))
         self._run = _Run(self._next_id, spec, dict(volumes), last_at=time.monotonic())
         self._next_id += 1
