@@ -184,6 +184,21 @@ def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
     assert main([*publish, str(data)]) == 2  # not over somebody's data
 
 
+def test_weights_published_at_half_size_segment_as_before(whole, data, tmp_path):
+    from DanteSegmenterLib.case_folder import read_case_folder
+    from DanteSegmenterLib.inference import load_model, segment
+
+    card = REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce.toml"
+    arguments = ["publish", str(whole), "--card", str(card), "--to", str(tmp_path / "half"), "--half"]
+    assert main(arguments) == 0
+    sizes = [(folder / "limited.safetensors").stat().st_size for folder in (tmp_path / "half", whole / "model")]
+    assert sizes[0] < 0.6 * sizes[1]
+    volumes = read_case_folder(data / "A").read_images()
+    limited = {name: volumes[name] for name in ("t1", "t2", "flair")}
+    half, full = (segment(load_model(folder, "cpu"), limited) for folder in (tmp_path / "half", whole / "model"))
+    assert abs(half.probabilities - full.probabilities).max() < 0.02
+
+
 def test_list_names_methods_and_experiments(capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out
