@@ -7,15 +7,14 @@ unless it was started detached.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import DanteSegmenterLib
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
+from DanteSegmenterLib.worker_client import interpreter
 
 from .status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status
 
@@ -133,11 +132,6 @@ def _process(arguments: list[str], detach: bool) -> subprocess.Popen:
         env=environment,
         **options,
     )
-
-
-def interpreter() -> str:
-    """Slicer's Python launcher, which sets up its environment; outside Slicer the running interpreter."""
-    return shutil.which("PythonSlicer") or sys.executable
 
 
 def _reason(error: bytes) -> str:
