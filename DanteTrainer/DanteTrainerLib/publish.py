@@ -71,6 +71,7 @@ def _copy_weights(source: Path, target: Path, half: bool) -> None:
     from safetensors.numpy import load_file, save_file
 
     save_file({name: array.astype("float16") for name, array in load_file(str(source)).items()}, str(target))
+    target.chmod(0o644)  # safetensors makes files that their owner alone can read
 
 
 def _read_card(path: Path) -> Card:
