@@ -71,8 +71,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """The state in a checkpoint file, None if the file is damaged."""
-    content = path.read_bytes()
+    """The state in a checkpoint file, None if the file is damaged or not there."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
     start = len(MAGIC) + hashlib.sha256().digest_size
     payload = memoryview(content)[start:]
     if content[: len(MAGIC)] != MAGIC or hashlib.sha256(payload).digest() != content[len(MAGIC) : start]:

@@ -205,7 +205,7 @@ def _carry(folder: Path, before: Stage, stage: Stage) -> None:
         return
     state = read_state(folder / f"{before.name}.pt")
     if state is None:
-        raise ResourceError(f"'{folder / before.name}.pt' is damaged; start the run again.")
+        raise ResourceError(f"'{folder / before.name}.pt' is damaged or missing; start the run again.")
     for name, origin in stage.carried.items():
         weights = {key.removeprefix(f"{origin}."): value for key, value in state["networks"].items()
                    if key.startswith(f"{origin}.")}  # fmt: skip

@@ -49,19 +49,57 @@ def mask_at(mask: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(mask, size=tuple(size), mode="nearest")
 
 
-def visible_norm(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+def visible_norm(
+    x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, activation: nn.Module | None = None
+) -> Tensor:
     """Instance norm of [B, C, K, J, I] with statistics over visible positions only, in float32; masked positions are 0.
 
-    The mask [B, 1, K, J, I] must leave something visible in every sample.
+    The mask [B, 1, K, J, I] must leave equally many positions visible in every sample, and at least one. Only those are
+    gathered, normalised, activated if asked for, and put back: over all positions this was half of a Stage 1 step.
     """
+    batch, channels = x.shape[:2]
+    last = x.movedim(1, -1)  # the memory's own order where it is channels-last
+    visible = visible_positions(mask)
     with torch.autocast(x.device.type, enabled=False):
-        x, mask = x.float(), mask.float()
-        count = mask.sum(dim=(2, 3, 4), keepdim=True)
-        mean = (x * mask).sum(dim=(2, 3, 4), keepdim=True) / count
-        variance = ((x - mean).square() * mask).sum(dim=(2, 3, 4), keepdim=True) / count
-        shape = (1, -1, 1, 1, 1)
-        normalised = (x - mean) * torch.rsqrt(variance + eps)
-        return (normalised * weight.reshape(shape) + bias.reshape(shape)) * mask
+        rows = _Gather.apply(last.reshape(-1, channels), visible).float()
+        rows = rows.reshape(batch, -1, 1, 1, channels).movedim(-1, 1)
+        rows = functional.group_norm(rows, channels, weight, bias, eps)
+        rows = rows if activation is None else activation(rows)
+        return _Scatter.apply(rows.movedim(1, -1).reshape(-1, channels), visible, last.shape).movedim(-1, 1)
+
+
+def visible_positions(mask: Tensor) -> Tensor:
+    """Indices of the ones among all positions of all samples, int64."""
+    return mask.reshape(-1).nonzero()[:, 0]
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of [N, C] by indices that are all different; torch's own backward would have to allow for twins."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN001 - autograd's context
+        ctx.save_for_backward(rows)
+        ctx.count = len(x)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
+        (rows,) = ctx.saved_tensors
+        return gradient.new_zeros((ctx.count, gradient.shape[1])).index_copy_(0, rows, gradient), None
+
+
+class _Scatter(torch.autograd.Function):
+    """The reverse: rows put into zeros of a shape [..., C]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(rows)
+        return x.new_zeros((shape[:-1].numel(), shape[-1])).index_copy_(0, rows, x).reshape(shape)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+        (rows,) = ctx.saved_tensors
+        return gradient.reshape(-1, gradient.shape[-1]).index_select(0, rows), None, None
 
 
 def encode_visible(encoder: Encoder, image: Tensor, mask: Tensor) -> list[Tensor]:
@@ -89,7 +127,7 @@ def encode_visible(encoder: Encoder, image: Tensor, mask: Tensor) -> list[Tensor
 def _visible_block(block: ConvBlock, x: Tensor, mask: Tensor) -> Tensor:
     convolution, norm, activation = block
     x = convolution(x)
-    return activation(visible_norm(x, mask_at(mask, x.shape[2:]), norm.weight, norm.bias, norm.eps))
+    return visible_norm(x, mask_at(mask, x.shape[2:]), norm.weight, norm.bias, norm.eps, activation)
 
 
 class Densify(nn.Module):
