@@ -35,7 +35,11 @@ def test_segment_writes_a_coded_segmentation_probabilities_and_a_report(folder, 
     more = ("--probabilities", str(tmp_path / "p.nrrd"), "--report", str(tmp_path / "report.json"))
     assert main(command(folder, tmp_path / "out.seg.nrrd", *more)) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report) == {"model", "volumes_ml", "seconds", "device", "notes"}
+    assert set(report) == {
+        "model", "volumes_ml", "volume_ranges_ml", "confidence", "seconds", "device", "notes"
+    }  # fmt: skip
+    for region, (low, high) in report["volume_ranges_ml"].items():
+        assert low <= report["volumes_ml"][region] <= high
     assert set(report["volumes_ml"]) == {"WT", "TC", "ET"}
     assert read_volume(tmp_path / "p.nrrd", component=2).shape == (20, 24, 28)
     assert sorted(os.listdir(tmp_path)) == ["out.seg.nrrd", "p.nrrd", "report.json"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
+from .memory import keep_freed_memory
 from .model_folder import ModelSpec, choose_pathway, read_spec
 from .volume import Volume
 
@@ -17,6 +18,7 @@ from .volume import Volume
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 success, 1 cancelled, 2 refused with one line of reason."""
     options = _parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         options.command(options)
         return 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import time
-
 import torch
 
 from .errors import ResourceError
@@ -34,36 +31,19 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-@functools.cache
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """The number format in which a typical convolution runs fastest here: measured once per process, 0.2 s.
+    """The number format in which convolutions run fastest here, told by the hardware's own word.
 
-    Half precision is fast only where the hardware has it (AMX or AVX512-BF16, tensor cores); elsewhere it is emulated
-    and slower than float32, so asking the hardware beats a list of its names.
+    Half precision is fast only where there are instructions for it: bfloat16 on processors with AMX or AVX512-BF16,
+    float16 on graphics cards. Elsewhere it is emulated and slower than float32. Not measured: two clicks on one
+    computer must give the same segmentation, however busy it is.
     """
-    half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    # In turn, and the minimum of several: another program may take the processor for a while.
-    seconds = {half: float("inf"), torch.float32: float("inf")}
-    for _ in range(8):
-        for dtype in seconds:
-            seconds[dtype] = min(seconds[dtype], _convolution_seconds(device, dtype))
-    # Half precision has to win clearly: float32 is a little more exact.
-    return half if seconds[half] < 0.9 * seconds[torch.float32] else torch.float32
-
-
-def _convolution_seconds(device: torch.device, dtype: torch.dtype, channels: int = 32, size: int = 32) -> float:
-    try:
-        convolution = torch.nn.Conv3d(channels, channels, 3, padding=1).to(device, dtype)
-        convolution = convolution.to(memory_format=torch.channels_last_3d)
-        image = torch.zeros(1, channels, size, size, size, device=device, dtype=dtype)
-        image = image.to(memory_format=torch.channels_last_3d)
-        with torch.inference_mode():
-            start = time.perf_counter()
-            convolution(image)
-            synchronise(device)
-            return time.perf_counter() - start
-    except RuntimeError:  # this type has no kernel on this device
-        return float("inf")
+    if device.type == "cpu":
+        has = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")]
+        return torch.bfloat16 if any(has) else torch.float32
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 0):  # before tensor cores
+        return torch.float32
+    return torch.float16
 
 
 def synchronise(device: torch.device) -> None:

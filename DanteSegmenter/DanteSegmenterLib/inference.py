@@ -18,7 +18,7 @@ from .devices import fastest_dtype, resolve_device
 from .errors import Cancelled
 from .model_folder import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
 from .preprocess import prepare
-from .regions import confidence_of, label_map_of, mask_of, volume_range_ml
+from .regions import confidence_of, label_map_of, mask_of, nested_probability, volume_range_ml
 from .sliding_window import Plan, predict_logits
 from .volume import Volume
 from .weights import load_weights
@@ -149,10 +149,10 @@ def segment(
         label_map = label_map_of(probabilities, model.spec)
         masks = {region.id: mask_of(label_map, region, model.spec.regions) for region in model.spec.regions}
         voxel_ml = prepared.geometry.reference.voxel_volume_ml
-        doubt = {
-            region.id: (confidence_of(p, masks[region.id]), volume_range_ml(p, voxel_ml))
-            for region, p in zip(model.spec.regions, probabilities)
-        }
+        doubt = {}
+        for region in model.spec.regions:
+            nested = nested_probability(probabilities, region, model.spec)
+            doubt[region.id] = confidence_of(nested, masks[region.id]), volume_range_ml(nested, voxel_ml)
     clock.report("restore", 1.0, "Done")
     reference = prepared.geometry.reference
     return Segmentation(

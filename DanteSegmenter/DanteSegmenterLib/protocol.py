@@ -23,6 +23,7 @@ from .structure import from_plain, to_plain
 
 VERSION = 1
 MAGIC = b"DNTE"
+ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
 PREFIX = struct.Struct("<4sHIQ")
 MAX_HEADER_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 34  # 16 GiB: four float32 volumes of 1024^3

