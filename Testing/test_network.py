@@ -29,6 +29,21 @@ def test_instance_norm_equals_torchs_own():
     assert torch.allclose(InstanceNorm(4)(image), torch.nn.InstanceNorm3d(4, affine=True)(image), atol=1e-5)
 
 
+@pytest.mark.parametrize("channels, shape", [(4, (5, 6, 7)), (8, (16, 16, 16)), (64, (8, 8, 8)), (3, (1, 1, 3))])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_instance_norm_in_inference_equals_torchs_own_where_it_takes_another_way(channels, shape, dtype, tolerance):
+    generator = torch.Generator().manual_seed(0)
+    image = (torch.randn(2, channels, *shape, generator=generator) * 3 + 5).to(memory_format=torch.channels_last_3d)
+    norm = InstanceNorm(channels)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2, generator=generator)
+        norm.bias.uniform_(-1, 1, generator=generator)
+        expected = torch.nn.functional.instance_norm(image, weight=norm.weight, bias=norm.bias)
+        result = norm.to(dtype)(image.to(dtype))
+    assert result.dtype == dtype and result.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.allclose(result.float(), expected, atol=tolerance)
+
+
 def test_there_is_a_segmentation_at_every_resolution_but_the_bottleneck():
     spec = NetworkSpec((2, 3, 4), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), ((1, 3, 3), (3, 3, 3), (3, 3, 3)))
     network = UNet(1, 5, spec)
