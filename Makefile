@@ -47,7 +47,12 @@ test-all: $(VENV)/ready-to-test
 	@sh Testing/system_libraries.sh
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
-bench: $(VENV)/ready-to-test
+# nnU-Net is only measured against; without it the bench goes on.
+$(VENV)/ready-to-bench: $(VENV)/ready-to-test
+	@$(PIP) install --constraint constraints.txt --editable '.[bench]' || echo "nnU-Net could not be installed."
+	@touch $@
+
+bench: $(VENV)/ready-to-bench
 	@sh Testing/system_libraries.sh
 	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
 

@@ -1,43 +1,34 @@
-"""Seconds of Segment by phase, against MONAI's inferer and against the convolutions alone: `make bench [CASE=FOLDER]`.
+"""Seconds of Segment by phase, and against others: `make bench [CASE=FOLDER]`. Prints a table, writes bench.json.
 
-All three compute the same windows of the same prepared volumes with the same weights in the same process, in turn:
-  * ours: `sliding_window.predict_logits`, in the number format measured as fastest here;
-  * MONAI: `sliding_window_inference` with its defaults (float32, one window at a time) and 50 % overlap, Gaussian
-    weights, on the same network as one would write it with torch: `InstanceNorm3d`, default memory layout;
-  * convolutions: only the network's convolutions on windows of that size, in our number format: the floor.
-Then a training step of DANTE against its parts (`bench_training.py`) and the window
-(`bench_window.py`). Prints a table and writes bench.json; ratios `segment_vs_*` above 1 mean that ours is faster.
+The network's part is measured against MONAI's inferer, nnU-Net's predictor and the bare convolutions
+(`bench_contestants.py`); ratios `segment_vs_*` above 1 mean that ours is faster. Then a training step of DANTE against
+its parts (`bench_training.py`) and the window (`bench_window.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "Testing")]
 
+from bench_contestants import CONTESTANTS, measure_in_turn, volumes_of  # noqa: E402
 from bench_training import bench_training  # noqa: E402
 
-from DanteSegmenterLib.case_folder import read_case_folder  # noqa: E402
-from DanteSegmenterLib.devices import fastest_dtype, synchronise  # noqa: E402
+from DanteSegmenterLib.devices import fastest_dtype  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
-from DanteSegmenterLib.inference import batch_of, load_model, segment  # noqa: E402
-from DanteSegmenterLib.network import InstanceNorm  # noqa: E402
+from DanteSegmenterLib.inference import load_model, segment  # noqa: E402
+from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteSegmenterLib.preprocess import prepare  # noqa: E402
-from DanteSegmenterLib.sample import brain_mr  # noqa: E402
-from DanteSegmenterLib.sliding_window import Plan, needed_windows, predict_logits  # noqa: E402
+from DanteSegmenterLib.sliding_window import needed_windows  # noqa: E402
 
 
 def main() -> int:
@@ -48,6 +39,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench.json")
     options = parser.parse_args()
+    keep_freed_memory()
     try:
         report = bench(options.case, options.model, options.device, options.repeats)
         report |= bench_training("brats-2mm", options.device, options.repeats)
@@ -62,42 +54,27 @@ def main() -> int:
 
 
 def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> dict:
-    """All figures as one dictionary; the keys `segment_vs_monai` and `segment_vs_convolutions` are ratios."""
-    from monai.inferers import sliding_window_inference
-
-    model = load_model(model_folder, device)
-    given = read_case_folder(case).read_images() if case else brain_mr(seed=0, spacing_mm=1.0).volumes
-    limited = model.spec.limited.modalities
-    volumes = {modality: given[modality] for modality in limited}
-    whole = [segment(model, volumes).seconds for _ in range(repeats)]
-
-    image = torch.from_numpy(prepare(volumes, limited, model.spec.preprocessing).tensor)
-    network, dtype, patch = model.network(model.spec.limited), fastest_dtype(model.device), model.spec.patch
-    plan = Plan(model.device, dtype, batch_of(model.device, patch))
-    common = as_usually_written(network).to(model.device)
-    batch = image[None].to(model.device)
-
-    def ours() -> None:
-        predict_logits(network, image, patch, model.spec.out_channels, plan, lambda share: None, lambda: False)
-
-    def monai() -> None:
-        with torch.inference_mode():
-            sliding_window_inference(batch, patch, 1, common, overlap=0.5, mode="gaussian")
-
-    windows = len(needed_windows(image, patch))
-    floor = convolutions_alone(network, len(limited), plan, patch, windows)
-    seconds = in_turn({"ours": ours, "monai": monai, "convolutions": floor}, model.device, repeats)
+    """All figures as one dictionary; the keys `segment_vs_...` are ratios, None where nobody was there."""
+    seconds = measure_in_turn(model_folder, device, case, repeats)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    model, given = load_model(model_folder, device), volumes_of(case)
+    volumes = {modality: given[modality] for modality in model.spec.limited.modalities}
+    segment(model, volumes)  # not counted
+    whole = [segment(model, volumes).seconds for _ in range(repeats)]
+    prepared = prepare(volumes, model.spec.limited.modalities, model.spec.preprocessing)
     return {
         "case": str(case.name) if case else "synthetic brain",
         "device": model.device.type,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(fastest_dtype(model.device)).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "windows": windows,
+        "windows": len(needed_windows(torch.from_numpy(prepared.tensor), model.spec.patch)),
         "phases": {phase: statistics.median(run[phase] for run in whole) for phase in whole[0]},
         "seconds": seconds,
-        "segment_vs_monai": medians["monai"] / medians["ours"],
-        "segment_vs_convolutions": medians["convolutions"] / medians["ours"],
+        **{
+            f"segment_vs_{name}": medians[name] / medians["ours"] if name in medians else None
+            for name in CONTESTANTS
+            if name != "ours"
+        },
     }
 
 
@@ -111,57 +88,6 @@ def bench_window() -> dict:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def as_usually_written(network: nn.Module) -> nn.Module:
-    """The same network with torch's own instance norm, in float32 and the default memory layout."""
-    twin = copy.deepcopy(network).float().to(memory_format=torch.contiguous_format)
-    for part in list(twin.modules()):
-        for name, child in part.named_children():
-            if isinstance(child, InstanceNorm):
-                norm = nn.InstanceNorm3d(child.num_channels, eps=child.eps, affine=True)
-                norm.load_state_dict(child.state_dict())
-                setattr(part, name, norm)
-    return twin.eval().requires_grad_(False)
-
-
-def convolutions_alone(
-    network: nn.Module, channels: int, plan: Plan, patch: tuple[int, int, int], windows: int
-) -> Callable[[], None]:
-    """A function that runs every convolution once per window, on inputs recorded beforehand."""
-    network = copy.deepcopy(network).to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
-    calls: list[tuple[nn.Module, torch.Tensor]] = []
-    parts = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))]
-    hooks = [
-        part.register_forward_pre_hook(lambda part, inputs: calls.append((part, inputs[0].clone()))) for part in parts
-    ]
-    window = torch.randn(plan.batch, channels, *patch, device=plan.device, dtype=plan.dtype)
-    with torch.inference_mode():
-        network(window.to(memory_format=torch.channels_last_3d))
-    for hook in hooks:
-        hook.remove()
-
-    def run() -> None:
-        with torch.inference_mode():
-            for _ in range(-(-windows // plan.batch)):
-                for part, recorded in calls:
-                    part(recorded)
-
-    return run
-
-
-def in_turn(functions: dict[str, Callable[[], None]], device: torch.device, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each function, in turn, so that a machine that slows down slows all; the first round is warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for n in range(repeats + 1):
-        for name, function in functions.items():
-            synchronise(device)
-            start = time.perf_counter()
-            function()
-            synchronise(device)
-            if n:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def show(report: dict) -> None:
     print(
         f"{report['case']}, {report['windows']} windows, {report['device']} {report['dtype']}, "
@@ -172,8 +98,10 @@ def show(report: dict) -> None:
     print("the network's part, median (min - max):")
     for name, values in report["seconds"].items():
         print(f"  {name:<14} {statistics.median(values):7.3f} s  ({min(values):.3f} - {max(values):.3f})")
-    print(f"segment_vs_monai         {report['segment_vs_monai']:.2f}")
-    print(f"segment_vs_convolutions  {report['segment_vs_convolutions']:.2f}")
+    for name in CONTESTANTS:
+        ratio = report.get(f"segment_vs_{name}")
+        if ratio is not None:
+            print(f"{'segment_vs_' + name:<24} {ratio:.2f}")
     print("a DANTE Stage 2 step and its parts, forward and backward:")
     for name, value in report["dante_step_seconds"].items():
         print(f"  {name:<14} {value:7.3f} s")

@@ -143,7 +143,7 @@ def segment(
         )
         if _zero_is_background(model.spec, pathway):
             # Where every input is background there is nothing to find, whatever a window's edge may say.
-            logits[:, torch.from_numpy((prepared.tensor == 0).all(axis=0))] = float("nan")
+            logits.masked_fill_(torch.from_numpy(~prepared.tensor.any(axis=0)), float("nan"))
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)

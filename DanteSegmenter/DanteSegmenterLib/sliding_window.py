@@ -7,6 +7,7 @@ and on the CPU where they do not, windows go through in batches that shrink when
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +116,8 @@ def window_starts(size: int, window: int) -> list[int]:
     return [round(n * (size - window) / (count - 1)) for n in range(count)]
 
 
-def gaussian_window(patch: Sequence[int]) -> Tensor:
+@functools.cache
+def gaussian_window(patch: tuple[int, ...]) -> Tensor:
     """Weight of each voxel of a window, float32 [K, J, I], 1 at the centre."""
     weight = torch.ones(())
     for size in patch:
@@ -128,7 +130,7 @@ def gaussian_window(patch: Sequence[int]) -> Tensor:
 def needed_windows(image: Tensor, patch: Sequence[int]) -> list[Window]:
     """Windows of a padded image [C, K, J, I] in which some input is not background."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
-    occupied = (image != 0).any(dim=0)
+    occupied = (image != 0).numpy().any(axis=0)  # torch's own `any` along an axis took a third of a run
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
 
 
@@ -147,7 +149,7 @@ def _predict(
     sums_device = plan.device if plan.sums_on_device else torch.device("cpu")
     sums = torch.zeros((channels_out, *padded.shape[1:]), device=sums_device)
     weight_sums = torch.zeros(padded.shape[1:], device=sums_device)
-    weight = gaussian_window(patch).to(sums_device)
+    weight = gaussian_window(tuple(patch)).to(sums_device)
     network = network.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
     mirrorings = MIRRORINGS if plan.mirror else MIRRORINGS[:1]
