@@ -8,7 +8,7 @@ from models import brain_spec, write_brain_model
 from DanteSegmenterLib.devices import resolve_device
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
-from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
+from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, write_spec
 from DanteSegmenterLib.volume import Volume
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
@@ -27,6 +27,22 @@ def study(shape=(20, 24, 28), matrix=LPS_2MM, names=("t1", "t2", "flair")):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_brain_model(tmp_path_factory.mktemp("model"), with_full=True)
+
+
+def test_volume_ranges_hold_the_volumes(folder):
+    result = segment(load_model(folder, "cpu"), study())
+    for region, (low, high) in result.volume_ranges_ml.items():
+        assert low <= result.volumes_ml[region] <= high
+
+
+def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
+    folder = write_brain_model(tmp_path / "model")
+    spec = read_spec(folder)
+    measured = {"WT": Calibration(17, 0.9, 0.85, 0.5), "ET": Calibration(17, 0.8, 0.41, 0.2)}
+    write_spec(folder, replace(spec, limited=replace(spec.limited, calibration=measured)))
+    notes = segment(load_model(folder, "cpu"), study()).notes
+    # WT is only 5 points too sure, ET 39.
+    assert notes[-1].endswith("on 17 test cases this model was too sure (enhancing tumour 80% sure and 41% right).")
 
 
 def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):

@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from datasets import write_dataset
 
 from DanteSegmenterLib.errors import Cancelled, ResourceError
-from DanteSegmenterLib.model_folder import read_spec, sha256_of
+from DanteSegmenterLib.model_folder import Calibration, read_spec, sha256_of
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import load_experiment, smoke
+from DanteTrainerLib.evaluate import calibration_of
 from DanteTrainerLib.experiment import continue_run, start_run
 from DanteTrainerLib.history import seconds_trained
 from DanteTrainerLib.loop import TrainingFailed
@@ -180,6 +182,9 @@ def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
     assert spec.name == "BraTS without T1ce" and spec.citations and "test split, 1 cases" in next(iter(spec.scores))
     assert sha256_of(tmp_path / "model" / "limited.safetensors") == weights(whole)
     text = (tmp_path / "model" / "README.md").read_text()
+    calibration = spec.limited.calibration["WT"]
+    assert calibration.cases == 1 and 0.5 < calibration.confidence <= 1 and 0 <= calibration.precision <= 1
+    assert "How sure, how right" in text
     assert "CC BY 4.0" in text and "not for diagnosis" in text and "WT Dice" in text
     assert main([*publish, str(data)]) == 2  # not over somebody's data
 
@@ -229,3 +234,15 @@ def test_the_hours_of_a_training_are_those_of_its_steps():
         {"stage": "stage-2", "step": 5, "seconds_per_step": 3.0},
     ]
     assert seconds_trained(rows) == 10 + 20 + 15
+
+
+def test_calibration_counts_by_hand():
+    # Two cases: surer (0.9, 0.7) than right (0.5, 0.3); the truth, 10 mL, lies in one of the two ranges.
+    rows = pd.DataFrame(
+        {
+            "confidence": [0.9, 0.7], "precision": [0.5, 0.3], "truth_ml": [10.0, 10.0],
+            "volume_low_ml": [8.0, 11.0], "volume_high_ml": [12.0, 15.0],
+        }
+    )  # fmt: skip
+    assert calibration_of(rows) == Calibration(2, 0.8, 0.4, 0.5)
+    assert calibration_of(rows.assign(precision=float("nan"))) is None

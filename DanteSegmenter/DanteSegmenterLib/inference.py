@@ -18,7 +18,14 @@ from .devices import fastest_dtype, resolve_device
 from .errors import Cancelled
 from .model_folder import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
 from .preprocess import prepare
-from .regions import confidence_of, label_map_of, mask_of, nested_probability, volume_range_ml
+from .regions import (
+    calibration_note,
+    confidence_of,
+    label_map_of,
+    mask_of,
+    nested_probability,
+    volume_range_ml,
+)
 from .sliding_window import Plan, predict_logits
 from .volume import Volume
 from .weights import load_weights
@@ -154,6 +161,7 @@ def segment(
             nested = nested_probability(probabilities, region, model.spec)
             doubt[region.id] = confidence_of(nested, masks[region.id]), volume_range_ml(nested, voxel_ml)
     clock.report("restore", 1.0, "Done")
+    doubtful = calibration_note(model.spec, pathway)
     reference = prepared.geometry.reference
     return Segmentation(
         spec=model.spec,
@@ -166,7 +174,7 @@ def segment(
         volume_ranges_ml={name: volumes for name, (_, volumes) in doubt.items()},
         seconds=clock.seconds,
         device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
-        notes=(*notes, *prepared.notes, *fallbacks),
+        notes=(*notes, *prepared.notes, *fallbacks, *([doubtful] if doubtful else [])),
     )
 
 

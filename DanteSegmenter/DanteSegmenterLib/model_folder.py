@@ -98,13 +98,34 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the probabilities of a region were worth on test cases.
+
+    Attributes:
+        cases: how many.
+        confidence: mean probability in the voxels that were called this region, averaged over cases.
+        precision: the share of these voxels that experts call so too, averaged over the same cases.
+        range_holds: the share of all cases whose true volume lay within the volume range that was shown.
+    """
+
+    cases: int
+    confidence: float
+    precision: float
+    range_holds: float
+
+
+@dataclass(frozen=True)
 class Pathway:
-    """One door into the model: its weights file, the modalities it reads, in channel order, and what network it is."""
+    """One door into the model: its weights file, the modalities it reads, in channel order, and what network it is.
+
+    `calibration` is by region id, where it was measured.
+    """
 
     weights: str
     sha256: str
     modalities: tuple[str, ...]
     architecture: str = "unet"
+    calibration: dict[str, Calibration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class InstanceNorm(nn.GroupNorm):
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel of every sample, float32 [B, C] each; several voxels a row, to fill a vector."""
+    """Mean and variance of every channel of every sample, float32 [B, C]; several voxels a row fill a vector."""
     batch, channels = x.shape[:2]
     voxels = x[0, 0].numel()
     together = math.gcd(voxels, 8)

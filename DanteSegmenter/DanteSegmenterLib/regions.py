@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .model_folder import ModelSpec, Region
+from .model_folder import ModelSpec, Pathway, Region
 from .volume import Volume
 
 THRESHOLD = 0.5
@@ -12,6 +12,8 @@ THRESHOLD = 0.5
 RANGE_THRESHOLDS = (0.75, 0.25)
 # Brains with their fluid fill 1.0 to 2.0 L; a head as it comes from the scanner has 5 L and more that are not 0.
 WHOLE_HEAD_ML = 2500.0
+# Mean probability over the share of right voxels: more than this is worth a word.
+TOO_SURE = 0.1
 
 
 def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
@@ -61,6 +63,16 @@ def volume_range_ml(probability: np.ndarray, voxel_ml: float) -> tuple[float, fl
     """Volumes in mL at the strict and at the lenient threshold."""
     low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in RANGE_THRESHOLDS)
     return low, high
+
+
+def calibration_note(spec: ModelSpec, pathway: Pathway) -> str | None:
+    """A sentence for the user where the network was surer on test cases than it was right; None where it was not."""
+    known = [(region.name, pathway.calibration.get(region.id)) for region in spec.regions]
+    wrong = [(name, c) for name, c in known if c is not None and c.confidence - c.precision > TOO_SURE]
+    if not wrong:
+        return None
+    parts = ", ".join(f"{name} {c.confidence:.0%} sure and {c.precision:.0%} right" for name, c in wrong)
+    return f"Take the probabilities with care: on {wrong[0][1].cases} test cases this model was too sure ({parts})."
 
 
 def shows_whole_head(volume: Volume) -> bool:

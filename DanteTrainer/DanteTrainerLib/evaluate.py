@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.contact_sheet import Sheet
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
-from DanteSegmenterLib.model_folder import ModelSpec, Pathway
+from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
+from DanteSegmenterLib.structure import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
 from .dataset_folder import Dataset, check_cases, read_split
@@ -26,22 +28,32 @@ CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_s
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Per case and region: model, case, region, dice, hd95_mm, brats_dice, brats_hd95_mm, volume_ml, truth_ml."""
+class RegionSummary:
+    """Means over cases with 95 % bootstrap intervals, of how many cases each, and the BraTS convention (`metrics`).
 
-    rows: pd.DataFrame
+    None stands for what cannot be told, for example the HD95 of a region that no case has.
+    """
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """By region: mean Dice and HD95 with 95 % intervals, how many cases each is of, and the BraTS convention."""
-        result = {}
-        for region, rows in self.rows.groupby("region", sort=False):
-            dice, hd95 = bootstrap_mean(rows.dice.tolist()), bootstrap_mean(rows.hd95_mm.tolist())
-            result[str(region)] = {
-                "dice": dice.mean, "dice_95": [dice.low, dice.high], "dice_cases": dice.count,
-                "hd95_mm": hd95.mean, "hd95_mm_95": [hd95.low, hd95.high], "hd95_cases": hd95.count,
-                "brats_dice": float(rows.brats_dice.mean()), "brats_hd95_mm": float(rows.brats_hd95_mm.mean()),
-            }  # fmt: skip
-        return result
+    dice: float | None
+    dice_95: tuple[float | None, float | None]
+    dice_cases: int
+    hd95_mm: float | None
+    hd95_mm_95: tuple[float | None, float | None]
+    hd95_cases: int
+    brats_dice: float
+    brats_hd95_mm: float
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`summary.json`: one model's pathway ("limited" or "full") on one split."""
+
+    model: str
+    pathway: str
+    split: str
+    cases: int
+    regions: dict[str, RegionSummary]
 
     def table(self) -> str:
         """Markdown."""
@@ -49,19 +61,67 @@ class Scores:
             "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm |",
             "|---|---|---|---|---|---|---|",
         ]
-        for region, s in self.summary().items():
+        for region, s in self.regions.items():
             lines.append(
-                f"| {region} | {s['dice']:.3f} ({s['dice_95'][0]:.3f}-{s['dice_95'][1]:.3f}) | {s['dice_cases']} "
-                f"| {s['hd95_mm']:.1f} ({s['hd95_mm_95'][0]:.1f}-{s['hd95_mm_95'][1]:.1f}) | {s['hd95_cases']} "
-                f"| {s['brats_dice']:.3f} | {s['brats_hd95_mm']:.1f} |"
+                f"| {region} | {_interval(s.dice, s.dice_95, 3)} | {s.dice_cases} "
+                f"| {_interval(s.hd95_mm, s.hd95_mm_95, 1)} | {s.hd95_cases} "
+                f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
             )
         return "\n".join(lines)
+
+
+def read_summary(folder: Path) -> Summary:
+    """What `evaluate` wrote to a folder.
+
+    Raises:
+        InputError: it is no such folder.
+    """
+    try:
+        plain = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None
+    return from_plain(Summary, plain, f"{folder.name}/{SUMMARY_FILE}", InputError)
+
+
+def summarise(rows: pd.DataFrame) -> RegionSummary:
+    """One region's rows of `cases.csv`."""
+    dice, hd95 = bootstrap_mean(rows.dice.tolist()), bootstrap_mean(rows.hd95_mm.tolist())
+    return RegionSummary(
+        dice=_finite(dice.mean),
+        dice_95=(_finite(dice.low), _finite(dice.high)),
+        dice_cases=dice.count,
+        hd95_mm=_finite(hd95.mean),
+        hd95_mm_95=(_finite(hd95.low), _finite(hd95.high)),
+        hd95_cases=hd95.count,
+        brats_dice=float(rows.brats_dice.mean()),
+        brats_hd95_mm=float(rows.brats_hd95_mm.mean()),
+        calibration=calibration_of(rows),
+    )
+
+
+def calibration_of(rows: pd.DataFrame) -> Calibration | None:
+    """What one region's probabilities were worth; None if no voxel was called so in any case."""
+    if not rows.precision.notna().any():
+        return None
+    holds = (rows.volume_low_ml <= rows.truth_ml) & (rows.truth_ml <= rows.volume_high_ml)
+    means = (rows.confidence.mean(), rows.precision.mean(), holds.mean())
+    return Calibration(len(rows), *(round(float(value), 4) for value in means))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(mean: float | None, interval: tuple[float | None, float | None], digits: int) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f})"
 
 
 def evaluate(
     model_folder: Path | str, dataset: Dataset, split: str, out: Path, device: str = "auto", quiet: bool = False,
     full: bool = False,
-) -> Scores:  # fmt: skip
+) -> Summary:  # fmt: skip
     """Segment every case of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
 
     The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them.
@@ -85,22 +145,21 @@ def evaluate(
     rows, sheet = [], Sheet(model.spec)
     for name in tqdm(names, desc="Segmenting", unit="case", disable=quiet):
         rows += evaluate_case(model, dataset.cases[name], pathway, sheet)
-    scores = Scores(pd.DataFrame(rows))
-    scores.rows.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
-    summary = {
-        "model": model.spec.name,
-        "pathway": "full" if full else "limited",
-        "split": split,
-        "cases": len(names),
-        "regions": scores.summary(),
-    }
-    (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    table = pd.DataFrame(rows)
+    table.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
+    regions = {str(region): summarise(own) for region, own in table.groupby("region", sort=False)}
+    summary = Summary(model.spec.name, "full" if full else "limited", split, len(names), regions)
+    (out / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
     sheet.save(out / PICTURE_FILE)
-    return scores
+    return summary
 
 
 def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None) -> list[dict[str, Any]]:
-    """One row a region; exactly the modalities that the pathway reads are given to the model."""
+    """One row a region: the scores of `metrics`, the volume with its range and the true one in mL, the mean probability
+    inside the mask (confidence) and the share of the mask that is right (precision).
+
+    Exactly the modalities that the pathway reads are given to the model.
+    """
     volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
     truth = case.label.read() if case.label else None
     result = segment(model, volumes)
@@ -111,7 +170,9 @@ def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | Non
         sheet.add(case.name, result.reference, masks, result.masks)
     rows = []
     for region, mask in masks.items():
-        score = score_region(mask, result.masks[region], result.reference.spacing_mm)
+        found = result.masks[region]
+        score = score_region(mask, found, result.reference.spacing_mm)
+        low, high = result.volume_ranges_ml[region]
         rows.append(
             {
                 "model": model.spec.name,
@@ -122,8 +183,12 @@ def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | Non
                 "brats_dice": score.brats_dice,
                 "brats_hd95_mm": score.brats_hd95_mm,
                 "volume_ml": result.volumes_ml[region],
+                "volume_low_ml": low,
+                "volume_high_ml": high,
                 "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
-            }  # fmt: skip
+                "confidence": result.confidence[region],
+                "precision": float(mask[found].mean()) if found.any() else float("nan"),
+            }
         )
     return rows
 

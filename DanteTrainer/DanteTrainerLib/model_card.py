@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from DanteSegmenterLib.model_folder import ModelSpec
+from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 
 from .config import Experiment
 
@@ -33,6 +33,9 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     for title, scores in spec.scores.items():
         lines += ["", f"## {title}", "", f"| {' | '.join(scores)} |", f"|{'---|' * len(scores)}",
                   f"| {' | '.join(f'{value:.3f}' for value in scores.values())} |"]  # fmt: skip
+    for title, pathway in (("", spec.limited), (", with the privileged scan", spec.full)):
+        if pathway is not None and pathway.calibration:
+            lines += ["", f"## How sure, how right{title}", "", *_calibration(pathway)]
     if spec.citations:
         lines += ["", "## Cite", "", *(f"- {citation}" for citation in spec.citations)]
     return "\n".join(lines) + "\n"
@@ -42,6 +45,15 @@ def _second_door(spec: ModelSpec) -> str:
     if spec.full is None or spec.privileged is None:
         return ""
     return f" Where {spec.modality(spec.privileged).label} is given as well, it is used, by a second network."
+
+
+def _calibration(pathway: Pathway) -> list[str]:
+    lines = ["| region | cases | mean probability | right | true volume within the range |", "|---|---|---|---|---|"]
+    for region, c in pathway.calibration.items():
+        lines.append(
+            f"| {region} | {c.cases} | {c.confidence:.0%} | {c.precision:.0%} | {c.range_holds:.0%} of cases |"
+        )
+    return lines
 
 
 def _steps(experiment: Experiment) -> str:

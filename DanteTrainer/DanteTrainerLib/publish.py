@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
-from DanteSegmenterLib.model_folder import ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
+from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.structure import from_plain
 
 from .config import Experiment, tomllib
+from .evaluate import Summary, read_summary
 from .model_card import model_card
 
 
@@ -44,8 +45,8 @@ def publish(
         ResourceError: `target` exists and is something else than a model folder.
     """
     spec, card = read_spec(model), _read_card(card_file)
-    scores = dict(_scores(folder) for folder in evaluations)
-    spec = replace(spec, scores=scores, **{f.name: getattr(card, f.name) for f in fields(card)})
+    summaries = [read_summary(folder) for folder in evaluations]
+    spec = replace(spec, scores=dict(map(_scores, summaries)), **{f.name: getattr(card, f.name) for f in fields(card)})
     provenance = json.loads((model / "provenance.json").read_text(encoding="utf-8"))
     experiment = from_plain(Experiment, provenance["experiment"], "provenance.json", InputError)
     if target.exists():
@@ -57,7 +58,10 @@ def publish(
         pathway = getattr(spec, door)
         if pathway is not None:
             _copy_weights(check_weights_file(model, pathway), target / pathway.weights, half)
-            spec = replace(spec, **{door: replace(pathway, sha256=sha256_of(target / pathway.weights))})
+            pathway = replace(
+                pathway, sha256=sha256_of(target / pathway.weights), calibration=_calibration(door, summaries)
+            )
+            spec = replace(spec, **{door: pathway})
     shutil.copyfile(model / "provenance.json", target / "provenance.json")
     write_spec(target, spec)
     (target / "README.md").write_text(model_card(spec, experiment), encoding="utf-8")
@@ -82,15 +86,19 @@ def _read_card(path: Path) -> Card:
     return from_plain(Card, plain, path.name, ConfigError)
 
 
-def _scores(folder: Path) -> tuple[str, dict[str, float]]:
+def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
     """Title and figures of one evaluation."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        figures = {}
-        for region, values in summary["regions"].items():
-            figures[f"{region} Dice"] = round(values["dice"], 4)
-            figures[f"{region} HD95 mm"] = round(values["hd95_mm"], 2)
-        with_privileged = " with the privileged scan" if summary["pathway"] == "full" else ""
-        return f"Scores ({summary['split']} split, {summary['cases']} cases{with_privileged})", figures
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None
+    figures = {}
+    for region, values in summary.regions.items():
+        for name, value, digits in (("Dice", values.dice, 4), ("HD95 mm", values.hd95_mm, 2)):
+            if value is not None:
+                figures[f"{region} {name}"] = round(value, digits)
+    with_privileged = " with the privileged scan" if summary.pathway == "full" else ""
+    return f"Scores ({summary.split} split, {summary.cases} cases{with_privileged})", figures
+
+
+def _calibration(door: str, summaries: list[Summary]) -> dict[str, Calibration]:
+    """By region, from the evaluation of this door; empty where there is none."""
+    own = [summary for summary in summaries if summary.pathway == door]
+    regions = own[-1].regions.items() if own else ()
+    return {region: values.calibration for region, values in regions if values.calibration is not None}
