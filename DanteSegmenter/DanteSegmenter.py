@@ -31,6 +31,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from DanteSegmenterLib import requirements
+from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
 from DanteSegmenterLib.modality_guess import assign
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
@@ -53,6 +54,8 @@ POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
 ROW_HEIGHT = 24
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
+BATCH_POLL_MS = 300
+BATCH_PACKAGES = ["pynrrd>=1.0", "matplotlib>=3.8"]  # segmentation files and the contact sheet
 
 
 class DanteSegmenter(ScriptedLoadableModule):
@@ -521,6 +524,40 @@ def makeStudy(patient: str, study: str, nodes: list) -> int:
 #
 
 
+@dataclass
+class SceneStudy:
+    """Volumes that stand together in the subject hierarchy, and how they would be segmented.
+
+    problem: why they cannot be; empty if they can.
+    """
+
+    name: str
+    inputs: dict[str, vtkMRMLScalarVolumeNode]
+    problem: str = ""
+
+
+def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
+    """The scene's volumes with an image, without label maps, vectors and what is hidden."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [
+        node
+        for node in nodes
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and node.GetImageData()
+    ]
+
+
+def studyOf(node) -> tuple[int, str]:
+    """The subject hierarchy item that holds a node, and its name with the patient's."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
+    study = hierarchy.GetItemParent(item) if item else 0
+    if not study or study == hierarchy.GetSceneItemID():
+        return 0, _("(no study)")
+    patient = hierarchy.GetItemParent(study)
+    names = [hierarchy.GetItemName(i) for i in (patient, study) if i and i != hierarchy.GetSceneItemID()]
+    return study, ", ".join(names)
+
+
 class WarmInference:
     """Computes in a process of its own, which stays for the next click; see `worker_client`."""
 
@@ -624,6 +661,28 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         """A volume node for every modality id, guessed from the names; None where they do not tell."""
         found = assign([node.GetName() or "" for node in nodes], modalities)
         return {modality: None if n is None else nodes[n] for modality, n in found.items()}
+
+    def studies(self, spec: ModelSpec) -> list[SceneStudy]:
+        """The scene's studies in the order of their first volumes, each with its volumes guessed from their names."""
+        groups: dict[int, tuple[str, list]] = {}
+        made = {node.GetNodeReference(role) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+                for role in (f"{PROBABILITY_ROLE}{region.id}" for region in spec.regions)}  # fmt: skip
+        for node in volumeNodes():
+            if node not in made:
+                item, name = studyOf(node)
+                groups.setdefault(item, (name, []))[1].append(node)
+        return [self.study(spec, name, nodes) for name, nodes in groups.values()]
+
+    def study(self, spec: ModelSpec, name: str, nodes: list) -> SceneStudy:
+        """What can be made of the volumes of one study."""
+        guessed = self.guessInputs([modality.id for modality in usedModalities(spec)], nodes)
+        inputs = {modality: node for modality, node in guessed.items() if node is not None}
+        missing = [spec.modality(m).label for m in spec.limited.modalities if m not in inputs]
+        if missing:
+            return SceneStudy(name, inputs, _("no volume for {missing}").format(missing=", ".join(missing)))
+        reference = inputs[choose_pathway(spec, inputs)[0].modalities[0]]
+        finished = previousResult(reference, spec) is not None
+        return SceneStudy(name, inputs, _("finished already") if finished else "")
 
     def segment(
         self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
@@ -730,6 +789,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._job = None  # the run that is going on
         self._steps = None  # what is left to do of putting its result into the scene
         self._timer = None
+        self.batch = None  # several studies
         super().__init__(parent)
 
     # Life cycle
@@ -757,6 +817,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.onTick)
+        self.batch = BatchPanel(self)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
@@ -769,6 +830,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Reload, or the end of Slicer: the computing process ends with the window."""
         self._timer.stop()
         self._job = self._steps = None
+        self.batch.close()
         self.logic.inference.close()
         self.setParameterNode(None)
         self.removeObservers()
@@ -780,6 +842,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):
+        self.batch.close()
         if self._job is not None:  # its volumes are about to go
             self.logic.inference.close()
             self.stopRunning()
@@ -923,21 +986,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         return chosen
 
-    def volumeNodes(self):
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return [
-            node
-            for node in nodes
-            if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-            and not node.GetHideFromEditors()
-            and node.GetImageData()
-        ]
-
     def guessInputs(self):
         """Fill the empty boxes that the user has not emptied, with volumes that are not used yet."""
         used = [self._parameterNode.inputVolume(modality) for modality in self._inputSelectors]
         empty = [modality for modality, node in zip(self._inputSelectors, used) if node is None]
-        free = [node for node in self.volumeNodes() if node not in used]
+        free = [node for node in volumeNodes() if node not in used]
         wanted = [modality for modality in empty if modality not in self._chosenByHand]
         for modality, node in self.logic.guessInputs(wanted, free).items():
             if node is not None:
@@ -1008,9 +1061,10 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
         self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
         self.ui.modelInfoLabel.text = self.modelInfo(entry)
-        self.ui.sampleLabel.setVisible(not self.volumeNodes())
+        self.ui.sampleLabel.setVisible(not volumeNodes())
         self.updateButton()
         self.updateResult()
+        self.batch.refresh()
 
     def whatLooksRaw(self):
         """Why the chosen volumes should be prepared first; empty if they need not."""
@@ -1042,7 +1096,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateButton(self):
         missing = self.whatIsMissing()
-        self.ui.segmentButton.enabled = not missing and not self.isRunning()
+        self.ui.segmentButton.enabled = not missing and not self.isRunning() and not self.batch.running
         self.ui.segmentButton.toolTip = missing or _("Segment the chosen volumes.")
         if not self.isRunning():
             self.showStatus(missing)
@@ -1096,17 +1150,21 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self._job is not None
 
     def onSegment(self, checked=False):
-        if self.isRunning() or self.whatIsMissing():
+        if self.isRunning() or self.batch.running or self.whatIsMissing():
             return
+        self.runJob(self.inputs(), self.output())
+
+    def runJob(self, inputs, output=None):
+        """Begin to segment volumes with the choices of the window."""
         parameters = self._parameterNode
         self.showStatus(_("Starting..."))
         self.attempt(
             lambda: self.startRunning(
                 self.logic.begin(
-                    self.inputs(),
+                    inputs,
                     model=self.model().folder,
                     device=parameters.device.value,
-                    outputSegmentation=self.output(),
+                    outputSegmentation=output,
                     showProbabilities=parameters.showProbabilities,
                     mirror=parameters.mirror,
                     prepare=parameters.prepare,
@@ -1147,6 +1205,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 return
         self.logic.getParameterNode().outputSegmentation = self._job.output
         self.stopRunning()
+        self.batch.ended()
 
     def attempt(self, action):
         """Do something, and come to rest with an explanation if it fails."""
@@ -1169,8 +1228,12 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.showStatus(defect, ERROR_COLOR)
             if isinstance(refusal, Cancelled):
                 self.showStatus(str(refusal))
+            elif refusal is not None and self.batch.running:
+                self.showStatus(str(refusal), ERROR_COLOR)  # no dialog: the rest goes on
             elif refusal is not None:
                 self.showError(str(refusal))
+            if refusal is not None or defect:
+                self.batch.ended(refusal or defect)
 
     def startRunning(self, job):
         self._job = job
@@ -1197,6 +1260,192 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.visible = False
         if self._parameterNode is not None:
             self.updateGui()
+
+
+class BatchPanel:
+    """Several studies one after the other: those of the scene through the window's own runs, or a folder in a process.
+
+    Whatever fails is written into the table and does not stop the rest.
+    """
+
+    SCENE, FOLDER = 0, 1
+
+    def __init__(self, widget):
+        self._widget = widget
+        self.ui = widget.ui
+        self.folder = self.out = None
+        self._queue = None  # rows of the scene's studies that are still to do
+        self._studies = []
+        self._row = None  # the one that is going on
+        self._process = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(BATCH_POLL_MS)
+        self._timer.timeout.connect(self.onTick)
+        header = self.ui.batchTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        self.ui.batchSourceSelector.connect("currentIndexChanged(int)", self.onSource)
+        self.ui.batchFolderButton.connect("clicked(bool)", self.onFolder)
+        self.ui.batchOutButton.connect("clicked(bool)", self.onOut)
+        self.ui.batchButton.connect("clicked(bool)", self.onButton)
+        self.refresh()
+
+    @property
+    def running(self) -> bool:
+        return self._queue is not None or self._process is not None
+
+    def close(self):
+        """End whatever is going on; nothing that was finished is lost."""
+        self._timer.stop()
+        self._queue = self._row = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    # What would run
+
+    def refresh(self):
+        """Bring buttons and table into agreement with the scene and the chosen folders."""
+        if self.running:
+            return
+        fromFolder = self.ui.batchSourceSelector.currentIndex == self.FOLDER
+        for button, path, empty in (
+            (self.ui.batchFolderButton, self.folder, _("Choose the folder of cases...")),
+            (self.ui.batchOutButton, self.out, _("Choose the folder for results...")),
+        ):
+            button.setVisible(fromFolder)
+            button.text = str(path) if path else empty
+        rows, able = self.folderRows() if fromFolder else self.sceneRows()
+        self.fill(rows)
+        self.ui.batchButton.enabled = able and not self._widget.isRunning()
+        self.ui.batchButton.text = _("Segment all")
+
+    def sceneRows(self):
+        entry = self._widget.model()
+        usable = entry is not None and entry.spec is not None
+        self._studies = self._widget.logic.studies(entry.spec) if usable else []
+        rows = [(study.name, study.problem or _("will run")) for study in self._studies]
+        return rows, any(not study.problem for study in self._studies)
+
+    def folderRows(self):
+        entry = self._widget.model()
+        if self.folder is None or self.out is None or entry is None or entry.spec is None:
+            return [], False
+        from DanteSegmenterLib.batch import to_do
+        from DanteSegmenterLib.case_list import find_cases
+
+        try:
+            table = to_do(find_cases(self.folder), entry.spec, self.out)
+        except DanteError as error:
+            return [(str(self.folder), str(error))], False
+        rows = [(case.name, obstacle or _("will run")) for case, obstacle in table]
+        return rows, any(not obstacle for _case, obstacle in table)
+
+    def fill(self, rows):
+        self.ui.batchTable.setRowCount(len(rows))
+        for n, (name, state) in enumerate(rows):
+            self.write(n, 0, name)
+            self.write(n, 1, state)
+
+    def write(self, row, column, text):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(text)
+        self.ui.batchTable.setItem(row, column, item)
+
+    def onSource(self, index=None):
+        self.refresh()
+
+    def onFolder(self, checked=False):
+        self.folder = self.chosenFolder(_("Folder of cases")) or self.folder
+        self.refresh()
+
+    def onOut(self, checked=False):
+        self.out = self.chosenFolder(_("Folder for results")) or self.out
+        self.refresh()
+
+    def chosenFolder(self, title):
+        path = qt.QFileDialog.getExistingDirectory(self._widget.parent, title)
+        return Path(path) if path else None
+
+    # Running
+
+    def onButton(self, checked=False):
+        if self.running:
+            self.stop()
+            return
+        self.refresh()
+        if not self.ui.batchButton.enabled:
+            return
+        self.ui.batchButton.text = _("Stop")
+        if self.ui.batchSourceSelector.currentIndex == self.FOLDER:
+            self._widget.attempt(self.startProcess)
+            if self._process is None:
+                self.refresh()
+        else:
+            self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
+            self.next()
+
+    def stop(self):
+        if self._row is not None:
+            self._queue = []
+            self._widget.onCancel()
+        else:
+            self.close()
+            self.refresh()
+
+    def next(self):
+        """Begin the next study of the scene, or come to rest."""
+        if self._queue is None:
+            return
+        if not self._queue:
+            self.end()
+            return
+        self._row = self._queue.pop(0)
+        self.write(self._row, 1, _("running"))
+        self._widget.runJob(self._studies[self._row].inputs)
+
+    def ended(self, error=None):
+        """The window's run that this panel began is over."""
+        if self._row is None:
+            return
+        row, self._row = self._row, None
+        self.write(row, 1, str(error) if error else _("done"))
+        qt.QTimer.singleShot(0, self.next)
+
+    def end(self):
+        self._queue = None
+        self.ui.batchButton.text = _("Segment all")
+
+    def startProcess(self):
+        ensureDependencies()
+        ensurePackages(BATCH_PACKAGES)
+        parameters, entry = self._widget._parameterNode, self._widget.model()
+        self._process = BatchProcess(
+            self.folder, entry.folder, self.out, parameters.device.value, bool(parameters.mirror)
+        )
+        self._timer.start()
+
+    def onTick(self):
+        """Look after the process now and then."""
+        process = self._process
+        if process is None:
+            return
+        running, rows = process.running, process.rows()
+        if rows:
+            states = {row.case: row for row in rows}
+            for n in range(self.ui.batchTable.rowCount):
+                row = states.get(self.ui.batchTable.item(n, 0).text())
+                if row is not None:
+                    self.write(n, 1, f"{row.state}. {row.message}".strip(". "))
+        if not running:
+            self._timer.stop()
+            error, self._process = process.error(), None
+            self.end()
+            done = sum(row.state == "done" for row in rows)
+            if error is not None:
+                self._widget.showError(str(error))
+            else:
+                self._widget.showStatus(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))
 
 
 def usedModalities(spec: ModelSpec) -> list[Modality]:

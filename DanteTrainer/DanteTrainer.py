@@ -10,6 +10,7 @@ remembers and how it waits. Slicer imports it at start-up, before torch is insta
 
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import qt
@@ -20,9 +21,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
 )
 
-try:
-    import DanteSegmenterLib  # noqa: F401 - installed modules share one folder
-except ImportError:  # the development tree keeps them apart
+if find_spec("DanteSegmenter") is None:  # installed modules share one folder, the development tree keeps them apart
     sys.path.append(str(Path(__file__).resolve().parent.parent / "DanteSegmenter"))
 
 from DanteTrainerLib import background

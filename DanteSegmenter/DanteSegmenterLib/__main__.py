@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 from . import __version__
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--mirror", action="store_true", help="average over mirrored windows: 8 times as long")
     batch.add_argument("--limited", action="store_true", help="leave the privileged scan out where it is there")
     batch.add_argument("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
+    batch.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
     batch.add_argument("--list", action="store_true", help="only show what would run")
 
     info = commands.add_parser("info", help="what a model folder holds")
@@ -134,6 +137,8 @@ def _batch(options: argparse.Namespace) -> None:
     from .batch import Options, Outcome, run_batch, to_do
     from .case_list import find_cases
 
+    if options.with_parent:
+        threading.Thread(target=_end_with_standard_input, daemon=True).start()
     cases, spec = find_cases(options.folder), read_spec(options.model)
     table = to_do(cases, spec, options.out)
     for case, obstacle in table:
@@ -152,6 +157,13 @@ def _batch(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}")
     if "failed" in states:
         raise InputError(f"{states.count('failed')} of {len(states)} cases failed; summary.csv says why.")
+
+
+def _end_with_standard_input() -> None:
+    """Whoever started this process holds its standard input open, and is gone when it closes."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
 
 
 def _prepared(

@@ -7,6 +7,7 @@ not stop the others. At the end there are summary.csv and contact_sheet.png.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from .case_folder import Case
 from .contact_sheet import Sheet
 from .errors import DanteError, InputError, ResourceError
-from .files import SEGMENTATION_ENDING, write_segmentation
+from .files import SEGMENTATION_ENDING, write_atomically, write_segmentation
 from .model_folder import ModelSpec, choose_pathway, read_spec
 
 SUMMARY_FILE, PICTURE_FILE = "summary.csv", "contact_sheet.png"
@@ -191,10 +192,12 @@ def _write_summary(path: Path, outcomes: Sequence[Outcome], spec: ModelSpec) -> 
     """One line a case: state, volumes, mean probabilities, seconds and message."""
     regions = [region.id for region in spec.regions]
     heads = ["case", "state", *(f"{r}_ml" for r in regions), *(f"{r}_mean_probability" for r in regions)]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*heads, "seconds", "model", "message"])
-        for o in sorted(outcomes, key=lambda outcome: outcome.case):
-            numbers = [o.volumes_ml.get(r) for r in regions] + [o.confidence.get(r) for r in regions]
-            texts = ["" if n is None or n != n else f"{n:.4g}" for n in numbers]
-            writer.writerow([o.case, o.state, *texts, f"{o.seconds:.1f}", f"{spec.name} {spec.version}", o.message])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*heads, "seconds", "model", "message"])
+    for o in sorted(outcomes, key=lambda outcome: outcome.case):
+        numbers = [o.volumes_ml.get(r) for r in regions] + [o.confidence.get(r) for r in regions]
+        texts = ["" if n is None or n != n else f"{n:.4g}" for n in numbers]
+        writer.writerow([o.case, o.state, *texts, f"{o.seconds:.1f}", f"{spec.name} {spec.version}", o.message])
+    # Atomically: a window reads it meanwhile.
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.getvalue().encode()))

@@ -231,15 +231,11 @@ class WorkerClient:
         self.kill()
         self._errors.clear()
         self._started = time.monotonic()
-        here = str(Path(__file__).resolve().parent.parent)
-        known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *known]), "PYTHONIOENCODING": "utf-8"}
-        options = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
         command = [interpreter(), "-m", "DanteSegmenterLib.worker", "--idle-seconds", str(self._idle_seconds)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                env=environment, **options,
+                env=child_environment(), **window_options(),
             )  # fmt: skip
         except OSError as error:
             raise ResourceError(f"The computing process could not be started: {error}.") from None
@@ -372,6 +368,18 @@ class WorkerClient:
 def interpreter() -> str:
     """Slicer's Python launcher, which sets up its environment; outside Slicer the running interpreter."""
     return shutil.which("PythonSlicer") or sys.executable
+
+
+def child_environment() -> dict[str, str]:
+    """In which a child process finds this library, and writes UTF-8."""
+    here = str(Path(__file__).resolve().parent.parent)
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([here, *known]), "PYTHONIOENCODING": "utf-8"}
+
+
+def window_options() -> dict[str, int]:
+    """For `Popen`: no console window on Windows."""
+    return {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
 
 
 def _widen(descriptor: int) -> None:
