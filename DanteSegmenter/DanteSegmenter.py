@@ -1440,6 +1440,7 @@ class BatchPanel:
         if not running:
             self._timer.stop()
             error, self._process = process.error(), None
+            process.stop()
             self.end()
             done = sum(row.state == "done" for row in rows)
             if error is not None:
