@@ -5,6 +5,7 @@ between nodes and `Volume`, what is written into the scene, logic, widget, self-
 start-up, before torch is installed: nothing here imports torch, the network runs in a process of its own.
 """
 
+import csv
 import logging
 import tempfile
 import time
@@ -34,6 +35,7 @@ from DanteSegmenterLib import requirements
 from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
 from DanteSegmenterLib.modality_guess import assign
+from DanteSegmenterLib.model_about import about
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_zip import unpack_model
@@ -814,6 +816,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.rawLabel.setStyleSheet(f"color: {ERROR_COLOR};")
         self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
+        self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
+        self.ui.editButton.connect("clicked(bool)", self.onEdit)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -1061,6 +1065,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
         self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
         self.ui.modelInfoLabel.text = self.modelInfo(entry)
+        self.ui.aboutLabel.text = about(entry.spec) if entry and entry.spec else ""
+        self.ui.aboutCollapsibleButton.setVisible(bool(self.ui.aboutLabel.text))
         self.ui.sampleLabel.setVisible(not volumeNodes())
         self.updateButton()
         self.updateResult()
@@ -1145,6 +1151,23 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onLoadSample(self, link=None):
         with slicer.util.tryWithErrorDisplay(_("The sample patient could not be made."), waitCursor=True):
             loadSamplePatient()
+
+    def onSaveTable(self, checked=False):
+        title, kinds = _("Save the table"), _("Comma-separated values (*.csv)")
+        chosen = qt.QFileDialog.getSaveFileName(self.parent, title, "", kinds)
+        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
+        if path:
+            with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
+                saveTable(self.output().GetNodeReference(TABLE_ROLE), path)
+
+    def onEdit(self, checked=False):
+        """Open Slicer's Segment Editor on the result."""
+        with slicer.util.tryWithErrorDisplay(_("The Segment Editor could not be opened.")):
+            output = self.output()
+            slicer.util.selectModule("SegmentEditor")
+            editor = slicer.util.getModuleWidget("SegmentEditor").editor
+            editor.setSegmentationNode(output)
+            editor.setSourceVolumeNode(referenceOf(output))
 
     def isRunning(self):
         return self._job is not None
@@ -1453,6 +1476,16 @@ def usedModalities(spec: ModelSpec) -> list[Modality]:
     """What the model can make use of: the privileged modality only if it came with the full network."""
     used = {*spec.limited.modalities, *(spec.full.modalities if spec.full else ())}
     return [modality for modality in spec.modalities if modality.id in used]
+
+
+def saveTable(table, path: str | Path) -> None:
+    """Write a table node that `writeTable` filled as CSV."""
+    columns = table.GetTable()
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([columns.GetColumnName(n) for n in range(columns.GetNumberOfColumns())])
+        for row in range(columns.GetNumberOfRows()):
+            writer.writerow([columns.GetValue(row, n).ToString() for n in range(columns.GetNumberOfColumns())])
 
 
 def readTable(table) -> list[tuple]:

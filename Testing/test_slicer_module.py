@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -551,3 +552,52 @@ def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pi
     module.ensurePackages(["needed>=0.4"])
     assert calls == [(["needed>=0.4"], "DANTE")]
     assert fake_pip.commands == []
+
+
+def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, tmp_path, monkeypatch):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    path = str(tmp_path / "volumes.csv")
+    monkeypatch.setattr(module.qt.QFileDialog, "getSaveFileName", lambda *args: (path, "csv"))
+    window.ui.saveTableButton.click()
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["Segment"] for row in rows] == ["whole tumour", "tumour core", "enhancing tumour"]
+    # By hand, from FakeRun: 2 x 2 x 3 voxels of 1 x 2 x 3 mm are 0.072 mL.
+    assert float(rows[0]["Volume [mL]"]) == pytest.approx(0.072) and rows[0]["Model"] == "test model 1"
+
+
+def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
+    volumes = add_study(slicer)
+    window.ui.segmentButton.click()
+    opened, editor = [], types.SimpleNamespace()
+    editor.setSegmentationNode = editor.setSourceVolumeNode = opened.append
+    widget = types.SimpleNamespace(editor=editor)
+    monkeypatch.setattr(slicer.util, "selectModule", opened.append)
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: widget)
+    window.ui.editButton.click()
+    monkeypatch.undo()
+    assert opened == ["SegmentEditor", window.output(), volumes["t1"]]
+
+
+def test_the_window_tells_about_the_model(slicer, window, model_folder):
+    from dataclasses import replace
+
+    from DanteSegmenterLib.model_folder import Calibration, read_spec, write_spec
+
+    spec = read_spec(model_folder)
+    assert not shown(window.ui.aboutCollapsibleButton, window)  # there is nothing to tell
+    calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
+    told = replace(spec, licence="CC0", training_data="two cases", scores={"Scores (test)": {"WT Dice": 0.741}},
+                   limited=replace(spec.limited, calibration=calibration))  # fmt: skip
+    write_spec(model_folder, told)
+    window.updateModels()
+    text = window.ui.aboutLabel.text
+    write_spec(model_folder, spec)
+    for part in (
+        "two cases",
+        "WT Dice 0.741",
+        "CC0",
+        "WT 90% sure, 75% right, the true volume within the range in 50% of",
+    ):
+        assert part in text
