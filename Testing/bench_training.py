@@ -1,4 +1,7 @@
-"""A DANTE Stage 2 step against its parts, its memory, and how long training waits for data; part of `make bench`."""
+"""A DANTE Stage 2 step against its parts, its memory, and how long training waits for data; part of `make bench`.
+
+Alone, at another size: `python Testing/bench_training.py brats-1mm data.patch=[96,96,96] data.batch_size=1`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
 
 from DanteSegmenterLib.devices import resolve_device, synchronise  # noqa: E402
+from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteTrainerLib.config import Experiment, load_experiment  # noqa: E402
 from DanteTrainerLib.losses import segmentation_loss  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
@@ -137,5 +141,6 @@ def waiting(experiment_name: str, device_name: str, steps: int = 30) -> dict:
 
 
 if __name__ == "__main__":
-    name = sys.argv[1] if len(sys.argv) > 1 else "brats-2mm"
-    print(json.dumps(step_against_parts(load_experiment(name, method="dante"), "auto", 3), indent=1))
+    name, *settings = sys.argv[1:] or ["brats-2mm"]
+    keep_freed_memory()
+    print(json.dumps(step_against_parts(load_experiment(name, settings, method="dante"), "auto", 3), indent=1))
