@@ -49,6 +49,7 @@ REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
 TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
+MASK_ROLE = "DanteSegmenter.BrainMask"
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
 DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
@@ -181,6 +182,13 @@ class DanteSegmenterParameterNode:
     def setInputVolume(self, modality: str, node: vtkMRMLScalarVolumeNode | None) -> None:
         self.parameterNode.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID() if node else None)
 
+    def brainMask(self) -> slicer.vtkMRMLNode | None:
+        """Segmentation or label map that `prepare` uses instead of finding the brain."""
+        return self.parameterNode.GetNodeReference(MASK_ROLE)
+
+    def setBrainMask(self, node: slicer.vtkMRMLNode | None) -> None:
+        self.parameterNode.SetNodeReferenceID(MASK_ROLE, node.GetID() if node else None)
+
 
 #
 # Dependencies: installed on the first click that needs them, never at start-up
@@ -282,6 +290,26 @@ def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
             "volume is needed. Convert it with the module 'Vector to Scalar Volume'."
         )
     return Volume(slicer.util.arrayFromVolume(node).copy(), worldIjkToRas(node), name)
+
+
+def maskFromNode(node, reference: vtkMRMLScalarVolumeNode) -> Volume:
+    """A brain mask as uint8: all segments of a segmentation on the reference's grid, or a label map on its own.
+
+    Raises:
+        InputError: nothing is marked.
+    """
+    if node.IsA("vtkMRMLSegmentationNode"):
+        segmentation = node.GetSegmentation()
+        ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+        marked = [slicer.util.arrayFromSegmentBinaryLabelmap(node, segmentId, reference) > 0 for segmentId in ids]
+        grid = volumeFromNode(reference)
+        mask = grid.with_array(np.any(marked, axis=0) if marked else np.zeros(grid.shape, bool), node.GetName())
+    else:
+        grid = volumeFromNode(node)
+        mask = grid.with_array(grid.array > 0, node.GetName())
+    if not mask.array.any():
+        raise InputError(f"the brain mask '{node.GetName()}' is empty; choose another, or none.")
+    return mask.with_array(mask.array.astype(np.uint8), mask.name)
 
 
 def worldIjkToRas(node: vtkMRMLScalarVolumeNode) -> np.ndarray:
@@ -568,7 +596,7 @@ class WarmInference:
 
     def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
         ensureDependencies()
-        if options.get("prepare"):
+        if options.get("prepare") and options.get("brain_mask") is None:
             ensurePackages([DEEPBET])
         self._client.begin(modelFolder, volumes, device, **options)
 
@@ -688,7 +716,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def segment(
         self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
-        mirror=False, prepare=False, progress=None, cancelled=None,
+        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None,
     ) -> vtkMRMLSegmentationNode:  # fmt: skip
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
@@ -701,6 +729,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             showProbabilities: add a volume of probabilities per region.
             mirror: average over mirrored images; eight times as long.
             prepare: align the volumes with the first and extract the brain (deepbet): for raw clinical studies.
+            brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
             progress: called with `worker_client.RunProgress`.
             cancelled: asked often; True ends the run.
 
@@ -710,7 +739,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         Raises:
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
         """
-        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare)
+        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask)
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -728,7 +757,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def begin(
         self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False,
-        prepare=False,
+        prepare=False, brainMask=None,
     ) -> Job:  # fmt: skip
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
@@ -742,9 +771,11 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
+        mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         self.inference.begin(
-            entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare
-        )
+            entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare,
+            brain_mask=mask,
+        )  # fmt: skip
         return Job(entry, given, reference, outputSegmentation)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
@@ -804,6 +835,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.ui.outputSelector.setMRMLScene(slicer.mrmlScene)
+        self.ui.maskSelector.setMRMLScene(slicer.mrmlScene)
+        self.ui.maskSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onMaskChosen)
         self.ui.modalitiesFrame.setLayout(qt.QVBoxLayout())
         self.ui.modalitiesFrame.layout().setContentsMargins(0, 0, 0, 0)
         self.ui.volumesTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
@@ -990,6 +1023,10 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         return chosen
 
+    def onMaskChosen(self, node):
+        if not self._updating and self._parameterNode is not None:
+            self._parameterNode.setBrainMask(node)
+
     def guessInputs(self):
         """Fill the empty boxes that the user has not emptied, with volumes that are not used yet."""
         used = [self._parameterNode.inputVolume(modality) for modality in self._inputSelectors]
@@ -1064,6 +1101,10 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.rawLabel.text = self.whatLooksRaw()
         self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
         self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
+        self._updating = True
+        self.ui.maskSelector.setCurrentNode(self._parameterNode.brainMask())
+        self._updating = False
+        self.ui.maskFrame.setVisible(bool(self._parameterNode.prepare))
         self.ui.modelInfoLabel.text = self.modelInfo(entry)
         self.ui.aboutLabel.text = about(entry.spec) if entry and entry.spec else ""
         self.ui.aboutCollapsibleButton.setVisible(bool(self.ui.aboutLabel.text))
@@ -1191,6 +1232,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     showProbabilities=parameters.showProbabilities,
                     mirror=parameters.mirror,
                     prepare=parameters.prepare,
+                    brainMask=parameters.brainMask(),
                 )
             )
         )

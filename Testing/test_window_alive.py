@@ -230,3 +230,31 @@ def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
     window._parameterNode.prepare = True
     assert not window.ui.rawLabel.isVisibleTo(window.parent)
     window._parameterNode.prepare = False
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "label map"])
+def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
+    """Of a head with skull; deepbet is not needed then."""
+    import numpy as np
+
+    t1 = window._parameterNode.inputVolume("t1")
+    brain = (slicer.util.arrayFromVolume(t1) > 0).astype(np.uint8)
+    for modality in ("t1", "t2", "flair"):
+        node = window._parameterNode.inputVolume(modality)
+        slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(np.float32) + 5.0)
+    if kind == "segmentation":
+        mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "my brain")
+        mask.SetReferenceImageGeometryParameterFromVolumeNode(t1)
+        mask.GetSegmentation().AddEmptySegment("brain", "brain")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(brain, mask, "brain", t1)
+    else:
+        matrix = sys.modules["DanteSegmenter"].worldIjkToRas(t1)
+        mask = slicer.util.addVolumeFromArray(brain, matrix, "my brain", "vtkMRMLLabelMapVolumeNode")
+    window._parameterNode.prepare = True
+    window.ui.maskSelector.setCurrentNode(mask)
+    assert window.ui.maskFrame.isVisibleTo(window.parent) and window._parameterNode.brainMask() is mask
+    warm_up(window)
+    window._parameterNode.prepare = False
+    assert "WARNING" not in window.ui.statusLabel.text and "t2 was moved by" in window.ui.statusLabel.text
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0
+    assert found.any() and not (found & (brain == 0)).any()

@@ -27,6 +27,8 @@ ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
 PREFIX = struct.Struct("<4sHIQ")
 MAX_HEADER_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 34  # 16 GiB: four float32 volumes of 1024^3
+BRAIN_MASK = "brain mask"
+"""In the place of a modality: the user's own mask of a raw study that is to be prepared."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "float16")
 
 

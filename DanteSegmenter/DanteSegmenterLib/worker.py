@@ -26,6 +26,7 @@ from .errors import Cancelled, DanteError
 from .memory import give_back_freed_memory, keep_freed_memory
 from .model_folder import ModelSpec, choose_pathway
 from .protocol import (
+    BRAIN_MASK,
     ENDED_IDLE,
     CancelRequest,
     FailureMessage,
@@ -172,6 +173,7 @@ class Server:
             return request.id in self._inbox.cancelled
 
         volumes = read_volumes(request, arrays)
+        mask = volumes.pop(BRAIN_MASK, None)
         if cancelled():
             raise Cancelled("Stopped; nothing was changed.")
         model = self._model(request.model, request.device)
@@ -183,7 +185,7 @@ class Server:
 
         notes: tuple[str, ...] = ()
         if request.prepare:
-            volumes, notes = self._prepared(request, volumes, model.spec, cancelled)
+            volumes, notes = self._prepared(request, volumes, mask, model.spec, cancelled)
         result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
         reference = next(m for m, volume in volumes.items() if volume is result.reference)
         message = ResultMessage(
@@ -200,7 +202,12 @@ class Server:
         self.send(message, (result.label_map, *wanted))
 
     def _prepared(
-        self, request: SegmentRequest, volumes: dict[str, Volume], spec: ModelSpec, cancelled: Callable[[], bool]
+        self,
+        request: SegmentRequest,
+        volumes: dict[str, Volume],
+        mask: Volume | None,
+        spec: ModelSpec,
+        cancelled: Callable[[], bool],
     ) -> tuple[dict[str, Volume], tuple[str, ...]]:
         from .align import prepare_study
 
@@ -208,7 +215,7 @@ class Server:
             self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
 
         pathway, _ = choose_pathway(spec, volumes)
-        study = prepare_study(volumes, pathway.modalities[0], progress=tell, cancelled=cancelled)
+        study = prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
         return study.volumes, study.notes
 
     def _model(self, folder: str, device: str) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from .errors import Cancelled, DanteError, ModelError, ResourceError
 from .model_folder import ModelSpec, read_spec
 from .protocol import (
+    BRAIN_MASK,
     ENDED_IDLE,
     CancelRequest,
     FailureMessage,
@@ -121,9 +122,9 @@ class WorkerClient:
 
     def begin(
         self, model: Path | str, volumes: dict[str, Volume], device: str = "auto", mirror: bool = False,
-        probabilities: bool = False, prepare: bool = False,
+        probabilities: bool = False, prepare: bool = False, brain_mask: Volume | None = None,
     ) -> None:  # fmt: skip
-        """Start a run; the process is started first where there is none.
+        """Start a run; the process is started first where there is none. `brain_mask` serves `prepare`.
 
         Raises:
             ResourceError: a run is going on, or the process cannot be started. ModelError: no usable model.json.
@@ -133,12 +134,13 @@ class WorkerClient:
         spec = read_spec(model)
         if self._process is None or self._process.poll() is not None or self._hello is None:
             self._start()
+        sent = dict(volumes) if brain_mask is None else {**volumes, BRAIN_MASK: brain_mask}
         grids = tuple(
             Grid(modality, volume.name, tuple(map(float, volume.ijk_to_ras.ravel())))
-            for modality, volume in volumes.items()
+            for modality, volume in sent.items()
         )
         request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities, prepare)
-        self._run = _Run(request, spec, dict(volumes), last_at=time.monotonic())
+        self._run = _Run(request, spec, sent, last_at=time.monotonic())
         self._next_id += 1
         self._send_request()
 
@@ -398,7 +400,7 @@ def _reason(code: int) -> str:
 
 def run_in_worker(
     client: WorkerClient, model: Path | str, volumes: dict[str, Volume], device: str = "auto", progress=None,  # noqa: ANN001
-    cancelled=None, **options: bool,  # noqa: ANN001
+    cancelled=None, **options: bool | Volume | None,  # noqa: ANN001
 ) -> RunResult:  # fmt: skip
     """One run from beginning to end, for callers without a timer.
 
