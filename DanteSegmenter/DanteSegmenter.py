@@ -953,6 +953,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.buildInputSelectors()
         self.guessInputs()
         self.updateGui()
+        self.batch.refresh()
 
     def onAddModel(self):
         title, kinds = _("A model: its model.json, or a zip file"), _("Models (model.json *.zip)")
@@ -1111,7 +1112,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.sampleLabel.setVisible(not volumeNodes())
         self.updateButton()
         self.updateResult()
-        self.batch.refresh()
+        self.batch.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
 
     def whatLooksRaw(self):
         """Why the chosen volumes should be prepared first; empty if they need not."""
@@ -1369,11 +1370,13 @@ class BatchPanel:
 
     # What would run
 
-    def refresh(self):
+    def refresh(self, lookIntoFolder=True):
         """Bring buttons and table into agreement with the scene and the chosen folders."""
         if self.running:
             return
         fromFolder = self.ui.batchSourceSelector.currentIndex == self.FOLDER
+        if fromFolder and not lookIntoFolder:
+            return
         for button, path, empty in (
             (self.ui.batchFolderButton, self.folder, _("Choose the folder of cases...")),
             (self.ui.batchOutButton, self.out, _("Choose the folder for results...")),
