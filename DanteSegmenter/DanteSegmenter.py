@@ -1220,8 +1220,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.runJob(self.inputs(), self.output())
 
     def runJob(self, inputs, output=None):
-        """Begin to segment volumes with the choices of the window."""
-        parameters = self._parameterNode
+        """Begin to segment volumes with the choices of the window, also while another module is shown."""
+        parameters = self.logic.getParameterNode()
         self.showStatus(_("Starting..."))
         self.attempt(
             lambda: self.startRunning(

@@ -54,6 +54,14 @@ def test_every_study_of_the_scene_gets_its_own_result_and_is_finished_the_next_t
     assert states(window)["patient, one"] == "finished already" and not window.ui.batchButton.enabled
 
 
+def test_the_studies_go_on_while_another_module_is_shown(slicer, window, studies):
+    window.ui.batchButton.click()
+    window.parent.exit()
+    until(slicer, lambda: not window.batch.running)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2
+    window.parent.enter()
+
+
 def test_a_study_that_fails_does_not_stop_the_rest_and_opens_no_dialog(slicer, module, window, studies, monkeypatch):
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda *args, **options: pytest.fail("a dialog"))
     run = window.logic.inference._run
