@@ -12,7 +12,7 @@ import ctypes
 
 # <malloc.h>: when memory at the heap's end is given back, by how much the heap grows, how many blocks lie outside it.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-LARGEST = 2**31 - 1  # mallopt takes an int
+NEVER = -1
 GROWTH = 1 << 28
 
 
@@ -21,7 +21,7 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, Windows
         c = ctypes.CDLL(None)
         c.mallopt(M_MMAP_MAX, 0)
-        c.mallopt(M_TRIM_THRESHOLD, LARGEST)
+        c.mallopt(M_TRIM_THRESHOLD, NEVER)
         c.mallopt(M_TOP_PAD, GROWTH)
 
 

@@ -31,14 +31,17 @@ def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> T
 
 def compaction(corrections: list[Tensor]) -> Tensor:
     """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): the privileged correction is kept small."""
-    # The 1-norm in one pass forward and one backward; abs().mean() takes two.
-    norms = [torch.linalg.vector_norm(correction.float(), 1) / correction.numel() for correction in corrections]
-    return torch.stack(norms).sum()
+    return torch.stack([_mean_absolute(correction.float()) for correction in corrections]).sum()
+
+
+def _mean_absolute(x: Tensor) -> Tensor:
+    """By the 1-norm: one pass forward and one backward, where abs().mean() takes two each."""
+    return torch.linalg.vector_norm(x, 1) / x.numel()
 
 
 def alignment_l1(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
     """L_Align = sum_i mean |Z^A_i - Z^L_i| (DANTE, eq. 4 with p = 1)."""
-    return torch.stack([(a.float() - z.float()).abs().mean() for a, z in zip(anchor, limited)]).sum()
+    return torch.stack([_mean_absolute(a.float() - z.float()) for a, z in zip(anchor, limited)]).sum()
 
 
 def alignment_l2(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
