@@ -13,6 +13,7 @@ from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
 from .memory import keep_freed_memory
+from .model_about import about
 from .model_folder import ModelSpec, choose_pathway, read_spec
 from .volume import Volume
 
@@ -224,11 +225,9 @@ def _info(options: argparse.Namespace) -> None:
         print(f"  {region.id:<8} {region.name}: {region.terminology.type.meaning}")
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     print(f"  grid     {spacing} mm, windows {' x '.join(map(str, spec.patch))}")
-    for title, scores in spec.scores.items():
-        print(f"  {title}: " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-    for label, text in (("licence", spec.licence), ("use", spec.intended_use), ("data", spec.training_data)):
-        if text:
-            print(f"  {label:<8} {text}")
+    if spec.intended_use:
+        print(f"  use      {spec.intended_use}")
+    print(f"\n{about(spec)}")
 
 
 def _sample(options: argparse.Namespace) -> None:
