@@ -166,6 +166,18 @@ def test_an_idle_process_ends_and_the_next_run_starts_another(folder):
     client.close()
 
 
+def test_a_request_that_meets_a_process_going_to_rest_is_sent_to_another(folder):
+    client = WorkerClient(idle_seconds=0.3)
+    run(client, folder, study())
+    first, process = client.pid, client._process
+    assert gone(first)
+    ended, answers = process.poll, iter([None])  # when the run began, it still seemed to live
+    process.poll = lambda: next(answers, ended())
+    run(client, folder, study())
+    assert client.pid != first
+    client.close()
+
+
 def test_close_ends_the_process(folder):
     client = WorkerClient()
     run(client, folder, study())
