@@ -1,0 +1,43 @@
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+PROGRAM = """
+import numpy as np
+from DanteSegmenterLib.memory import give_back_freed_memory, keep_freed_memory
+
+def resident_mb():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * 4096 / 1e6
+
+keep_freed_memory()
+before = resident_mb()
+for _ in range(3):
+    block = np.ones(25_000_000)  # 200 MB
+    del block
+print(resident_mb() - before)
+give_back_freed_memory()
+print(resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_stays_until_it_is_given_back():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    kept, left = map(float, result.stdout.split())
+    assert 190 < kept < 600 and left < 20
+
+
+def test_without_such_a_c_library_nothing_happens(monkeypatch):
+    from DanteSegmenterLib import memory
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    memory.keep_freed_memory()
+    memory.give_back_freed_memory()
