@@ -428,8 +428,10 @@ def kill_at_random(tally: Tally, folder: Path, kills: int, rng: random.Random) -
         while outcome is None and time.monotonic() < moment:
             outcome = client.poll()[1]
             time.sleep(0.002)
+        process = client._process  # None if the kill before hit after a result, and this run met a dying process
         with contextlib.suppress(OSError):
-            os.kill(client.pid or client._process.pid, signal.SIGKILL)
+            if process is not None:
+                os.kill(client.pid or process.pid, signal.SIGKILL)
         end = time.monotonic() + HANG_SECONDS
         while outcome is None and time.monotonic() < end:
             outcome = client.poll()[1]
