@@ -15,7 +15,7 @@ from pathlib import Path
 from run_self_test import leave, load_segmenter, start_application
 
 PANEL_WIDTH = 400
-VIEW = 372
+VIEW = 410
 GAP = 6
 
 
