@@ -1217,9 +1217,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSegment(self, checked=False):
         if self.isRunning() or self.batch.running or self.whatIsMissing():
             return
-        self.runJob(self.inputs(), self.output())
+        self.runJob(self.inputs(), self.output(), self._parameterNode.brainMask())
 
-    def runJob(self, inputs, output=None):
+    def runJob(self, inputs, output=None, brainMask=None):
         """Begin to segment volumes with the choices of the window, also while another module is shown."""
         parameters = self.logic.getParameterNode()
         self.showStatus(_("Starting..."))
@@ -1233,7 +1233,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     showProbabilities=parameters.showProbabilities,
                     mirror=parameters.mirror,
                     prepare=parameters.prepare,
-                    brainMask=parameters.brainMask(),
+                    brainMask=brainMask,
                 )
             )
         )

@@ -87,6 +87,16 @@ def test_while_several_studies_run_segment_waits_and_a_closed_scene_ends_them(sl
     assert not window.batch.running and not window.isRunning()
 
 
+def test_a_brain_mask_that_was_chosen_for_one_patient_is_not_used_for_the_others(slicer, window, studies, monkeypatch):
+    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "the first patient's brain")
+    window._parameterNode.setBrainMask(mask)
+    used, begin = [], window.logic.begin
+    monkeypatch.setattr(window.logic, "begin", lambda *a, **options: used.append(options) or begin(*a, **options))
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.batch.running)
+    assert [options["brainMask"] for options in used] == [None, None]
+
+
 def test_volumes_without_a_study_are_one_study(slicer, window):
     add_study(slicer)
     add_volume(slicer, "something else")
