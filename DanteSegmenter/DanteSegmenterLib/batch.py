@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .batch_process import SUMMARY_FILE
 from .case_folder import Case
 from .contact_sheet import Sheet
 from .errors import DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, write_atomically, write_segmentation
 from .model_folder import ModelSpec, choose_pathway, read_spec
 
-SUMMARY_FILE, PICTURE_FILE = "summary.csv", "contact_sheet.png"
+PICTURE_FILE = "contact_sheet.png"
 # A case whose machine died is given to another so often.
 CLUSTER_RETRIES = 3
 

@@ -26,7 +26,6 @@ class CaseRow:
     case: str
     state: str
     message: str
-    volumes_ml: dict[str, str]
 
 
 class BatchProcess:
@@ -59,7 +58,7 @@ class BatchProcess:
             return []
         try:
             with open(self._summary, newline="", encoding="utf-8") as file:
-                return [_row(line) for line in csv.DictReader(file)]
+                return [CaseRow(line["case"], line["state"], line["message"]) for line in csv.DictReader(file)]
         except (OSError, KeyError):  # it is being written
             return []
 
@@ -80,11 +79,6 @@ class BatchProcess:
             self._process.wait(timeout=1)
         self._process.kill()
         self._process.wait()
-
-
-def _row(line: dict[str, str]) -> CaseRow:
-    volumes = {key.removesuffix("_ml"): value for key, value in line.items() if key.endswith("_ml")}
-    return CaseRow(line["case"], line["state"], line["message"], volumes)
 
 
 def _changed(path: Path) -> int:

@@ -372,11 +372,11 @@ def interpreter() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
-def child_environment() -> dict[str, str]:
-    """In which a child process finds this library, and writes UTF-8."""
-    here = str(Path(__file__).resolve().parent.parent)
+def child_environment(*more: Path) -> dict[str, str]:
+    """In which a child process finds this library and those in the folders `more`, and writes UTF-8."""
+    here = [*map(str, more), str(Path(__file__).resolve().parent.parent)]
     known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([here, *known]), "PYTHONIOENCODING": "utf-8"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONIOENCODING": "utf-8"}
 
 
 def window_options() -> dict[str, int]:

@@ -12,9 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import DanteSegmenterLib
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
-from DanteSegmenterLib.worker_client import interpreter
+from DanteSegmenterLib.worker_client import child_environment, interpreter, window_options
 
 from .status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status
 
@@ -118,18 +117,14 @@ _RUNNING: list[subprocess.Popen] = []
 
 
 def _process(arguments: list[str], detach: bool) -> subprocess.Popen:
-    here = [Path(__file__).resolve().parent.parent, Path(DanteSegmenterLib.__file__).resolve().parent.parent]
-    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, here), *known])}
     options: dict = {"start_new_session": True} if os.name == "posix" and detach else {}
-    if os.name == "nt":  # no console window
-        options["creationflags"] = subprocess.CREATE_NO_WINDOW
     return subprocess.Popen(
         [interpreter(), "-m", "DanteTrainerLib", *arguments],
         stdin=subprocess.DEVNULL if detach else subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=child_environment(Path(__file__).resolve().parent.parent),
+        **window_options(),
         **options,
     )
 
