@@ -249,7 +249,7 @@ def test_every_chest_has_several_emboli_of_some_millilitres(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_embolus_is_a_dark_defect_in_bright_blood_with_contrast_and_all_but_invisible_without(seed):
+def test_an_embolus_is_a_dark_defect_in_bright_blood_with_contrast_and_faint_without(seed):
     patient = hila(seed)
     nct, ctpa = (patient.volumes[id].array.astype(float) for id in ("nct", "ctpa"))
     clot = labels(patient) > 0
@@ -259,8 +259,9 @@ def test_an_embolus_is_a_dark_defect_in_bright_blood_with_contrast_and_all_but_i
     assert inner.sum() > 300 and blood.sum() > 300
     assert ctpa[blood].mean() - ctpa[inner].mean() > 280
     assert separability(ctpa[blood], ctpa[inner]) > 0.999
-    assert 3 < nct[inner].mean() - nct[blood].mean() < 18
-    assert 0.5 < separability(nct[inner], nct[blood]) < 0.78
+    # 10 to 30 HU; in single voxels under a noise of 20 HU that is Phi(30 / (20 * sqrt 2)) = 0.86 at most.
+    assert 7 < nct[inner].mean() - nct[blood].mean() < 33
+    assert 0.55 < separability(nct[inner], nct[blood]) < 0.88
     assert 15 < nct[inner].std() < 25
 
 
