@@ -101,6 +101,19 @@ def test_other_alignments_are_one_setting_and_differ(settings):
     assert torch.isfinite(other) and not torch.allclose(plain, other)
 
 
+@pytest.mark.parametrize("of_stage", [0, 1])
+def test_with_a_common_start_both_encoders_see_the_same_where_the_privileged_scan_is_zero(of_stage):
+    images = batch().images
+    images[:, BRAIN.full.index("t1ce")] = 0
+
+    def features(**settings):
+        networks = dante.stages(experiment(**settings), BRAIN)[of_stage].networks
+        return networks["E_L"](images[:, BRAIN.limited_channels]), networks["E_A"](images)
+
+    assert all(torch.allclose(z_l, z_a, atol=1e-5) for z_l, z_a in zip(*features(common_start=True)))
+    assert not any(torch.allclose(z_l, z_a, atol=1e-2) for z_l, z_a in zip(*features()))
+
+
 def test_without_stage_1_there_is_one_stage_and_nothing_is_frozen():
     small = experiment()
     only = dante.stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)

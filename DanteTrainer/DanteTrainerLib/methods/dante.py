@@ -54,6 +54,18 @@ def _encoders(experiment: Experiment, task: Task) -> dict[str, nn.Module]:
     return {name: Encoder(channels[name], experiment.network) for name in ENCODERS}
 
 
+def _initialise(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
+    """Random weights; with `dante.common_start` E_L gets those of E_A, without the privileged channel's."""
+    initialise(networks)
+    if not experiment.dante.common_start:
+        return
+    weights = networks["E_A"].state_dict()
+    for name, own in networks["E_L"].state_dict().items():
+        if own.shape != weights[name].shape:  # the first convolution, the only one that reads channels of the image
+            weights[name] = weights[name][:, task.limited_channels]
+    networks["E_L"].load_state_dict(weights)
+
+
 def _stage_1(experiment: Experiment, task: Task) -> Stage:
     """L -> L, A+P -> F and L+P -> F, weight 1 each, on hidden voxels (eq. 7-9)."""
     spec, limited = experiment.network, task.limited_channels
@@ -61,7 +73,7 @@ def _stage_1(experiment: Experiment, task: Task) -> Stage:
     networks["psi_1"], networks["psi_2"] = Fusion(spec), Fusion(spec)
     networks["rec_L"] = ReconstructionDecoder(len(task.limited), spec)
     networks["rec_F"] = ReconstructionDecoder(len(task.full), spec)  # one for both eq. 8 and eq. 9
-    initialise(networks)
+    _initialise(networks, experiment, task)
     masked = _Masked(experiment)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -88,7 +100,7 @@ def _naive_stage_1(experiment: Experiment, task: Task) -> Stage:
     networks = nn.ModuleDict(_encoders(experiment, task))
     for name, channels in zip(ENCODERS, (len(task.limited), len(task.full), len(task.full))):
         networks[f"rec_{name}"] = ReconstructionDecoder(channels, experiment.network)
-    initialise(networks)
+    _initialise(networks, experiment, task)
     masked = _Masked(experiment)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -154,7 +166,7 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     networks = nn.ModuleDict(_encoders(experiment, task))
     networks["psi"] = Fusion(experiment.network)
     networks["D_L"], networks["D_F"] = (Decoder(outputs, experiment.network) for _ in range(2))
-    initialise(networks)
+    _initialise(networks, experiment, task)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         z_l = networks["E_L"](batch.images[:, limited])
