@@ -88,6 +88,14 @@ def test_the_share_of_the_gap_is_of_means_over_the_same_cases():
     assert "| lower | 1 | 0.300 (0.200-0.400; 2) | 5.0 (5.0-5.0; 2) |" in score_table(scores)
 
 
+def test_the_share_of_the_gap_belongs_to_the_difference_in_its_row_also_where_the_ceiling_has_fewer_seeds():
+    scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.4, 0.6])
+    second = scores_of(lower=[0.2, 0.4], mine=[0.2, 0.4]).assign(seed=2)
+    table = gap_table(pd.concat([scores, second]), small_study(Entry("lower", "lower"), region="ET"))
+    # +0.2 with one seed and 0 with the other, of a gap of 0.4.
+    assert "| mine | 2 | +0.100 (+0.100 to +0.100) |" in table and table.rstrip().endswith("25% |")
+
+
 def test_sweeps_become_rows_and_a_picture(tmp_path):
     sweep = Sweep("dante", "dante.align_weight", (0, 0.5))
     study = small_study(sweep=(sweep,))

@@ -73,19 +73,19 @@ def gap_table(scores: pd.DataFrame, study: Study) -> str:
         d = result.difference
         lines.append(
             f"| {method} | {len(seeds)} | {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {result.wilcoxon_p:.3f} "
-            f"| {_share(scores, study, method, region, seeds)} |"
+            f"| {_share(scores, study, region, d.mean)} |"
         )
     return "\n".join(lines)
 
 
-def _share(scores: pd.DataFrame, study: Study, method: str, region: str, seeds: Sequence[int]) -> str:
-    of_ceiling = sorted(set(scores[scores.method == study.ceiling].seed) & set(seeds))
-    if not of_ceiling:
+def _share(scores: pd.DataFrame, study: Study, region: str, difference: float) -> str:
+    """The difference in the row, of the one between ceiling and baseline over the seeds that those two have in common."""
+    seeds = [set(scores[scores.method == name].seed) for name in (study.baseline, study.ceiling)]
+    common = sorted(set.intersection(*seeds))
+    if not common:
         return ""
-    low, mine, high = (
-        case_means(scores, name, region, "dice", of_ceiling).mean() for name in (study.baseline, method, study.ceiling)
-    )
-    return f"{(mine - low) / (high - low):.0%}" if high > low else "no gap"
+    low, high = (case_means(scores, name, region, "dice", common).mean() for name in (study.baseline, study.ceiling))
+    return f"{difference / (high - low):.0%}" if high > low else "no gap"
 
 
 def cost_table(runs: Sequence[Planned]) -> str:
