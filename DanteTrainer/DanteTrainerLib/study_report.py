@@ -79,7 +79,7 @@ def gap_table(scores: pd.DataFrame, study: Study) -> str:
 
 
 def _share(scores: pd.DataFrame, study: Study, region: str, difference: float) -> str:
-    """A row's difference as a part of that between ceiling and baseline, over the seeds that those two have in common."""
+    """A row's difference as a part of that between ceiling and baseline, over the seeds which those two share."""
     seeds = [set(scores[scores.method == name].seed) for name in (study.baseline, study.ceiling)]
     common = sorted(set.intersection(*seeds))
     if not common:
