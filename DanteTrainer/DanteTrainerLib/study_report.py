@@ -62,6 +62,7 @@ def gap_table(scores: pd.DataFrame, study: Study) -> str:
         f"| method | seeds | {region} Dice minus {study.baseline} (95 %) | Wilcoxon p | share of the gap |",
         "|---|---|---|---|---|",
     ]
+    gap = _gap(scores, study, region)
     seeds_of = {method: set(rows.seed) for method, rows in scores.groupby("method", sort=False)}
     for method, own in seeds_of.items():
         seeds = sorted(own & seeds_of.get(study.baseline, set()))
@@ -73,19 +74,25 @@ def gap_table(scores: pd.DataFrame, study: Study) -> str:
         d = result.difference
         lines.append(
             f"| {method} | {len(seeds)} | {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {result.wilcoxon_p:.3f} "
-            f"| {_share(scores, study, region, d.mean)} |"
+            f"| {_share(d.mean, gap)} |"
         )
     return "\n".join(lines)
 
 
-def _share(scores: pd.DataFrame, study: Study, region: str, difference: float) -> str:
-    """A row's difference as a part of that between ceiling and baseline, over the seeds which those two share."""
-    seeds = [set(scores[scores.method == name].seed) for name in (study.baseline, study.ceiling)]
-    common = sorted(set.intersection(*seeds))
+def _gap(scores: pd.DataFrame, study: Study, region: str) -> float | None:
+    """Mean Dice of the ceiling minus that of the baseline over the seeds they share; None where there are none."""
+    bounds = (study.baseline, study.ceiling)
+    common = sorted(set.intersection(*(set(scores[scores.method == name].seed) for name in bounds)))
     if not common:
+        return None
+    low, high = (case_means(scores, name, region, "dice", common).mean() for name in bounds)
+    return high - low
+
+
+def _share(difference: float, gap: float | None) -> str:
+    if gap is None:
         return ""
-    low, high = (case_means(scores, name, region, "dice", common).mean() for name in (study.baseline, study.ceiling))
-    return f"{difference / (high - low):.0%}" if high > low else "no gap"
+    return f"{difference / gap:.0%}" if gap > 0 else "no gap"
 
 
 def cost_table(runs: Sequence[Planned]) -> str:
