@@ -52,6 +52,14 @@ def test_cases_are_prepared_once_and_again_when_a_file_or_a_setting_changes(data
     assert cache_cases(cases, BRAIN, coarser, tmp_path)[0].folder != first.folder
 
 
+def test_preparing_shows_its_progress_unless_it_is_to_be_quiet(dataset, tmp_path, capsys):
+    cases = list(dataset.cases.values())
+    cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "quiet", quiet=True)
+    assert capsys.readouterr().err == ""
+    cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "told")
+    assert "Preparing cases" in capsys.readouterr().err
+
+
 def test_processes_prepare_the_same_as_one_alone(dataset, cached, tmp_path):
     again = cache_cases(list(dataset.cases.values()), BRAIN, PREPROCESSING, tmp_path, workers=2)
     for one, other in zip(cached, again):

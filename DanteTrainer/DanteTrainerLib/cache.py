@@ -55,9 +55,9 @@ class CachedCase:
 
 
 def cache_cases(
-    cases: Sequence[Case], task: Task, preprocessing: Preprocessing, folder: Path, workers: int = 0
+    cases: Sequence[Case], task: Task, preprocessing: Preprocessing, folder: Path, workers: int = 0, quiet: bool = False
 ) -> list[CachedCase]:
-    """Prepare what is not in `folder` yet; in `workers` processes, or in this one.
+    """Prepare what is not in `folder` yet; in `workers` processes, or in this one; with a progress bar, or `quiet`.
 
     Raises:
         InputError: an image or mask cannot be used; names the case.
@@ -67,7 +67,7 @@ def cache_cases(
     targets = [folder / f"{case.name}-{_digest(case, task, preprocessing)}" for case in cases]
     todo = [(case, task, preprocessing, target) for case, target in zip(cases, targets) if not target.is_dir()]
     if todo:
-        with tqdm(total=len(todo), desc="Preparing cases", unit="case", leave=False) as bar:
+        with tqdm(total=len(todo), desc="Preparing cases", unit="case", leave=False, disable=quiet) as bar:
             for _ in _map(workers, todo):
                 bar.update()
     return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]

@@ -169,8 +169,9 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     workers = _workers(experiment)
     if not group.leads:
         group.wait()  # until the first process has prepared the cases
-    train, val = _cached(run, dataset, task, workers)
-    unlabelled = _cached_for_pretraining(run, dataset, task, workers, train) if not stages[0].labelled_only else []
+    train, val = _cached(run, dataset, task, workers, quiet)
+    pretrained = not stages[0].labelled_only
+    unlabelled = _cached_for_pretraining(run, dataset, task, workers, quiet, train) if pretrained else []
     if group.leads:
         group.wait()
     asked = folder / STOP_FILE  # by another process
@@ -212,11 +213,13 @@ def _carry(folder: Path, before: Stage, stage: Stage) -> None:
         stage.networks[name].load_state_dict(weights)
 
 
-def _cached(run: Run, dataset: Dataset, task: Task, workers: int) -> tuple[list[CachedCase], list[CachedCase]]:
+def _cached(
+    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool
+) -> tuple[list[CachedCase], list[CachedCase]]:
     preprocessing = preprocessing_of(run.experiment, task)
 
     def cached(cases: list[Case]) -> list[CachedCase]:
-        return cache_cases(cases, task, preprocessing, Path(run.cache), workers)
+        return cache_cases(cases, task, preprocessing, Path(run.cache), workers, quiet)
 
     val = [dataset.cases[name] for name in run.split.val]
     usable = [case for case in val if case.label is not None and set(task.full) <= set(case.images)]
@@ -224,12 +227,12 @@ def _cached(run: Run, dataset: Dataset, task: Task, workers: int) -> tuple[list[
 
 
 def _cached_for_pretraining(
-    run: Run, dataset: Dataset, task: Task, workers: int, train: list[CachedCase]
+    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool, train: list[CachedCase]
 ) -> list[CachedCase]:
     """The cases that only Stage 1 reads; their masks, where they have some, are not used."""
     known = {case.name for case in train}
     cases = [case for case in _pretraining(run.experiment, dataset, run.split)[0] if case.name not in known]
-    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), Path(run.cache), workers)
+    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), Path(run.cache), workers, quiet)
     return [replace(case, labelled=False) for case in cached]
 
 
