@@ -17,7 +17,7 @@ from DanteTrainerLib import masking
 from DanteTrainerLib.checkpoint import read_state
 from DanteTrainerLib.config import Experiment, load_experiment, smoke
 from DanteTrainerLib.experiment import continue_run, start_run
-from DanteTrainerLib.methods import dante
+from DanteTrainerLib.methods import dante, plain
 from DanteTrainerLib.patches import Batch
 from DanteTrainerLib.stage import StepContext
 from DanteTrainerLib.tasks import BRAIN, TASKS
@@ -99,6 +99,19 @@ def test_other_alignments_are_one_setting_and_differ(settings):
     plain = stage_2().loss(batch(), context(50)).terms["align"].value
     other = stage_2(**settings).loss(batch(), context(50)).terms["align"].value
     assert torch.isfinite(other) and not torch.allclose(plain, other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"common_start": True}, {"naive": True}])
+def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings):
+    """A difference between the two is then the method's, not that of two draws of first weights."""
+    chosen = experiment(**settings)
+    first, second = dante.stages(chosen, BRAIN)
+    (lower,) = plain.lower(chosen, BRAIN)
+    e_l = lower.networks["unet"].encoder.state_dict()
+    assert all(torch.equal(e_l[name], weight) for name, weight in first.networks["E_L"].state_dict().items())
+    assert torch.equal(second.predict(batch().images), lower.predict(batch().images))
+    (alone,) = lower.loss(batch(), context(0)).terms.values()
+    assert torch.equal(second.loss(batch(), context(0)).terms["seg_L"].value, alone.value)
 
 
 @pytest.mark.parametrize("of_stage", [0, 1])

@@ -3,11 +3,14 @@ import pytest
 from datasets import write_dataset
 from filelock import FileLock
 
+from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import list_studies
+from DanteTrainerLib.dataset_folder import Dataset, read_split
 from DanteTrainerLib.study import Entry, Study, Sweep, plan, read_study, run_study
 from DanteTrainerLib.study_report import collect, gap_table, score_table, write_report
+from DanteTrainerLib.tasks import TASKS
 
 SMALL = (
     "run.steps=2", "run.pretrain_steps=1", "run.validate_every=0", "data.patch=[16,16,16]",
@@ -147,3 +150,10 @@ def test_shipped_studies_can_be_planned(name, tmp_path, capsys):
     assert len(plan(study, tmp_path)) >= len(study.entries()) > 2
     assert main(["study", name, "--data", "nowhere", "--out", str(tmp_path), "--report"]) == 0
     assert "nothing is scored yet" in capsys.readouterr().out
+
+
+def test_the_chest_study_brings_the_split_of_its_80_generated_patients(tmp_path):
+    patients = {f"SyntheticChest{n:03d}": Case(f"SyntheticChest{n:03d}", {}, None, {}) for n in range(80)}
+    path = list_studies()["chest-synthetic"].with_name("chest-synthetic.split.json")
+    split = read_split(Dataset(tmp_path, TASKS["chest"], patients), path)
+    assert [len(split.part(name)) for name in ("train", "val", "test")] == [28, 16, 36]

@@ -113,7 +113,7 @@ class DanteSettings:
     compaction_weight: float = 0.3
     """lambda_1, of L_PIB."""
     common_start: bool = False
-    """E_L begins with E_A's random weights (less the privileged channel's) instead of its own: the features of both
+    """E_A begins with E_L's random weights (but for the privileged channel's) instead of its own: the features of both
     then mean the same from the start, and alignment need not first match their channels."""
     carry_fusion: bool = False
     """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""

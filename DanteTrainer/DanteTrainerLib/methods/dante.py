@@ -32,6 +32,7 @@ from ..transfer_losses import (
     magnitudes,
     masked_reconstruction,
 )
+from .plain import untrained
 
 ENCODERS = ("E_L", "E_A", "E_P")
 # Magnitudes read every feature map once more: now and then is enough for a curve.
@@ -55,15 +56,25 @@ def _encoders(experiment: Experiment, task: Task) -> dict[str, nn.Module]:
 
 
 def _initialise(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
-    """Random weights; with `dante.common_start` E_L gets those of E_A, without the privileged channel's."""
+    """Random weights; E_L and D_L begin as the lower bound of the same seed, with `dante.common_start` E_A as E_L."""
     initialise(networks)
-    if not experiment.dante.common_start:
-        return
-    weights = networks["E_A"].state_dict()
-    for name, own in networks["E_L"].state_dict().items():
-        if own.shape != weights[name].shape:  # the first convolution, the only one that reads channels of the image
-            weights[name] = weights[name][:, task.limited_channels]
-    networks["E_L"].load_state_dict(weights)
+    start = untrained(experiment, task, task.limited)
+    networks["E_L"].load_state_dict(start.encoder.state_dict())
+    if "D_L" in networks:
+        networks["D_L"].load_state_dict(start.decoder.state_dict())
+    if experiment.dante.common_start:
+        _begin_as(networks["E_L"], networks["E_A"], task.limited_channels)
+
+
+def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
+    """Copies all weights but those that read the privileged channel, which stay random."""
+    weights = full.state_dict()
+    for name, theirs in limited.state_dict().items():
+        if theirs.shape == weights[name].shape:
+            weights[name] = theirs
+        else:  # the first convolution, the only one that reads channels of the image
+            weights[name][:, limited_channels] = theirs
+    full.load_state_dict(weights)
 
 
 def _stage_1(experiment: Experiment, task: Task) -> Stage:

@@ -24,13 +24,19 @@ def upper(experiment: Experiment, task: Task) -> list[Stage]:
     return [_supervised(experiment, task, task.full)]
 
 
-def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Stage:
+def untrained(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> UNet:
+    """The network of `run.seed`, before any step: a method that begins with it too can be compared in pairs."""
     outputs = len(task.regions) + (task.output == "labels")
-    channels = [task.full.index(modality) for modality in modalities]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        network = UNet(len(channels), outputs, experiment.network)
+        network = UNet(len(modalities), outputs, experiment.network)
         initialise(network)
+    return network
+
+
+def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Stage:
+    channels = [task.full.index(modality) for modality in modalities]
+    network = untrained(experiment, task, modalities)
 
     def loss(batch: Batch, _: StepContext) -> LossTerms:
         logits = network.all_logits(batch.images[:, channels])
