@@ -113,8 +113,8 @@ class DanteSettings:
     compaction_weight: float = 0.3
     """lambda_1, of L_PIB."""
     common_start: bool = False
-    """E_A begins with E_L's random weights (but for the privileged channel's) instead of its own: the features of both
-    then mean the same from the start, and alignment need not first match their channels."""
+    """E_A and D_F begin with the random weights of E_L and D_L, and E_A blind to the privileged channel: the features
+    of both pathways are the same at first, and alignment need not match their channels."""
     carry_fusion: bool = False
     """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
 

@@ -56,24 +56,25 @@ def _encoders(experiment: Experiment, task: Task) -> dict[str, nn.Module]:
 
 
 def _initialise(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
-    """Random weights; E_L and D_L begin as the lower bound of the same seed, with `dante.common_start` E_A as E_L."""
+    """Random; E_L and D_L begin as the lower bound of the same seed, with `common_start` E_A and D_F do as well."""
     initialise(networks)
-    start = untrained(experiment, task, task.limited)
+    start, common = untrained(experiment, task, task.limited), experiment.dante.common_start
     networks["E_L"].load_state_dict(start.encoder.state_dict())
-    if "D_L" in networks:
-        networks["D_L"].load_state_dict(start.decoder.state_dict())
-    if experiment.dante.common_start:
+    if common:
         _begin_as(networks["E_L"], networks["E_A"], task.limited_channels)
+    for name in ("D_L", "D_F") if common else ("D_L",):
+        if name in networks:  # Stage 1 has no decoder of these
+            networks[name].load_state_dict(start.decoder.state_dict())
 
 
 def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
-    """Copies all weights but those that read the privileged channel, which stay random."""
+    """Copies all weights; those that read the privileged channel are 0, so that both see the same at first."""
     weights = full.state_dict()
     for name, theirs in limited.state_dict().items():
         if theirs.shape == weights[name].shape:
             weights[name] = theirs
         else:  # the first convolution, the only one that reads channels of the image
-            weights[name][:, limited_channels] = theirs
+            weights[name].zero_()[:, limited_channels] = theirs
     full.load_state_dict(weights)
 
 
