@@ -17,7 +17,8 @@ from DanteTrainerLib import masking
 from DanteTrainerLib.checkpoint import read_state
 from DanteTrainerLib.config import Experiment, load_experiment, smoke
 from DanteTrainerLib.experiment import continue_run, start_run
-from DanteTrainerLib.methods import dante, plain
+from DanteTrainerLib.methods import dante
+from DanteTrainerLib.methods.plain import lower as lower_bound
 from DanteTrainerLib.patches import Batch
 from DanteTrainerLib.stage import StepContext
 from DanteTrainerLib.tasks import BRAIN, TASKS
@@ -106,7 +107,7 @@ def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings
     """A difference between the two is then the method's, not that of two draws of first weights."""
     chosen = experiment(**settings)
     first, second = dante.stages(chosen, BRAIN)
-    (lower,) = plain.lower(chosen, BRAIN)
+    (lower,) = lower_bound(chosen, BRAIN)
     e_l = lower.networks["unet"].encoder.state_dict()
     assert all(torch.equal(e_l[name], weight) for name, weight in first.networks["E_L"].state_dict().items())
     assert torch.equal(second.predict(batch().images), lower.predict(batch().images))

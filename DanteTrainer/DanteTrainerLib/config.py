@@ -114,7 +114,7 @@ class DanteSettings:
     """lambda_1, of L_PIB."""
     common_start: bool = False
     """E_A and D_F begin with the random weights of E_L and D_L, and E_A blind to the privileged channel: the features
-    of both pathways are the same at first, and alignment need not match their channels."""
+    of both pathways mean the same at first, and alignment need not match their channels."""
     carry_fusion: bool = False
     """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
 
