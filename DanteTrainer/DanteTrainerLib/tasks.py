@@ -41,6 +41,11 @@ class Task:
         return tuple(modality for modality in self.full if modality != self.privileged)
 
     @property
+    def outputs(self) -> int:
+        """Channels of a network's logits: the regions, with `output` "labels" the background too."""
+        return len(self.regions) + (self.output == "labels")
+
+    @property
     def limited_channels(self) -> list[int]:
         """Where X^L lies in a stack of X^F."""
         return [n for n, modality in enumerate(self.full) if modality != self.privileged]

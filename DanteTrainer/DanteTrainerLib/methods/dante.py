@@ -173,7 +173,7 @@ class _Masked:
 
 def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     """L_seg(f_F) + L_seg(f_L) + lambda_1 L_PIB + lambda_2 L_Align (eq. 6); decoders and psi are new."""
-    settings, outputs = experiment.dante, len(task.regions) + (task.output == "labels")
+    settings, outputs = experiment.dante, task.outputs
     limited = task.limited_channels
     networks = nn.ModuleDict(_encoders(experiment, task))
     networks["psi"] = Fusion(experiment.network)

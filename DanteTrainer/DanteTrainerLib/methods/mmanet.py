@@ -31,7 +31,7 @@ AUXILIARY_FROM = 10 / 300
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
     """One stage; `distillation.teacher` names the model folder of a trained `upper`."""
-    settings, outputs = experiment.distillation, len(task.regions) + (task.output == "labels")
+    settings, outputs = experiment.distillation, task.outputs
     teacher = read_teacher(experiment, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)

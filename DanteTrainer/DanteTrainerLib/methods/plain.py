@@ -26,10 +26,9 @@ def upper(experiment: Experiment, task: Task) -> list[Stage]:
 
 def untrained(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> UNet:
     """The network of `run.seed`, before any step: a method that begins with it too can be compared in pairs."""
-    outputs = len(task.regions) + (task.output == "labels")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        network = UNet(len(modalities), outputs, experiment.network)
+        network = UNet(len(modalities), task.outputs, experiment.network)
         initialise(network)
     return network
 

@@ -31,7 +31,7 @@ ADAIN_BLOCKS = 4
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
     """One stage: segmentation, reconstruction of every modality, KL of the style parameters."""
-    spec, outputs, modalities = experiment.network, len(task.regions) + (task.output == "labels"), len(task.full)
+    spec, outputs, modalities = experiment.network, task.outputs, len(task.full)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         network = GatedNetwork(modalities, outputs, spec)
