@@ -15,6 +15,7 @@ from tqdm import tqdm
 from DanteSegmenterLib.errors import Cancelled, DanteError
 
 from .checkpoint import save_checkpoint
+from .compilation import compile_networks
 from .config import Experiment
 from .distributed import Group
 from .history import Row, draw_history, write_history
@@ -91,7 +92,8 @@ class Trainer:
             networks.load_state_dict(resumed["networks"])
             optimiser.load_state_dict(resumed["optimiser"])
             scaler.load_state_dict(resumed["scaler"])
-        loss = torch.compile(stage.loss) if self.experiment.run.compile else stage.loss
+        if self.experiment.run.compile:
+            compile_networks(networks, self.device)
         mean, status = _RunningMean(), StatusWriter(self.folder)
         for batch in mean.timed(self._bar(stage, source, progress)):
             context = self._context(stage, progress)
@@ -99,7 +101,7 @@ class Trainer:
             rate = poly(
                 progress.step, stage.steps, self.experiment.optimiser.learning_rate, self.experiment.optimiser.exponent
             )
-            terms = self._step(loss, batch, context, networks, optimiser, scaler, dtype, rate)
+            terms = self._step(stage.loss, batch, context, networks, optimiser, scaler, dtype, rate)
             mean.add(terms, rate)
             progress.step += 1
             if self.group.leads:
