@@ -20,6 +20,8 @@ def compile_networks(networks: nn.Module, device: torch.device) -> None:
     Patches are of one size, so that shapes are compiled as constants. Stage 1's sparse encoding goes through an
     encoder's blocks one by one and is not compiled.
 
+    On one AVX2 core, a Stage 2 step of DANTE (brats-2mm) took 3.1 s instead of 4.0 s, after half a minute of compiling.
+
     Raises:
         ConfigError: this machine cannot compile; found out here, before the first step.
     """
