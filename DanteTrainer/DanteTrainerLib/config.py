@@ -79,7 +79,7 @@ class RunSettings:
     precision: str = "auto"
     """fp32, bf16, fp16; auto takes the fastest that is safe on the device."""
     compile: bool = False
-    """torch.compile the networks: minutes first, faster steps then; Stage 1's sparse encoders are left as they are."""
+    """torch.compile the networks: slow to begin, then faster steps; Stage 1's sparse encoders stay as they are."""
 
 
 @dataclass(frozen=True)
