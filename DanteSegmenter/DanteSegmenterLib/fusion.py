@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from .convolution import Conv3d, convolve
 from .model_folder import NetworkSpec
 
 
@@ -17,7 +17,7 @@ class Fusion(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.projections = nn.ModuleList(nn.Conv3d(2 * features, features, 1) for features in spec.features)
+        self.projections = nn.ModuleList(Conv3d(2 * features, features, 1) for features in spec.features)
 
     def forward(
         self, anchor: list[Tensor], privileged: list[Tensor], visible: list[Tensor] | None = None
@@ -38,7 +38,7 @@ class Fusion(nn.Module):
         return [correction + a for correction, a in zip(corrections, anchor)], corrections
 
 
-def _project(projection: nn.Conv3d, anchor: Tensor, privileged: Tensor) -> Tensor:
+def _project(projection: Conv3d, anchor: Tensor, privileged: Tensor) -> Tensor:
     """The projection of the concatenation without concatenating: a third less time, and a map less in memory."""
     of_anchor, of_privileged = projection.weight.split(anchor.shape[1], dim=1)
-    return functional.conv3d(anchor, of_anchor, projection.bias) + functional.conv3d(privileged, of_privileged)
+    return convolve(anchor, of_anchor, projection.bias) + convolve(privileged, of_privileged)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from .convolution import Conv3d
 from .model_folder import NetworkSpec
 from .network import Decoder, Encoder
 
@@ -22,8 +23,8 @@ class GatedFusion(nn.Module):
     def __init__(self, features: int, modalities: int, features_out: int) -> None:
         super().__init__()
         self.features = features
-        self.gate = nn.Conv3d(features * modalities, modalities, 3, padding=1)
-        self.mix = nn.Conv3d(features * modalities, features_out, 1)
+        self.gate = Conv3d(features * modalities, modalities, 3, padding=1)
+        self.mix = Conv3d(features * modalities, features_out, 1)
 
     def forward(self, content: list[Tensor]) -> Tensor:
         """Content maps of all modalities, each [B, features, K, J, I] -> [B, features_out, K, J, I]."""

@@ -10,57 +10,14 @@ the strided first convolution of a stage, upsampling by a transposed convolution
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from .convolution import Conv3d, ConvTranspose3d
+from .instance_norm import InstanceNorm
 from .model_folder import NetworkSpec
 
 NEGATIVE_SLOPE = 0.01
-# Where PyTorch's channels-last group norm on a CPU is slow; measured with torch 2.13.
-VECTOR_CHANNELS, SMALL_MAP = 16, 1024
-
-
-class InstanceNorm(nn.GroupNorm):
-    """Instance normalisation, computed as group normalisation with one group per channel.
-
-    The two are equal by definition. PyTorch's `instance_norm` leaves the channels-last memory layout, which costs two
-    copies per call; `group_norm` stays in it and was 2.4 times faster in bf16 on CPU. Where its CPU kernel falls back
-    to single numbers (fewer channels than a vector register holds, or small maps), moments and a batch norm with these
-    moments do the same five to ten times faster; they are for inference alone.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(num_groups=channels, num_channels=channels, eps=1e-5, affine=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        slow = x.shape[1] < VECTOR_CHANNELS or x[0, 0].numel() < SMALL_MAP
-        if slow and x.device.type == "cpu" and not torch.is_grad_enabled():
-            return self._by_moments(x)
-        return super().forward(x)
-
-    def _by_moments(self, x: Tensor) -> Tensor:
-        means, variances = _moments(x)
-        weight, bias = self.weight.float(), self.bias.float()
-        samples = [
-            functional.batch_norm(sample[None], mean, variance, weight, bias, eps=self.eps)
-            for sample, mean, variance in zip(x, means, variances)
-        ]
-        return samples[0] if len(samples) == 1 else torch.cat(samples)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel of every sample, float32 [B, C]; several voxels a row fill a vector."""
-    batch, channels = x.shape[:2]
-    voxels = x[0, 0].numel()
-    together = math.gcd(voxels, 8)
-    rows = x.movedim(1, -1).reshape(batch, voxels // together, together * channels)
-    exact = rows.float()
-    sums = (rows.sum(1, dtype=torch.float32), (exact * exact).sum(1))
-    mean, square = (total.reshape(batch, together, channels).sum(1) / voxels for total in sums)
-    return mean, (square - mean.square()).clamp_min(0)
 
 
 class ConvBlock(nn.Sequential):
@@ -71,7 +28,7 @@ class ConvBlock(nn.Sequential):
     ) -> None:
         padding = tuple(k // 2 for k in kernel)
         super().__init__(
-            nn.Conv3d(channels_in, channels_out, kernel, stride, padding),
+            Conv3d(channels_in, channels_out, kernel, stride, padding),
             InstanceNorm(channels_out),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
         )
@@ -114,14 +71,13 @@ class Decoder(nn.Module):
         super().__init__()
         levels = range(len(spec.features) - 1)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose3d(spec.features[n + 1], spec.features[n], spec.strides[n + 1], spec.strides[n + 1])
-            for n in levels
+            ConvTranspose3d(spec.features[n + 1], spec.features[n], spec.strides[n + 1]) for n in levels
         )
         self.stages = nn.ModuleList(
             _stage(2 * spec.features[n], spec.features[n], spec.kernels[n], (1, 1, 1), spec.convs_per_stage)
             for n in levels
         )
-        self.heads = nn.ModuleList(nn.Conv3d(spec.features[n], channels_out, 1) for n in levels)
+        self.heads = nn.ModuleList(Conv3d(spec.features[n], channels_out, 1) for n in levels)
 
     def decode(self, features: list[Tensor]) -> list[Tensor]:
         """Feature maps of the decoder's own stages, finest first."""

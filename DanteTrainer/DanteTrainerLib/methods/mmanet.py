@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from DanteSegmenterLib.convolution import Conv3d
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.network import Decoder, UNet, initialise
@@ -132,7 +133,7 @@ def without_channels(network: UNet, keep: list[int]) -> UNet:
     """The same network for images whose other channels are zero, without those channels; a copy."""
     part = copy.deepcopy(network)
     first = part.encoder.stages[0][0][0]
-    smaller = nn.Conv3d(len(keep), first.out_channels, first.kernel_size, first.stride, first.padding)
+    smaller = Conv3d(len(keep), first.out_channels, first.kernel_size, first.stride, first.padding)
     with torch.no_grad():
         smaller.weight.copy_(first.weight[:, keep])
         smaller.bias.copy_(first.bias)

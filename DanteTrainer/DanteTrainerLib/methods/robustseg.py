@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from DanteSegmenterLib.convolution import Conv3d
 from DanteSegmenterLib.gated import GatedNetwork
+from DanteSegmenterLib.instance_norm import instance_norm
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.network import initialise
 
@@ -78,10 +80,10 @@ class StyleEncoder(nn.Sequential):
     """
 
     def __init__(self, features: int) -> None:
-        layers: list[nn.Module] = [nn.Conv3d(1, features, 7, padding=3), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [Conv3d(1, features, 7, padding=3), nn.LeakyReLU(0.2, inplace=True)]
         for n in range(4):
             wide = min(features << n, 64)
-            layers += [nn.Conv3d(wide, min(features << (n + 1), 64), 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [Conv3d(wide, min(features << (n + 1), 64), 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(min(features << 4, 64), STYLE))
 
 
@@ -97,13 +99,13 @@ class ImageDecoder(nn.Module):
         features = spec.features[self.level]
         self.style = nn.Sequential(nn.Linear(STYLE, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, HIDDEN))
         self.mean, self.log_variance = (nn.Linear(HIDDEN, features * ADAIN_BLOCKS) for _ in range(2))
-        self.blocks = nn.ModuleList(nn.Conv3d(features, features, 3, padding=1) for _ in range(ADAIN_BLOCKS))
+        self.blocks = nn.ModuleList(Conv3d(features, features, 3, padding=1) for _ in range(ADAIN_BLOCKS))
         strides, layers = spec.strides[1 : self.level + 1], []
         for stride in reversed(strides):
-            layers += [nn.Upsample(scale_factor=stride), nn.Conv3d(features, max(4, features // 2), 3, padding=1)]
+            layers += [nn.Upsample(scale_factor=stride), Conv3d(features, max(4, features // 2), 3, padding=1)]
             features = max(4, features // 2)
             layers += [nn.GroupNorm(1, features), nn.LeakyReLU(0.2, inplace=True)]
-        self.up = nn.Sequential(*layers, nn.Conv3d(features, 1, 3, padding=1))
+        self.up = nn.Sequential(*layers, Conv3d(features, 1, 3, padding=1))
 
     def forward(self, content: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The image [B, 1, K, J, I] and the AdaIN parameters' mean and log variance, on which KL acts."""
@@ -117,6 +119,8 @@ class ImageDecoder(nn.Module):
 def adain(content: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Instance-normalised content [B, C, ...] with the deviation and mean [B, C] that the style asks for."""
     places = math.prod(content.shape[2:])
-    normal = functional.group_norm(content, content.shape[1]) if places > 1 else content
+    channels = content.shape[1]
+    identity = content.new_ones(channels), content.new_zeros(channels)
+    normal = instance_norm(content, *identity) if places > 1 else content
     shape = (*mean.shape, 1, 1, 1)
     return normal * (0.5 * log_variance).exp().reshape(shape) + mean.reshape(shape)

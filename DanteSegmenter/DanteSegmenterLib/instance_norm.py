@@ -1,0 +1,171 @@
+"""Instance normalisation in the formulation that is fast where it runs; all are equal to the definition.
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+with mean and (biased) variance over the voxels of each channel of each sample (Ulyanov et al. 2016, arXiv 1607.08022).
+Networks keep their feature maps in the channels-last memory layout, in which convolutions are fastest. PyTorch's own
+`instance_norm` leaves it, which costs copies; its `group_norm` stays in it, but its backward on a CPU handles bfloat16
+one number at a time (three fifths of a training step). `make bench` prints the seconds of each formulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+# Numbers in a row of `_ByRows`: as many as keep vector registers busy, and sums of rows short and thus exact.
+ROW = 256
+# Maps of so few numbers take the time that calling operators takes, of which PyTorch's own norm needs fewest.
+FEW_NUMBERS = 1 << 18
+# Where group norm is fastest without gradients: channels enough for a vector register, and maps of so many voxels.
+WIDE, LARGE_MAP = 16, 1024
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm with weight and bias; [B, C, K, J, I] -> the same shape, number format and memory layout."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_channels, self.eps = channels, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return instance_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}"
+
+
+def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """The definition above by the fastest formulation for this device, size and purpose.
+
+    Args:
+        x: [B, C, K, J, I], channels-last where speed matters.
+        weight, bias: [C].
+    """
+    return FORMULATIONS[_fastest(x)](x, weight, bias, eps)
+
+
+def _fastest(x: Tensor) -> str:
+    """A name in `FORMULATIONS`."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler fuses what it knows
+        return "group_norm"
+    if not torch.is_grad_enabled() and x.shape[1] >= WIDE and x[0, 0].numel() >= LARGE_MAP:
+        return "group_norm"
+    return "torch" if x.numel() <= FEW_NUMBERS else "rows"
+
+
+def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """One group a channel: equal by definition."""
+    return functional.group_norm(x, x.shape[1], weight, bias, eps)
+
+
+def _torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """PyTorch's own, made channels-last again. Of a single sample (PyTorch 2.13) its gradients are wrong where they
+    arrive channels-last; batch norm of one sample is the same, and right.
+    """
+    exact = torch.promote_types(x.dtype, torch.float32)  # with weights in half precision, moments would be too
+    weight, bias = weight.to(exact), bias.to(exact)
+    if len(x) == 1:
+        return functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+    normalised = functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
+    return normalised.contiguous(memory_format=torch.channels_last_3d)
+
+
+class _ByRows(torch.autograd.Function):
+    """For CPUs: batch norm's vectorised kernels on the channels-last memory as it is, without a copy.
+
+    The memory of a sample is a table of [voxels, C] numbers. Read as [voxels / t, t C] it has columns enough to fill
+    vector registers; the moments of a channel are those of its t columns, put together.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        means, variances = torch.stack([_moments(sample) for sample in x]).unbind(dim=1)
+        roots = (variances + eps).rsqrt()
+        scales = weight.to(roots.dtype) * roots
+        ctx.save_for_backward(x, weight, means, roots)
+        return _scaled(x, scales, bias.to(roots.dtype) - means * scales)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """With n = (x - mean) root, root = 1 / sqrt(variance + eps), and g the gradient:
+
+        d bias = sum g, d weight = sum g n, dx = weight root (g - mean of g - n mean of g n), by channel and sample.
+        """
+        x, weight, means, roots = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        sums = torch.stack([_sums(*parts) for parts in zip(gradient, x, means, roots)])
+        of_n, of_g = (sums / x[0, 0].numel()).unbind(dim=1)
+        scales = weight.to(roots.dtype) * roots
+        slopes = -scales * roots * of_n
+        dx = _scaled(x, slopes, -scales * of_g - slopes * means)
+        dx += _scaled(gradient, scales, torch.zeros_like(scales))
+        d_weight, d_bias = sums.sum(dim=0).to(weight.dtype)
+        return dx, d_weight, d_bias, None
+
+
+def _table(sample: Tensor) -> Tensor:
+    """A channels-last sample [C, K, J, I] as [1, t C, voxels / t, 1], channels-last too; the same memory."""
+    channels, voxels = len(sample), sample[0].numel()
+    fold = math.gcd(voxels, 1 << max(0, math.ceil(math.log2(ROW / channels))))
+    return sample.movedim(0, -1).view(-1, fold * channels).t()[None, :, :, None]
+
+
+def _columns(values: Tensor, table: Tensor) -> Tensor:
+    """One value a channel -> one a column of the table."""
+    return values.repeat(table.shape[1] // len(values))
+
+
+def _moments(sample: Tensor) -> Tensor:
+    """Mean and variance of every channel, [2, C]."""
+    table = _table(sample)
+    exact = torch.promote_types(sample.dtype, torch.float32)  # which this argument of PyTorch's function decides
+    unused = torch.zeros(2, table.shape[1], dtype=exact)
+    means, variances = (m.view(-1, len(sample)) for m in torch.batch_norm_update_stats(table, *unused, 0.0))
+    mean = means.mean(dim=0)
+    return torch.stack((mean, (variances + (means - mean).square()).mean(dim=0)))
+
+
+def _scaled(x: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
+    """x * scale + shift with one pair of numbers a channel of a sample, [B, C]: batch norm with moments 0 and 1."""
+    result = torch.empty_like(x)
+    for sample, scale, shift, out in zip(x, scales, shifts, result):
+        table = _table(sample)
+        zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+        arguments = (_columns(values, table) for values in (scale, shift, zero, one))
+        unused = scale.new_empty(0)
+        torch.ops.aten.native_batch_norm.out(
+            table, *arguments, False, 0.0, 0.0, out=_table(out), save_mean=unused, save_invstd=unused.clone()
+        )
+    return result
+
+
+def _sums(gradient: Tensor, sample: Tensor, mean: Tensor, root: Tensor) -> Tensor:
+    """Sums over voxels of g n and of g, [2, C]: batch norm's gradients of weight and bias."""
+    table = _table(sample)
+    columns = [_columns(values, table) for values in (torch.ones_like(mean), mean, root.pow(-2))]
+    _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        _table(gradient), table, *columns, None, None, False, 0.0, (False, True, True)
+    )
+    return torch.stack((of_weight, of_bias)).view(2, -1, len(sample)).sum(dim=1)
+
+
+def _rows(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return _ByRows.apply(x, weight, bias, eps)
+
+
+FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "group_norm": _group_norm,
+    "torch": _torch,
+    "rows": _rows,
+}
