@@ -118,10 +118,10 @@ def window_starts(size: int, window: int) -> list[int]:
 
 @functools.cache
 def gaussian_window(patch: tuple[int, ...]) -> Tensor:
-    """Weight of each voxel of a window, float32 [K, J, I], 1 at the centre."""
+    """Weight of each voxel of a window, float32 [K, J, I], 1 at the centre, which is voxel n // 2 as in nnU-Net."""
     weight = torch.ones(())
     for size in patch:
-        distance = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        distance = torch.arange(size, dtype=torch.float32) - size // 2
         weight = weight[..., None] * torch.exp(-0.5 * (distance / (size * SIGMA_SHARE)) ** 2)
     # Far corners must keep a say where they are all there is.
     return (weight / weight.max()).clamp_min(1e-6)

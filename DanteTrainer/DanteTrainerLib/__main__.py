@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     evaluate.add_argument("--split", default="test", help="train, val or test (default)")
     evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
+    _split_option(evaluate)
+    evaluate.add_argument("--mirror", action="store_true", help="average over mirrored images: eight times the time")
     evaluate.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
     _run_options(evaluate)
 
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
     features.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     features.add_argument("--split", default="test", help="train, val or test (default)")
+    _split_option(features)
     features.add_argument("--out", type=Path, default=Path("features"), metavar="FOLDER")
     features.add_argument("--seed", type=int, default=0)
     features.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -104,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="methods and shipped experiments")
     listing.set_defaults(command=_list)
     return parser
+
+
+def _split_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split-file", type=Path, metavar="JSON", help="the split; default: that of the run, else the dataset's"
+    )
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -179,11 +188,13 @@ def _stop_when_asked(with_parent: bool) -> Callable[[], bool]:
 def _evaluate(options: argparse.Namespace) -> None:
     from .dataset_folder import read_dataset
     from .evaluate import evaluate
+    from .evaluation_split import split_for
 
-    folder = _model_folder(options.model)
+    folder, dataset = _model_folder(options.model), read_dataset(options.data)
+    split = split_for(options.model, dataset, options.split_file)
     out = options.out or Path(f"evaluation-{options.split}")
     scores = evaluate(
-        folder, read_dataset(options.data), options.split, out, options.device, options.quiet, options.full
+        folder, dataset, split, options.split, out, options.device, options.quiet, options.full, options.mirror
     )
     print(scores.table())
     print(f"wrote {out}")
@@ -209,10 +220,12 @@ def _study(options: argparse.Namespace) -> None:
 
 def _features(options: argparse.Namespace) -> None:
     from .dataset_folder import read_dataset
+    from .evaluation_split import split_for
     from .feature_map import draw_feature_map
 
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
-    draw_feature_map(folder, dataset, options.split, options.out, options.device, seed=options.seed)
+    names = split_for(options.model, dataset, options.split_file).part(options.split)
+    draw_feature_map(folder, dataset, names, options.out, options.device, seed=options.seed)
     print(f"wrote {options.out}")
 
 

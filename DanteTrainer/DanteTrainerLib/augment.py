@@ -7,8 +7,9 @@ spatial patch and the same limited channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional
 
 Per = tuple[float | None, ...]
 """One value a channel; None leaves the channel as it is."""
+Sigmas = tuple[tuple[float, float, float] | None, ...]
+"""One value an axis K, J, I of each channel."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Augmentation:
         angles: rotation about the K, J, I axes in radians, or None.
         scale: of the cut-out region relative to the patch, or None; below 1 zooms in.
         noise: standard deviation, or None; `noise_seed` fixes the noise itself.
-        blur: sigma in voxels per channel.
+        blur: sigmas in voxels along K, J, I per channel.
         brightness, contrast: factors per channel.
         resolution: zoom of simulated low resolution per channel.
         gamma_inverted, gamma: exponents per channel.
@@ -39,7 +42,7 @@ class Augmentation:
     scale: float | None = None
     noise: float | None = None
     noise_seed: int = 0
-    blur: Per = ()
+    blur: Sigmas = ()
     brightness: Per = ()
     contrast: Per = ()
     resolution: Per = ()
@@ -61,20 +64,20 @@ def draw(generator: np.random.Generator, channels: int, spatial_only: bool = Fal
     if spatial_only:
         return Augmentation(angles=angles, scale=scale, mirror=mirror)  # type: ignore[arg-type]
 
-    def per(probability: float, each: float, value) -> Per:  # noqa: ANN001 - a drawing function
+    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple:
         if g.random() >= probability:
             return ()
-        return tuple(float(value()) if g.random() < each else None for _ in range(channels))
+        return tuple(value() if g.random() < each else None for _ in range(channels))
 
     return Augmentation(
         angles=angles,  # type: ignore[arg-type]
         scale=scale,
         noise=float(g.uniform(0, 0.1)) if g.random() < 0.1 else None,
         noise_seed=int(g.integers(1 << 31)),
-        blur=per(0.2, 0.5, lambda: g.uniform(0.5, 1.0)),
+        blur=per(0.2, 0.5, lambda: tuple(g.uniform(0.5, 1.0, 3).tolist())),
         brightness=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
         contrast=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
-        resolution=per(0.25, 0.5, lambda: g.uniform(0.5, 1.0)),
+        resolution=per(0.25, 0.5, lambda: float(g.uniform(0.5, 1.0))),
         gamma_inverted=per(0.1, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
         gamma=per(0.3, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
         mirror=mirror,  # type: ignore[arg-type]
@@ -161,7 +164,7 @@ def _intensity(images: Tensor, augmentation: Augmentation) -> Tensor:
     return images
 
 
-def _blur(image: Tensor, sigma: float) -> Tensor:
+def _blur(image: Tensor, sigma: tuple[float, float, float]) -> Tensor:
     return torch.from_numpy(ndimage.gaussian_filter(image.numpy(), sigma, truncate=3))
 
 

@@ -21,7 +21,7 @@ from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
 from DanteSegmenterLib.structure import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
-from .dataset_folder import Dataset, check_cases, read_split
+from .dataset_folder import Dataset, Split, check_cases
 from .metrics import bootstrap_mean, score_region
 
 CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
@@ -47,17 +47,20 @@ class RegionSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """`summary.json`: one model's pathway ("limited" or "full") on one split."""
+    """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring."""
 
     model: str
     pathway: str
     split: str
     cases: int
     regions: dict[str, RegionSummary]
+    mirror: bool = False
 
     def table(self) -> str:
         """Markdown."""
         lines = [
+            f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}.",
+            "",
             "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm |",
             "|---|---|---|---|---|---|---|",
         ]
@@ -68,6 +71,11 @@ class Summary:
                 f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
             )
         return "\n".join(lines)
+
+
+def mirroring_said(mirror: bool) -> str:
+    """What every table says, for it moves the scores as much as a method does."""
+    return "averaged over the eight mirrorings of each window" if mirror else "without mirroring"
 
 
 def read_summary(folder: Path) -> Summary:
@@ -119,15 +127,16 @@ def _interval(mean: float | None, interval: tuple[float | None, float | None], d
 
 
 def evaluate(
-    model_folder: Path | str, dataset: Dataset, split: str, out: Path, device: str = "auto", quiet: bool = False,
-    full: bool = False,
+    model_folder: Path | str, dataset: Dataset, split: Split, part: str, out: Path, device: str = "auto",
+    quiet: bool = False, full: bool = False, mirror: bool = False,
 ) -> Summary:  # fmt: skip
-    """Segment every case of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
+    """Segment every case of a part of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
 
-    The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them.
+    The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them. With `mirror`
+    logits are averaged over the eight mirrorings of each window.
 
     Raises:
-        InputError: the split does not exist, or a case lacks a volume or a mask.
+        InputError: the part does not exist, or a case lacks a volume or a mask.
         ModelError: the model folder cannot be used.
     """
     model = load_model(model_folder, device)
@@ -136,7 +145,7 @@ def evaluate(
     if full and model.spec.full is None:
         raise InputError(f"'{model.spec.name}' has no full-modality network to evaluate.")
     pathway = model.spec.full if full and model.spec.full else model.spec.limited
-    names = read_split(dataset).part(split)
+    names = split.part(part)
     check_cases(dataset, names, pathway.modalities)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -144,17 +153,19 @@ def evaluate(
         raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
     rows, sheet = [], Sheet(model.spec)
     for name in tqdm(names, desc="Segmenting", unit="case", disable=quiet):
-        rows += evaluate_case(model, dataset.cases[name], pathway, sheet)
+        rows += evaluate_case(model, dataset.cases[name], pathway, sheet, mirror)
     table = pd.DataFrame(rows)
     table.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
     regions = {str(region): summarise(own) for region, own in table.groupby("region", sort=False)}
-    summary = Summary(model.spec.name, "full" if full else "limited", split, len(names), regions)
+    summary = Summary(model.spec.name, "full" if full else "limited", part, len(names), regions, mirror)
     (out / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
     sheet.save(out / PICTURE_FILE)
     return summary
 
 
-def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None) -> list[dict[str, Any]]:
+def evaluate_case(
+    model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None, mirror: bool = False
+) -> list[dict[str, Any]]:
     """One row a region: the scores of `metrics`, the volume with its range and the true one in mL, the mean probability
     inside the mask (confidence) and the share of the mask that is right (precision).
 
@@ -162,7 +173,7 @@ def evaluate_case(model: Model, case: Case, pathway: Pathway, sheet: Sheet | Non
     """
     volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
     truth = case.label.read() if case.label else None
-    result = segment(model, volumes)
+    result = segment(model, volumes, mirror=mirror)
     if truth is None or not truth.same_grid(result.reference):
         raise InputError(f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'.")
     masks = truth_masks(truth, case, model.spec)

@@ -33,7 +33,7 @@ from .leak_guard import check_split, pretraining_cases
 from .loop import Progress, Trainer
 from .methods import method_named
 from .model_card import model_card
-from .patches import PatchSource
+from .patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
 from .stage import Stage
 from .status import LOCK_FILE, RUN_FILE, STOP_FILE, RunStatus, StatusWriter, write_status
 from .tasks import TASKS, Task
@@ -188,7 +188,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
             if index:
                 _carry(folder, stages[index - 1], stage)
         cases = train if stage.labelled_only else [*train, *unlabelled]
-        source, validation = _sources(experiment, task, stage, index, cases, val)
+        source, validation = _sources(experiment, task, stage, cases, val)
         source = replace(source, rank=group.rank, world_size=group.size)
         trainer.train(stage, source, validation, progress, resumed)
         if group.leads:
@@ -237,18 +237,20 @@ def _cached_for_pretraining(
 
 
 def _sources(
-    experiment: Experiment, task: Task, stage: Stage, index: int, train: list[CachedCase], val: list[CachedCase]
+    experiment: Experiment, task: Task, stage: Stage, train: list[CachedCase], val: list[CachedCase]
 ) -> tuple[PatchSource, PatchSource | None]:
     data = experiment.data
     cases = [case for case in train if case.labelled or not stage.labelled_only]
-    # Each stage draws its own patches.
     source = PatchSource(
-        cases, len(task.regions), data.patch, data.batch_size, experiment.seed + index,
+        cases, len(task.regions), data.patch, data.batch_size, experiment.seed,
         stage.augmentation if data.augment else "none", data.foreground_share,
+        SUPERVISED if stage.labelled_only else PRETRAINING,
     )  # fmt: skip
     if not val:
         return source, None
-    return source, PatchSource(val, len(task.regions), data.patch, data.batch_size, 0, "none", foreground_share=1.0)
+    return source, PatchSource(
+        val, len(task.regions), data.patch, data.batch_size, 0, "none", foreground_share=1.0, stream=VALIDATION
+    )
 
 
 def preprocessing_of(experiment: Experiment, task: Task) -> Preprocessing:

@@ -17,7 +17,7 @@ from DanteSegmenterLib.inference import Model, load_model
 from DanteSegmenterLib.network import Encoder
 
 from .cache import cache_cases
-from .dataset_folder import Dataset, check_cases, read_split
+from .dataset_folder import Dataset, check_cases
 from .patches import PatchSource
 
 CSV_FILE, PICTURE_FILE = "feature_map.csv", "feature_map.png"
@@ -26,13 +26,14 @@ PERPLEXITY = 30
 
 
 def draw_feature_map(
-    model_folder: Path, dataset: Dataset, split: str, out: Path, device: str = "auto", patches_per_case: int = 8,
-    seed: int = 0,
+    model_folder: Path, dataset: Dataset, names: Sequence[str], out: Path, device: str = "auto",
+    patches_per_case: int = 8, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Write feature_map.csv (pathway, patch, x, y) and feature_map.png.
 
     Args:
         model_folder: a model with both doors, trained by DANTE.
+        names: of the cases.
         patches_per_case: on average; each contains a region where its case has one.
         seed: of the patches and of t-SNE.
 
@@ -42,7 +43,6 @@ def draw_feature_map(
     """
     model = load_model(model_folder, device)
     encoders = _encoders(model)
-    names = read_split(dataset).part(split)
     if len(names) * patches_per_case < 4:
         raise InputError(f"{len(names)} cases with {patches_per_case} patches each are too few to map.")
     check_cases(dataset, names, dataset.task.full)

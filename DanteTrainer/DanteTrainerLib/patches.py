@@ -20,6 +20,8 @@ from .cache import CachedCase
 
 # nnU-Net's rule: the last third of a batch is forced to contain foreground (at least one of two samples).
 FOREGROUND_SHARE = 0.33
+# Streams of chance: a supervised stage of one method sees the same batches as that of another, whatever went before it.
+SUPERVISED, PRETRAINING, VALIDATION = range(3)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class PatchSource(Dataset):
         regions: number of regions.
         patch: size along K, J, I.
         batch_size: of the whole step, over all processes.
-        seed: of this source.
+        seed: of the run.
+        stream: what these patches are for; sources of one seed and stream draw the same patches, whatever the method.
         augmentation: "full", "spatial" (no intensities) or "none".
         foreground_share: of each batch that is forced to contain a region.
         rank, world_size: this process draws every sample n of the batch with n % world_size == rank.
@@ -64,6 +67,7 @@ class PatchSource(Dataset):
     seed: int
     augmentation: str = "full"
     foreground_share: float = FOREGROUND_SHARE
+    stream: int = SUPERVISED
     rank: int = 0
     world_size: int = 1
 
@@ -76,7 +80,7 @@ class PatchSource(Dataset):
         return Batch(torch.stack([images for images, _ in samples]), torch.stack([regions for _, regions in samples]))
 
     def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor]:
-        generator = np.random.default_rng([self.seed, step, n])
+        generator = np.random.default_rng([self.seed, self.stream, step, n])
         case = self.cases[generator.integers(len(self.cases))]
         forced = n >= round(self.batch_size * (1 - self.foreground_share))
         images, labels = case.images(), case.labels()

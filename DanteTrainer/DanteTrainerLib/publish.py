@@ -94,7 +94,8 @@ def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
             if value is not None:
                 figures[f"{region} {name}"] = round(value, digits)
     with_privileged = " with the privileged scan" if summary.pathway == "full" else ""
-    return f"Scores ({summary.split} split, {summary.cases} cases{with_privileged})", figures
+    mirrored = ", mirrored" if summary.mirror else ""
+    return f"Scores ({summary.split} split, {summary.cases} cases{with_privileged}{mirrored})", figures
 
 
 def _calibration(door: str, summaries: list[Summary]) -> dict[str, Calibration]:

@@ -70,6 +70,7 @@ class Study:
         sweep: expanded to a row a value.
         baseline, ceiling: entries between which the gap is measured.
         region: whose gap.
+        mirror: score with mirroring at test time.
     """
 
     experiment: str
@@ -80,6 +81,7 @@ class Study:
     baseline: str = "lower"
     ceiling: str = "upper"
     region: str = ""
+    mirror: bool = False
 
     def entries(self) -> list[Entry]:
         """All rows; those of a sweep are named METHOD KEY=VALUE."""
@@ -190,7 +192,7 @@ def run_study(
     while left:
         waiting = []
         for run in left:
-            if _done(run, split):
+            if _done(run, split, study.mirror):
                 continue
             if not all(need.is_dir() for need in run.needs):
                 waiting.append(run)
@@ -198,7 +200,7 @@ def run_study(
             try:
                 with _claimed(run):
                     _train(run, data, folder, device, quiet, stop)
-                    score(run, dataset, split, device, quiet)
+                    score(run, dataset, split, device, quiet, study.mirror)
             except Timeout:
                 waiting.append(run)
         if waiting and len(waiting) == len(left):
@@ -224,7 +226,7 @@ def _train(run: Planned, data: Path, folder: Path, device: str, quiet: bool, sto
         continue_run(run.folder, device, quiet, stop)
 
 
-def score(run: Planned, dataset: Dataset, split: str, device: str, quiet: bool) -> None:
+def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, mirror: bool = False) -> None:
     """Evaluate f_L, and f_F where the method has one."""
     from DanteSegmenterLib.model_folder import read_spec
 
@@ -232,14 +234,16 @@ def score(run: Planned, dataset: Dataset, split: str, device: str, quiet: bool) 
 
     doors = [False] + [True] * (read_spec(run.model).full is not None)
     for full in doors:
-        if not scores_file(run, split, full).is_file():
-            evaluate(run.model, dataset, split, scores_file(run, split, full).parent, device, quiet, full)
+        file = scores_file(run, part, full, mirror)
+        if not file.is_file():
+            split = read_run(run.folder).split
+            evaluate(run.model, dataset, split, part, file.parent, device, quiet, full, mirror)
 
 
-def scores_file(run: Planned, split: str, full: bool = False) -> Path:
+def scores_file(run: Planned, part: str, full: bool = False, mirror: bool = False) -> Path:
     """Where a run's scores are."""
-    return run.folder / f"evaluation-{split}{'-full' if full else ''}" / "cases.csv"
+    return run.folder / f"evaluation-{part}{'-full' * full}{'-mirror' * mirror}" / "cases.csv"
 
 
-def _done(run: Planned, split: str) -> bool:
-    return run.model.is_dir() and scores_file(run, split).is_file()
+def _done(run: Planned, part: str, mirror: bool) -> bool:
+    return run.model.is_dir() and scores_file(run, part, mirror=mirror).is_file()

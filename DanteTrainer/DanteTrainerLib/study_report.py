@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .evaluate import mirroring_said
 from .history import LOG_FILE
 from .metrics import bootstrap_mean, compare_paired
 from .study import Planned, Study, scores_file, sweep_name
@@ -17,12 +18,12 @@ FULL = " (all modalities)"
 """Suffix of the row of a method's full-modality network f_F."""
 
 
-def collect(runs: Sequence[Planned], split: str) -> pd.DataFrame:
+def collect(runs: Sequence[Planned], split: str, mirror: bool = False) -> pd.DataFrame:
     """The scores of all runs that have some: one line a method, seed, case and region."""
     parts = []
     for run in runs:
         for full in (False, True):
-            path = scores_file(run, split, full)
+            path = scores_file(run, split, full, mirror)
             if path.is_file():
                 rows = pd.read_csv(path)
                 parts.append(rows.assign(method=run.entry.name + FULL * full, seed=run.seed)[COLUMNS])
@@ -111,11 +112,12 @@ def cost_table(runs: Sequence[Planned]) -> str:
 
 def write_report(study: Study, runs: Sequence[Planned], split: str, folder: Path) -> str:
     """Write results.csv, results.md and, for sweeps, sweep.png; returns the markdown."""
-    scores = collect(runs, split)
+    scores = collect(runs, split, study.mirror)
     if scores.empty:
         return "nothing is scored yet"
     scores.to_csv(folder / RESULTS_FILE, index=False, float_format="%.6g")
-    text = "\n\n".join((score_table(scores), gap_table(scores, study), cost_table(runs)))
+    said = f"Scored on the split '{split}', {mirroring_said(study.mirror)}."
+    text = "\n\n".join((said, score_table(scores), gap_table(scores, study), cost_table(runs)))
     (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
     if study.sweep:
         draw_sweeps(study, scores, folder / SWEEP_FILE)
