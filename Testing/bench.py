@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "Testing")]
 
 from bench_contestants import CONTESTANTS, measure_in_turn, volumes_of  # noqa: E402
-from bench_training import bench_training  # noqa: E402
+from bench_norm import bench_norm, show_norm  # noqa: E402
+from bench_training import bench_training, show_training  # noqa: E402
 
 from DanteSegmenterLib.devices import fastest_dtype  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
@@ -43,6 +44,7 @@ def main() -> int:
     try:
         report = bench(options.case, options.model, options.device, options.repeats)
         report |= bench_training("brats-2mm", options.device, options.repeats)
+        report["norm"] = bench_norm(options.device, options.repeats)
         report |= bench_window()
     except DanteError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,12 +104,8 @@ def show(report: dict) -> None:
         ratio = report.get(f"segment_vs_{name}")
         if ratio is not None:
             print(f"{'segment_vs_' + name:<24} {ratio:.2f}")
-    print("a DANTE Stage 2 step and its parts, forward and backward:")
-    for name, value in report["dante_step_seconds"].items():
-        print(f"  {name:<14} {value:7.3f} s")
-    print(f"dante_step_vs_parts      {report['dante_step_vs_parts']:.2f}")
-    print(f"loader_wait_share        {report['loader_wait_share']:.3f}")
-    print(f"peak memory              {report['dante_peak_memory_gib']:.1f} GiB")
+    show_training(report)
+    show_norm(report["norm"])
     print("the window, from click to segments:")
     for name in ("first_click_seconds", "warm_click_seconds"):
         print(f"  {name:<20} " + ", ".join(f"{part} {value:.2f}" for part, value in report[name].items()))

@@ -1,11 +1,10 @@
-"""A DANTE Stage 2 step against its parts, its memory, and how long training waits for data; part of `make bench`.
+"""A training step against its convolutions and its networks, its memory, and how long it waits for data (`make bench`).
 
 Alone, at another size: `python Testing/bench_training.py brats-1mm data.patch=[96,96,96] data.batch_size=1`.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
@@ -24,6 +25,7 @@ sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrain
 from DanteSegmenterLib.devices import resolve_device, synchronise  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteTrainerLib.config import Experiment, load_experiment  # noqa: E402
+from DanteTrainerLib.loop import Trainer  # noqa: E402
 from DanteTrainerLib.losses import segmentation_loss  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
 from DanteTrainerLib.patches import Batch  # noqa: E402
@@ -33,30 +35,40 @@ from DanteTrainerLib.tasks import TASKS  # noqa: E402
 
 
 def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict:
-    """Keys: dante_step_vs_parts, loader_wait_share, seconds of step and parts, peak memory."""
-    report = step_against_parts(load_experiment(experiment_name, method="dante"), device_name, repeats)
-    return {**report, **waiting(experiment_name, device_name)}
+    """Keys: `training` (one report a method and number format), loader_wait_share, training_seconds_per_step."""
+    device = resolve_device(device_name)
+    formats = dict.fromkeys((choose_precision("auto", device), torch.float32))
+    reports = []
+    for dtype in formats:
+        for method in ("lower", "dante"):
+            experiment = load_experiment(experiment_name, method=method)
+            reports.append(step_against_parts(experiment, device, dtype, repeats))
+    return {"training": reports, **waiting(experiment_name, device_name)}
 
 
-def step_against_parts(experiment: Experiment, device_name: str, repeats: int) -> dict:
-    """The whole step, and three encoders and two decoders forward and backward alone, in turn."""
-    device, task = resolve_device(device_name), TASKS[experiment.task]
-    stage = method_named("dante")(experiment, task)[-1]
-    stage.networks.to(device).to(memory_format=torch.channels_last_3d)
-    dtype = choose_precision(experiment.run.precision, device)
+def step_against_parts(experiment: Experiment, device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
+    """A whole step of the last stage, in turn with its convolutions alone and, for DANTE, its networks alone.
+
+    Keys: method, dtype, seconds (medians by name), step_vs_convolutions, step_vs_parts (DANTE), peak_memory_gib.
+    """
+    task = TASKS[experiment.task]
+    stage = method_named(experiment.method)(experiment, task)[-1]
+    networks = stage.networks.to(device).to(memory_format=torch.channels_last_3d)
     batch = _random_batch(experiment, len(task.full), len(task.regions), device)
     last = StepContext(experiment.run.steps - 1, experiment.run.steps, torch.Generator().manual_seed(0))
+    trainer = Trainer(experiment, device, Path(), 0)
+    optimiser, scaler = trainer._optimiser(networks), torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def step() -> None:
-        with autocast(device, dtype):
-            total = stage.loss(batch, last).total
-        total.backward()
+        trainer._step(stage.loss, batch, last, networks, optimiser, scaler, dtype, 1e-9)
 
-    parts = _parts(stage, batch, task.limited_channels, task.output, lambda: autocast(device, dtype))
-    seconds: dict[str, list[float]] = {name: [] for name in ("step", *parts)}
+    contestants = {"step": step, "convolutions": _convolutions(step)}
+    if experiment.method == "dante":
+        contestants |= _parts(stage, batch, task.limited_channels, task.output, lambda: autocast(device, dtype))
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for n in range(repeats + 1):
-        for name, function in {"step": step, **parts}.items():
-            stage.networks.zero_grad(set_to_none=True)
+        for name, function in contestants.items():
+            networks.zero_grad(set_to_none=True)
             synchronise(device)
             start = time.perf_counter()
             function()
@@ -64,11 +76,41 @@ def step_against_parts(experiment: Experiment, device_name: str, repeats: int) -
             if n:  # the first round is warm-up
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "dante_step_vs_parts": medians["step"] / sum(medians[name] for name in parts),
-        "dante_step_seconds": medians,
-        "dante_peak_memory_gib": _peak_memory_gib(device),
+    report = {
+        "method": experiment.method,
+        "dtype": str(dtype).removeprefix("torch."),
+        "seconds": medians,
+        "step_vs_convolutions": medians["step"] / medians["convolutions"],
+        "peak_memory_gib": _peak_memory_gib(device),
     }
+    parts = [medians[name] for name in contestants if name not in ("step", "convolutions")]
+    return report | ({"step_vs_parts": medians["step"] / sum(parts)} if parts else {})
+
+
+class _Recorder(TorchDispatchMode):
+    """Keeps every convolution, forward or backward, with what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable, tuple]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "convolution" in func.name():
+            self.calls.append((func, tree_map_only(torch.Tensor, torch.Tensor.detach, args)))
+        return func(*args, **(kwargs or {}))
+
+
+def _convolutions(step: Callable[[], None]) -> Callable[[], None]:
+    """The convolutions of one step, forward and backward, on what they read there and in its number format."""
+    with _Recorder() as recorder:
+        step()
+
+    @torch.no_grad()
+    def run() -> None:
+        for function, arguments in recorder.calls:
+            function(*arguments)
+
+    return run
 
 
 def _parts(stage: Stage, batch: Batch, limited: list[int], output: str, cast: Callable) -> dict[str, Callable]:
@@ -140,7 +182,23 @@ def waiting(experiment_name: str, device_name: str, steps: int = 30) -> dict:
     }
 
 
+def show_training(report: dict) -> None:
+    for part in report["training"]:
+        print(f"a training step of {part['method']}, {part['dtype']}, and its parts, forward and backward:")
+        for name, value in part["seconds"].items():
+            print(f"  {name:<14} {value:7.3f} s")
+        prefix = "train_step" if part["method"] == "lower" else f"{part['method']}_step"
+        for against in ("convolutions", "parts"):
+            if f"step_vs_{against}" in part:
+                print(f"{prefix + '_vs_' + against:<26} {part[f'step_vs_{against}']:.2f}")
+        print(f"  peak memory    {part['peak_memory_gib']:7.1f} GiB")
+    if "loader_wait_share" in report:
+        print(f"loader_wait_share          {report['loader_wait_share']:.3f}")
+
+
 if __name__ == "__main__":
     name, *settings = sys.argv[1:] or ["brats-2mm"]
     keep_freed_memory()
-    print(json.dumps(step_against_parts(load_experiment(name, settings, method="dante"), "auto", 3), indent=1))
+    place = resolve_device()
+    of_dante = load_experiment(name, settings, method="dante")
+    show_training({"training": [step_against_parts(of_dante, place, choose_precision("auto", place), 3)]})

@@ -65,7 +65,8 @@ def test_the_module_equals_torchs_own_in_training_and_inference(shape, monkeypat
 def test_what_is_chosen_is_what_was_fastest():
     finest, deep = torch.zeros(2, 8, 64, 64, 64), torch.zeros(2, 128, 4, 4, 4)
     middle = torch.zeros(2, 32, 16, 16, 16)
-    assert [module._fastest(x) for x in (finest, middle, deep)] == ["rows", "torch", "torch"]
+    assert [module.fastest(x) for x in (finest, middle, deep)] == ["rows", "torch", "torch"]
     with torch.no_grad():
-        assert [module._fastest(x) for x in (finest, middle, deep)] == ["rows", "group_norm", "torch"]
-    assert module._fastest(torch.zeros(2, 8, 64, 64, 64, device="meta")) == "group_norm"
+        assert [module.fastest(x) for x in (finest, middle, deep)] == ["rows", "group_norm", "torch"]
+    assert module.fastest(torch.zeros(1, 32, 64, 64, 64)) == "torch"
+    assert module.fastest(torch.zeros(2, 8, 64, 64, 64, device="meta")) == "group_norm"

@@ -23,7 +23,7 @@ from torch.nn import functional
 ROW = 256
 # Maps of so few numbers take the time that calling operators takes, of which PyTorch's own norm needs fewest.
 FEW_NUMBERS = 1 << 18
-# Where group norm is fastest without gradients: channels enough for a vector register, and maps of so many voxels.
+# Channels that fill a vector register; without gradients, group norm is then fastest for maps of so many voxels.
 WIDE, LARGE_MAP = 16, 1024
 
 
@@ -50,16 +50,17 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) ->
         x: [B, C, K, J, I], channels-last where speed matters.
         weight, bias: [C].
     """
-    return FORMULATIONS[_fastest(x)](x, weight, bias, eps)
+    return FORMULATIONS[fastest(x)](x, weight, bias, eps)
 
 
-def _fastest(x: Tensor) -> str:
+def fastest(x: Tensor) -> str:
     """A name in `FORMULATIONS`."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler fuses what it knows
         return "group_norm"
     if not torch.is_grad_enabled() and x.shape[1] >= WIDE and x[0, 0].numel() >= LARGE_MAP:
         return "group_norm"
-    return "torch" if x.numel() <= FEW_NUMBERS else "rows"
+    one_wide_sample = len(x) == 1 and x.shape[1] >= WIDE
+    return "torch" if one_wide_sample or x.numel() <= FEW_NUMBERS else "rows"
 
 
 def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
