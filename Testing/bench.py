@@ -56,28 +56,38 @@ def main() -> int:
 
 
 def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> dict:
-    """All figures as one dictionary; the keys `segment_vs_...` are ratios, None where nobody was there."""
-    seconds = measure_in_turn(model_folder, device, case, repeats)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    """Segment's phases, and `network`: one report a number format (the fastest, and float32 where that is another)."""
     model, given = load_model(model_folder, device), volumes_of(case)
     volumes = {modality: given[modality] for modality in model.spec.limited.modalities}
     segment(model, volumes)  # not counted
     whole = [segment(model, volumes).seconds for _ in range(repeats)]
     prepared = prepare(volumes, model.spec.limited.modalities, model.spec.preprocessing)
+    fastest = str(fastest_dtype(model.device)).removeprefix("torch.")
+    formats = {fastest: "fastest"} | ({} if fastest == "float32" else {"float32": "float32"})
     return {
         "case": str(case.name) if case else "synthetic brain",
         "device": model.device.type,
-        "dtype": str(fastest_dtype(model.device)).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "windows": len(needed_windows(torch.from_numpy(prepared.tensor), model.spec.patch)),
         "phases": {phase: statistics.median(run[phase] for run in whole) for phase in whole[0]},
-        "seconds": seconds,
-        **{
-            f"segment_vs_{name}": medians[name] / medians["ours"] if name in medians else None
-            for name in CONTESTANTS
-            if name != "ours"
-        },
+        "network": [
+            network_against_others(model_folder, device, name, dtype, case, repeats) for name, dtype in formats.items()
+        ],
     }
+
+
+def network_against_others(
+    model_folder: Path, device: str, name: str, dtype: str, case: Path | None, repeats: int
+) -> dict:
+    """Keys: dtype, seconds by contestant, `segment_vs_...` (ratios, None where nobody was there)."""
+    seconds = measure_in_turn(model_folder, device, dtype, case, repeats)
+    medians = {contestant: statistics.median(values) for contestant, values in seconds.items()}
+    ratios = {
+        f"segment_vs_{other}": medians[other] / medians["ours"] if other in medians else None
+        for other in CONTESTANTS
+        if other != "ours"
+    }
+    return {"dtype": name, "seconds": seconds, **ratios}
 
 
 def bench_window() -> dict:
@@ -91,19 +101,17 @@ def bench_window() -> dict:
 
 
 def show(report: dict) -> None:
-    print(
-        f"{report['case']}, {report['windows']} windows, {report['device']} {report['dtype']}, "
-        f"{report['threads']} threads"
-    )
+    print(f"{report['case']}, {report['windows']} windows, {report['device']}, {report['threads']} threads")
     for phase, value in report["phases"].items():
         print(f"  {phase:<14} {value:7.3f} s")
-    print("the network's part, median (min - max):")
-    for name, values in report["seconds"].items():
-        print(f"  {name:<14} {statistics.median(values):7.3f} s  ({min(values):.3f} - {max(values):.3f})")
-    for name in CONTESTANTS:
-        ratio = report.get(f"segment_vs_{name}")
-        if ratio is not None:
-            print(f"{'segment_vs_' + name:<24} {ratio:.2f}")
+    for network in report["network"]:
+        print(f"the network's part, ours in {network['dtype']}, median (min - max):")
+        for name, values in network["seconds"].items():
+            print(f"  {name:<14} {statistics.median(values):7.3f} s  ({min(values):.3f} - {max(values):.3f})")
+        for name in CONTESTANTS:
+            ratio = network.get(f"segment_vs_{name}")
+            if ratio is not None:
+                print(f"{'segment_vs_' + name:<26} {ratio:.2f}")
     show_training(report)
     show_norm(report["norm"])
     print("the window, from click to segments:")

@@ -7,7 +7,8 @@ All compute the same windows of the same prepared volumes with the same weights:
   * nnunet, where `nnunetv2` is installed: its predictor as on a CPU (float32), without mirroring, same network;
   * convolutions: only the network's convolutions, in our number format and process: the floor.
 
-`python bench_contestants.py NAME MODEL DEVICE [CASE]` computes once for every line it reads and answers with seconds.
+`python bench_contestants.py NAME MODEL DEVICE DTYPE [CASE]` computes once for every line it reads and answers with
+seconds; DTYPE is "fastest", or "float32" for what a processor without half precision has.
 """
 
 from __future__ import annotations
@@ -59,12 +60,13 @@ def volumes_of(case: Path | None) -> dict[str, Volume]:
     return read_case_folder(case).read_images() if case else brain_mr(seed=0, spacing_mm=1.0).volumes
 
 
-def setting_of(model_folder: Path, device: str, case: Path | None) -> Setting:
+def setting_of(model_folder: Path, device: str, dtype: str, case: Path | None) -> Setting:
     model = load_model(model_folder, device)
     pathway, spec = model.spec.limited, model.spec
     volumes = volumes_of(case)
     prepared = prepare({m: volumes[m] for m in pathway.modalities}, pathway.modalities, spec.preprocessing)
-    plan = Plan(model.device, fastest_dtype(model.device), batch_of(model.device, spec.patch))
+    number = fastest_dtype(model.device) if dtype == "fastest" else torch.float32
+    plan = Plan(model.device, number, batch_of(model.device, spec.patch))
     return Setting(model.network(pathway), torch.from_numpy(prepared.tensor), spec.patch, spec.out_channels, plan)
 
 
@@ -142,13 +144,16 @@ def as_usually_written(network: nn.Module) -> nn.Module:
 CONTESTANTS = {"ours": ours, "monai": monai, "nnunet": nnunet, "convolutions": convolutions}
 
 
-def measure_in_turn(model: Path, device: str, case: Path | None, repeats: int) -> dict[str, list[float]]:
+def measure_in_turn(model: Path, device: str, dtype: str, case: Path | None, repeats: int) -> dict[str, list[float]]:
     """Seconds of each contestant, in turn, so that a machine that slows down slows all.
+
+    Args:
+        dtype: of ours and of the bare convolutions, "fastest" or "float32"; the others are float32 always.
 
     Raises:
         DanteError: a contestant failed.
     """
-    processes = {name: _start(name, model, device, case) for name in CONTESTANTS}
+    processes = {name: _start(name, model, device, dtype, case) for name in CONTESTANTS}
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     try:
         for n in range(repeats + ROUNDS_NOT_COUNTED):
@@ -166,8 +171,8 @@ def measure_in_turn(model: Path, device: str, case: Path | None, repeats: int) -
             process.kill()
 
 
-def _start(name: str, model: Path, device: str, case: Path | None) -> subprocess.Popen:
-    command = [sys.executable, __file__, name, str(model), device, *([str(case)] if case else [])]
+def _start(name: str, model: Path, device: str, dtype: str, case: Path | None) -> subprocess.Popen:
+    command = [sys.executable, __file__, name, str(model), device, dtype, *([str(case)] if case else [])]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -180,12 +185,12 @@ def _ask(process: subprocess.Popen) -> str:
     return process.stdout.readline().strip()
 
 
-def main(name: str, model: str, device: str, case: str = "") -> None:
+def main(name: str, model: str, device: str, dtype: str, case: str = "") -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     if name in ("ours", "convolutions"):
         keep_freed_memory()
-    setting = setting_of(Path(model), device, Path(case) if case else None)
+    setting = setting_of(Path(model), device, dtype, Path(case) if case else None)
     run = CONTESTANTS[name](setting)
     for _ in sys.stdin:
         synchronise(setting.plan.device)

@@ -45,13 +45,16 @@ def bench_norm(device_name: str, repeats: int) -> list[dict]:
 def _run(norm: Callable, x: torch.Tensor) -> Callable[[], object]:
     """Forward; and, where gradients are wanted, backward."""
     wanted = torch.is_grad_enabled()
-    weight, bias = (torch.ones(x.shape[1], device=x.device, requires_grad=wanted) for _ in range(2))
+    # A deployed network is all of one format; in training weights are float32, and autocast mixes.
+    dtype = torch.float32 if wanted else x.dtype
+    weight, bias = (torch.ones(x.shape[1], device=x.device, dtype=dtype, requires_grad=wanted) for _ in range(2))
     inputs, gradient = (x.detach().requires_grad_(wanted), weight, bias), torch.randn_like(x)
 
     def run() -> None:
-        y = norm(*inputs, 1e-5)
+        with torch.autocast(x.device.type, x.dtype, enabled=wanted and x.dtype != torch.float32):
+            y = norm(*inputs, 1e-5)
         if wanted:
-            torch.autograd.grad(y, inputs, gradient)
+            torch.autograd.grad(y, inputs, gradient.to(y.dtype))
 
     return run
 

@@ -68,7 +68,7 @@ def test_background_stays_zero_under_every_intensity_transform():
     image = torch.randn(2, *PATCH)
     image[:, :4] = 0
     everything = Augmentation(
-        noise=0.1, blur=(1.0, 1.0), brightness=(1.2, 0.8), contrast=(1.2, 0.8), resolution=(0.5, 0.7),
+        noise=0.1, blur=((1.0, 0.5, 0.7), None), brightness=(1.2, 0.8), contrast=(1.2, 0.8), resolution=(0.5, 0.7),
         gamma_inverted=(1.2, 0.8), gamma=(0.7, 1.4),
     )  # fmt: skip
     assert not run(everything, image)[0][:, :4].any()
@@ -102,6 +102,17 @@ def test_inverted_gamma_is_gamma_of_the_negative():
     assert torch.allclose(inverted, -negative, atol=1e-5)
 
 
+def test_blur_spreads_a_voxel_along_each_axis_by_that_axis_sigma():
+    result, _ = run(Augmentation(blur=((0.5, 0.75, 1.0),)), marked((15, 15, 15), 7, 7, 7) + 1)  # 0 is background
+    offsets = torch.arange(15) - 7.0
+    for axis, sigma in enumerate((0.5, 0.75, 1.0)):
+        others = [n for n in range(3) if n != axis]
+        profile = (result[0] - 1).sum(dim=others)
+        assert (profile * offsets**2).sum().sqrt().item() == pytest.approx(
+            sigma, rel=0.08
+        )  # sampled, a little narrower
+
+
 def test_low_resolution_halves_what_can_be_told_apart():
     image = torch.tensor([1.0, -1.0] * 4).reshape(1, 8, 1, 1).expand(1, 8, 8, 8).contiguous()
     result, _ = run(Augmentation(resolution=(0.5,)), image)
@@ -131,6 +142,9 @@ def test_draws_have_nnunets_probabilities_and_ranges():
     assert max(abs(x) for a in drawn if a.angles for x in a.angles) <= math.radians(30)
     blurred = [v for a in drawn for v in a.blur]
     assert np.mean([v is not None for v in blurred]) == pytest.approx(0.5, abs=0.06)
+    sigmas = np.array([v for v in blurred if v is not None])  # one an axis, each of its own
+    assert sigmas.shape[1] == 3 and sigmas.min() >= 0.5 and sigmas.max() <= 1
+    assert abs(np.corrcoef(sigmas.T)[np.triu_indices(3, 1)]).max() < 0.15
     gammas = [v for a in drawn for v in a.gamma]
     assert (
         min(gammas) >= 0.7 and max(gammas) <= 1.5 and np.mean([g < 1 for g in gammas]) == pytest.approx(0.5, abs=0.05)

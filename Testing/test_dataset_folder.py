@@ -114,7 +114,7 @@ def test_real_cases_of_every_naming_nest_and_have_the_order_of_volumes_that_anat
 def test_the_real_mini_dataset_is_read_with_its_split(shared_data):
     dataset = read_dataset(shared_data / "brats-mini-2mm")
     split = read_split(dataset)
-    assert (len(split.train), len(split.val), len(split.test)) == (24, 6, 17)
+    assert (len(split.train), len(split.val), len(split.test)) == (55, 11, 17)
     check_cases(dataset, split.train, dataset.task.full)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from models import brain_spec, write_brain_model
+from torch.profiler import ProfilerActivity, profile
 
 from DanteSegmenterLib.devices import resolve_device
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
@@ -99,6 +100,16 @@ def test_a_missing_and_an_unknown_modality_are_named(folder):
         segment(model, study(names=("t1", "t2")))
     with pytest.raises(InputError, match="unknown modality pet"):
         segment(model, study(names=("t1", "t2", "flair", "pet")))
+
+
+def test_no_convolution_of_a_run_in_single_precision_takes_torchs_slow_path(folder, monkeypatch):
+    monkeypatch.setattr("DanteSegmenterLib.inference.fastest_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("DanteSegmenterLib.inference.batch_of", lambda *_: 1)
+    model = load_model(folder, "cpu")
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        segment(model, study())
+    names = {event.key for event in record.key_averages()}
+    assert "aten::mkldnn_convolution" in names and not [name for name in names if "slow_conv" in name]
 
 
 def test_progress_rises_from_0_to_1_through_all_phases(folder):

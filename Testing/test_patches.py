@@ -12,7 +12,7 @@ from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.cache import cache_cases
 from DanteTrainerLib.dataset_folder import read_dataset
-from DanteTrainerLib.patches import PatchLoader, PatchSource
+from DanteTrainerLib.patches import PRETRAINING, PatchLoader, PatchSource
 from DanteTrainerLib.tasks import BRAIN
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
@@ -88,6 +88,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(source):
     assert torch.equal(one.images, again.images) and torch.equal(one.regions, again.regions)
     assert not torch.equal(one.images, other.images)
     assert not torch.equal(one.images, replace(source, seed=8).batch(3).images)
+    assert not torch.equal(one.images, replace(source, stream=PRETRAINING).batch(3).images)
     assert one.images.shape == (4, 4, 8, 8, 8) and one.regions.shape == (4, 3, 8, 8, 8)
 
 

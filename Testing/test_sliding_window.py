@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 from DanteSegmenterLib.errors import Cancelled, ResourceError
@@ -36,6 +38,16 @@ def test_the_weight_is_a_gaussian_of_an_eighth_of_the_window():
     assert weight[8] == 1
     assert weight[8 + 4].item() == pytest.approx(2.718281828 ** (-0.5 * (4 * 8 / 17) ** 2), rel=1e-5)
     assert torch.equal(weight, weight.flip(0))
+
+
+def test_the_centre_of_an_even_window_is_where_nnunet_has_it():
+    # Its weights are a peak at n // 2, smoothed by scipy with sigma n / 8 (nnunetv2, compute_gaussian).
+    peak = np.zeros(64)
+    peak[64 // 2] = 1
+    expected = ndimage.gaussian_filter(peak, 64 / 8, mode="constant", cval=0)
+    weight = gaussian_window((64, 1, 1))[:, 0, 0].numpy()
+    assert weight.argmax() == 32
+    assert weight[1:] == pytest.approx(expected[1:] / expected.max(), abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (13, 21, 9), (3, 8, 20), (1, 1, 1)])

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+import torch
 from datasets import write_dataset
 from filelock import FileLock
 
 from DanteSegmenterLib.case_folder import Case
 from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib import experiment, loop
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import list_studies
 from DanteTrainerLib.dataset_folder import Dataset, read_split
@@ -41,12 +45,41 @@ def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(da
     assert list(scores.columns) == ["method", "seed", "case", "region", "dice", "hd95_mm"]
     assert list(dict.fromkeys(scores.method)) == ["lower", "upper", "MMANet", "DANTE", "DANTE (all modalities)"]
     assert sorted(scores[scores.method == "lower"].seed.unique()) == [1, 2]
+    assert "Scored on the split 'test', without mirroring." in text
     assert "| DANTE-seed1 | stage-1 | 1 |" in text and "| DANTE-seed1 | stage-2 | 2 |" in text
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
     capsys.readouterr()
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
     assert capsys.readouterr().out == ""
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
+
+
+def test_a_study_may_score_with_mirroring_beside_the_scores_without(data, tmp_path):
+    study = small_study(Entry("lower", "lower"))
+    for mirror in (False, True):
+        study = replace(study, mirror=mirror)
+        run_study(study, data, tmp_path, "val", "cpu", quiet=True)
+    plain, mirrored = (collect(plan(study, tmp_path), "val", mirror) for mirror in (False, True))
+    assert len(plain) == len(mirrored) == 3
+    assert "averaged over the eight mirrorings" in write_report(study, plan(study, tmp_path), "val", tmp_path)
+    assert sorted(p.name for p in (tmp_path / "runs" / "lower-seed1").glob("evaluation-*")) == [
+        "evaluation-val", "evaluation-val-mirror",
+    ]  # fmt: skip
+
+
+def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop.Trainer, "train", lambda self, stage, source, *_: seen.append((stage.name, source)))
+    monkeypatch.setattr(experiment, "save_checkpoint", lambda *_: None)
+    monkeypatch.setattr(experiment, "write_model", lambda *_: None)
+    monkeypatch.setattr(experiment, "_carry", lambda *_: None)
+    for run in plan(small_study(Entry("lower", "lower"), Entry("DANTE", "dante")), tmp_path):
+        experiment.start_run(run.experiment, data, run.folder, cache=tmp_path / "cache")
+        experiment.continue_run(run.folder, "cpu", quiet=True)
+    batches = {name: source.batch(3) for name, source in seen}
+    assert torch.equal(batches["supervised"].images, batches["stage-2"].images)
+    assert torch.equal(batches["supervised"].regions, batches["stage-2"].regions)
+    assert not torch.equal(batches["stage-1"].images, batches["stage-2"].images)
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monkeypatch):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +15,16 @@ import pytest
 import torch
 from datasets import write_dataset
 
-from DanteSegmenterLib.errors import Cancelled, ResourceError
+from DanteSegmenterLib import instance_norm
+from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.model_folder import Calibration, read_spec, sha256_of
+from DanteTrainerLib import loop
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.config import load_experiment, smoke
-from DanteTrainerLib.evaluate import calibration_of
-from DanteTrainerLib.experiment import continue_run, start_run
+from DanteTrainerLib.dataset_folder import Dataset, make_split, read_dataset
+from DanteTrainerLib.evaluate import calibration_of, read_summary
+from DanteTrainerLib.evaluation_split import split_for
+from DanteTrainerLib.experiment import continue_run, read_run, start_run
 from DanteTrainerLib.history import seconds_trained
 from DanteTrainerLib.loop import TrainingFailed
 
@@ -75,6 +81,7 @@ def test_a_run_stopped_after_any_step_and_resumed_is_bit_equal(whole, data, tmp_
 KILL_DURING_CHECKPOINT = """
 import os, signal, sys
 import DanteTrainerLib.checkpoint as checkpoint
+from DanteTrainerLib import loop
 from DanteTrainerLib.__main__ import main
 real, count = os.fsync, 0
 def fsync(handle):
@@ -170,7 +177,105 @@ def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(who
     assert sorted(os.listdir(out)) == ["cases.csv", "contact_sheet.png", "summary.json"]
     rows = (out / "cases.csv").read_text().splitlines()
     assert rows[0].startswith("model,case,region,dice,hd95_mm") and len(rows) == 1 + 3
-    assert "| WT |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| WT |" in printed and "test split, 1 cases, without mirroring." in printed
+
+
+def test_mirrored_scores_are_another_average_and_every_table_says_which(whole, data, tmp_path, capsys):
+    base = ["evaluate", str(whole), "--data", str(data), "--split", "val", "--quiet"]
+    assert main([*base, "--out", str(tmp_path / "plain")]) == 0
+    assert main([*base, "--out", str(tmp_path / "mirrored"), "--mirror"]) == 0
+    assert "val split, 1 cases, averaged over the eight mirrorings of each window." in capsys.readouterr().out
+    plain, mirrored = (pd.read_csv(tmp_path / name / "cases.csv") for name in ("plain", "mirrored"))
+    assert (plain.confidence - mirrored.confidence).abs().max() > 1e-4
+    assert read_summary(tmp_path / "mirrored").mirror and not read_summary(tmp_path / "plain").mirror
+
+
+def test_a_step_with_each_formulation_of_the_norm_lowers_the_loss_alike(data, tmp_path, monkeypatch):
+    """20 steps in float32: what the curves differ by is rounding, which each step carries on to the next."""
+    curves = []
+    for name in ("group_norm", "rows", "torch"):
+        monkeypatch.setattr(instance_norm, "fastest", lambda x, name=name: name)
+        experiment = smoke(load_experiment("brats-2mm", ["run.precision=fp32"], method="lower"))
+        experiment = replace(experiment, run=replace(experiment.run, steps=20, validate_every=0))
+        monkeypatch.setattr(loop, "LOG_EVERY", 1)
+        start_run(experiment, data, tmp_path / name)
+        continue_run(tmp_path / name, "cpu", quiet=True)
+        curves.append(pd.read_csv(tmp_path / name / "log.csv").loss.to_numpy())
+    assert len(curves[0]) == 20 and curves[0][-1] < curves[0][0]
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0], abs=2e-4)
+
+
+class TestTheSplitAModelIsScoredBy:
+    @pytest.fixture
+    def unsplit(self, data, tmp_path):
+        """Ten cases without a split.json, and a run that drew its own by another seed than the default."""
+        folder = tmp_path / "unsplit"
+        for n, name in enumerate("ABCDEFGHIJ"):
+            shutil.copytree(data / "ABCDE"[n % 5], folder / name)
+            for file in (folder / name).iterdir():
+                file.rename(file.with_name(name + file.name[1:]))
+        run = tmp_path / "run"
+        arguments = [
+            "train",
+            "lower",
+            "--data",
+            str(folder),
+            "--out",
+            str(run),
+            "--smoke",
+            "--quiet",
+            "--device",
+            "cpu",
+        ]
+        assert main([*arguments, "--set", "data.split_seed=7"]) == 0
+        return folder, run
+
+    def test_is_the_one_its_run_trained_with(self, unsplit, tmp_path):
+        folder, run = unsplit
+        kept = read_run(run).split
+        assert kept != make_split(list(read_dataset(folder).cases.values()))  # what the default seed would draw
+        for model in (run, run / "model"):
+            assert split_for(model, read_dataset(folder)) == kept
+        out = tmp_path / "scores"
+        assert main(["evaluate", str(run), "--data", str(folder), "--out", str(out), "--quiet"]) == 0
+        assert set(pd.read_csv(out / "cases.csv").case) == set(kept.test)
+
+    def test_is_never_drawn_anew_for_a_model_without_its_run(self, unsplit, tmp_path, capsys):
+        folder, run = unsplit
+        shutil.copytree(run / "model", tmp_path / "alone")
+        arguments = [
+            "evaluate",
+            str(tmp_path / "alone"),
+            "--data",
+            str(folder),
+            "--out",
+            str(tmp_path / "scores"),
+            "--quiet",
+        ]
+        out = tmp_path / "scores"
+        assert main(arguments) == 2
+        assert "nothing tells which cases" in capsys.readouterr().err and not out.exists()
+        (tmp_path / "own.json").write_text(json.dumps({"train": ["A"], "val": [], "test": ["B"]}))
+        assert main([*arguments, "--split-file", str(tmp_path / "own.json")]) == 0
+        assert set(pd.read_csv(out / "cases.csv").case) == {"B"}
+
+    def test_is_the_datasets_own_where_the_run_knew_none_of_its_cases(self, unsplit, data, tmp_path):
+        _, run = unsplit
+        dataset = read_dataset(data)
+        other = Dataset(tmp_path / "other", dataset.task, {f"{name}2": case for name, case in dataset.cases.items()})
+        with pytest.raises(InputError, match="nothing tells which cases"):
+            split_for(run, other)
+        other.folder.mkdir()
+        (other.folder / "split.json").write_text(json.dumps({"train": ["A2"], "val": [], "test": ["C2"]}))
+        assert split_for(run, other).test == ("C2",)
+
+    def test_is_refused_where_some_of_its_cases_are_missing(self, unsplit):
+        folder, run = unsplit
+        shutil.rmtree(folder / "C")
+        with pytest.raises(InputError, match="lacks 1 of the 10 cases of the run's split, e.g. 'C'"):
+            split_for(run, read_dataset(folder))
 
 
 def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
