@@ -47,6 +47,8 @@ from DanteSegmenterLib.worker_client import WorkerClient
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
+RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
+OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
 TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
 MASK_ROLE = "DanteSegmenter.BrainMask"
@@ -343,12 +345,38 @@ def referenceOf(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | No
     return output.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
+def resultReference(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume that our result in `output` was made for; the user's node that holds it may have another grid."""
+    return output.GetNodeReference(RESULT_ROLE) or referenceOf(output)
+
+
+def ourResults() -> list[vtkMRMLSegmentationNode]:
+    """The scene's segmentations that hold a result of this module."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetAttribute(MODEL_ATTRIBUTE)]
+
+
 def previousResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
     """Our last result of this model for this volume."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec) and referenceOf(node) is reference:
+    for node in ourResults():
+        if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec) and resultReference(node) is reference:
             return node
     return None
+
+
+def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLScalarVolumeNode]) -> None:
+    """Let a result know the volumes it was made from, so that choosing it can bring them back."""
+    for role in [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]:
+        if role.startswith(INPUT_ROLE):
+            output.SetNodeReferenceID(role, None)
+    for modality, node in inputs.items():
+        output.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID())
+
+
+def inputsOf(output: vtkMRMLSegmentationNode, modalities) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """The volumes a result was made from, by modality id; those that are still in the scene."""
+    nodes = {modality: output.GetNodeReference(INPUT_ROLE + modality) for modality in modalities}
+    return {modality: node for modality, node in nodes.items() if node is not None}
 
 
 def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
@@ -402,6 +430,7 @@ def writeSegmentation(
             removeSegments(output, ourSegments(output).values())
         output.SetAttribute(MODEL_ATTRIBUTE, model)
         output.SetAttribute(REPORT_ATTRIBUTE, reportText(result))
+        output.SetNodeReferenceID(RESULT_ROLE, reference.GetID())
         # Surfaces of the segments before would be made anew at every change.
         output.RemoveClosedSurfaceRepresentation()
     for region in spec.regions:
@@ -497,13 +526,68 @@ def showResult(
     putBeside(output, reference)
     if output.GetNodeReference(TABLE_ROLE):
         putBeside(output.GetNodeReference(TABLE_ROLE), reference)
-    output.SetDisplayVisibility(True)
+    showOnly(output)
     showInSlices(reference)
     jumpTo(output)
     yield
     if show3D:
         output.CreateClosedSurfaceRepresentation()
         yield
+
+
+def showOnly(output: vtkMRMLSegmentationNode) -> None:
+    """Show a result and hide those of other volumes, which would lie over this patient's images.
+
+    Only ours are hidden. The eye in the subject hierarchy, or choosing it in the window, brings any of them back.
+    """
+    setShown(output, True)
+    hideOthers(resultReference(output))
+
+
+def hideOthers(reference: vtkMRMLScalarVolumeNode | None) -> None:
+    """Hide our results of other volumes than `reference`."""
+    for other in ourResults():
+        if resultReference(other) is not reference:
+            setShown(other, False)
+
+
+def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Show or hide a result in slices and 3D, with its probabilities; in the user's node, our segments alone."""
+    if shown or not otherSegments(output):
+        output.SetDisplayVisibility(shown)
+    display = output.GetDisplayNode()
+    if display is not None and otherSegments(output):
+        for segmentId in ourSegments(output).values():
+            display.SetSegmentVisibility(segmentId, shown)
+    if shown:
+        bringOverlay(output)
+    else:
+        takeOverlay(output)
+
+
+def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's probabilities off the slices, and remember which they were."""
+    roles = {output.GetNodeReferenceID(role): role for role in probabilityRoles(output)}
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        role = roles.get(view.GetForegroundVolumeID())
+        if role:
+            output.SetAttribute(OVERLAY_ATTRIBUTE, role)
+            view.SetForegroundVolumeID(None)
+
+
+def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Lay the probabilities over the slices again that `takeOverlay` took off."""
+    role = output.GetAttribute(OVERLAY_ATTRIBUTE)
+    output.RemoveAttribute(OVERLAY_ATTRIBUTE)
+    node = output.GetNodeReference(role) if role else None
+    if node is not None:
+        slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+
+
+def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
+    """The names of the references from a result to its volumes of probabilities."""
+    roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
+    return [role for role in roles if role.startswith(PROBABILITY_ROLE)]
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
@@ -790,6 +874,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
         job.output = job.output or previousResult(reference, result.spec) or newResult(reference)
+        rememberInputs(job.output, job.inputs)
         yield from writeSegmentation(job.output, reference, result)
         if getattr(result, "probabilities", None) is not None:
             yield from writeProbabilities(job.output, reference, result)
@@ -815,6 +900,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._inputSelectors = {}
         self._guessLabels = {}
         self._wholeHeads = {}
+        self._shown = None  # the output node that was shown last
+        self._reference = None  # the volume whose result was looked for last
         self._guessed = {}  # modality -> id of the node that was put there by guess
         self._chosenByHand = set()
         self._updating = False
@@ -911,7 +998,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self._parameterNode = parameterNode
+        self._reference = None
         if parameterNode is not None:
+            self._shown = self.output()  # as the scene shows it; only another choice changes that
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.updateModels()
@@ -1041,13 +1130,42 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.followReference()
 
     def followReference(self):
-        """Let go of a result of ours that belongs to another volume: another patient must not be written over it."""
-        output = self.output()
-        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output):
+        """Take up the result of the chosen volumes, and let go of another patient's: it must not be written over."""
+        output, reference = self.output(), self.referenceVolume()
+        another, self._reference = reference is not self._reference, reference
+        if reference is None or (output is None and not another):
             return
-        reference = self.referenceVolume()
-        if reference is not None and referenceOf(output) is not reference:
+        if output is not None and (not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output)):
+            return
+        if output is None or resultReference(output) is not reference:
             self._parameterNode.outputSegmentation = previousResult(reference, self.model().spec)
+
+    def chooseVolumes(self, inputs):
+        """Put a study's volumes into the boxes, as a choice of the user's; its result is shown, if there is one."""
+        self._updating = True  # the boxes change together
+        for modality in self._inputSelectors:
+            self._chosenByHand.add(modality)
+            self._guessed.pop(modality, None)
+            self._parameterNode.setInputVolume(modality, inputs.get(modality))
+        self._updating = False
+        self.followReference()
+        self.updateGui()
+
+    def showChosen(self):
+        """Show the result that was chosen, with the volumes it was made from, and hide those of other volumes."""
+        output = self.output()
+        if output is self._shown:
+            return
+        self._shown = output
+        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE):
+            return
+        reference = resultReference(output)
+        inputs = inputsOf(output, self._inputSelectors)
+        if reference is not self.referenceVolume() and reference in inputs.values():
+            self.chooseVolumes(inputs)
+        showOnly(output)
+        if reference is not None:
+            showInSlices(reference)
 
     def inputs(self):
         """The chosen volume nodes by modality id, without the empty ones."""
@@ -1112,6 +1230,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.sampleLabel.setVisible(not volumeNodes())
         self.updateButton()
         self.updateResult()
+        self.showChosen()
         self.batch.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
 
     def whatLooksRaw(self):
@@ -1269,7 +1388,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for _step in self._steps:
             if not isinstance(self.logic.inference, ImmediateInference):
                 return
-        self.logic.getParameterNode().outputSegmentation = self._job.output
+        parameters = self.logic.getParameterNode()
+        if self.batch.running and self._parameterNode is None:  # another module is shown; the boxes follow there too
+            for modality in self._job.entry.spec.modalities:
+                parameters.setInputVolume(modality.id, self._job.inputs.get(modality.id))
+        parameters.outputSegmentation = self._job.output
         self.stopRunning()
         self.batch.ended()
 
@@ -1354,6 +1477,7 @@ class BatchPanel:
         self.ui.batchFolderButton.connect("clicked(bool)", self.onFolder)
         self.ui.batchOutButton.connect("clicked(bool)", self.onOut)
         self.ui.batchButton.connect("clicked(bool)", self.onButton)
+        self.ui.batchTable.connect("cellClicked(int,int)", self.onRow)
         self.refresh()
 
     @property
@@ -1434,6 +1558,12 @@ class BatchPanel:
     def chosenFolder(self, title):
         path = qt.QFileDialog.getExistingDirectory(self._widget.parent, title)
         return Path(path) if path else None
+
+    def onRow(self, row, column=0):
+        """A click on a study brings its volumes and its result back into view."""
+        fromScene = self.ui.batchSourceSelector.currentIndex == self.SCENE
+        if fromScene and not self.running and not self._widget.isRunning() and row < len(self._studies):
+            self._widget.chooseVolumes(self._studies[row].inputs)
 
     # Running
 

@@ -62,6 +62,20 @@ def test_after_several_studies_only_the_result_that_the_window_names_is_shown(sl
     assert module.resultReference(window.output()) is window.referenceVolume()
 
 
+def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(slicer, module, window):
+    for name in ("one", "two"):
+        module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
+    window.batch.refresh()
+    window.ui.batchButton.click()
+    window.parent.exit()
+    until(slicer, lambda: not window.batch.running)
+    last = next(r for r in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if visible(r))
+    window.parent.enter()
+    slicer.app.processEvents()
+    assert window.output() is last and visible(last)
+    assert module.resultReference(last) is window.referenceVolume()
+
+
 def test_the_console_hides_results_of_another_patient_too(slicer, module, window):
     first = window.logic.segment(add_study(slicer, prefix="one "))
     second = window.logic.segment(add_study(slicer, prefix="two "))
