@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 
+APP_FOLDER = Path(__file__).resolve().parent.parent
 ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 
 
@@ -165,7 +166,12 @@ class Application(_Signals):
                     node.SetOrientation(orientation)
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
-        """Load a scripted module file, as an additional module path does."""
+        """Load a scripted module file, as an additional module path does; the Segment Editor is there before it."""
+        if self._manager.module("SegmentEditor") is None:
+            self._register(APP_FOLDER / "SegmentEditor.py")
+        return self._register(path)
+
+    def _register(self, path: Path) -> qSlicerScriptedLoadableModule:
         module = qSlicerScriptedLoadableModule(Path(path))
         self._manager.register(module.name, module)
         return module
