@@ -9,17 +9,20 @@ import csv
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import qt
 import slicer
 import vtk
+import vtk.util.numpy_support
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
@@ -49,12 +52,16 @@ REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
 RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
 OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
+FINGERPRINT_TAG = "DanteSegmenter.Mask"  # of a segment as the model made it
 TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
 MASK_ROLE = "DanteSegmenter.BrainMask"
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
 DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
+MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN = "Model volume [mL]", "Edited", "Region"
+MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
+EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
 POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
 ROW_HEIGHT = 24
@@ -437,6 +444,7 @@ def writeSegmentation(
         segmentId = ourSegments(output).get(region.id) or addSegment(output, region, spec.regions)
         mask = result.masks[region.id].astype(np.uint8)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
+        output.GetSegmentation().GetSegment(segmentId).SetTag(FINGERPRINT_TAG, fingerprint(output, segmentId))
         yield
     writeTable(output, result, model)
 
@@ -469,26 +477,191 @@ def reportText(result) -> str:
     return "\n".join(lines)
 
 
+class VolumeRow(NamedTuple):
+    """A line of the table of volumes: a segment as it is, and what the model said of it.
+
+    name: of the segment.
+    volume: in mL, as the segment is now.
+    low, high: the model's range of the volume, in mL.
+    sure: the model's mean probability inside its own segment.
+    model: name and version.
+    modelVolume: in mL, as the model made the segment.
+    edited: whether the segment is not as the model made it.
+    region: its id; empty in tables of older scenes.
+    """
+
+    name: str
+    volume: float
+    low: float
+    high: float
+    sure: float
+    model: str
+    modelVolume: float
+    edited: bool
+    region: str
+
+
 def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
     """Volumes in mL, their ranges and the mean probabilities as a table node that belongs to the segmentation."""
     table = output.GetNodeReference(TABLE_ROLE)
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
         output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
-    names, models = vtk.vtkStringArray(), vtk.vtkStringArray()
-    numbers = [vtk.vtkDoubleArray() for _title in NUMBER_COLUMNS]
-    for column, title in zip((names, *numbers, models), ("Segment", *NUMBER_COLUMNS, "Model")):
-        column.SetName(title)
+    rows = []
     for region in result.spec.regions:
-        names.InsertNextValue(region.name)
-        low, high = result.volume_ranges_ml[region.id]
+        volume, (low, high) = result.volumes_ml[region.id], result.volume_ranges_ml[region.id]
         sure = result.confidence.get(region.id, float("nan"))
-        for column, value in zip(numbers, (result.volumes_ml[region.id], low, high, sure)):
+        rows.append(VolumeRow(region.name, volume, low, high, sure, model, volume, False, region.id))
+    fillTableNode(table, rows)
+
+
+def fillTableNode(table, rows: Iterable[VolumeRow]) -> None:
+    """Put rows into a table node; what is in the scene and in the CSV file."""
+    titles = ("Segment", *NUMBER_COLUMNS, "Model", MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN)
+    texts = ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
+    columns = [vtk.vtkStringArray() if title in texts else vtk.vtkDoubleArray() for title in titles]
+    for column, title in zip(columns, titles):
+        column.SetName(title)
+    for row in rows:
+        for column, value in zip(columns, row._replace(edited="yes" if row.edited else "")):
             column.InsertNextValue(value)
-        models.InsertNextValue(model)
     table.RemoveAllColumns()
-    for column in (names, *numbers, models):
+    for column in columns:
         table.AddColumn(column)
+
+
+def followEdits(output: vtkMRMLSegmentationNode) -> bool:
+    """Bring a result's table into agreement with its segments as they are now; whether any was edited."""
+    table = output.GetNodeReference(TABLE_ROLE)
+    segments, rows = ourSegments(output), []
+    for row in readTable(table):
+        segmentId = segments.get(row.region)
+        if segmentId is not None:
+            edited = isEdited(output, segmentId)
+            volume = segmentVolumeMl(output, segmentId) if edited else row.modelVolume
+            name = output.GetSegmentation().GetSegment(segmentId).GetName()
+            row = row._replace(name=name, volume=volume, edited=edited)
+        elif row.region:  # the user has removed it
+            row = row._replace(volume=0.0, edited=True)
+        rows.append(row)
+    if rows and rows != readTable(table):
+        fillTableNode(table, rows)
+    return any(row.edited for row in rows)
+
+
+def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
+    """Whether a segment is not any more as the model made it; False where an older version did not note that."""
+    noted = vtk.reference("")
+    if not output.GetSegmentation().GetSegment(segmentId).GetTag(FINGERPRINT_TAG, noted):
+        return False
+    sum_, *corner = str(noted).split()
+    sumNow, *cornerNow = fingerprint(output, segmentId).split()
+    # A saved scene keeps positions to some digits, and may cut the empty margin of a labelmap.
+    return sum_ != sumNow or not np.allclose(np.float64(corner), np.float64(cornerNow), atol=0.01)
+
+
+def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:
+    """A check sum of a segment's voxels within their bounding box, and where the box begins (RAS mm, no transform)."""
+    mask, corner, _voxelMl = segmentBox(output, segmentId)
+    checksum = zlib.crc32(np.packbits(mask).tobytes(), zlib.crc32(repr(mask.shape).encode()))
+    return " ".join([f"{checksum:08x}", *(f"{value:.3f}" for value in corner)])
+
+
+def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
+    """What a segment measures as it is, in mL; a linear transform above it counts."""
+    mask, _corner, voxelMl = segmentBox(output, segmentId)
+    transform, scale = output.GetParentTransformNode(), 1.0
+    if transform is not None and transform.IsTransformToWorldLinear():
+        toWorld = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(toWorld)
+        scale = abs(toWorld.Determinant())
+    return float(mask.sum()) * voxelMl * scale
+
+
+def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndarray, tuple[float, ...], float]:
+    """The voxels of a segment, bool [K, J, I] within their bounding box; its first voxel in RAS mm; a voxel in mL."""
+    image = output.GetBinaryLabelmapInternalRepresentation(segmentId)
+    nothing = np.zeros((0, 0, 0), bool), (0.0, 0.0, 0.0), 0.0
+    if image is None or image.IsEmpty():
+        return nothing
+    # The labelmap may hold several segments that do not overlap, each with a value of its own.
+    label = output.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    mask = slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId) == label
+    inPlane = mask.any(axis=0)
+    ranges = [np.flatnonzero(hits) for hits in (mask.any(axis=(1, 2)), inPlane.any(axis=1), inPlane.any(axis=0))]
+    if not len(ranges[0]):
+        return nothing
+    box = tuple(slice(hits[0], hits[-1] + 1) for hits in ranges)
+    toWorld = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(toWorld)
+    first = [image.GetExtent()[2 * n] + int(ranges[2 - n][0]) for n in range(3)]
+    corner = toWorld.MultiplyPoint((*first, 1.0))[:3]
+    return mask[box], corner, abs(toWorld.Determinant()) / 1000
+
+
+class EditWatch(VTKObservationMixin):
+    """Lets the tables of our results follow the segments, a moment after the last stroke: drawing never waits.
+
+    It watches whichever module is shown, and looks at every result of a scene that was opened.
+    """
+
+    def __init__(self, changed: Callable[[], None]):
+        """
+        Args:
+            changed: called after tables were brought up to date.
+        """
+        super().__init__()
+        self._changed = changed
+        self._due = set()  # ids of segmentation nodes
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(EDIT_WAIT_MS)
+        self._timer.timeout.connect(self.follow)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(scene, scene.EndImportEvent, self.onImported)
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            self.watch(node)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._due)
+
+    def watch(self, node) -> None:
+        kinds = slicer.vtkSegmentation
+        for event in (kinds.SourceRepresentationModified, kinds.SegmentRemoved, kinds.SegmentModified):
+            if not self.hasObserver(node, event, self.onEdited):
+                self.addObserver(node, event, self.onEdited)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node=None):
+        if node is not None and node.IsA("vtkMRMLSegmentationNode"):
+            self.watch(node)
+
+    def onEdited(self, caller, event):
+        if caller.GetID() and caller.GetAttribute(MODEL_ATTRIBUTE):
+            self._due.add(caller.GetID())
+            self._timer.start()
+
+    def onImported(self, caller, event):
+        self._due.update(node.GetID() for node in ourResults())
+        self._timer.start()
+
+    def follow(self) -> None:
+        """Look at what was edited since the last time."""
+        self._timer.stop()
+        nodes = [slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._due]
+        self._due.clear()
+        for node in nodes:
+            if node is not None:
+                followEdits(node)
+        if nodes:
+            self._changed()
+
+    def close(self) -> None:
+        self._timer.stop()
+        self._due.clear()
+        self.removeObservers()
 
 
 def writeProbabilities(
@@ -910,6 +1083,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._steps = None  # what is left to do of putting its result into the scene
         self._timer = None
         self.batch = None  # several studies
+        self.edits = None  # corrections by hand
         super().__init__(parent)
 
     # Life cycle
@@ -928,7 +1102,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modalitiesFrame.layout().setContentsMargins(0, 0, 0, 0)
         self.ui.volumesTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         self.ui.volumesTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in (1, 2, 3):
+        for column in (1, 2, 3, MODEL_COLUMN):
             self.ui.volumesTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
@@ -942,6 +1116,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.onTick)
         self.batch = BatchPanel(self)
+        self.edits = EditWatch(self.onEdited)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
@@ -955,6 +1130,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.stop()
         self._job = self._steps = None
         self.batch.close()
+        self.edits.close()
         self.logic.inference.close()
         self.setParameterNode(None)
         self.removeObservers()
@@ -1280,12 +1456,24 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if report and not self.isRunning() and not self.whatIsMissing():
             self.showStatus(report)
 
+    def onEdited(self):
+        """Segments were corrected by hand and the tables have followed."""
+        if self._parameterNode is not None:
+            self.updateResult()
+
     def fillTable(self, rows, colors):
         table = self.ui.volumesTable
         table.setRowCount(len(rows))
-        for n, (name, volume, low, high, sure) in enumerate(rows):
-            table.setItem(n, 0, qt.QTableWidgetItem(name))
-            texts = (f"{volume:.1f}", f"{low:.1f} - {high:.1f}", "" if sure != sure else f"{100 * sure:.0f} %")
+        table.setColumnHidden(MODEL_COLUMN, not any(row.edited for row in rows))
+        for n, row in enumerate(rows):
+            table.setItem(n, 0, qt.QTableWidgetItem(row.name))
+            volume = _("{volume:.1f} edited") if row.edited else "{volume:.1f}"
+            texts = (
+                volume.format(volume=row.volume),
+                f"{row.low:.1f} - {row.high:.1f}",
+                "" if row.sure != row.sure else f"{100 * row.sure:.0f} %",
+                f"{row.modelVolume:.1f}",
+            )
             for column, text in enumerate(texts, start=1):
                 item = qt.QTableWidgetItem(text)
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
@@ -1319,16 +1507,13 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
         if path:
             with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
+                self.edits.follow()
                 saveTable(self.output().GetNodeReference(TABLE_ROLE), path)
 
     def onEdit(self, checked=False):
         """Open Slicer's Segment Editor on the result."""
         with slicer.util.tryWithErrorDisplay(_("The Segment Editor could not be opened.")):
-            output = self.output()
-            slicer.util.selectModule("SegmentEditor")
-            editor = slicer.util.getModuleWidget("SegmentEditor").editor
-            editor.setSegmentationNode(output)
-            editor.setSourceVolumeNode(referenceOf(output))
+            openEditor(self.output())
 
     def isRunning(self):
         return self._job is not None
@@ -1647,6 +1832,22 @@ class BatchPanel:
                 self._widget.showStatus(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))
 
 
+def openEditor(output: vtkMRMLSegmentationNode) -> None:
+    """Slicer's Segment Editor on a result, so that correcting one of its nested segments erases no other."""
+    if slicer.util.mainWindow() is not None:
+        slicer.util.selectModule("SegmentEditor")
+    editor = slicer.util.getModuleWidget("SegmentEditor").editor
+    editor.setSegmentationNode(output)
+    editor.setSourceVolumeNode(referenceOf(output))
+    choices = editor.mrmlSegmentEditorNode()
+    choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's own is "all"
+    choices.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+    choices.SetSourceVolumeIntensityMask(False)
+    ours = list(ourSegments(output).values())
+    if ours:
+        choices.SetSelectedSegmentID(ours[0])
+
+
 def usedModalities(spec: ModelSpec) -> list[Modality]:
     """What the model can make use of: the privileged modality only if it came with the full network."""
     used = {*spec.limited.modalities, *(spec.full.modalities if spec.full else ())}
@@ -1663,18 +1864,21 @@ def saveTable(table, path: str | Path) -> None:
             writer.writerow([columns.GetValue(row, n).ToString() for n in range(columns.GetNumberOfColumns())])
 
 
-def readTable(table) -> list[tuple]:
-    """Rows of a table node that `writeTable` filled: name, volume, its range in mL, and mean probability."""
+def readTable(table) -> list[VolumeRow]:
+    """Rows of a table node that `writeTable` filled, in this version or before segments could be edited."""
     if table is None or table.GetNumberOfColumns() < 1 + len(NUMBER_COLUMNS):
         return []
-    columns = table.GetTable()
-    return [
-        (
-            columns.GetValue(n, 0).ToString(),
-            *(columns.GetValue(n, 1 + number).ToDouble() for number in range(len(NUMBER_COLUMNS))),
+    columns, rows = table.GetTable(), []
+    for n in range(table.GetNumberOfRows()):
+        numbers = [columns.GetValueByName(n, title).ToDouble() for title in NUMBER_COLUMNS]
+        name, model, edited, region = (
+            columns.GetValueByName(n, title).ToString() if columns.GetColumnByName(title) else ""
+            for title in ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
         )
-        for n in range(table.GetNumberOfRows())
-    ]
+        known = columns.GetColumnByName(MODEL_VOLUME_COLUMN) is not None
+        modelVolume = columns.GetValueByName(n, MODEL_VOLUME_COLUMN).ToDouble() if known else numbers[0]
+        rows.append(VolumeRow(name, *numbers, model, modelVolume, edited == "yes", region))
+    return rows
 
 
 #
@@ -1900,6 +2104,49 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             self.assertEqual(view.GetBackgroundVolumeID(), reference.GetID())
         self.assertTrue(output.GetSegmentation().ContainsRepresentation("Closed surface"))
+
+    def test_ofTwoPatientsOnlyTheOneThatIsShownIsSeen(self):
+        spec, logic = self.spec(), self.drawnLogic()
+        first, second = logic.segment(self.drawnInputs(spec)), logic.segment(self.drawnInputs(spec))
+        self.assertFalse(first.GetDisplayVisibility())
+        self.assertTrue(second.GetDisplayVisibility())
+        showOnly(first)
+        self.assertTrue(first.GetDisplayVisibility())
+        self.assertFalse(second.GetDisplayVisibility())
+
+    def test_correctingASegmentErasesNoneOfThoseInsideItAndTheTableFollows(self):
+        if not hasattr(slicer, "vtkSlicerSegmentEditorLogic"):
+            logging.warning("this Slicer has no logic of the Segment Editor; editing was not tested")
+            return
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        output = self.drawnLogic().segment(inputs)
+        reference = inputs[spec.limited.modalities[0]]
+        openEditor(output)
+        self.growSelected(slicer.util.getModuleWidget("SegmentEditor").editor, np.s_[0:5, 0:6, 0:6])
+        counts = [int(self.maskOf(output, region, reference).sum()) for region in spec.regions]
+        # The block of 5 x 6 x 6 voxels and the corner; what lies inside it is as drawnResult made it.
+        self.assertEqual(counts, [181, *(3 * 4 * (4 - n) for n in range(1, len(spec.regions)))])
+        self.assertTrue(followEdits(output))
+        rows = readTable(output.GetNodeReference(TABLE_ROLE))
+        self.assertEqual([row.edited for row in rows], [True] + [False] * (len(rows) - 1))
+        self.assertAlmostEqual(rows[0].volume, 181 * 0.009, places=6)
+        self.assertAlmostEqual(rows[0].modelVolume, 49 * 0.009, places=6)
+
+    def growSelected(self, editor, voxels):
+        """What painting comes to: Slicer's own logic, with the choices of the editor that the button opened."""
+        choices, logic = editor.mrmlSegmentEditorNode(), slicer.vtkSlicerSegmentEditorLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSegmentEditorNode(choices)
+        logic.UpdateReferenceGeometryImage()
+        logic.ResetModifierLabelmapToDefault()
+        image = logic.GetModifierLabelmap()
+        array = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+        array.reshape(tuple(reversed(image.GetDimensions())))[voxels] = 1
+        image.Modified()
+        logic.UpdateMaskLabelmap()
+        output, selected = choices.GetSegmentationNode(), choices.GetSelectedSegmentID()
+        logic.ModifySegmentByLabelmap(output, selected, image, logic.ModificationModeAdd, False, False)
 
     def test_theWindowFollowsTheParameterNode(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")

@@ -570,14 +570,13 @@ def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, 
 def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     volumes = add_study(slicer)
     window.ui.segmentButton.click()
-    opened, editor = [], types.SimpleNamespace()
-    editor.setSegmentationNode = editor.setSourceVolumeNode = opened.append
-    widget = types.SimpleNamespace(editor=editor)
+    opened, editor = [], slicer.util.getModuleWidget("SegmentEditor").editor
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: "there is one")
     monkeypatch.setattr(slicer.util, "selectModule", opened.append)
-    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: widget)
     window.ui.editButton.click()
     monkeypatch.undo()
-    assert opened == ["SegmentEditor", window.output(), volumes["t1"]]
+    assert opened == ["SegmentEditor"]
+    assert editor.segmentationNode() is window.output() and editor.sourceVolumeNode() is volumes["t1"]
 
 
 def test_the_window_tells_about_the_model(slicer, window, model_folder):
