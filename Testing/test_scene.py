@@ -12,6 +12,7 @@ from test_slicer_module import (  # noqa: F401
     add_volume,
     model_folder,
     module,
+    shown,
     slicer,
     window,
 )
@@ -136,12 +137,12 @@ def test_our_segments_in_the_users_node_are_hidden_alone(slicer, module, window,
     theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
     theirs.SetReferenceImageGeometryParameterFromVolumeNode(patients["one"]["t1"])
     theirs.GetSegmentation().AddEmptySegment("mine", "mine")
-    window.logic.segment(patients["one"], outputSegmentation=theirs)
+    window.logic.segment(patients["one"], outputSegmentation=theirs, confirmed=True)
     window.logic.segment(patients["two"])
     display, ours = theirs.GetDisplayNode(), module.ourSegments(theirs)
     assert visible(theirs) and display.GetSegmentVisibility("mine")
     assert len(ours) == 3 and not any(display.GetSegmentVisibility(segment) for segment in ours.values())
-    window.logic.segment(patients["one"], outputSegmentation=theirs)
+    window.logic.segment(patients["one"], outputSegmentation=theirs, confirmed=True)
     assert all(display.GetSegmentVisibility(segment) for segment in ours.values())
 
 
@@ -287,3 +288,157 @@ def test_a_new_run_into_an_edited_result_is_the_models_again(slicer, module, win
     window.ui.segmentButton.click()
     row = edited(slicer, module, window)[0]
     assert not row.edited and row.volume == pytest.approx(0.072)
+
+
+# Deleted nodes, and segments that are not ours
+
+
+def delete(slicer, node):
+    slicer.mrmlScene.RemoveNode(node)
+    slicer.app.processEvents()
+
+
+def test_deleting_t1_empties_its_box_and_puts_no_other_volume_there(slicer, window):
+    nodes = add_study(slicer, NAMES)
+    assert window.ui.segmentButton.enabled
+    delete(slicer, nodes["t1"])
+    assert window._inputSelectors["t1"].currentNode() is None
+    assert window._parameterNode.inputVolume("t1") is None
+    assert window._inputSelectors["t1ce"].currentNode() is nodes["t1ce"]
+    assert not window.ui.segmentButton.enabled
+    assert window.ui.segmentButton.toolTip == "Choose the volumes for: T1."
+
+
+def test_another_patients_volume_does_not_take_a_deleted_ones_place_but_a_new_one_does(slicer, window):
+    nodes, others = add_study(slicer), add_study(slicer, prefix="b ")
+    choose(window, nodes)
+    delete(slicer, nodes["t1"])
+    assert window._parameterNode.inputVolume("t1") is None
+    delete(slicer, others["t1"])
+    again = add_volume(slicer, NAMES["t1"])
+    assert window._parameterNode.inputVolume("t1") is again and shown(window._guessLabels["t1"], window)
+
+
+def test_deleting_what_is_in_no_box_changes_none(slicer, window):
+    nodes, other = add_study(slicer), add_volume(slicer, "something")
+    delete(slicer, other)
+    assert window.inputs() == nodes and window.ui.segmentButton.enabled
+
+
+def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_box(slicer, window):
+    nodes = add_study(slicer, NAMES)
+    window.parent.exit()
+    delete(slicer, nodes["t1"])
+    window.parent.enter()
+    assert window._inputSelectors["t1"].currentNode() is None and not window.ui.segmentButton.enabled
+
+
+def draw(slicer, name, reference):
+    """A segmentation of the user's with one segment."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    node.GetSegmentation().AddEmptySegment("mine", "my segment")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(np.ones((4, 5, 6), np.uint8), node, "mine", reference)
+    return node
+
+
+@pytest.mark.parametrize("order", ["before ours", "after ours"])
+def test_deleting_our_result_does_not_make_the_users_segmentation_the_output(slicer, window, order):
+    nodes = add_study(slicer)
+    if order == "before ours":
+        draw(slicer, "theirs", nodes["t1"])
+    window.ui.segmentButton.click()
+    if order == "after ours":
+        draw(slicer, "theirs", nodes["t1"])
+    delete(slicer, window.output())
+    assert window.output() is None and window.ui.outputSelector.currentNode() is None
+
+
+def test_a_deleted_brain_mask_is_replaced_by_none(slicer, window):
+    nodes = add_study(slicer)
+    masks = [draw(slicer, name, nodes["t1"]) for name in ("my brain", "my tumour")]
+    window._parameterNode.prepare = True
+    window.ui.maskSelector.setCurrentNode(masks[0])
+    assert window._parameterNode.brainMask() is masks[0]
+    delete(slicer, masks[0])
+    assert window._parameterNode.brainMask() is None and window.ui.maskSelector.currentNode() is None
+
+
+def test_a_study_whose_volume_is_deleted_while_it_waits_is_said_in_its_row(slicer, module, window):
+    studies = {}
+    for name in ("one", "two", "three"):
+        studies[name] = add_study(slicer, prefix=f"{name} ")
+        module.makeStudy("patient", name, list(studies[name].values()))
+    window.batch.refresh()
+    window.ui.batchButton.click()  # the first one is done at once, the others wait for the event loop
+    slicer.mrmlScene.RemoveNode(studies["two"]["t2"])
+    until(slicer, lambda: not window.batch.running)
+    table = window.ui.batchTable
+    rows = {table.item(n, 0).text(): table.item(n, 1).text() for n in range(table.rowCount)}
+    assert rows["patient, one"] == rows["patient, three"] == "done"
+    assert rows["patient, two"] == "a volume was deleted"
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_before_a_node_with_segments_of_others_is_written_into_the_user_is_asked(
+    slicer, module, window, monkeypatch, answer
+):
+    nodes = add_study(slicer)
+    theirs = draw(slicer, "theirs", nodes["t1"])
+    questions = []
+    ask = lambda text, **options: questions.append(text) or answer  # noqa: E731
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
+    window.ui.outputSelector.setCurrentNode(theirs)
+    window.ui.segmentButton.click()
+    assert len(questions) == 1 and "'theirs' holds 'my segment'" in questions[0]
+    assert len(module.ourSegments(theirs)) == (3 if answer else 0)
+    assert (slicer.util.arrayFromSegmentBinaryLabelmap(theirs, "mine", nodes["t1"]) == 1).all()
+    assert len(window.logic.run.calls) == int(answer)
+    assert window.ui.segmentButton.enabled
+
+
+def test_our_own_unchanged_result_is_replaced_without_a_question(slicer, window, monkeypatch):
+    add_study(slicer)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *args, **options: pytest.fail("a question"))
+    window.ui.segmentButton.click()
+    first = window.output()
+    window.ui.segmentButton.click()
+    assert window.output() is first
+
+
+def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor, monkeypatch):
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    questions = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **options: questions.append(text))
+    window.ui.segmentButton.click()
+    assert voxels(slicer, window) == [48, 8, 4]
+    assert "'whole tumour' in '3: AX T1 DANTE' was corrected by hand" in questions[0]
+
+
+def test_a_corrected_result_stays_when_a_new_segmentation_is_asked_for(slicer, window, editor):
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    corrected = window.output()
+    window.ui.outputSelector.setCurrentNode(None)
+    window.ui.segmentButton.click()
+    assert window.output() is not corrected and voxels(slicer, window) == [12, 8, 4]
+
+
+def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slicer, module, window):
+    from DanteSegmenterLib.errors import InputError
+
+    nodes = add_study(slicer)
+    theirs = draw(slicer, "theirs", nodes["t1"])
+    with pytest.raises(InputError, match="'theirs' holds 'my segment'.*confirmed=True"):
+        window.logic.segment(nodes, outputSegmentation=theirs)
+    assert not module.ourSegments(theirs)
+    window.logic.segment(nodes, outputSegmentation=theirs, confirmed=True)
+    assert len(module.ourSegments(theirs)) == 3
+
+
+def test_what_the_user_draws_during_a_run_is_not_written_over(slicer, window, editor):
+    job = window.logic.begin(window.inputs(), outputSegmentation=window.output())
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    _news, outcome = window.logic.inference.poll()
+    for _step in window.logic.finish(job, outcome):
+        pass
+    assert voxels(slicer, window) == [48, 8, 4] and job.output is not window.output()
