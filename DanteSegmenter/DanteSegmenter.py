@@ -363,12 +363,20 @@ def ourResults() -> list[vtkMRMLSegmentationNode]:
     return [node for node in nodes if node.GetAttribute(MODEL_ATTRIBUTE)]
 
 
+def previousResults(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> list[vtkMRMLSegmentationNode]:
+    """Our results of this model for this volume, the last one first."""
+    ours = [node for node in ourResults() if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec)]
+    return [node for node in reversed(ours) if resultReference(node) is reference]
+
+
 def previousResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
     """Our last result of this model for this volume."""
-    for node in ourResults():
-        if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec) and resultReference(node) is reference:
-            return node
-    return None
+    return next(iter(previousResults(reference, spec)), None)
+
+
+def replaceableResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
+    """Our last result of this model for this volume in which nothing is the user's own work."""
+    return next((node for node in previousResults(reference, spec) if not usersWork(node)), None)
 
 
 def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLScalarVolumeNode]) -> None:
@@ -408,6 +416,25 @@ def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
     return {
         str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)
     }  # fmt: skip
+
+
+def usersWork(output: vtkMRMLSegmentationNode) -> str:
+    """What a node holds that this module did not make, in sentences for the user; empty if there is nothing."""
+    segmentation, ours = output.GetSegmentation(), set(ourSegments(output).values())
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    names = {segmentId: f"'{segmentation.GetSegment(segmentId).GetName()}'" for segmentId in ids}
+    others = [names[segmentId] for segmentId in ids if segmentId not in ours]
+    corrected = [names[segmentId] for segmentId in ids if segmentId in ours and isEdited(output, segmentId)]
+    sentences = []
+    if others:
+        text = _(
+            "'{name}' holds {segments}, which this module did not make; they would stay, and the result beside them."
+        )
+        sentences.append(text.format(name=output.GetName(), segments=", ".join(others)))
+    if corrected:
+        text = _("{segments} in '{name}' was corrected by hand; the result would replace it.")
+        sentences.append(text.format(name=output.GetName(), segments=", ".join(corrected)))
+    return " ".join(sentences)
 
 
 def otherSegments(output: vtkMRMLSegmentationNode) -> bool:
@@ -897,12 +924,14 @@ class Job:
 
     reference: the volume on whose grid the result will be.
     output: chosen by the user, or None; after `finish` the node that holds the result.
+    usersWork: what `output` held of the user's own when the run began, which they allowed to be written into.
     """
 
     entry: ModelEntry
     inputs: dict[str, vtkMRMLScalarVolumeNode]
     reference: vtkMRMLScalarVolumeNode
     output: vtkMRMLSegmentationNode | None
+    usersWork: str = ""
 
 
 class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
@@ -973,7 +1002,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def segment(
         self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
-        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None,
+        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None, confirmed=False,
     ) -> vtkMRMLSegmentationNode:  # fmt: skip
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
@@ -981,7 +1010,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             volumes: volume nodes by modality id, e.g. {"t1": node, "t2": node, "flair": node}.
             model: key, name or folder of a model; the first by default.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            outputSegmentation: node for the result; by default our last one for the same volume, or a new one.
+            outputSegmentation: node for the result; by default our last one for the same volume if nothing in it was
+                corrected by hand, or a new one.
             show3D: make surfaces.
             showProbabilities: add a volume of probabilities per region.
             mirror: average over mirrored images; eight times as long.
@@ -989,6 +1019,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
             progress: called with `worker_client.RunProgress`.
             cancelled: asked often; True ends the run.
+            confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
+                are replaced; otherwise such a node is refused.
 
         Returns:
             The segmentation node, with one segment a region.
@@ -996,7 +1028,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         Raises:
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
         """
-        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask)
+        job = self.begin(
+            volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask, confirmed
+        )  # fmt: skip
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -1014,7 +1048,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def begin(
         self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False,
-        prepare=False, brainMask=None,
+        prepare=False, brainMask=None, confirmed=False,
     ) -> Job:  # fmt: skip
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
@@ -1025,15 +1059,19 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         pathway, _notes = choose_pathway(entry.spec, given)
         reference = given[pathway.modalities[0]]
         inputs = {modality: volumeFromNode(node) for modality, node in given.items()}
+        work = ""
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)
+            work = usersWork(outputSegmentation)
+        if work and not confirmed:
+            raise InputError(work + _(" Choose another output segmentation, or pass confirmed=True."))
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         self.inference.begin(
             entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare,
             brain_mask=mask,
         )  # fmt: skip
-        return Job(entry, given, reference, outputSegmentation)
+        return Job(entry, given, reference, outputSegmentation, work)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
         """Put a result into the scene, in steps of at most some tenths of a second.
@@ -1046,7 +1084,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             raise InputError(_("The volume was deleted while it was segmented; nothing was changed."))
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
-        job.output = job.output or previousResult(reference, result.spec) or newResult(reference)
+        if job.output is not None and usersWork(job.output) != job.usersWork:
+            job.output = None  # something was drawn into it during the run
+        job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
         yield from writeSegmentation(job.output, reference, result)
         if getattr(result, "probabilities", None) is not None:
@@ -1075,6 +1115,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._wholeHeads = {}
         self._shown = None  # the output node that was shown last
         self._reference = None  # the volume whose result was looked for last
+        self._passedOver = {}  # modality -> ids of volumes that were there when the chosen one was deleted
         self._guessed = {}  # modality -> id of the node that was put there by guess
         self._chosenByHand = set()
         self._updating = False
@@ -1121,6 +1162,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeLeaves)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
         self.initializeParameterNode()
@@ -1150,8 +1192,35 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneChanged(self, caller, event):
         self._chosenByHand.clear()
+        self._passedOver.clear()
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeLeaves(self, caller, event, node=None):
+        """Empty the boxes of a node that is being deleted, before they move on to another with a choice's signal."""
+        if node is None or slicer.mrmlScene.IsClosing():
+            return
+        self._updating = True
+        parameters = self._parameterNode  # None while another module is shown: the scene empties what is saved
+        for modality, selector in self._inputSelectors.items():
+            if selector.currentNode() is node:
+                if parameters is not None:
+                    parameters.setInputVolume(modality, None)
+                selector.setCurrentNode(None)
+                # Nobody chose the empty box; a volume that comes may be guessed, but none that was there already.
+                self._chosenByHand.discard(modality)
+                self._guessed.pop(modality, None)
+                self._passedOver[modality] = {volume.GetID() for volume in volumeNodes()}
+        if self.ui.maskSelector.currentNode() is node:
+            if parameters is not None:
+                parameters.setBrainMask(None)
+            self.ui.maskSelector.setCurrentNode(None)
+        if self.ui.outputSelector.currentNode() is node:
+            if parameters is not None:
+                parameters.outputSegmentation = None
+            self.ui.outputSelector.setCurrentNode(None)
+        self._updating = False
 
     def onNodesChanged(self, caller, event):
         """Volumes came or went. Nodes get their name and image after this event, so look a moment later, once."""
@@ -1300,7 +1369,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         free = [node for node in volumeNodes() if node not in used]
         wanted = [modality for modality in empty if modality not in self._chosenByHand]
         for modality, node in self.logic.guessInputs(wanted, free).items():
-            if node is not None:
+            if node is not None and node.GetID() not in self._passedOver.get(modality, ()):
                 self._guessed[modality] = node.GetID()
                 self._parameterNode.setInputVolume(modality, node)
         self.followReference()
@@ -1521,7 +1590,16 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSegment(self, checked=False):
         if self.isRunning() or self.batch.running or self.whatIsMissing():
             return
+        work = usersWork(self.output()) if self.output() else ""
+        if work and not self.asked(work):
+            self.showStatus(_("Nothing was changed. Choose another output segmentation, or (new segmentation)."))
+            return
         self.runJob(self.inputs(), self.output(), self._parameterNode.brainMask())
+
+    def asked(self, work):
+        """Whether the user lets the result be written where there is work of their own."""
+        question = work + _(" Go on?")
+        return slicer.util.confirmYesNoDisplay(question, windowTitle=_("DANTE Segmenter"))
 
     def runJob(self, inputs, output=None, brainMask=None):
         """Begin to segment volumes with the choices of the window, also while another module is shown."""
@@ -1538,6 +1616,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     mirror=parameters.mirror,
                     prepare=parameters.prepare,
                     brainMask=brainMask,
+                    confirmed=True,  # `output` was chosen, and asked about, by the user
                 )
             )
         )
@@ -1784,6 +1863,9 @@ class BatchPanel:
             self.end()
             return
         self._row = self._queue.pop(0)
+        if not all(slicer.mrmlScene.IsNodePresent(node) for node in self._studies[self._row].inputs.values()):
+            self.ended(_("a volume was deleted"))
+            return
         self.write(self._row, 1, _("running"))
         self._widget.runJob(self._studies[self._row].inputs)
 
@@ -2029,9 +2111,11 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertIsNot(first, theirs)
         self.assertEqual(first.GetSegmentation().GetNumberOfSegments(), len(spec.regions))
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode"), 1)
-        # Into the user's own node, twice: their segment stays as it is, ours come beside it once.
-        for _run in range(2):
+        # Into the user's own node only when told, twice: their segment stays as it is, ours come beside it once.
+        with self.assertRaisesRegex(InputError, "'mine', which this module did not make"):
             logic.segment(inputs, outputSegmentation=theirs)
+        for _run in range(2):
+            logic.segment(inputs, outputSegmentation=theirs, confirmed=True)
         self.assertEqual(theirs.GetSegmentation().GetNumberOfSegments(), 1 + len(spec.regions))
         kept = slicer.util.arrayFromSegmentBinaryLabelmap(theirs, spec.regions[0].id, reference)
         np.testing.assert_array_equal(kept, drawn)
@@ -2147,6 +2231,42 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         logic.UpdateMaskLabelmap()
         output, selected = choices.GetSegmentationNode(), choices.GetSelectedSegmentID()
         logic.ModifySegmentByLabelmap(output, selected, image, logic.ModificationModeAdd, False, False)
+
+    def openWindow(self):
+        """The module's window over the scene, and volumes for it with the names of their modalities."""
+        widget = slicer.util.getModuleWidget("DanteSegmenter")
+        widget.enter()
+        nodes = {modality: self.drawnVolume(modality) for modality in widget._inputSelectors}
+        slicer.app.processEvents()
+        for modality, selector in widget._inputSelectors.items():
+            selector.setCurrentNode(nodes[modality])
+        self.assertTrue(widget.ui.segmentButton.enabled)
+        return widget, nodes
+
+    def test_deletingAVolumeEmptiesItsBoxAndPutsNoOtherThere(self):
+        widget, nodes = self.openWindow()
+        first = widget.model().spec.limited.modalities[0]
+        slicer.mrmlScene.RemoveNode(nodes.pop(first))
+        slicer.app.processEvents()
+        self.assertIsNone(widget._inputSelectors[first].currentNode())
+        self.assertIsNone(widget._parameterNode.inputVolume(first))
+        self.assertEqual(widget.inputs(), nodes)
+        self.assertFalse(widget.ui.segmentButton.enabled)
+
+    def test_deletingTheResultMakesNoOtherSegmentationTheOutput(self):
+        widget, nodes = self.openWindow()
+        spec = widget.model().spec
+        for name in ("before", "after"):
+            theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"drawn {name} ours")
+            theirs.GetSegmentation().AddEmptySegment("mine", "mine")
+            if name == "before":
+                output = self.drawnLogic().segment({m: nodes[m] for m in spec.limited.modalities})
+        widget._parameterNode.outputSegmentation = output
+        self.assertIs(widget.ui.outputSelector.currentNode(), output)
+        slicer.mrmlScene.RemoveNode(output)
+        slicer.app.processEvents()
+        self.assertIsNone(widget.output())
+        self.assertIsNone(widget.ui.outputSelector.currentNode())
 
     def test_theWindowFollowsTheParameterNode(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")

@@ -326,11 +326,14 @@ def test_deleting_what_is_in_no_box_changes_none(slicer, window):
 
 
 def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_box(slicer, window):
-    nodes = add_study(slicer, NAMES)
+    nodes = add_study(slicer)
+    others = add_study(slicer, prefix="b ")
+    choose(window, nodes)
     window.parent.exit()
     delete(slicer, nodes["t1"])
     window.parent.enter()
     assert window._inputSelectors["t1"].currentNode() is None and not window.ui.segmentButton.enabled
+    assert slicer.mrmlScene.IsNodePresent(others["t1"])
 
 
 def draw(slicer, name, reference):
