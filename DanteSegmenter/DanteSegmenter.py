@@ -64,6 +64,10 @@ MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside 
 EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
 POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
+WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
+WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
+WARNING_PREFIX = "WARNING: "  # what a note begins with that speaks against the result
+ICON_SIZE = 16
 ROW_HEIGHT = 24
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
 BATCH_POLL_MS = 300
@@ -526,6 +530,14 @@ class VolumeRow(NamedTuple):
     modelVolume: float
     edited: bool
     region: str
+
+
+def partsOfReport(output: vtkMRMLSegmentationNode | None) -> tuple[str, list[str], list[str]]:
+    """What `reportText` said of a result: that it is done, the warnings, and the other notes."""
+    report = (output.GetAttribute(REPORT_ATTRIBUTE) if output else None) or ""
+    done, *notes = report.split("\n")
+    warnings = [note.removeprefix(WARNING_PREFIX) for note in notes if note.startswith(WARNING_PREFIX)]
+    return done, warnings, [note for note in notes if not note.startswith(WARNING_PREFIX)]
 
 
 def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
@@ -1148,7 +1160,10 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
         self.ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
-        self.ui.rawLabel.setStyleSheet(f"color: {ERROR_COLOR};")
+        self.ui.warningFrame.setStyleSheet(WARNING_STYLE)
+        self.ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
+        icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
+        self.ui.warningIcon.setPixmap(icon.pixmap(ICON_SIZE, ICON_SIZE))
         self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
@@ -1339,6 +1354,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         selector.addEnabled = False
         selector.removeEnabled = False
         selector.selectNodeUponCreation = False
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)  # a long name must not widen the panel
         selector.setMRMLScene(slicer.mrmlScene)
         selector.setCurrentNode(self._parameterNode.inputVolume(modality))
         selector.connect("currentNodeChanged(vtkMRMLNode*)", self.inputChosen(modality))
@@ -1462,8 +1478,6 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guessLabels[modality].setVisible(guessed)
         self._updating = False
         entry = self.model()
-        self.ui.rawLabel.text = self.whatLooksRaw()
-        self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
         self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
         self._updating = True
         self.ui.maskSelector.setCurrentNode(self._parameterNode.brainMask())
@@ -1476,6 +1490,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateButton()
         self.updateResult()
         self.showChosen()
+        self.updateWarning()
         self.batch.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
 
     def whatLooksRaw(self):
@@ -1486,9 +1501,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         heads = [node.GetName() for node in self.inputs().values() if self.showsWholeHead(node)]
         if not heads:
             return ""
-        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare' below.").format(
-            names=", ".join(heads)
-        )
+        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare'.").format(names=", ".join(heads))
 
     def showsWholeHead(self, node):
         """Looked at once for every image: counting its voxels takes some milliseconds."""
@@ -1521,9 +1534,19 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
         self.fillTable(rows, [segment.GetColor() for segment in segments])
         self.ui.volumesCollapsibleButton.setVisible(bool(rows))
-        report = output.GetAttribute(REPORT_ATTRIBUTE) if output else None
-        if report and not self.isRunning() and not self.whatIsMissing():
-            self.showStatus(report)
+        done, _warnings, notes = partsOfReport(output)
+        self.ui.notesLabel.text = "\n".join(notes)
+        self.ui.notesLabel.setVisible(bool(notes))
+        if done and not self.isRunning() and not self.whatIsMissing():
+            self.showStatus(done)
+
+    def updateWarning(self):
+        """The first thing below Segment: what speaks against the shown result, or against the chosen volumes."""
+        raw = "" if self._parameterNode.prepare else self.whatLooksRaw()
+        _done, warnings, _notes = partsOfReport(self.output())
+        text = "" if self.isRunning() else "\n".join(warnings) or raw
+        self.ui.warningLabel.text = text
+        self.ui.warningFrame.setVisible(bool(text))
 
     def onEdited(self):
         """Segments were corrected by hand and the tables have followed."""
@@ -1690,6 +1713,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def startRunning(self, job):
         self._job = job
+        self.ui.warningFrame.setVisible(False)  # it spoke of the result before
         self.ui.segmentButton.enabled = False
         self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0

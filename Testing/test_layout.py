@@ -24,7 +24,7 @@ WARNING = (
 
 
 @pytest.fixture
-def window(slicer, module, brain_model_folder):  # noqa: F811
+def window(slicer, module, brain_model_folder):
     """The window over an empty scene with the embedded models, and a computation that is none."""
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=brain_model_folder.parent)
@@ -66,7 +66,7 @@ def row_heights(panel):
 
 
 @pytest.mark.parametrize("said", ["nothing", "status", "path", "names", "folders", "missing model"])
-def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel, said):  # noqa: F811
+def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel, said):
     add_study(slicer)
     if said == "status":
         window.showStatus("A sentence that goes on and on and says what was done to each of the volumes. " * 5)
@@ -91,7 +91,7 @@ def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel
     assert width == WIDTH
 
 
-def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):  # noqa: F811
+def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
     assert panel.in_view(window.ui.segmentButton) and panel.in_view(window.ui.statusLabel)
     add_study(slicer, NAMES)
     window._parameterNode.prepare = True
@@ -100,7 +100,7 @@ def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
     window._parameterNode.prepare = False
 
 
-def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, window, panel):  # noqa: F811
+def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, window, panel):
     add_study(slicer, NAMES)
     window._parameterNode.prepare = True
     window.startRunning(object())
@@ -114,7 +114,7 @@ def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, wi
 
 
 @pytest.mark.parametrize("notes", [(), NOTES, (WARNING, *NOTES)], ids=["no notes", "notes", "a warning and notes"])
-def test_after_a_run_status_and_table_are_in_view_without_scrolling(slicer, window, panel, notes):  # noqa: F811
+def test_after_a_run_status_and_table_are_in_view_without_scrolling(slicer, window, panel, notes):
     add_study(slicer, NAMES)
     answer(window, *notes)
     window.ui.segmentButton.click()
@@ -123,7 +123,7 @@ def test_after_a_run_status_and_table_are_in_view_without_scrolling(slicer, wind
     assert window.ui.volumesTable.rowCount == 3 and panel.in_view(window.ui.volumesTable)
 
 
-def test_what_is_rarely_used_is_folded_and_comes_after_the_table(slicer, window, panel):  # noqa: F811
+def test_what_is_rarely_used_is_folded_and_comes_after_the_table(slicer, window, panel):
     from PySide6 import QtCore
 
     add_study(slicer)
@@ -140,7 +140,7 @@ def test_what_is_rarely_used_is_folded_and_comes_after_the_table(slicer, window,
     assert tops == sorted(tops)
 
 
-def test_rows_keep_their_height_when_prepare_is_unticked_and_ticked_again(slicer, window, panel):  # noqa: F811
+def test_rows_keep_their_height_when_prepare_is_unticked_and_ticked_again(slicer, window, panel):
     add_study(slicer, NAMES)
     heights = []
     for ticked in (True, False, True):
@@ -153,7 +153,7 @@ def test_rows_keep_their_height_when_prepare_is_unticked_and_ticked_again(slicer
 
 
 def test_a_warning_of_a_run_is_the_first_thing_below_segment_in_its_own_colour_and_with_an_icon(
-    slicer,  # noqa: F811
+    slicer,
     window,
     panel,
 ):
@@ -174,7 +174,7 @@ def test_a_warning_of_a_run_is_the_first_thing_below_segment_in_its_own_colour_a
     assert top(window.ui.segmentButton) < top(label) < top(window.ui.statusLabel)
 
 
-def test_without_a_warning_there_is_no_frame_for_one(slicer, window, panel):  # noqa: F811
+def test_without_a_warning_there_is_no_frame_for_one(slicer, window, panel):
     add_study(slicer)
     answer(window, "t2 was moved by 1.0 mm and 0.1 degrees.")
     window.ui.segmentButton.click()

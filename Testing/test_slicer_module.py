@@ -212,7 +212,7 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
     ]  # fmt: skip
     # 12, 8 and 4 voxels of 6 mm3
     assert [window.ui.volumesTable.item(n, 1).text() for n in range(3)] == ["0.1", "0.0", "0.0"]
-    assert window.ui.statusLabel.text == "Done in 1.2 s on cpu.\nA note."
+    assert window.ui.statusLabel.text == "Done in 1.2 s on cpu." and window.ui.notesLabel.text == "A note."
     at_rest(slicer, window)
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         assert view.GetBackgroundVolumeID() == nodes["t1"].GetID()

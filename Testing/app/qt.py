@@ -10,13 +10,22 @@ from typing import Any
 from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import QEvent, QEventLoop, QFile, QObject, QSettings, QSize, Qt, QTimer, QUrl
 from PySide6.QtGui import QBrush, QColor, QDesktopServices, QFont, QIcon, QPixmap
-from PySide6.QtWidgets import QApplication, QFileDialog, QHeaderView, QMessageBox, QSizePolicy, QTableWidgetItem
+from PySide6.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QHeaderView,
+    QMessageBox,
+    QSizePolicy,
+    QStyle,
+    QTableWidgetItem,
+)
 
 __all__ = [
     "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
     "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
     "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
-    "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout", "QWidget", "Qt",
+    "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout",
+    "QWidget", "Qt",
 ]  # fmt: skip
 
 if sys.version_info < (3, 12):
