@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from ctypes.util import find_library
 
 import numpy as np
 import pytest
@@ -445,3 +446,95 @@ def test_what_the_user_draws_during_a_run_is_not_written_over(slicer, window, ed
     for _step in window.logic.finish(job, outcome):
         pass
     assert voxels(slicer, window) == [48, 8, 4] and job.output is not window.output()
+
+
+# The 3D view
+
+
+def camera(slicer):
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCameraNode")
+
+
+def far_study(slicer, prefix="", shift=(300.0, 400.0, 500.0)):
+    """A study that lies where Slicer's camera does not look by itself."""
+    nodes = add_study(slicer, prefix=prefix)
+    for node in nodes.values():
+        node.SetOrigin(shift)
+    return nodes
+
+
+def test_the_3d_view_is_centred_on_the_first_result(slicer, window):
+    far_study(slicer)
+    before = np.array(camera(slicer).GetPosition()) - np.array(camera(slicer).GetFocalPoint())
+    window.ui.segmentButton.click()
+    # By hand: i 1..3, j 1..2, k 1..2 of voxels of 1, 2 and 3 mm from (300, 400, 500): middle at i = 2, j = k = 1.5.
+    np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 403, 504.5), atol=0.01)
+    after = np.array(camera(slicer).GetPosition()) - np.array(camera(slicer).GetFocalPoint())
+    np.testing.assert_allclose(after / np.linalg.norm(after), before / np.linalg.norm(before), atol=1e-6)
+    # Seen whole, and not from within: half a field of view of 50 mm at least.
+    half = np.linalg.norm(after) * np.sin(np.radians(camera(slicer).GetViewAngle() / 2))
+    assert half == pytest.approx(50)
+
+
+def test_afterwards_the_camera_is_the_users(slicer, window, tmp_path):
+    far_study(slicer)
+    window.ui.segmentButton.click()
+    camera(slicer).SetFocalPoint(1, 2, 3)
+    camera(slicer).SetPosition(4, 5, 6)
+    window.ui.segmentButton.click()
+    choose(window, far_study(slicer, "b ", (0.0, 0.0, 0.0)))
+    window.ui.segmentButton.click()
+    assert camera(slicer).GetFocalPoint() == (1, 2, 3) and camera(slicer).GetPosition() == (4, 5, 6)
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(0)
+    assert slicer.mrmlScene.ReadFromMRB(path, True)
+    slicer.app.processEvents()
+    camera(slicer).SetFocalPoint(7, 8, 9)
+    window.ui.segmentButton.click()
+    assert camera(slicer).GetFocalPoint() == (7, 8, 9)
+
+
+def test_a_new_scene_is_centred_again_and_only_when_there_is_something_in_3d(slicer, window):
+    far_study(slicer)
+    window._parameterNode.show3D = False
+    window.ui.segmentButton.click()
+    assert camera(slicer).GetFocalPoint() == (0, 0, 0)
+    window._parameterNode.show3D = True
+    window.ui.segmentButton.click()
+    np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 403, 504.5), atol=0.01)
+    slicer.mrmlScene.Clear(0)
+    assert camera(slicer).GetFocalPoint() == (0, 0, 0)
+    far_study(slicer)
+    window.ui.segmentButton.click()
+    np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 403, 504.5), atol=0.01)
+
+
+def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(slicer, window):
+    far_study(slicer)
+    run, empty = window.logic.inference._run, [True]
+
+    def nothing_first(*arguments):
+        result = run(*arguments)
+        for mask in result.masks.values():
+            mask &= not empty[0]
+        return result
+
+    window.logic.inference._run = nothing_first
+    window.ui.segmentButton.click()
+    assert camera(slicer).GetFocalPoint() == (0, 0, 0)
+    empty[0] = False
+    window.ui.segmentButton.click()
+    assert camera(slicer).GetFocalPoint() != (0, 0, 0)
+
+
+@pytest.mark.skipif(not find_library("EGL"), reason="pictures of views need EGL (sh Testing/system_libraries.sh)")
+def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
+    """The pixels of the view: the background is blue-grey, the tumour is not."""
+    import views
+
+    far_study(slicer)
+    window.ui.segmentButton.click()
+    picture = views.three_d_picture((200, 200)).astype(int)
+    middle = picture[80:120, 80:120].reshape(-1, 3)
+    assert (middle[:, 2] < middle[:, :2].max(axis=1)).any(), "only background"

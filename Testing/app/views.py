@@ -82,22 +82,21 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
 
 
 def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:
-    """The scene's surfaces from the front, a little from the left and above; RGB uint8 [rows, columns, 3]."""
+    """The scene's surfaces as its camera sees them; RGB uint8 [rows, columns, 3]."""
     view = _View(size, slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), THREE_D_MANAGERS)
     logic = slicer.vtkMRMLViewLogic()
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
-    node = slicer.mrmlScene.GetSingletonNode("View1", "vtkMRMLViewNode") or logic.AddViewNode("View1")
+    node = slicer.mrmlScene.GetSingletonNode("1", "vtkMRMLViewNode")
     view.group.SetMRMLDisplayableNode(node)
     view.renderer.GradientBackgroundOn()
     view.renderer.SetBackground(0.76, 0.76, 0.91)
     view.renderer.SetBackground2(0.45, 0.47, 0.75)
     view.renderer.SetUseDepthPeeling(True)
-    camera = view.renderer.GetActiveCamera()
-    camera.SetPosition(-150, 400, 180)
-    camera.SetFocalPoint(0, 0, 0)
-    camera.SetViewUp(0, 0, 1)
-    view.renderer.ResetCamera()
-    camera.Zoom(1.4)
+    seen, camera = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCameraNode"), view.renderer.GetActiveCamera()
+    camera.SetPosition(seen.GetPosition())
+    camera.SetFocalPoint(seen.GetFocalPoint())
+    camera.SetViewUp(seen.GetViewUp())
+    camera.SetViewAngle(seen.GetViewAngle())
     view.renderer.ResetCameraClippingRange()
     return view.picture()

@@ -109,7 +109,7 @@ class Application(_Signals):
         self._keep: list[Any] = []
 
     def start(self, scene: Any) -> None:
-        """What Slicer does before it loads modules: colours, the logics of the core, three slice views."""
+        """What Slicer does before it loads modules: colours, the logics of the core, slice views and a 3D view."""
         self._manager = _ModuleManager()
         self._logic = vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
@@ -164,6 +164,21 @@ class Application(_Signals):
                 node = scene.AddNode(node)
                 if kind == "vtkMRMLSliceNode":
                     node.SetOrientation(orientation)
+        self._add_three_d_view(scene)
+        scene.AddObserver(scene.EndCloseEvent, lambda *_: self._add_three_d_view(scene))
+
+    def _add_three_d_view(self, scene: Any) -> None:
+        """One 3D view and its camera, which stands where Slicer puts it and looks at the origin until it is moved."""
+        if scene.GetSingletonNode("1", "vtkMRMLViewNode") is None:
+            view = scene.CreateNodeByClass("vtkMRMLViewNode")
+            view.UnRegister(None)
+            view.SetSingletonTag("1")
+            view.SetLayoutName("1")
+            view.SetName("View1")
+            scene.AddNode(view)
+        if scene.GetFirstNodeByClass("vtkMRMLCameraNode") is None:
+            camera = scene.AddNewNodeByClass("vtkMRMLCameraNode", "Camera")
+            camera.SetLayoutName("1")
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
         """Load a scripted module file, as an additional module path does; the Segment Editor is there before it."""
