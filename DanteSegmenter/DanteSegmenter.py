@@ -62,6 +62,7 @@ DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
 MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN = "Model volume [mL]", "Edited", "Region"
 MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
 EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
+MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
 POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
 WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
@@ -176,6 +177,7 @@ class DanteSegmenterParameterNode:
     mirror: whether the network's answers for mirrored images are averaged.
     prepare: whether the volumes are aligned and the brain is extracted first, as raw studies need it.
     outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
+    centred3D: whether the 3D view was centred on a result in this scene; from then on the camera is the user's.
 
     Which modalities there are depends on the model, so the input volumes are node references named after them.
     """
@@ -187,6 +189,7 @@ class DanteSegmenterParameterNode:
     mirror: bool = False
     prepare: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
+    centred3D: bool = False
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
         """The volume chosen for a modality id."""
@@ -810,13 +813,36 @@ def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
 
+def firstFound(output: vtkMRMLSegmentationNode) -> str | None:
+    """The segment of the outermost region that was found, or None if nothing was."""
+    ids = ourSegments(output).values()
+    return next((segmentId for segmentId in ids if segmentBox(output, segmentId)[0].size), None)
+
+
 def jumpTo(output: vtkMRMLSegmentationNode) -> None:
     """Bring the slice views to the middle of the first region that was found."""
-    for segmentId in ourSegments(output).values():
+    segmentId = firstFound(output)
+    if segmentId is not None:
         center = output.GetSegmentCenterRAS(segmentId)
-        if center and slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId).any():
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
-            return
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def centre3D(output: vtkMRMLSegmentationNode) -> bool:
+    """Let every 3D view look at a result from the side it looks from now; whether there was something to look at."""
+    segmentId = firstFound(output)
+    if segmentId is None:
+        return False
+    center, bounds = np.array(output.GetSegmentCenterRAS(segmentId)), [0.0] * 6
+    output.GetSegmentation().GetSegment(segmentId).GetBounds(bounds)
+    radius = max(np.linalg.norm(np.subtract(bounds[1::2], bounds[::2])) / 2, MIN_VIEW_RADIUS_MM)
+    for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+        direction = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
+        distance = radius / np.sin(np.radians(camera.GetViewAngle() / 2))
+        camera.SetFocalPoint(*center)
+        camera.SetPosition(*(center + direction * distance / np.linalg.norm(direction)))
+        camera.SetParallelScale(radius)
+        camera.ResetClippingRange()
+    return True
 
 
 def putBeside(node, reference) -> None:
@@ -1104,6 +1130,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if getattr(result, "probabilities", None) is not None:
             yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
+        parameters = self.getParameterNode()
+        if show3D and not parameters.centred3D:
+            parameters.centred3D = centre3D(job.output)
         logging.info("DANTE: %s", reportText(result))
 
 
