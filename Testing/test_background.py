@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from datasets import write_dataset
+from models import write_brain_model
 
 from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
 from DanteTrainerLib import background
@@ -79,6 +80,18 @@ for line in sys.stdin:  # until it ends
 MARK = "DANTE_TEST_MARK"
 
 
+def family(mark):
+    """Command lines of all living processes with this mark in their environment, by process id."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
 class Parent:
     """A process that starts a training, with a pipe as its standard input; its family can be counted."""
 
@@ -108,16 +121,8 @@ class Parent:
         self.process.stdout.close()
 
     def family(self):
-        """Command lines of all living processes that it or its children started, by process id."""
-        found = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes():
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:  # it has just ended
-                continue
-        found.pop(self.process.pid, None)
-        return found
+        """The processes that it or its children started."""
+        return {pid: command for pid, command in family(self.mark).items() if pid != self.process.pid}
 
     def clean_up(self):
         self.process.kill()
@@ -146,19 +151,18 @@ linux = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="cou
 
 
 @linux
-@pytest.mark.parametrize("how", ["orderly", "killed"])
-def test_no_process_is_left_when_the_one_that_started_the_training_ends(parent, tmp_path, how):
+def test_a_parent_with_a_pipe_starts_a_training_and_no_process_is_left_when_it_ends(parent, tmp_path):
     run, slicer = tmp_path / "run", parent()
     assert slicer.says() == "started"
     wait_for(lambda: read_status(run).step > 1)
     assert len(slicer.family()) == 3  # the training, and two that prepare its batches
-    slicer.end(how)
+    slicer.end("orderly")
     wait_for(lambda: not slicer.family(), 30)
     assert read_status(run).state == "stopped" and (run / "checkpoint.pt").is_file()
 
 
 @linux
-def test_a_training_is_stopped_and_resumed_by_a_parent_with_a_pipe(parent, tmp_path):
+def test_a_parent_with_a_pipe_stops_and_resumes_and_no_process_is_left_when_it_is_killed(parent, tmp_path):
     run, slicer = tmp_path / "run", parent()
     assert slicer.says() == "started"
     wait_for(lambda: read_status(run).step > 1)
@@ -169,6 +173,7 @@ def test_a_training_is_stopped_and_resumed_by_a_parent_with_a_pipe(parent, tmp_p
     assert len(slicer.family()) == 3
     slicer.end("killed")
     wait_for(lambda: not slicer.family(), 30)
+    assert read_status(run).state == "stopped"
 
 
 @linux
@@ -180,25 +185,17 @@ def test_a_detached_training_goes_on_without_the_process_that_started_it(parent,
     step = read_status(run).step
     wait_for(lambda: read_status(run).step > step)
     assert in_use(run)
-    assert background.stop(run).state == "stopped" and not slicer.family()
+    assert background.stop(run).state == "stopped"
+    wait_for(lambda: not slicer.family(), 10)
 
 
-@linux
-def test_the_processes_that_prepare_batches_end_with_a_killed_training(parent, tmp_path):
-    run, slicer = tmp_path / "run", parent()
-    assert slicer.says() == "started"
-    wait_for(lambda: read_status(run).step > 1)
-    os.kill(min(slicer.family()), signal.SIGKILL)
-    wait_for(lambda: not slicer.family(), 30)
-
-
-# Preparing takes a minute: many cases on a fine grid.
-SLOW = [*LONG, "spacing_mm=[0.7,0.7,0.7]"]
+# Preparing takes half a minute: many cases on a fine grid.
+SLOW = [*LONG, "spacing_mm=[0.6,0.6,0.6]"]
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("many"), 40)
+    return write_dataset(tmp_path_factory.mktemp("many"), 24)
 
 
 def preparing(slicer, run):
@@ -208,13 +205,12 @@ def preparing(slicer, run):
 
 
 @linux
-@pytest.mark.parametrize("how", ["orderly", "killed"])
-def test_no_process_is_left_either_while_the_cases_are_prepared(parent, many, tmp_path, how):
+def test_no_process_is_left_either_while_the_cases_are_prepared(parent, many, tmp_path):
     run, slicer = tmp_path / "run", parent("bound", SLOW, many)
     preparing(slicer, run)
-    slicer.end(how)
+    slicer.end("killed")
     wait_for(lambda: not slicer.family(), 10)
-    assert read_status(run).state == "stopped" and len(list((run / "cache").glob("[!.]*"))) < 30
+    assert read_status(run).state == "stopped" and len(list((run / "cache").glob("[!.]*"))) < 22
 
 
 @linux
@@ -234,20 +230,20 @@ def test_the_processes_that_prepare_cases_end_with_a_killed_training(parent, man
     wait_for(lambda: not slicer.family(), 10)
 
 
+EVALUATING = "import sys; from DanteTrainerLib import background; background.evaluate(*sys.argv[1:])"
+
+
 @linux
-def test_no_evaluation_is_left_when_the_one_that_started_it_ends(parent, many, tmp_path):
-    run, slicer = tmp_path / "run", parent("bound", [*LONG, "run.steps=1"])
-    assert slicer.says() == "started"
-    assert background.wait(run, 60).state == "finished"
-    evaluation = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from DanteTrainerLib import background as b; b.evaluate(*sys.argv[1:])",
-         str(run), str(many), "train"], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), MARK: slicer.mark},
-    )  # fmt: skip
-    wait_for(lambda: (run / "evaluation-train").is_dir() or len(slicer.family()) > 1)
-    time.sleep(3)
-    evaluation.kill()
-    evaluation.wait()
-    wait_for(lambda: not slicer.family(), 10)
+def test_no_evaluation_is_left_when_the_one_that_started_it_is_killed(many, tmp_path, monkeypatch):
+    monkeypatch.setenv(MARK, uuid.uuid4().hex)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    model = write_brain_model(tmp_path / "model")
+    slicer = subprocess.Popen([sys.executable, "-c", EVALUATING, model, many, "train"])
+    wait_for(lambda: len(family(os.environ[MARK])) == 2)
+    slicer.kill()
+    slicer.wait()
+    wait_for(lambda: not family(os.environ[MARK]), 15)
+    assert not list(model.glob("evaluation-train/cases.csv"))
 
 
 def test_much_that_is_printed_before_the_first_step_blocks_no_training(data, tmp_path, monkeypatch):
@@ -266,10 +262,11 @@ def test_a_caller_who_does_not_wait_learns_later_how_the_training_began(data, tm
     start = time.monotonic()
     assert background.stop(run, 0).state == "running" and time.monotonic() - start < 0.5
     assert background.wait(run, 30).state == "stopped"
-    background.resume(run, device="cpu", until_begun=False)
-    assert background.status(run).state == "starting"
-    background.stop(run, 0)
-    assert background.wait(run, 30).state == "stopped"
+
+
+def test_a_training_that_is_starting_is_stopped_before_it_begins(data, tmp_path):
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
+    assert background.stop(run).state == "stopped"
 
 
 def test_a_caller_who_does_not_wait_is_told_what_was_refused(data, tmp_path):
@@ -279,11 +276,13 @@ def test_a_caller_who_does_not_wait_is_told_what_was_refused(data, tmp_path):
     assert status.state == "failed" and "Did you mean 'lower'" in status.message and not run.exists()
 
 
-def test_a_killed_training_is_known_as_interrupted_and_resumes(data, tmp_path):
-    run = background.start("lower", data, tmp_path / "run", [*LONG, "checkpoint_every=1"], device="cpu")
+@linux
+def test_a_killed_training_takes_its_processes_along_is_known_as_interrupted_and_resumes(parent, tmp_path):
+    run, slicer = tmp_path / "run", parent("bound", [*LONG, "checkpoint_every=1"])
     wait_for(lambda: (run / "checkpoint.pt").is_file())
-    background.process_of(run).kill()
-    assert background.wait(run, 30).state == "interrupted"
+    os.kill(min(slicer.family()), signal.SIGKILL)
+    wait_for(lambda: not slicer.family(), 30)
+    assert read_status(run).state == "interrupted"
     background.resume(run, device="cpu")
     assert background.stop(run).state == "stopped"
 

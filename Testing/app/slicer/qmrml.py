@@ -210,7 +210,8 @@ class qSlicerScriptedLoadableModule:
             sys.path.insert(0, str(path.parent))
         self._python = getattr(importlib.import_module(self.name), self.name)(self)
 
-    def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget:
-        if self._panel is None:
+    def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget | None:
+        """None where the module's file has no widget class; `slicer.util` then finds no logic either."""
+        if self._panel is None and hasattr(importlib.import_module(self.name), f"{self.name}Widget"):
             self._panel = qSlicerScriptedLoadableModuleWidget(self)
         return self._panel
