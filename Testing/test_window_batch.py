@@ -151,3 +151,12 @@ def test_an_empty_folder_is_said_in_the_table(window, folder, tmp_path):
     window.batch.refresh()
     assert "holds no case" in next(iter(states(window).values())) and not window.ui.batchButton.enabled
     assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_whose_process_prints_much_is_not_held_by_a_full_pipe(slicer, window, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds
+    window.batch.folder, window.batch.out = folder, tmp_path / "results"
+    window.batch.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.batch.running, 40)
+    assert states(window)["A"].startswith("done") and states(window)["B"].startswith("done")
