@@ -541,3 +541,154 @@ def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
     picture = views.three_d_picture((200, 200)).astype(int)
     middle = picture[80:120, 80:120].reshape(-1, 3)
     assert (middle[:, 2] < middle[:, :2].max(axis=1)).any(), "only background"
+
+
+# Probabilities
+
+
+@pytest.fixture
+def probable(module, window):
+    """The computation answers with probabilities too, of 0.9 inside and 0.1 outside, where they are asked for."""
+    run = window.logic.inference._run
+    window._parameterNode.showProbabilities = True
+
+    def with_probabilities(*arguments):
+        result = run(*arguments)
+        if window.logic.getParameterNode().showProbabilities:
+            result.probabilities = np.stack([np.where(mask, 0.9, 0.1) for mask in result.masks.values()])
+        return result
+
+    window.logic.inference._run = with_probabilities
+    return window._parameterNode
+
+
+def foregrounds(slicer):
+    return {view.GetForegroundVolumeID() for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+
+
+def probability(module, output, region):
+    return output.GetNodeReference(module.PROBABILITY_ROLE + region)
+
+
+def counted(slicer, kind):
+    return slicer.mrmlScene.GetNumberOfNodesByClass(kind)
+
+
+KINDS = ("vtkMRMLScalarVolumeNode", "vtkMRMLScalarVolumeDisplayNode", "vtkMRMLColorLegendDisplayNode")
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_probabilities_of_the_result_before_go_with_it(slicer, module, window, probable, tmp_path, reopened):
+    add_study(slicer)
+    volumes = counted(slicer, KINDS[0])
+    window.ui.segmentButton.click()
+    assert counted(slicer, KINDS[0]) == volumes + 3
+    if reopened:
+        path = str(tmp_path / "scene.mrb")
+        assert slicer.mrmlScene.WriteToMRB(path)
+        slicer.mrmlScene.Clear(0)
+        assert slicer.mrmlScene.ReadFromMRB(path, True)
+        slicer.app.processEvents()
+        assert counted(slicer, KINDS[0]) == volumes + 3
+    window._parameterNode.showProbabilities = False
+    window.ui.segmentButton.click()
+    assert counted(slicer, KINDS[0]) == volumes and foregrounds(slicer) == {None}
+    assert counted(slicer, KINDS[1]) <= volumes and counted(slicer, KINDS[2]) == 0
+    assert not module.probabilityRoles(window.output())
+
+
+def test_new_probabilities_take_the_place_of_old_ones(slicer, module, window, probable):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    first, before = probability(module, window.output(), "ET"), [counted(slicer, kind) for kind in KINDS]
+    window.ui.segmentButton.click()
+    assert probability(module, window.output(), "ET") is first
+    assert [counted(slicer, kind) for kind in KINDS] == before
+    assert foregrounds(slicer) == {first.GetID()}
+
+
+def test_sure_voxels_look_hot_and_doubtful_ones_cold(slicer, module, window, probable):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    node = probability(module, window.output(), "ET")
+    display = node.GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 1)
+    table, color = display.GetColorNode(), [0.0] * 4
+    colors = {}
+    for value in (0.1, 0.5, 0.85):
+        table.GetColor(round(value * 255), color)
+        colors[value] = tuple(color[:3])
+    assert colors[0.1][2] > 0.9 and colors[0.1][0] == 0  # blue
+    assert colors[0.5][1] == 1  # green
+    assert colors[0.85][0] > 0.9 and colors[0.85][2] == 0  # red
+
+
+def test_a_legend_says_what_the_colours_mean_and_of_which_region(slicer, module, window, probable):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    for region, name in (("WT", "whole tumour"), ("TC", "tumour core"), ("ET", "enhancing tumour")):
+        node = probability(module, window.output(), region)
+        legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
+        assert legend.GetTitleText() == f"Probability: {name}" and legend.GetVisibility()
+        assert legend.GetLabelFormat() % 0.25 == "0.25"
+
+
+@pytest.mark.skipif(not find_library("EGL"), reason="pictures of views need EGL (sh Testing/system_libraries.sh)")
+def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probable):
+    """Its colour bar stands at the right edge of a slice view."""
+    import views
+
+    def differs(change, back):
+        """Where the view looks otherwise after a change: share of the pixels in its left half, and at its right edge."""
+        before = views.slice_picture("Red", (300, 300)).astype(int)
+        change()
+        moved = np.abs(views.slice_picture("Red", (300, 300)).astype(int) - before).max(axis=2) > 30
+        back()
+        return moved[:, :150].mean(), moved[:, 240:].mean()
+
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    logic = slicer.modules.colors.logic()
+    legends = {region: logic.GetColorLegendDisplayNode(probability(module, window.output(), region))
+               for region in ("WT", "ET")}  # fmt: skip
+    shown_one, hidden_one = legends["ET"], legends["WT"]
+    left, right = differs(lambda: shown_one.SetVisibility(False), lambda: shown_one.SetVisibility(True))
+    assert left == 0 and right > 0.1
+    assert differs(lambda: hidden_one.SetVisibility(False), lambda: None) == (0, 0)
+
+
+def test_an_overlay_is_hidden_with_its_patients_result_and_comes_back_with_it(slicer, module, window, probable):
+    one, two = add_study(slicer, prefix="one "), add_study(slicer, prefix="two ")
+    choose(window, one)
+    window.ui.segmentButton.click()
+    overlay = probability(module, window.output(), "ET").GetID()
+    assert foregrounds(slicer) == {overlay}
+    window._parameterNode.showProbabilities = False
+    choose(window, two)
+    window.ui.segmentButton.click()
+    assert foregrounds(slicer) == {None}
+    choose(window, one)
+    assert foregrounds(slicer) == {overlay}
+
+
+def test_an_overlay_does_not_stay_over_another_result_of_the_same_volume(slicer, module, window, probable):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    first = window.output()
+    window._parameterNode.showProbabilities = False
+    another = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "another")
+    window.logic.segment(window.inputs(), outputSegmentation=another)
+    assert foregrounds(slicer) == {None} and len(module.probabilityRoles(first)) == 3
+
+
+def test_a_volume_of_probabilities_is_never_guessed_as_an_input(slicer, module, window, probable):
+    nodes = add_study(slicer)
+    window.ui.segmentButton.click()
+    for region in ("TC", "ET"):  # one of "3: AX T1 DANTE whole tumour probability" is no ambiguous name
+        delete(slicer, probability(module, window.output(), region))
+    delete(slicer, window.output())
+    delete(slicer, nodes["t1"])
+    window._passedOver.clear()
+    window.guessInputs()
+    assert window._parameterNode.inputVolume("t1") is None
+    assert [study.problem for study in window.logic.studies(window.model().spec)] == ["no volume for T1"]

@@ -14,7 +14,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D",)
+SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLColorLegendDisplayableManager")
 THREE_D_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager3D",)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import vtk
 from PySide6 import QtCore, QtWidgets
 from slicer.qmrml import (
@@ -24,6 +25,7 @@ from slicer_core import (
     vtkMRMLScene,
     vtkMRMLSliceNode,
     vtkSlicerApplicationLogic,
+    vtkSlicerColorLogic,
     vtkSlicerSegmentationsModuleLogic,
     vtkSlicerSubjectHierarchyModuleLogic,
     vtkSlicerTerminologiesModuleLogic,
@@ -119,6 +121,8 @@ class Application(_Signals):
         colors.SetMRMLScene(scene)
         colors.AddDefaultColorNodes()
         self._logic.SetModuleLogic("Colors", colors)
+        self._add_file_colors(scene)
+        self._manager.register("Colors", _CoreModule(vtkSlicerColorLogic()))  # for colour legends
         for name, logic in (
             ("Volumes", vtkSlicerVolumesLogic()),
             ("Segmentations", vtkSlicerSegmentationsModuleLogic()),
@@ -131,6 +135,27 @@ class Application(_Signals):
         self._add_terminologies(scene)
         self._connect_scene_files(scene)
         self._add_views(scene)
+
+    def _add_file_colors(self, scene: Any) -> None:
+        """Two tables that Slicer reads from files, which slicer-core has not: "jet", and "jet" from hot to cold."""
+        jet = (
+            [0, 28, 92, 156, 220, 255],
+            [[0, 0, 143], [0, 0, 255], [0, 255, 255], [255, 255, 0], [255, 0, 0], [116, 0, 0]],
+        )
+        rows = [
+            [np.interp(n, jet[0], [color[part] for color in jet[1]]) / 255 for part in range(3)] for n in range(256)
+        ]
+        for name, colors in (("ColdToHotRainbow", rows), ("HotToColdRainbow", rows[::-1])):
+            node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
+            node.UnRegister(None)
+            node.SetTypeToFile()
+            node.SetName(name)
+            node.SetSingletonTag(f"File{name}.txt")
+            node.SetSaveWithScene(False)
+            node.SetNumberOfColors(len(colors))
+            for n, color in enumerate(colors):
+                node.SetColor(n, str(n), *color, 1.0)
+            scene.AddNode(node)
 
     def _add_terminologies(self, scene: Any) -> None:
         logic = vtkSlicerTerminologiesModuleLogic()
