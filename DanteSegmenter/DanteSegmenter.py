@@ -57,6 +57,8 @@ TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
 MASK_ROLE = "DanteSegmenter.BrainMask"
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
+PROBABILITY_ATTRIBUTE = "DanteSegmenter.Probability"  # of a volume: the id of its region
+COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
 DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
 MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN = "Model volume [mL]", "Edited", "Region"
@@ -717,6 +719,7 @@ def writeProbabilities(
             name = f"{output.GetName()} {region.name} probability"
             node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
             output.SetNodeReferenceID(role, node.GetID())
+            node.SetAttribute(PROBABILITY_ATTRIBUTE, region.id)
         slicer.util.updateVolumeFromArray(node, probability.astype(np.float32))
         matrix = vtk.vtkMatrix4x4()
         reference.GetIJKToRASMatrix(matrix)
@@ -724,14 +727,35 @@ def writeProbabilities(
         node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileHotToColdRainbow.txt")
+        display.SetAndObserveColorNodeID(COLD_TO_HOT)  # blue to red; "HotToCold" runs from red at 0 to blue at 1
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(0, 1)
         display.SetApplyThreshold(True)
         display.SetThreshold(0.05, 1)
+        addLegend(node, region)
         putBeside(node, reference)
         yield
     slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+
+
+def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
+    """A colour bar in the slices where these probabilities lie, which says of which region they are."""
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volume)
+    legend.SetTitleText(_("Probability of\n{region}").format(region=region.name))
+    legend.SetLabelFormat("%.2f")
+    legend.SetVisibility(True)
+
+
+def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's volumes of probabilities out of the scene: a new result makes them stale."""
+    for role in probabilityRoles(output):
+        volume = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if volume is not None:
+            displays = [volume.GetNthDisplayNode(n) for n in range(volume.GetNumberOfDisplayNodes())]
+            for node in (volume, volume.GetStorageNode(), *displays):
+                if node is not None:
+                    slicer.mrmlScene.RemoveNode(node)
 
 
 def showResult(
@@ -755,15 +779,12 @@ def showOnly(output: vtkMRMLSegmentationNode) -> None:
 
     Only ours are hidden. The eye in the subject hierarchy, or choosing it in the window, brings any of them back.
     """
-    setShown(output, True)
-    hideOthers(resultReference(output))
-
-
-def hideOthers(reference: vtkMRMLScalarVolumeNode | None) -> None:
-    """Hide our results of other volumes than `reference`."""
     for other in ourResults():
-        if resultReference(other) is not reference:
+        if resultReference(other) is not resultReference(output):
             setShown(other, False)
+        elif other is not output:
+            takeOverlay(other)  # another model's, or another run's: its probabilities are not those of this result
+    setShown(output, True)
 
 
 def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
@@ -802,7 +823,7 @@ def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
 def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
     """The names of the references from a result to its volumes of probabilities."""
     roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
-    return [role for role in roles if role.startswith(PROBABILITY_ROLE)]
+    return [role for role in roles if role.startswith(PROBABILITY_ROLE) and output.GetNodeReferenceID(role)]
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
@@ -889,12 +910,15 @@ class SceneStudy:
 
 
 def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
-    """The scene's volumes with an image, without label maps, vectors and what is hidden."""
+    """The scene's volumes with an image, without label maps, vectors, probabilities of ours, and what is hidden."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         node
         for node in nodes
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and node.GetImageData()
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData()
+        and not node.GetAttribute(PROBABILITY_ATTRIBUTE)
     ]
 
 
@@ -1126,8 +1150,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             job.output = None  # something was drawn into it during the run
         job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
+        known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}
+        fresh = getattr(result, "probabilities", None) is not None
+        if not fresh or not set(probabilityRoles(job.output)) <= known:
+            removeProbabilities(job.output)
         yield from writeSegmentation(job.output, reference, result)
-        if getattr(result, "probabilities", None) is not None:
+        if fresh:
             yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
         parameters = self.getParameterNode()

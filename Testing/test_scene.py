@@ -629,7 +629,7 @@ def test_a_legend_says_what_the_colours_mean_and_of_which_region(slicer, module,
     for region, name in (("WT", "whole tumour"), ("TC", "tumour core"), ("ET", "enhancing tumour")):
         node = probability(module, window.output(), region)
         legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
-        assert legend.GetTitleText() == f"Probability: {name}" and legend.GetVisibility()
+        assert legend.GetTitleText() == f"Probability of\n{name}" and legend.GetVisibility()
         assert legend.GetLabelFormat() % 0.25 == "0.25"
 
 
@@ -639,12 +639,12 @@ def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probabl
     import views
 
     def differs(change, back):
-        """Where the view looks otherwise after a change: share of the pixels in its left half, and at its right edge."""
+        """Where the view looks otherwise after a change: share of its left quarter, and of its right edge."""
         before = views.slice_picture("Red", (300, 300)).astype(int)
         change()
         moved = np.abs(views.slice_picture("Red", (300, 300)).astype(int) - before).max(axis=2) > 30
         back()
-        return moved[:, :150].mean(), moved[:, 240:].mean()
+        return moved[:, :75].mean(), moved[:, 240:].mean()
 
     add_study(slicer)
     window.ui.segmentButton.click()
@@ -653,7 +653,7 @@ def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probabl
                for region in ("WT", "ET")}  # fmt: skip
     shown_one, hidden_one = legends["ET"], legends["WT"]
     left, right = differs(lambda: shown_one.SetVisibility(False), lambda: shown_one.SetVisibility(True))
-    assert left == 0 and right > 0.1
+    assert left == 0 and right > 0.05
     assert differs(lambda: hidden_one.SetVisibility(False), lambda: None) == (0, 0)
 
 

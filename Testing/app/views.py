@@ -67,6 +67,7 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     if offset:
         logic.SetSliceOffset(offset)
     view.group.SetMRMLDisplayableNode(node)
+    _wake_legends(logic.GetSliceCompositeNode())
     mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
     mapper.SetColorWindow(255)
     mapper.SetColorLevel(127.5)
@@ -79,6 +80,15 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     view.renderer.SetLayer(1)
     view.window.AddRenderer(below)
     return view.picture()
+
+
+def _wake_legends(composite: Any) -> None:
+    """Let a view made after the legends know of them: in Slicer the views are there first."""
+    before = composite.GetInteractionFlags()
+    composite.SetInteractionFlags(composite.ForegroundVolumeFlag)
+    for _ in range(2):  # the first makes their actors, the second shows those whose volume is in the view
+        composite.Modified()
+    composite.SetInteractionFlags(before)
 
 
 def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:

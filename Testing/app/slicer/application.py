@@ -20,6 +20,7 @@ from slicer.qmrml import (
 )
 from slicer_core import (
     vtkDataIOManagerLogic,
+    vtkMRMLColorLegendDisplayNode,
     vtkMRMLInteractionNode,
     vtkMRMLRemoteIOLogic,
     vtkMRMLScene,
@@ -122,7 +123,9 @@ class Application(_Signals):
         colors.AddDefaultColorNodes()
         self._logic.SetModuleLogic("Colors", colors)
         self._add_file_colors(scene)
-        self._manager.register("Colors", _CoreModule(vtkSlicerColorLogic()))  # for colour legends
+        # For colour legends. Given the scene, this logic would look for Slicer's files of colours.
+        self._manager.register("Colors", _CoreModule(vtkSlicerColorLogic()))
+        scene.RegisterNodeClass(vtkMRMLColorLegendDisplayNode())
         for name, logic in (
             ("Volumes", vtkSlicerVolumesLogic()),
             ("Segmentations", vtkSlicerSegmentationsModuleLogic()),
