@@ -70,7 +70,7 @@ def test_a_study_is_brought_onto_the_references_grid_without_what_is_outside_the
     for volume in study.volumes.values():
         assert volume.same_grid(fixed) and not volume.array[mask.array == 0].any()
     assert np.array_equal(study.volumes["t1"].array[mask.array > 0], fixed.array[mask.array > 0])
-    assert "t2 was moved by" in study.notes[0] and "4.0 mm thick" in study.notes[-1]
+    assert f"'{patient['t2'].name}' was moved by" in study.notes[0] and "4.0 mm thick" in study.notes[-1]
 
 
 def test_a_mask_that_lies_elsewhere_is_refused(patient):
@@ -82,7 +82,7 @@ def test_a_mask_that_lies_elsewhere_is_refused(patient):
 
 def test_without_deepbet_the_message_says_how_to_get_it(patient, monkeypatch):
     monkeypatch.setitem(sys.modules, "deepbet.bet", None)
-    with pytest.raises(ResourceError, match=r"pip install 'deepbet>=1.0'.*or give a brain mask of your own"):
+    with pytest.raises(ResourceError, match=r'pip install "deepbet>=1.0".*or give a brain mask of your own'):
         brain_mask(patient["t1"])
 
 

@@ -179,5 +179,5 @@ def test_without_a_warning_there_is_no_frame_for_one(slicer, window, panel):
     answer(window, "t2 was moved by 1.0 mm and 0.1 degrees.")
     window.ui.segmentButton.click()
     assert not window.ui.warningFrame.isVisibleTo(window.parent)
-    assert window.ui.statusLabel.text == "Done in 1.2 s on cpu."
+    assert window.ui.statusLabel.text == "Done in 1.2 s on Processor (CPU)."
     assert window.ui.notesLabel.text == "t2 was moved by 1.0 mm and 0.1 degrees."

@@ -258,7 +258,10 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
     window.ui.maskSelector.setCurrentNode(mask)
     assert window.ui.maskFrame.isVisibleTo(window.parent) and window._parameterNode.brainMask() is mask
     warm_up(window)
-    assert not window.ui.warningFrame.isVisibleTo(window.parent) and "t2 was moved by" in window.ui.notesLabel.text
+    assert (
+        not window.ui.warningFrame.isVisibleTo(window.parent)
+        and "'DanteBrainMR t2' was moved by" in window.ui.notesLabel.text
+    )
     window._parameterNode.prepare = False
     found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0
     assert found.any() and not (found & (brain == 0)).any()
