@@ -168,6 +168,20 @@ class Device(Enum):
         }[self]
 
 
+def inWindowWords(message: str) -> str:
+    """What the library says, with the devices called as the window calls them."""
+    for device in Device:
+        message = message.replace(f"'{device.value}'", f"'{device.label()}'")
+    return message
+
+
+def deviceName(device: str) -> str:
+    """Such as "Processor (CPU), bfloat16" of "cpu (bfloat16)"; a device the window does not offer stays as it is."""
+    kind, _space, numbers = device.partition(" ")
+    names = {known.value: known.label() for known in Device}
+    return ", ".join([names[kind], *([numbers.strip("()")] if numbers else [])]) if kind in names else device
+
+
 @parameterNodeWrapper
 class DanteSegmenterParameterNode:
     """The choices in the window; saved with the scene.
@@ -241,9 +255,9 @@ def ensureTorch() -> None:
         raise ResourceError(
             _(
                 "PyTorch is needed to segment and is not installed. Install the extension 'PyTorch' in the Extensions "
-                "Manager, restart Slicer and press Segment again. Without internet: run 'PythonSlicer -m pip install "
-                "--no-index --find-links FOLDER torch' with a folder of downloaded wheels."
-            )
+                "Manager, restart Slicer and press Segment again. Without internet, with a folder of downloaded wheels "
+                "run: PythonSlicer -m pip install --no-index --find-links FOLDER {torch}"
+            ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
     if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
@@ -266,9 +280,20 @@ def ensurePackages(wanted: list[str]) -> None:
         raise ResourceError(
             _(
                 "Not installed: {missing}. Segmenting needs it. {reason} To install it by hand, behind a proxy or from "
-                "a folder of wheels, run: PythonSlicer -m pip install {missing}"
-            ).format(missing=" ".join(still), reason=reason)
+                "a folder of wheels, run: PythonSlicer -m pip install {quoted}"
+            ).format(missing=" ".join(still), reason=asSentence(reason), quoted=forShell(still))
         )
+
+
+def forShell(wanted: list[str]) -> str:
+    """Requirements as every shell takes them: without the quotes `>=1.0` would write into a file called `=1.0`."""
+    return " ".join(f'"{requirement}"' for requirement in wanted)
+
+
+def asSentence(text: str) -> str:
+    """A text of somebody else's with the full stop that it may lack."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def installPackages(missing: list[str]) -> None:
@@ -281,7 +306,7 @@ def installPackages(missing: list[str]) -> None:
 
             packaging.pip_ensure(missing, constraints=str(constraints), requester="DANTE")
             return
-        question = _("To segment, these small Python packages will be installed into Slicer: {missing}")
+        question = _("To segment, these small Python packages will be installed into Slicer: {missing}.")
         if slicer.util.confirmOkCancelDisplay(question.format(missing=", ".join(missing))):
             slicer.util.pip_install(["--constraint", str(constraints), *missing])
 
@@ -509,8 +534,8 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
 def reportText(result) -> str:
     """What the window says below the button after a run, and again when the scene is reopened."""
     seconds = sum(result.seconds.values())
-    lines = [_("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=result.device), *result.notes]
-    return "\n".join(lines)
+    done = _("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=deviceName(result.device))
+    return "\n".join([done, *result.notes])
 
 
 class VolumeRow(NamedTuple):
@@ -1750,7 +1775,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 except Cancelled:
                     refusal = Cancelled(_("Stopped; nothing was changed."))
                 except DanteError as error:
-                    refusal = error
+                    refusal = type(error)(inWindowWords(str(error)))
         except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
             defect = _("The segmentation failed: {error}").format(error=error)
             raise

@@ -569,7 +569,8 @@ def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, m
     [
         (
             "the device 'cuda' is not available on this computer; use 'auto' or 'cpu'.",
-            "the device 'Graphics card (CUDA)' is not available on this computer; use 'Automatic' or 'Processor (CPU)'.",
+            "the device 'Graphics card (CUDA)' is not available on this computer; use 'Automatic' or "
+            "'Processor (CPU)'.",
         ),
         ("'a cpu' holds no image.", "'a cpu' holds no image."),
     ],

@@ -83,7 +83,8 @@ def prepare_study(
         progress(0.8 * n / max(1, len(moving)), f"Aligning {volumes[modality].name}")
         aligned[modality], motions[modality] = align(volumes[modality], fixed, cancelled)
         moved = motions[modality]
-        notes.append(f"{modality} was moved by {moved.shift_mm:.1f} mm and {moved.turn_degrees:.1f} degrees.")
+        name = volumes[modality].name
+        notes.append(f"'{name}' was moved by {moved.shift_mm:.1f} mm and {moved.turn_degrees:.1f} degrees.")
     progress(0.8, "Finding the brain")
     if brain is None:
         brain = brain_mask(aligned.get("t1", fixed))
@@ -170,7 +171,7 @@ def brain_mask(volume: Volume) -> Volume:
         from deepbet.bet import BrainExtraction
     except ImportError:
         raise ResourceError(
-            f"extracting the brain needs the package deepbet (MIT licence). Install it (pip install '{DEEPBET}'), "
+            f'extracting the brain needs the package deepbet (MIT licence). Install it (pip install "{DEEPBET}"), '
             "or give a brain mask of your own."
         ) from None
     canonical = reorient(volume, "RAS")
