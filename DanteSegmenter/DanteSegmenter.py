@@ -37,7 +37,7 @@ from slicer.util import VTKObservationMixin
 from DanteSegmenterLib import requirements
 from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
-from DanteSegmenterLib.modality_guess import assign
+from DanteSegmenterLib.modality_guess import assign, same_patient
 from DanteSegmenterLib.model_about import about
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
@@ -50,6 +50,7 @@ from DanteSegmenterLib.worker_client import WorkerClient
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
+SAMPLE_ATTRIBUTE = "DanteSegmenter.Sample"  # of the synthetic patient's volumes: their modality
 RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
 OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
 FINGERPRINT_TAG = "DanteSegmenter.Mask"  # of a segment as the model made it
@@ -141,6 +142,8 @@ def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dic
         modality: slicer.util.addVolumeFromArray(volume.array, volume.ijk_to_ras, f"{SAMPLE_NAME} {modality}")
         for modality, volume in patient.volumes.items()
     }
+    for modality, node in nodes.items():
+        node.SetAttribute(SAMPLE_ATTRIBUTE, modality)
     makeStudy(_("Synthetic patient"), _("Brain MR"), list(nodes.values()))
     showInSlices(nodes.get("flair") or next(iter(nodes.values())))
     return nodes
@@ -947,6 +950,29 @@ def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
     ]
 
 
+def volumeInView() -> vtkMRMLScalarVolumeNode | None:
+    """What the first slice view with a background shows there."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        node = slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "")
+        if node is not None:
+            return node
+    return None
+
+
+def volumesBeside(node, nodes: list[vtkMRMLScalarVolumeNode]) -> list[vtkMRMLScalarVolumeNode]:
+    """Those of one patient: in the study of `node`, or where it is in none, called alike but for the modality."""
+    item = studyOf(node)[0]
+    if item:
+        return [other for other in nodes if studyOf(other)[0] == item]
+    loose = [other for other in nodes if not studyOf(other)[0]]
+    return [loose[n] for n in same_patient([other.GetName() or "" for other in loose], node.GetName() or "")]
+
+
+def isLeftOut(spec: ModelSpec, modality: str, node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is only used when it is asked for: the sample shows what is found without the decisive scan."""
+    return modality == spec.privileged and bool(node.GetAttribute(SAMPLE_ATTRIBUTE))
+
+
 def studyOf(node) -> tuple[int, str]:
     """The subject hierarchy item that holds a node, and its name with the patient's."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
@@ -1079,7 +1105,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     def study(self, spec: ModelSpec, name: str, nodes: list) -> SceneStudy:
         """What can be made of the volumes of one study."""
         guessed = self.guessInputs([modality.id for modality in usedModalities(spec)], nodes)
-        inputs = {modality: node for modality, node in guessed.items() if node is not None}
+        inputs = {m: node for m, node in guessed.items() if node is not None and not isLeftOut(spec, m, node)}
         missing = [spec.modality(m).label for m in spec.limited.modalities if m not in inputs]
         if missing:
             return SceneStudy(name, inputs, _("no volume for {missing}").format(missing=", ".join(missing)))
@@ -1206,6 +1232,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._inputRows = None
         self._inputSelectors = {}
         self._guessLabels = {}
+        self._offerLabels = {}
+        self._inView = None  # the volume that the slices showed when the boxes were filled
         self._wholeHeads = {}
         self._shown = None  # the output node that was shown last
         self._reference = None  # the volume whose result was looked for last
@@ -1262,6 +1290,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeLeaves)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.addObserver(view, vtk.vtkCommand.ModifiedEvent, self.onViewChanged)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -1324,6 +1354,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self._refreshPlanned:
             self._refreshPlanned = True
             qt.QTimer.singleShot(0, self.onRefresh)
+
+    def onViewChanged(self, caller, event):
+        """Perhaps another patient is looked at; the views change one after the other, so look a moment later, once."""
+        if volumeInView() is not self._inView:
+            self.onNodesChanged(caller, event)
 
     def onRefresh(self):
         self._refreshPlanned = False
@@ -1413,7 +1448,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modalitiesFrame.layout().addWidget(self._inputRows)
         layout = qt.QFormLayout(self._inputRows)
         layout.setContentsMargins(0, 0, 0, 0)
-        self._inputSelectors, self._guessLabels = {}, {}
+        self._inputSelectors, self._guessLabels, self._offerLabels = {}, {}, {}
         entry = self.model()
         for modality in usedModalities(entry.spec) if entry and entry.spec else ():
             needed = modality.id in entry.spec.limited.modalities
@@ -1425,6 +1460,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             row = qt.QHBoxLayout()
             row.addWidget(selector, 1)
             row.addWidget(guess)
+            if modality.id == entry.spec.privileged:
+                self._offerLabels[modality.id] = offer = qt.QLabel(f'<a href="use">{_("use it")}</a>')
+                offer.connect("linkActivated(QString)", self.offerTaken(modality.id))
+                offer.setVisible(False)
+                row.addWidget(offer)
             layout.addRow((_("{label}:") if needed else _("{label} (optional):")).format(label=modality.label), row)
             self._inputSelectors[modality.id], self._guessLabels[modality.id] = selector, guess
 
@@ -1456,21 +1496,76 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         return chosen
 
+    def offerTaken(self, modality):
+        """What to do when the user wants the volume too that is loaded and left out."""
+
+        def taken(link=None):
+            node = self.offered(modality)
+            if node is not None:
+                self._inputSelectors[modality].setCurrentNode(node)
+
+        return taken
+
+    def offered(self, modality):
+        """The volume for an empty box of the decisive scan that lies beside those in the other boxes, or None."""
+        chosen = list(self.inputs().values())
+        if self._parameterNode.inputVolume(modality) is not None or not chosen:
+            return None
+        node = self.logic.guessInputs(list(self._inputSelectors), volumesBeside(chosen[0], volumeNodes()))[modality]
+        return None if node in chosen else node
+
     def onMaskChosen(self, node):
         if not self._updating and self._parameterNode is not None:
             self._parameterNode.setBrainMask(node)
 
     def guessInputs(self):
-        """Fill the empty boxes that the user has not emptied, with volumes that are not used yet."""
+        """Fill the empty boxes that the user has not emptied, with volumes of one patient that are not used yet."""
+        candidates = self.candidates()
         used = [self._parameterNode.inputVolume(modality) for modality in self._inputSelectors]
         empty = [modality for modality, node in zip(self._inputSelectors, used) if node is None]
-        free = [node for node in volumeNodes() if node not in used]
+        free = [node for node in candidates if node not in used]
         wanted = [modality for modality in empty if modality not in self._chosenByHand]
         for modality, node in self.logic.guessInputs(wanted, free).items():
-            if node is not None and node.GetID() not in self._passedOver.get(modality, ()):
+            if node is None or isLeftOut(self.model().spec, modality, node):
+                continue
+            if node.GetID() not in self._passedOver.get(modality, ()):
                 self._guessed[modality] = node.GetID()
                 self._parameterNode.setInputVolume(modality, node)
         self.followReference()
+
+    def candidates(self):
+        """The volumes to fill the boxes from, all of one patient where that can be told.
+
+        Boxes that were filled by a guess for another patient are emptied: they follow what the user looks at.
+        """
+        self._inView = volumeInView()
+        filled = {m: node for m in self._inputSelectors if (node := self._parameterNode.inputVolume(m)) is not None}
+        guessed = {modality: node for modality, node in filled.items() if self._guessed.get(modality) == node.GetID()}
+        chosen = [node for modality, node in filled.items() if modality not in guessed]
+        nodes = self.ofOnePatient(chosen, self._inView, list(filled.values()))
+        others = [modality for modality, node in guessed.items() if node not in nodes]
+        for modality in others:
+            self._guessed.pop(modality)
+            self._parameterNode.setInputVolume(modality, None)
+        if others:
+            self._passedOver.clear()
+        return nodes
+
+    def ofOnePatient(self, chosen, inView, filled):
+        """Volumes of the chosen ones' patient, or of the one in view, if all is there that the model needs.
+
+        Otherwise of the study that the boxes hold already, and of none; all of them where the boxes are empty.
+        """
+        nodes, entry = volumeNodes(), self.model()
+        anchors = [node for node in (*chosen, inView, *filled) if node is not None]
+        if not anchors or entry is None or entry.spec is None:
+            return nodes
+        beside = volumesBeside(anchors[0], nodes)
+        found = self.logic.guessInputs(list(self._inputSelectors), beside)
+        if all(found[modality] is not None for modality in entry.spec.limited.modalities):
+            return beside
+        study = studyOf((filled or anchors)[0])[0]
+        return [node for node in nodes if not study or studyOf(node)[0] in (0, study)]
 
     def followReference(self):
         """Take up the result of the chosen volumes, and let go of another patient's: it must not be written over."""
@@ -1558,6 +1653,12 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             selector.setCurrentNode(node)
             guessed = node is not None and self._guessed.get(modality) == node.GetID()
             self._guessLabels[modality].setVisible(guessed)
+        for modality, label in self._offerLabels.items():
+            offered = self.offered(modality)
+            label.setVisible(offered is not None)
+            if offered is not None:
+                hint = _("'{name}' is loaded and not used. Click to use it too; the model has a network for that.")
+                label.setToolTip(hint.format(name=offered.GetName()))
         self._updating = False
         entry = self.model()
         self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")

@@ -46,7 +46,6 @@ def main() -> None:
     module = sys.modules["DanteSegmenter"]
     module.loadSamplePatient(spacingMm=options.spacing_mm)
     app.processEvents()
-    panel._inputSelectors["t1ce"].setCurrentNode(None)  # to do without it is what this is about
     save("ready")
     panel.ui.segmentButton.click()
     wait(app, lambda: panel.ui.progressBar.value >= 50 or not panel.isRunning())

@@ -1,5 +1,6 @@
 """Which volumes the window puts into its boxes: the sample patient's, and those of the patient in view."""
 
+import numpy as np
 import pytest
 from test_slicer_module import (  # noqa: F401
     NAMES,
@@ -27,7 +28,8 @@ def boxes(window):
 
 def patient(slicer, module, name, modalities=LIMITED, prefix=""):
     """A study in the subject hierarchy; all patients' volumes have the same names."""
-    nodes = add_study(slicer, modalities, prefix)
+    array = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    nodes = {m: slicer.util.addVolumeFromArray(array, np.eye(4), prefix + NAMES[m]) for m in modalities}
     module.makeStudy(name, "a study", list(nodes.values()))
     slicer.app.processEvents()
     return nodes
