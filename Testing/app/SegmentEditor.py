@@ -14,16 +14,50 @@ class SegmentEditor(ScriptedLoadableModule):
     """The module as Slicer lists it."""
 
 
+class MarginEffect:
+    """Grows the selected segment. Does not do: shrink, options but MarginSizeMm."""
+
+    def __init__(self, editor: qMRMLSegmentEditorWidget) -> None:
+        self._editor = editor
+        self._parameters = {"MarginSizeMm": "3.0"}
+
+    def setParameter(self, name: str, value: Any) -> None:
+        self._parameters[name] = str(value)
+
+    def self(self) -> MarginEffect:
+        """The Python object behind the effect."""
+        return self
+
+    def onApply(self) -> None:
+        from scipy.ndimage import binary_dilation
+
+        editor = self._editor
+        volume, segment = editor.sourceVolumeNode(), editor.mrmlSegmentEditorNode().GetSelectedSegmentID()
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(editor.segmentationNode(), segment, volume) > 0
+        voxels = max(1, round(float(self._parameters["MarginSizeMm"]) / min(volume.GetSpacing())))
+        editor.stroke(binary_dilation(mask, iterations=voxels))
+
+
 class qMRMLSegmentEditorWidget:
     """The editor: its choices lie in a vtkMRMLSegmentEditorNode, whose overwrite mode is "all" as in Slicer.
 
-    Does not do: effects, undo, segment table; `stroke` is what painting with an effect comes to.
+    Does not do: effects but Margin, undo, segment table; `stroke` is what painting with an effect comes to.
     """
 
     def __init__(self) -> None:
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._node: Any = None
+        self._effect: MarginEffect | None = None
+
+    def setActiveEffectByName(self, name: str) -> None:
+        """ "" for none."""
+        if name not in ("", "Margin"):
+            raise LookupError(f"the stand-in has no effect '{name}'")
+        self._effect = MarginEffect(self) if name else None
+
+    def activeEffect(self) -> MarginEffect | None:
+        return self._effect
 
     def mrmlSegmentEditorNode(self) -> Any:
         return self._node

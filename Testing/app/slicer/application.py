@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +227,13 @@ class Application(_Signals):
         """End of the application: modules clean up."""
         for name in list(self._manager._modules):
             self._manager.emit("moduleAboutToBeUnloaded(QString)", name)
+
+    def exit(self, status: int = 0) -> None:
+        """At once: what is left of the event loop is not waited for, and Qt's and VTK's teardown may crash."""
+        self.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
     def moduleManager(self) -> _ModuleManager:
         return self._manager
