@@ -216,6 +216,9 @@ class Application(_Signals):
         return self._register(path)
 
     def _register(self, path: Path) -> qSlicerScriptedLoadableModule:
+        loaded = self._manager.module(Path(path).stem)
+        if loaded is not None:  # a second one would leave the first one's panel behind, which watches the scene too
+            return loaded
         module = qSlicerScriptedLoadableModule(Path(path))
         self._manager.register(module.name, module)
         return module
