@@ -302,6 +302,7 @@ class ClickThrough:
         results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         equal(len(results), 2)
         equal([self.seen(result) for result in results].count(True), 1)
+        assert self.ui.segmentButton.enabled, "Segment cannot be clicked any more"
         self.ui.batchCollapsibleButton.collapsed = True
 
     def step_15_a_closed_scene_empties_the_window(self):
