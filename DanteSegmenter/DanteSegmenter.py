@@ -1705,7 +1705,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateButton(self):
         missing = self.whatIsMissing()
         self.ui.segmentButton.enabled = not missing and not self.isRunning() and not self.batch.running
-        self.ui.segmentButton.toolTip = missing or _("Segment the chosen volumes.")
+        waiting = _("Several studies are being segmented.") if self.batch.running else ""
+        self.ui.segmentButton.toolTip = missing or waiting or _("Segment the chosen volumes.")
         if not self.isRunning():
             self.showStatus(missing)
 
@@ -2052,6 +2053,7 @@ class BatchPanel:
                 self.refresh()
         else:
             self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
+            self.updateSegmentButton()
             self.next()
 
     def stop(self):
@@ -2061,6 +2063,7 @@ class BatchPanel:
         else:
             self.close()
             self.refresh()
+            self.updateSegmentButton()
 
     def next(self):
         """Begin the next study of the scene, or come to rest."""
@@ -2087,6 +2090,13 @@ class BatchPanel:
     def end(self):
         self._queue = None
         self.ui.batchButton.text = _("Segment all")
+        self.updateSegmentButton()
+
+    def updateSegmentButton(self):
+        """It waits while this panel works; what the window says of the last result stays."""
+        if self._widget._parameterNode is not None:
+            self._widget.updateButton()
+            self._widget.updateResult()
 
     def startProcess(self):
         ensureDependencies()
@@ -2096,6 +2106,7 @@ class BatchPanel:
             self.folder, entry.folder, self.out, parameters.device.value, bool(parameters.mirror)
         )
         self._timer.start()
+        self.updateSegmentButton()
 
     def onTick(self):
         """Look after the process now and then."""

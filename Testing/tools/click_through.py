@@ -204,7 +204,7 @@ class ClickThrough:
         until(lambda: not self.widget.isRunning())
         assert time.monotonic() - asked < CANCEL_SECONDS
         equal(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), before)
-        assert self.ui.segmentButton.enabled and not self.ui.progressBar.isVisibleTo(self.widget.parent)
+        assert self.ui.segmentButton.enabled and not self.ui.progressBar.visible
 
     def step_05_segment_finds_nested_regions_and_shows_them(self):
         self.needsTorch()
