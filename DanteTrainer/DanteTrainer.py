@@ -119,8 +119,13 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         return {run: background.status(run) for run in self._known()}
 
     def follow(self, run, callback) -> None:
-        """Call `callback(status)` every second, from Slicer's event loop, until the run is no longer trained."""
+        """Call `callback(status)` every second, from Slicer's event loop, until the run is no longer trained.
+
+        Raises:
+            InputError: there is no such run.
+        """
         run = Path(run)
+        background.status(run)
 
         def tick():
             status = background.status(run)
@@ -195,11 +200,12 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         self._ticks.pop(key, None)
 
     def _onTimer(self) -> None:
-        for tick in list(self._ticks.values()):
+        for key, tick in list(self._ticks.items()):
             try:
                 tick()
-            except Exception:  # a user's callback; the others are called all the same
-                logging.exception("DANTE: a training could not be followed")
+            except Exception:  # of a user's callback, or the run's folder is gone; the others are called all the same
+                self._forget(key)
+                logging.exception("DANTE: a training is followed no longer")
         if not self._ticks:
             self._timer.stop()
 

@@ -99,3 +99,26 @@ def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(sli
     fresh.stop(run)
     until(slicer, lambda: after[-1].state == "stopped")
     assert not told
+
+
+def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(slicer, tmp_path, caplog):
+    import shutil
+
+    from DanteSegmenterLib.errors import InputError
+    from DanteTrainerLib.status import RUN_FILE, RunStatus, write_status
+
+    logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+    with pytest.raises(InputError, match="is no run folder"):
+        logic.follow(tmp_path / "nowhere", told.append)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / RUN_FILE).write_text("{}")
+    write_status(run, RunStatus("starting"))
+    logic.follow(run, told.append)
+    until(slicer, lambda: told)
+    shutil.rmtree(run)
+    until(slicer, lambda: "is no run folder" in caplog.text)
+    caplog.clear()
+    end = time.monotonic() + 1.5
+    until(slicer, lambda: time.monotonic() > end)
+    assert not caplog.text
