@@ -216,7 +216,7 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
     assert window.ui.statusLabel.text == "Done in 1.2 s on Processor (CPU)." and window.ui.notesLabel.text == "A note."
     at_rest(slicer, window)
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        assert view.GetBackgroundVolumeID() == nodes["t1"].GetID()
+        assert view.GetBackgroundVolumeID() == nodes["flair"].GetID()  # nothing was shown before
 
 
 def at_rest(slicer, window):

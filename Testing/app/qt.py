@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 __all__ = [
     "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
     "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
-    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
+    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy", "QSlider",
     "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout",
     "QWidget", "Qt",
 ]  # fmt: skip
@@ -89,6 +89,7 @@ QToolButton = like_pythonqt(QtWidgets.QToolButton, f"{_BUTTON} autoRaise")
 QCheckBox = like_pythonqt(QtWidgets.QCheckBox, _BUTTON)
 QComboBox = like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} currentIndex currentText count")
 QProgressBar = like_pythonqt(QtWidgets.QProgressBar, f"{_WIDGET} value minimum maximum textVisible format")
+QSlider = like_pythonqt(QtWidgets.QSlider, f"{_WIDGET} value minimum maximum orientation")
 QTableWidget = like_pythonqt(QtWidgets.QTableWidget, f"{_WIDGET} rowCount columnCount")
 QFormLayout = like_pythonqt(QtWidgets.QFormLayout, "")
 QVBoxLayout = like_pythonqt(QtWidgets.QVBoxLayout, "")
