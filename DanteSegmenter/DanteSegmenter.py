@@ -16,7 +16,7 @@ from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import qt
@@ -25,7 +25,7 @@ import vtk
 import vtk.util.numpy_support
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -37,7 +37,7 @@ from slicer.util import VTKObservationMixin
 from DanteSegmenterLib import requirements
 from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
-from DanteSegmenterLib.modality_guess import assign, same_patient
+from DanteSegmenterLib.modality_guess import assign, guess_modality, same_patient
 from DanteSegmenterLib.model_about import about
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
@@ -65,6 +65,7 @@ DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
 MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN = "Model volume [mL]", "Edited", "Region"
 MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
 EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
+SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing of the study was read
 MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
 POLL_MS = 10  # how often the window looks after a run
 ERROR_COLOR = "#c0392b"
@@ -196,6 +197,7 @@ class DanteSegmenterParameterNode:
     mirror: whether the network's answers for mirrored images are averaged.
     prepare: whether the volumes are aligned and the brain is extracted first, as raw studies need it.
     outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
+    fill: how much the segments' colour covers the tissue in the slices; 0 for outlines alone.
     centred3D: whether the 3D view was centred on a result in this scene; from then on the camera is the user's.
 
     Which modalities there are depends on the model, so the input volumes are node references named after them.
@@ -208,6 +210,7 @@ class DanteSegmenterParameterNode:
     mirror: bool = False
     prepare: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
+    fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.15
     centred3D: bool = False
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
@@ -416,18 +419,23 @@ def replaceableResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vt
     return next((node for node in previousResults(reference, spec) if not usersWork(node)), None)
 
 
+def rolesOf(output: vtkMRMLSegmentationNode, prefix: str) -> list[str]:
+    """The names of those references from a result to other nodes that begin with `prefix`."""
+    roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
+    return [role for role in roles if role.startswith(prefix) and output.GetNodeReferenceID(role)]
+
+
 def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLScalarVolumeNode]) -> None:
     """Let a result know the volumes it was made from, so that choosing it can bring them back."""
-    for role in [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]:
-        if role.startswith(INPUT_ROLE):
-            output.SetNodeReferenceID(role, None)
+    for role in rolesOf(output, INPUT_ROLE):
+        output.SetNodeReferenceID(role, None)
     for modality, node in inputs.items():
         output.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID())
 
 
-def inputsOf(output: vtkMRMLSegmentationNode, modalities) -> dict[str, vtkMRMLScalarVolumeNode]:
+def inputsOf(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
     """The volumes a result was made from, by modality id; those that are still in the scene."""
-    nodes = {modality: output.GetNodeReference(INPUT_ROLE + modality) for modality in modalities}
+    nodes = {role.removeprefix(INPUT_ROLE): output.GetNodeReference(role) for role in rolesOf(output, INPUT_ROLE)}
     return {modality: node for modality, node in nodes.items() if node is not None}
 
 
@@ -530,7 +538,6 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
     encloses = any(set(other.labels) < set(region.labels) for other in regions)
     display = output.GetDisplayNode()
     display.SetSegmentOpacity3D(segmentId, 0.35 if encloses else 1.0)
-    display.SetSegmentOpacity2DFill(segmentId, 0.6 if encloses else 1.0)  # times the node's own, 0.5
     return segmentId
 
 
@@ -763,7 +770,7 @@ def writeProbabilities(
         addLegend(node, region)
         putBeside(node, reference)
         yield
-    slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+    layOver(node)
 
 
 def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
@@ -794,7 +801,7 @@ def showResult(
     if output.GetNodeReference(TABLE_ROLE):
         putBeside(output.GetNodeReference(TABLE_ROLE), reference)
     showOnly(output)
-    showInSlices(reference)
+    showStudyInSlices(inputsOf(output), reference)
     jumpTo(output)
     yield
     if show3D:
@@ -845,13 +852,75 @@ def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
     output.RemoveAttribute(OVERLAY_ATTRIBUTE)
     node = output.GetNodeReference(role) if role else None
     if node is not None:
-        slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+        layOver(node)
+
+
+def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
+    """Make a volume the foreground of all slice views, as opaque as the user likes it, or by half."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        view.SetForegroundVolumeID(volume.GetID())
+        if not view.GetForegroundOpacity():
+            view.SetForegroundOpacity(0.5)
 
 
 def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
     """The names of the references from a result to its volumes of probabilities."""
-    roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
-    return [role for role in roles if role.startswith(PROBABILITY_ROLE) and output.GetNodeReferenceID(role)]
+    return rolesOf(output, PROBABILITY_ROLE)
+
+
+def fillOf(output: vtkMRMLSegmentationNode) -> float:
+    """How much a result's colour covers the tissue, 0 to 1."""
+    display, ours = output.GetDisplayNode(), list(ourSegments(output).values())
+    if display is None or not ours:
+        return 0.0
+    return display.GetOpacity2DFill() * display.GetSegmentOpacity2DFill(ours[-1])
+
+
+def setFill(output: vtkMRMLSegmentationNode, fill: float) -> None:
+    """Let a result's colour cover the tissue by so much; segments of others in its node stay as they are."""
+    display = output.GetDisplayNode()
+    if display is None:
+        return
+    if not otherSegments(output):
+        display.SetOpacity2DFill(fill)
+    for segmentId in ourSegments(output).values():
+        ofNode = display.GetOpacity2DFill()
+        display.SetSegmentOpacity2DFill(segmentId, min(fill / ofNode, 1.0) if ofNode else 1.0)
+
+
+def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> None:
+    """Leave what is read in the slice views if it is of this study; elsewhere show that, or FLAIR, or the reference.
+
+    Args:
+        inputs: the volumes of the study that the model was given, by modality id.
+        reference: the one whose grid the result has.
+    """
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = {view.GetID(): backgroundOf(view) for view in views}
+    kept = {view: volume for view, volume in volumes.items() if isOfStudy(volume, inputs, reference)}
+    if not kept:
+        showInSlices(next((inputs[modality] for modality in SHOWS_LESIONS_BEST if modality in inputs), reference))
+    for view in views:
+        if kept and view.GetID() not in kept:
+            view.SetBackgroundVolumeID(next(iter(kept.values())).GetID())
+
+
+def backgroundOf(view) -> vtkMRMLScalarVolumeNode | None:
+    volumeId = view.GetBackgroundVolumeID()
+    return slicer.mrmlScene.GetNodeByID(volumeId) if volumeId else None
+
+
+def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is one of the study's: given to the model, or beside it in the subject hierarchy."""
+    if volume is None or volume is reference or volume in inputs.values():
+        return volume is not None
+    study = studyOf(reference)[0]
+    if studyOf(volume)[0] != study or volume.GetAttribute(PROBABILITY_ATTRIBUTE):
+        return False
+    # Volumes without a study are one patient's as long as no modality is there twice.
+    together = [guess_modality(node.GetName() or "") for node in volumeNodes() if studyOf(node)[0] == study]
+    known = [guess for guess in together if guess]
+    return bool(study) or len(known) == len(set(known))
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
@@ -1205,7 +1274,10 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         fresh = getattr(result, "probabilities", None) is not None
         if not fresh or not set(probabilityRoles(job.output)) <= known:
             removeProbabilities(job.output)
+        isNew = not job.output.GetAttribute(MODEL_ATTRIBUTE)
         yield from writeSegmentation(job.output, reference, result)
+        if isNew:
+            setFill(job.output, self.getParameterNode().fill)
         if fresh:
             yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
@@ -1278,6 +1350,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.editButton.connect("clicked(bool)", self.onEdit)
+        self.ui.fillSlider.connect("valueChanged(int)", self.onFill)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -1598,12 +1671,12 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if output is None or not output.GetAttribute(MODEL_ATTRIBUTE):
             return
         reference = resultReference(output)
-        inputs = inputsOf(output, self._inputSelectors)
+        inputs = inputsOf(output)
         if reference is not self.referenceVolume() and reference in inputs.values():
             self.chooseVolumes(inputs)
         showOnly(output)
         if reference is not None:
-            showInSlices(reference)
+            showStudyInSlices(inputs, reference)
 
     def inputs(self):
         """The chosen volume nodes by modality id, without the empty ones."""
@@ -1710,9 +1783,22 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self.isRunning():
             self.showStatus(missing)
 
+    def onFill(self, percent):
+        """One place for all results, those that are shown and those to come."""
+        if not self._updating and self._parameterNode is not None:
+            self._updating = True  # nothing else in the window follows from it
+            self._parameterNode.fill = percent / 100
+            self._updating = False
+            for output in ourResults():
+                setFill(output, percent / 100)
+
     def updateResult(self):
         """The table, and the words about the last run, of the chosen output node."""
         output = self.output()
+        updating, self._updating = self._updating, True
+        if output is not None:
+            self.ui.fillSlider.value = round(100 * fillOf(output))
+        self._updating = updating
         table = output.GetNodeReference(TABLE_ROLE) if output else None
         rows = readTable(table)
         segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
@@ -2138,7 +2224,7 @@ def openEditor(output: vtkMRMLSegmentationNode) -> None:
         slicer.util.selectModule("SegmentEditor")
     editor = slicer.util.getModuleWidget("SegmentEditor").editor
     editor.setSegmentationNode(output)
-    editor.setSourceVolumeNode(referenceOf(output))
+    editor.setSourceVolumeNode(readVolume(output) or referenceOf(output))
     choices = editor.mrmlSegmentEditorNode()
     choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's own is "all"
     choices.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
@@ -2146,6 +2232,13 @@ def openEditor(output: vtkMRMLSegmentationNode) -> None:
     ours = list(ourSegments(output).values())
     if ours:
         choices.SetSelectedSegmentID(ours[0])
+
+
+def readVolume(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume in the slices if the result was made from it: the editor would show another in its place."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = [backgroundOf(view) for view in views]
+    return next((volume for volume in volumes if volume in inputsOf(output).values()), None)
 
 
 def usedModalities(spec: ModelSpec) -> list[Modality]:
@@ -2404,7 +2497,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         self.assertEqual(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(output)), study)
         for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-            self.assertEqual(view.GetBackgroundVolumeID(), reference.GetID())
+            self.assertEqual(view.GetBackgroundVolumeID(), inputs.get("flair", reference).GetID())
         self.assertTrue(output.GetSegmentation().ContainsRepresentation("Closed surface"))
 
     def test_ofTwoPatientsOnlyTheOneThatIsShownIsSeen(self):

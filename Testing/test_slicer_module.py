@@ -620,7 +620,7 @@ def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     window.ui.editButton.click()
     monkeypatch.undo()
     assert opened == ["SegmentEditor"]
-    assert editor.segmentationNode() is window.output() and editor.sourceVolumeNode() is volumes["t1"]
+    assert editor.segmentationNode() is window.output() and editor.sourceVolumeNode() is volumes["flair"]
 
 
 def test_the_window_tells_about_the_model(slicer, window, model_folder):
