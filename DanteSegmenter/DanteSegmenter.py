@@ -1307,6 +1307,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._offerLabels = {}
         self._inView = None  # the volume that the slices showed when the boxes were filled
         self._wholeHeads = {}
+        self._followingView = False  # whether boxes are being filled for the patient in view
         self._shown = None  # the output node that was shown last
         self._reference = None  # the volume whose result was looked for last
         self._passedOver = {}  # modality -> ids of volumes that were there when the chosen one was deleted
@@ -1436,8 +1437,12 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onRefresh(self):
         self._refreshPlanned = False
         if self._parameterNode is not None and not self.isRunning():
-            self.guessInputs()
-            self.updateGui()
+            self._followingView = True
+            try:
+                self.guessInputs()
+                self.updateGui()
+            finally:
+                self._followingView = False
 
     def initializeParameterNode(self):
         """Take up the scene's choices, and guess what is not chosen yet."""
@@ -1651,12 +1656,16 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if output is None or resultReference(output) is not reference:
             self._parameterNode.outputSegmentation = previousResult(reference, self.model().spec)
 
-    def chooseVolumes(self, inputs):
-        """Put a study's volumes into the boxes, as a choice of the user's; its result is shown, if there is one."""
+    def chooseVolumes(self, inputs, byHand=True):
+        """Put a study's volumes into the boxes, as the user's choice or as a guess; its result is shown, if any."""
         self._updating = True  # the boxes change together
         for modality in self._inputSelectors:
-            self._chosenByHand.add(modality)
+            self._chosenByHand.discard(modality)
             self._guessed.pop(modality, None)
+            if byHand:
+                self._chosenByHand.add(modality)
+            elif modality in inputs:
+                self._guessed[modality] = inputs[modality].GetID()
             self._parameterNode.setInputVolume(modality, inputs.get(modality))
         self._updating = False
         self.followReference()
@@ -1673,9 +1682,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         reference = resultReference(output)
         inputs = inputsOf(output)
         if reference is not self.referenceVolume() and reference in inputs.values():
-            self.chooseVolumes(inputs)
+            self.chooseVolumes(inputs, byHand=not self.batch.running)
         showOnly(output)
-        if reference is not None:
+        if reference is not None and not self._followingView:  # what the user has just put there stays
             showStudyInSlices(inputs, reference)
 
     def inputs(self):

@@ -67,6 +67,38 @@ def test_after_several_studies_only_the_result_that_the_window_names_is_shown(sl
     assert module.resultReference(window.output()) is window.referenceVolume()
 
 
+def test_after_several_studies_the_boxes_still_follow_the_patient_in_view(slicer, module, window):
+    nodes = {}
+    for name in ("one", "two"):
+        nodes[name] = add_study(slicer, prefix=f"{name} ")
+        module.makeStudy("patient", name, list(nodes[name].values()))
+    window.batch.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.batch.running)
+    slicer.app.processEvents()
+    assert window.inputs() == nodes["two"]
+    slicer.util.setSliceViewerLayers(background=nodes["one"]["flair"])
+    slicer.app.processEvents()
+    assert window.inputs() == nodes["one"]
+    assert visible(window.output()) and module.resultReference(window.output()) is nodes["one"]["t1"]
+
+
+def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, window):
+    nodes = {}
+    for name in ("one", "two"):
+        nodes[name] = add_study(slicer, prefix=f"{name} ")
+        module.makeStudy("patient", name, list(nodes[name].values()))
+    window.batch.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.batch.running)
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    before = [view.GetBackgroundVolumeID() for view in views]
+    views[0].SetBackgroundVolumeID(nodes["one"]["t2"].GetID())
+    slicer.app.processEvents()
+    assert window.inputs() == nodes["one"]
+    assert [view.GetBackgroundVolumeID() for view in views] == [nodes["one"]["t2"].GetID(), *before[1:]]
+
+
 def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(slicer, module, window):
     for name in ("one", "two"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
