@@ -219,6 +219,26 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
         assert view.GetBackgroundVolumeID() == nodes["flair"].GetID()  # nothing was shown before
 
 
+def test_a_result_comes_into_the_scene_one_label_map_or_one_surface_a_turn(slicer, module, window):
+    """All label maps kept a window waiting for 235 ms, and all surfaces for 185 ms."""
+    nodes = add_study(slicer)
+    job = window.logic.begin(nodes)
+    _news, outcome = window.logic.inference.poll()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+
+    def made():
+        segmentation = job.output.GetSegmentation()
+        segments = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+        return len(segments) + sum(segment.GetRepresentation(closed) is not None for segment in segments)
+
+    seen = [0]
+    for _step in window.logic.finish(job, outcome):
+        seen.append(made())
+    seen.append(made())
+    assert max(after - before for before, after in zip(seen, seen[1:])) == 1
+    assert seen[-1] == 6 and job.output.GetSegmentation().ContainsRepresentation(closed)
+
+
 def at_rest(slicer, window):
     from PySide6 import QtWidgets
 

@@ -19,6 +19,7 @@ from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, Resource
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import read_spec, write_spec
 from DanteSegmenterLib.volume import Volume
+from DanteSegmenterLib.worker import NICENESS
 from DanteSegmenterLib.worker_client import WorkerClient, WorkerDied, run_in_worker
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
@@ -176,6 +177,15 @@ def test_a_request_that_meets_a_process_going_to_rest_is_sent_to_another(folder)
     run(client, folder, study())
     assert client.pid != first
     client.close()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_every_thread_of_the_process_stands_back_behind_the_window(client, folder):
+    """Those too that numpy starts when it is imported: they computed with the window's own priority otherwise."""
+    run(client, folder, study())
+    threads = [path.read_text() for path in Path(f"/proc/{client.pid}/task").glob("*/stat")]
+    nice = [int(text.rpartition(")")[2].split()[16]) for text in threads]
+    assert len(nice) > 1 and min(nice) >= NICENESS
 
 
 def test_close_ends_the_process(folder):
