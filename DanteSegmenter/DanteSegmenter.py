@@ -68,6 +68,7 @@ EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are c
 SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing of the study was read
 MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
 POLL_MS = 10  # how often the window looks after a run
+PAUSE_MS = 1  # between two steps of a result into the scene: whatever waits for the window has its turn
 ERROR_COLOR = "#c0392b"
 WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
 WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
@@ -805,8 +806,28 @@ def showResult(
     jumpTo(output)
     yield
     if show3D:
-        output.CreateClosedSurfaceRepresentation()
+        yield from makeSurfaces(output)
+
+
+def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Surfaces of all segments for the 3D view, one a step: Slicer makes them all in one go, and the window waits."""
+    segmentation = output.GetSegmentation()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    for segmentId in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
+        segment = segmentation.GetSegment(segmentId)
+        if segment is None or segment.GetRepresentation(closed) is not None:
+            continue  # deleted between two steps, or made by an edit
+        alone = slicer.vtkSegmentation()
+        alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+        alone.CopyConversionParameters(segmentation)
+        alone.CopySegmentFromSegmentation(segmentation, segmentId)
+        alone.CreateRepresentation(closed)
+        surface = alone.GetSegmentRepresentation(segmentId, closed)
+        if surface is not None:
+            segment.AddRepresentation(closed, surface)
         yield
+    output.CreateClosedSurfaceRepresentation()  # finds them made, and lets the views know
+    yield
 
 
 def showOnly(output: vtkMRMLSegmentationNode) -> None:
@@ -1935,6 +1956,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called every few milliseconds while a run is going on: each time a little is done."""
         if self.isRunning():
             self.attempt(self.tick)
+        if self.isRunning():  # counted from now: a timer that is late comes twice before others come once
+            self._timer.start(POLL_MS if self._steps is None else PAUSE_MS)
 
     def tick(self):
         if self._steps is None:

@@ -18,8 +18,8 @@ from models import write_brain_model
 from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, ResourceError
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import read_spec, write_spec
+from DanteSegmenterLib.priority import NICENESS
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker import NICENESS
 from DanteSegmenterLib.worker_client import WorkerClient, WorkerDied, run_in_worker
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])

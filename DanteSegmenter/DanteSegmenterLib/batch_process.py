@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DanteError, ResourceError
+from .priority import standing_back
 from .worker_client import child_environment, interpreter, window_options
 
 SUMMARY_FILE = "summary.csv"
@@ -39,7 +40,7 @@ class BatchProcess:
         """
         self._summary = out / SUMMARY_FILE
         self._before = _changed(self._summary)
-        command = [interpreter(), "-m", "DanteSegmenterLib", "batch", str(folder), "--model", str(model)]
+        command = [interpreter(), *standing_back(), "DanteSegmenterLib", "batch", str(folder), "--model", str(model)]
         command += ["--out", str(out), "--device", device, "--with-parent", *(["--mirror"] if mirror else [])]
         # What it complains of is read at its end, if at all: a pipe would fill up and hold it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`

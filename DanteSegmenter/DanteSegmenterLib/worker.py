@@ -1,4 +1,4 @@
-"""The warm inference process: `python -m DanteSegmenterLib.worker`, started by `worker_client`.
+"""The warm inference process: `python -m DanteSegmenterLib.worker`, started by `worker_client` through `priority`.
 
 It reads frames of `protocol` from standard input and answers on standard output. Models stay loaded from one request
 to the next. It ends by itself when its standard input closes, which happens however its parent dies, when it has had
@@ -8,7 +8,6 @@ nothing to do for a while, and when it is sent something that is no message.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import queue
 import sys
@@ -50,8 +49,6 @@ READ_BYTES = 1 << 20
 PROGRESS_EVERY_SECONDS = 0.1
 # Of a run that prepares a raw study first, the part that this takes.
 PREPARE_SHARE = 0.7
-# Windows of other programs stay fluid while all cores compute.
-NICENESS = 5
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL = 0, 3
 
 
@@ -64,8 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     source, sink = _take_over_streams()
     inbox = Inbox(source)
     threading.Thread(target=inbox.read, daemon=True).start()
-    with contextlib.suppress(AttributeError, OSError):  # Windows has no nice
-        os.nice(NICENESS)
     import torch  # the long part of the first click  # noqa: F401
 
     keep_freed_memory()

@@ -21,6 +21,7 @@ import numpy as np
 
 from .errors import Cancelled, DanteError, ModelError, ResourceError
 from .model_folder import ModelSpec, read_spec
+from .priority import standing_back, windows_flags
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -233,7 +234,8 @@ class WorkerClient:
         self.kill()
         self._errors.clear()
         self._started = time.monotonic()
-        command = [interpreter(), "-m", "DanteSegmenterLib.worker", "--idle-seconds", str(self._idle_seconds)]
+        command = [interpreter(), *standing_back(), "DanteSegmenterLib.worker"]
+        command += ["--idle-seconds", str(self._idle_seconds)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
@@ -380,8 +382,8 @@ def child_environment(*more: Path) -> dict[str, str]:
 
 
 def window_options() -> dict[str, int]:
-    """For `Popen`: no console window on Windows."""
-    return {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+    """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
+    return {"creationflags": windows_flags()} if os.name == "nt" else {}
 
 
 def _widen(descriptor: int) -> None:
