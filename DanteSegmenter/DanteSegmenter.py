@@ -211,7 +211,7 @@ class DanteSegmenterParameterNode:
     mirror: bool = False
     prepare: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
-    fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.15
+    fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.1
     centred3D: bool = False
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
@@ -971,9 +971,10 @@ def centre3D(output: vtkMRMLSegmentationNode) -> bool:
     segmentId = firstFound(output)
     if segmentId is None:
         return False
-    center, bounds = np.array(output.GetSegmentCenterRAS(segmentId)), [0.0] * 6
-    output.GetSegmentation().GetSegment(segmentId).GetBounds(bounds)
-    radius = max(np.linalg.norm(np.subtract(bounds[1::2], bounds[::2])) / 2, MIN_VIEW_RADIUS_MM)
+    center = np.array(output.GetSegmentCenterRAS(segmentId))
+    spacing = output.GetBinaryLabelmapInternalRepresentation(segmentId).GetSpacing()[::-1]
+    size = np.multiply(segmentBox(output, segmentId)[0].shape, spacing)
+    radius = max(np.linalg.norm(size) / 2, MIN_VIEW_RADIUS_MM)
     for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
         direction = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
         distance = radius / np.sin(np.radians(camera.GetViewAngle() / 2))

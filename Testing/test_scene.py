@@ -560,6 +560,21 @@ def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(sli
     assert camera(slicer).GetFocalPoint() != (0, 0, 0)
 
 
+def test_the_3d_view_holds_a_large_result_and_not_the_whole_volume(slicer, module, window):
+    """By hand: a block of 40 x 30 x 60 voxels of 2 mm measures 80 x 60 x 120 mm, half its diagonal is 78.10 mm."""
+    reference = slicer.util.addVolumeFromArray(np.zeros((100, 100, 100), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "T1")
+    output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "large")
+    mask = np.zeros((100, 100, 100), np.uint8)
+    mask[10:70, 20:50, 30:70] = 1
+    output.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    output.CreateDefaultDisplayNodes()
+    segment = module.addSegment(output, window.model().spec.regions[0], window.model().spec.regions)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segment, reference)
+    assert module.centre3D(output)
+    distance = np.linalg.norm(np.subtract(camera(slicer).GetPosition(), camera(slicer).GetFocalPoint()))
+    assert distance * np.sin(np.radians(camera(slicer).GetViewAngle() / 2)) == pytest.approx(78.10, abs=0.01)
+
+
 @pytest.mark.skipif(not find_library("EGL"), reason="pictures of views need EGL (sh Testing/system_libraries.sh)")
 def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
     """The pixels of the view: the background is blue-grey, the tumour is not."""
@@ -793,8 +808,8 @@ def test_the_outlines_are_whole_and_the_fill_is_light(slicer, module, window):
     window.ui.segmentButton.click()
     display = window.output().GetDisplayNode()
     assert display.GetVisibility2DOutline() and display.GetOpacity2DOutline() == 1
-    assert fill_of(module, window.output()) == pytest.approx(0.15) and display.GetVisibility2DFill()
-    assert window.ui.fillSlider.value == 15
+    assert fill_of(module, window.output()) == pytest.approx(0.1) and display.GetVisibility2DFill()
+    assert window.ui.fillSlider.value == 10
 
 
 def test_the_fill_is_changed_by_one_slider_and_stays_for_the_next_results(slicer, module, window, two_patients):
