@@ -431,7 +431,8 @@ def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLSca
     for role in rolesOf(output, INPUT_ROLE):
         output.SetNodeReferenceID(role, None)
     for modality, node in inputs.items():
-        output.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID())
+        if slicer.mrmlScene.IsNodePresent(node):  # not deleted during the run
+            output.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID())
 
 
 def inputsOf(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:

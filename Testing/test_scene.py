@@ -390,6 +390,17 @@ def test_deleting_our_result_does_not_make_the_users_segmentation_the_output(sli
     assert window.output() is None and window.ui.outputSelector.currentNode() is None
 
 
+def test_an_input_that_is_deleted_during_a_run_is_not_remembered_with_the_result(slicer, module, window):
+    nodes = add_study(slicer)
+    job = window.logic.begin(nodes)
+    delete(slicer, nodes["t2"])
+    _news, outcome = window.logic.inference.poll()
+    for _step in window.logic.finish(job, outcome):
+        pass
+    roles = module.rolesOf(job.output, module.INPUT_ROLE)
+    assert sorted(roles) == [module.INPUT_ROLE + modality for modality in ("flair", "t1")]
+
+
 def test_a_deleted_brain_mask_is_replaced_by_none(slicer, window):
     nodes = add_study(slicer)
     masks = [draw(slicer, name, nodes["t1"]) for name in ("my brain", "my tumour")]
