@@ -41,6 +41,15 @@ def test_a_known_motion_is_undone(patient):
     assert inside > 0.9 and ((found.array > 0) == brain).mean() > 0.97
 
 
+def test_the_matrix_of_an_alignment_lays_the_header_where_the_voxels_belong(patient):
+    still = patient["flair"]
+    shifted = moved(still, 9.0, (6.0, -4.0, 3.0))
+    _, motion = align(shifted, patient["t1"])
+    middle = np.array([*(0.5 * (n - 1) for n in still.shape[::-1]), 1.0])
+    for point in (middle, middle + [8, 0, 0, 0], middle + [0, -8, 0, 0], middle + [0, 0, 8, 0]):  # 32 mm from it
+        np.testing.assert_allclose((motion.matrix @ shifted.ijk_to_ras @ point), still.ijk_to_ras @ point, atol=2.0)
+
+
 def test_what_lies_right_already_stays(patient):
     _, motion = align(patient["t2"], patient["t1"])
     assert motion.shift_mm < 1.5 and motion.turn_degrees < 1.0
