@@ -6,6 +6,7 @@ start-up, before torch is installed: nothing here imports torch, the network run
 """
 
 import csv
+import json
 import logging
 import tempfile
 import time
@@ -39,7 +40,7 @@ from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
 from DanteSegmenterLib.modality_guess import assign, guess_modality, same_patient
 from DanteSegmenterLib.model_about import about
-from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
+from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_zip import unpack_model
 from DanteSegmenterLib.regions import shows_whole_head
@@ -50,6 +51,11 @@ from DanteSegmenterLib.worker_client import WorkerClient
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
+ALIGNMENT_ATTRIBUTE = "DanteSegmenter.Alignments"  # of a result: what `Prepare` did to each volume
+ALIGNED_ROLE = "DanteSegmenter.Aligned."
+ALIGNED_ATTRIBUTE = "DanteSegmenter.AlignedCopy"
+BRAIN_ROLE = "DanteSegmenter.Brain"
+BRAIN_COLOR = (0.2, 0.8, 0.9)
 SAMPLE_ATTRIBUTE = "DanteSegmenter.Sample"  # of the synthetic patient's volumes: their modality
 RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
 OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
@@ -789,10 +795,100 @@ def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
         volume = output.GetNodeReference(role)
         output.SetNodeReferenceID(role, None)
         if volume is not None:
-            displays = [volume.GetNthDisplayNode(n) for n in range(volume.GetNumberOfDisplayNodes())]
-            for node in (volume, volume.GetStorageNode(), *displays):
-                if node is not None:
-                    slicer.mrmlScene.RemoveNode(node)
+            removeWithItsOwn(volume)
+
+
+def removeWithItsOwn(displayed) -> None:
+    """Take a node out of the scene with how it is displayed and stored."""
+    displays = [displayed.GetNthDisplayNode(n) for n in range(displayed.GetNumberOfDisplayNodes())]
+    for node in (displayed, displayed.GetStorageNode(), *displays):
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+#
+# What `Prepare` did, to be looked at: the aligned volumes as copies, and the brain that was cut out
+#
+
+
+def writePrepared(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
+    """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
+    removePrepared(output)
+    brain = getattr(result, "brain", None)
+    if brain is None:
+        return
+    matrices = {modality: np.ravel(matrix).tolist() for modality, matrix in result.alignments.items()}
+    output.SetAttribute(ALIGNMENT_ATTRIBUTE, json.dumps(matrices))
+    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} brain")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetDisplayVisibility(False)
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    segmentId = node.GetSegmentation().AddEmptySegment("brain", _("Brain"), BRAIN_COLOR)
+    node.GetDisplayNode().SetSegmentOpacity2DFill(segmentId, 0.0)  # an outline: the tissue matters
+    slicer.util.updateSegmentBinaryLabelmapFromArray(brain, node, segmentId, reference)
+    output.SetNodeReferenceID(BRAIN_ROLE, node.GetID())
+    putBeside(node, reference)
+    yield
+
+
+def removePrepared(output: vtkMRMLSegmentationNode) -> None:
+    """Take what a run before left of its preparing out of the scene."""
+    for role in (*rolesOf(output, ALIGNED_ROLE), *rolesOf(output, BRAIN_ROLE)):
+        node = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if node is not None:
+            removeWithItsOwn(node)
+    output.RemoveAttribute(ALIGNMENT_ATTRIBUTE)
+
+
+def wasPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return output is not None and output.GetNodeReference(BRAIN_ROLE) is not None
+
+
+def showsPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return wasPrepared(output) and bool(output.GetNodeReference(BRAIN_ROLE).GetDisplayVisibility())
+
+
+def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Lay an aligned volume over the reference with the brain's outline, or take both off again.
+
+    The copies stay in the scene: any of them can be chosen in the slice views.
+    """
+    output.GetNodeReference(BRAIN_ROLE).SetDisplayVisibility(shown)
+    if shown:
+        takeOverlay(output)
+        if resultReference(output) is not None:
+            showInSlices(resultReference(output))
+        copies = alignedCopies(output)
+        if copies:
+            layOver(copies.get("flair") or next(iter(copies.values())))
+        return
+    ids = [output.GetNodeReferenceID(role) for role in rolesOf(output, ALIGNED_ROLE)]
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if view.GetForegroundVolumeID() in ids:
+            view.SetForegroundVolumeID(None)
+    bringOverlay(output)
+
+
+def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """By modality, copies of the volumes that were aligned, lying where they were laid; made when first asked for."""
+    copies, inputs = {}, inputsOf(output)
+    for modality, numbers in json.loads(output.GetAttribute(ALIGNMENT_ATTRIBUTE) or "{}").items():
+        node, source = output.GetNodeReference(ALIGNED_ROLE + modality), inputs.get(modality)
+        if node is None and source is not None:
+            matrix = np.reshape(numbers, (4, 4)) @ worldIjkToRas(source)
+            name = _("{name} aligned").format(name=source.GetName())
+            node = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(source).copy(), matrix, name)
+            node.SetAttribute(ALIGNED_ATTRIBUTE, modality)
+            output.SetNodeReferenceID(ALIGNED_ROLE + modality, node.GetID())
+            putBeside(node, source)
+        if node is not None:
+            copies[modality] = node
+    return copies
 
 
 def showResult(
@@ -855,6 +951,8 @@ def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
     if shown:
         bringOverlay(output)
     else:
+        if showsPrepared(output):
+            showPrepared(output, False)
         takeOverlay(output)
 
 
@@ -1030,7 +1128,7 @@ class SceneStudy:
 
 
 def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
-    """The scene's volumes with an image, without label maps, vectors, probabilities of ours, and what is hidden."""
+    """The scene's volumes with an image, without label maps, vectors, what is ours, and what is hidden."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         node
@@ -1039,6 +1137,7 @@ def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
         and not node.GetHideFromEditors()
         and node.GetImageData()
         and not node.GetAttribute(PROBABILITY_ATTRIBUTE)
+        and not node.GetAttribute(ALIGNED_ATTRIBUTE)
     ]
 
 
@@ -1270,6 +1369,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             work = usersWork(outputSegmentation)
         if work and not confirmed:
             raise InputError(work + _(" Choose another output segmentation, or pass confirmed=True."))
+        if prepare:
+            check_can_prepare(entry.spec)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         self.inference.begin(
@@ -1301,6 +1402,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         yield from writeSegmentation(job.output, reference, result)
         if isNew:
             setFill(job.output, self.getParameterNode().fill)
+        yield from writePrepared(job.output, reference, result)
         if fresh:
             yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
@@ -1374,6 +1476,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.editButton.connect("clicked(bool)", self.onEdit)
+        self.ui.preparedButton.connect("clicked(bool)", self.onShowPrepared)
         self.ui.fillSlider.connect("valueChanged(int)", self.onFill)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
@@ -1766,7 +1869,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 label.setToolTip(hint.format(name=offered.GetName()))
         self._updating = False
         entry = self.model()
-        self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
+        self.updatePrepare(entry)
         self._updating = True
         self.ui.maskSelector.setCurrentNode(self._parameterNode.brainMask())
         self._updating = False
@@ -1781,10 +1884,27 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateWarning()
         self.batch.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
 
+    def updatePrepare(self, entry):
+        """*Prepare* can be ticked for a model that reads brains without skull, and is off for any other."""
+        able = entry is not None and entry.spec is not None and entry.spec.skull_stripped
+        if not able and self._parameterNode.prepare and entry is not None and entry.spec is not None:
+            self._updating = True
+            self._parameterNode.prepare = False
+            self._updating = False
+        self.ui.prepareCheckBox.enabled = able
+        self.ui.prepareCheckBox.toolTip = (
+            _(
+                "For studies as they come from the scanner: every volume is aligned with the first, and the brain is "
+                "cut out of the head (deepbet)."
+            )
+            if able
+            else _("The chosen model does not read MR of the brain: there is nothing to align or to cut out for it.")
+        )
+
     def whatLooksRaw(self):
         """Why the chosen volumes should be prepared first; empty if they need not."""
         entry = self.model()
-        if entry is None or entry.spec is None or entry.spec.task != "brain":
+        if entry is None or entry.spec is None or not entry.spec.skull_stripped:
             return ""
         heads = [node.GetName() for node in self.inputs().values() if self.showsWholeHead(node)]
         if not heads:
@@ -1836,6 +1956,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
         self.fillTable(rows, [segment.GetColor() for segment in segments])
         self.ui.volumesCollapsibleButton.setVisible(bool(rows))
+        self.ui.preparedButton.setVisible(wasPrepared(output))
+        self.ui.preparedButton.checked = showsPrepared(output)
         done, _warnings, notes = partsOfReport(output)
         self.ui.notesLabel.text = "\n".join(notes)
         self.ui.notesLabel.setVisible(bool(notes))
@@ -1903,6 +2025,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
                 self.edits.follow()
                 saveTable(self.output().GetNodeReference(TABLE_ROLE), path)
+
+    def onShowPrepared(self, checked=False):
+        with slicer.util.tryWithErrorDisplay(_("What Prepare did could not be shown.")):
+            showPrepared(self.output(), not showsPrepared(self.output()))
+            self.updateResult()
 
     def onEdit(self, checked=False):
         """Open Slicer's Segment Editor on the result."""

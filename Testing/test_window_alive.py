@@ -263,5 +263,9 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
         and "'DanteBrainMR t2' was moved by" in window.ui.notesLabel.text
     )
     window._parameterNode.prepare = False
+    window.ui.preparedButton.click()
+    shown = window.output().GetNodeReference(sys.modules["DanteSegmenter"].BRAIN_ROLE)
+    segment = shown.GetSegmentation().GetNthSegmentID(0)
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(shown, segment, t1), brain)
     found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0
     assert found.any() and not (found & (brain == 0)).any()

@@ -16,14 +16,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
 from .errors import Cancelled, DanteError
 from .memory import give_back_freed_memory, keep_freed_memory
-from .model_folder import ModelSpec, choose_pathway
+from .model_folder import ModelSpec, check_can_prepare, choose_pathway
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -40,6 +40,9 @@ from .protocol import (
     encode,
 )
 from .volume import Volume
+
+if TYPE_CHECKING:
+    from .align import PreparedStudy
 
 IDLE_SECONDS = 600.0
 # After so long without a request, memory is given back; the models stay.
@@ -178,11 +181,13 @@ class Server:
             fraction = done + (1 - done) * progress.fraction
             self.send(ProgressMessage(request.id, progress.phase, fraction, progress.message))
 
-        notes: tuple[str, ...] = ()
+        study = None
         if request.prepare:
-            volumes, notes = self._prepared(request, volumes, mask, model.spec, cancelled)
+            study = self._prepared(request, volumes, mask, model.spec, cancelled)
+            volumes = study.volumes
         result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
         reference = next(m for m, volume in volumes.items() if volume is result.reference)
+        motions = study.motions.items() if study else ()
         message = ResultMessage(
             id=request.id,
             reference=reference,
@@ -191,10 +196,13 @@ class Server:
             volume_ranges_ml=result.volume_ranges_ml,
             seconds=result.seconds,
             device=result.device,
-            notes=(*notes, *result.notes),
+            notes=(*(study.notes if study else ()), *result.notes),
+            alignments={modality: tuple(motion.matrix.ravel().tolist()) for modality, motion in motions},
+            brain=study is not None,
         )
         wanted = (result.probabilities.astype(np.float16),) if request.probabilities else ()
-        self.send(message, (result.label_map, *wanted))
+        brain = (study.brain.array,) if study else ()
+        self.send(message, (result.label_map, *wanted, *brain))
 
     def _prepared(
         self,
@@ -203,15 +211,16 @@ class Server:
         mask: Volume | None,
         spec: ModelSpec,
         cancelled: Callable[[], bool],
-    ) -> tuple[dict[str, Volume], tuple[str, ...]]:
+    ) -> PreparedStudy:
         from .align import prepare_study
+
+        check_can_prepare(spec)
 
         def tell(share: float, message: str) -> None:
             self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
 
         pathway, _ = choose_pathway(spec, volumes)
-        study = prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
-        return study.volumes, study.notes
+        return prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""
