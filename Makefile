@@ -1,6 +1,7 @@
 # Every target sets up what it needs, in .venv; a second call starts at once.
 #   make demo                 segment a synthetic patient; make demo CASE=FOLDER a case folder (BraTS namings)
 #   make test                 the tests, Slicer's self-test included; make test-all: the slow ones too
+#   make test-slicer SLICER=/path/to/Slicer   the same in the Slicer that you have
 #   make bench                seconds by phase, ratios to MONAI's inferer and to a training step's parts
 #   make faults               bad inputs and kills: what is refused, lost, hung, left behind
 PYTHON ?= python3
@@ -10,11 +11,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= demo
 export PYTHONPATH := DanteSegmenter:DanteTrainer
 
-.PHONY: help demo test test-all bench faults lint pictures clean
+.PHONY: help demo test test-all test-slicer bench faults lint pictures clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,6p' Makefile | cut -c3-
+	@sed -n '2,7p' Makefile | cut -c3-
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -47,6 +48,10 @@ test-all: $(VENV)/ready-to-test
 	@sh Testing/system_libraries.sh
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
+# The click-through and the self-tests in a Slicer of the user's, under settings that are thrown away.
+test-slicer: $(BIN)/python
+	@$(BIN)/python Testing/tools/in_slicer.py --out slicer-test $(if $(SLICER),--slicer "$(SLICER)") $(ARGS)
+
 # nnU-Net is only measured against; without it the bench goes on.
 $(VENV)/ready-to-bench: $(VENV)/ready-to-test
 	@$(PIP) install --constraint constraints.txt --editable '.[bench]' || echo "nnU-Net could not be installed."
@@ -70,4 +75,4 @@ lint: $(VENV)/ready-to-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) demo bench.json faults.json
+	rm -rf $(VENV) demo slicer-test bench.json faults.json

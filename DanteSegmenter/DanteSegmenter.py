@@ -6,23 +6,27 @@ start-up, before torch is installed: nothing here imports torch, the network run
 """
 
 import csv
+import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import qt
 import slicer
 import vtk
+import vtk.util.numpy_support
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -34,9 +38,9 @@ from slicer.util import VTKObservationMixin
 from DanteSegmenterLib import requirements
 from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
-from DanteSegmenterLib.modality_guess import assign
+from DanteSegmenterLib.modality_guess import assign, guess_modality, same_patient
 from DanteSegmenterLib.model_about import about
-from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, choose_pathway
+from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_zip import unpack_model
 from DanteSegmenterLib.regions import shows_whole_head
@@ -47,14 +51,35 @@ from DanteSegmenterLib.worker_client import WorkerClient
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 REGION_TAG = "DanteSegmenter.Region"
+ALIGNMENT_ATTRIBUTE = "DanteSegmenter.Alignments"  # of a result: what `Prepare` did to each volume
+ALIGNED_ROLE = "DanteSegmenter.Aligned."
+ALIGNED_ATTRIBUTE = "DanteSegmenter.AlignedCopy"
+BRAIN_ROLE = "DanteSegmenter.Brain"
+BRAIN_COLOR = (0.2, 0.8, 0.9)
+SAMPLE_ATTRIBUTE = "DanteSegmenter.Sample"  # of the synthetic patient's volumes: their modality
+RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
+OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
+FINGERPRINT_TAG = "DanteSegmenter.Mask"  # of a segment as the model made it
 TABLE_ROLE = "DanteSegmenter.Table"
 INPUT_ROLE = "DanteSegmenter.Input."
 MASK_ROLE = "DanteSegmenter.BrainMask"
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
+PROBABILITY_ATTRIBUTE = "DanteSegmenter.Probability"  # of a volume: the id of its region
+COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
 DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
+MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN = "Model volume [mL]", "Edited", "Region"
+MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
+EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
+SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing of the study was read
+MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
 POLL_MS = 10  # how often the window looks after a run
+PAUSE_MS = 1  # between two steps of a result into the scene: whatever waits for the window has its turn
 ERROR_COLOR = "#c0392b"
+WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
+WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
+WARNING_PREFIX = "WARNING: "  # what a note begins with that speaks against the result
+ICON_SIZE = 16
 ROW_HEIGHT = 24
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
 BATCH_POLL_MS = 300
@@ -125,6 +150,8 @@ def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dic
         modality: slicer.util.addVolumeFromArray(volume.array, volume.ijk_to_ras, f"{SAMPLE_NAME} {modality}")
         for modality, volume in patient.volumes.items()
     }
+    for modality, node in nodes.items():
+        node.SetAttribute(SAMPLE_ATTRIBUTE, modality)
     makeStudy(_("Synthetic patient"), _("Brain MR"), list(nodes.values()))
     showInSlices(nodes.get("flair") or next(iter(nodes.values())))
     return nodes
@@ -152,6 +179,20 @@ class Device(Enum):
         }[self]
 
 
+def inWindowWords(message: str) -> str:
+    """What the library says, with the devices called as the window calls them."""
+    for device in Device:
+        message = message.replace(f"'{device.value}'", f"'{device.label()}'")
+    return message
+
+
+def deviceName(device: str) -> str:
+    """Such as "Processor (CPU), bfloat16" of "cpu (bfloat16)"; a device the window does not offer stays as it is."""
+    kind, _space, numbers = device.partition(" ")
+    names = {known.value: known.label() for known in Device}
+    return ", ".join([names[kind], *([numbers.strip("()")] if numbers else [])]) if kind in names else device
+
+
 @parameterNodeWrapper
 class DanteSegmenterParameterNode:
     """The choices in the window; saved with the scene.
@@ -163,6 +204,8 @@ class DanteSegmenterParameterNode:
     mirror: whether the network's answers for mirrored images are averaged.
     prepare: whether the volumes are aligned and the brain is extracted first, as raw studies need it.
     outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
+    fill: how much the segments' colour covers the tissue in the slices; 0 for outlines alone.
+    centred3D: whether the 3D view was centred on a result in this scene; from then on the camera is the user's.
 
     Which modalities there are depends on the model, so the input volumes are node references named after them.
     """
@@ -174,6 +217,8 @@ class DanteSegmenterParameterNode:
     mirror: bool = False
     prepare: bool = False
     outputSegmentation: vtkMRMLSegmentationNode
+    fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.1
+    centred3D: bool = False
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
         """The volume chosen for a modality id."""
@@ -223,9 +268,9 @@ def ensureTorch() -> None:
         raise ResourceError(
             _(
                 "PyTorch is needed to segment and is not installed. Install the extension 'PyTorch' in the Extensions "
-                "Manager, restart Slicer and press Segment again. Without internet: run 'PythonSlicer -m pip install "
-                "--no-index --find-links FOLDER torch' with a folder of downloaded wheels."
-            )
+                "Manager, restart Slicer and press Segment again. Without internet, with a folder of downloaded wheels "
+                "run: PythonSlicer -m pip install --no-index --find-links FOLDER {torch}"
+            ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
     if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
@@ -248,9 +293,20 @@ def ensurePackages(wanted: list[str]) -> None:
         raise ResourceError(
             _(
                 "Not installed: {missing}. Segmenting needs it. {reason} To install it by hand, behind a proxy or from "
-                "a folder of wheels, run: PythonSlicer -m pip install {missing}"
-            ).format(missing=" ".join(still), reason=reason)
+                "a folder of wheels, run: PythonSlicer -m pip install {quoted}"
+            ).format(missing=" ".join(still), reason=asSentence(reason), quoted=forShell(still))
         )
+
+
+def forShell(wanted: list[str]) -> str:
+    """Requirements as every shell takes them: without the quotes `>=1.0` would write into a file called `=1.0`."""
+    return " ".join(f'"{requirement}"' for requirement in wanted)
+
+
+def asSentence(text: str) -> str:
+    """A text of somebody else's with the full stop that it may lack."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def installPackages(missing: list[str]) -> None:
@@ -263,7 +319,7 @@ def installPackages(missing: list[str]) -> None:
 
             packaging.pip_ensure(missing, constraints=str(constraints), requester="DANTE")
             return
-        question = _("To segment, these small Python packages will be installed into Slicer: {missing}")
+        question = _("To segment, these small Python packages will be installed into Slicer: {missing}.")
         if slicer.util.confirmOkCancelDisplay(question.format(missing=", ".join(missing))):
             slicer.util.pip_install(["--constraint", str(constraints), *missing])
 
@@ -343,12 +399,52 @@ def referenceOf(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | No
     return output.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
+def resultReference(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume that our result in `output` was made for; the user's node that holds it may have another grid."""
+    return output.GetNodeReference(RESULT_ROLE) or referenceOf(output)
+
+
+def ourResults() -> list[vtkMRMLSegmentationNode]:
+    """The scene's segmentations that hold a result of this module."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetAttribute(MODEL_ATTRIBUTE)]
+
+
+def previousResults(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> list[vtkMRMLSegmentationNode]:
+    """Our results of this model for this volume, the last one first."""
+    ours = [node for node in ourResults() if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec)]
+    return [node for node in reversed(ours) if resultReference(node) is reference]
+
+
 def previousResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
     """Our last result of this model for this volume."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec) and referenceOf(node) is reference:
-            return node
-    return None
+    return next(iter(previousResults(reference, spec)), None)
+
+
+def replaceableResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
+    """Our last result of this model for this volume in which nothing is the user's own work."""
+    return next((node for node in previousResults(reference, spec) if not usersWork(node)), None)
+
+
+def rolesOf(output: vtkMRMLSegmentationNode, prefix: str) -> list[str]:
+    """The names of those references from a result to other nodes that begin with `prefix`."""
+    roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
+    return [role for role in roles if role.startswith(prefix) and output.GetNodeReferenceID(role)]
+
+
+def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLScalarVolumeNode]) -> None:
+    """Let a result know the volumes it was made from, so that choosing it can bring them back."""
+    for role in rolesOf(output, INPUT_ROLE):
+        output.SetNodeReferenceID(role, None)
+    for modality, node in inputs.items():
+        if slicer.mrmlScene.IsNodePresent(node):  # not deleted during the run
+            output.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID())
+
+
+def inputsOf(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """The volumes a result was made from, by modality id; those that are still in the scene."""
+    nodes = {role.removeprefix(INPUT_ROLE): output.GetNodeReference(role) for role in rolesOf(output, INPUT_ROLE)}
+    return {modality: node for modality, node in nodes.items() if node is not None}
 
 
 def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
@@ -373,6 +469,25 @@ def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
     return {
         str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)
     }  # fmt: skip
+
+
+def usersWork(output: vtkMRMLSegmentationNode) -> str:
+    """What a node holds that this module did not make, in sentences for the user; empty if there is nothing."""
+    segmentation, ours = output.GetSegmentation(), set(ourSegments(output).values())
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    names = {segmentId: f"'{segmentation.GetSegment(segmentId).GetName()}'" for segmentId in ids}
+    others = [names[segmentId] for segmentId in ids if segmentId not in ours]
+    corrected = [names[segmentId] for segmentId in ids if segmentId in ours and isEdited(output, segmentId)]
+    sentences = []
+    if others:
+        text = _(
+            "'{name}' holds {segments}, which this module did not make; they would stay, and the result beside them."
+        )
+        sentences.append(text.format(name=output.GetName(), segments=", ".join(others)))
+    if corrected:
+        text = _("{segments} in '{name}' was corrected by hand; the result would replace it.")
+        sentences.append(text.format(name=output.GetName(), segments=", ".join(corrected)))
+    return " ".join(sentences)
 
 
 def otherSegments(output: vtkMRMLSegmentationNode) -> bool:
@@ -402,12 +517,14 @@ def writeSegmentation(
             removeSegments(output, ourSegments(output).values())
         output.SetAttribute(MODEL_ATTRIBUTE, model)
         output.SetAttribute(REPORT_ATTRIBUTE, reportText(result))
+        output.SetNodeReferenceID(RESULT_ROLE, reference.GetID())
         # Surfaces of the segments before would be made anew at every change.
         output.RemoveClosedSurfaceRepresentation()
     for region in spec.regions:
         segmentId = ourSegments(output).get(region.id) or addSegment(output, region, spec.regions)
         mask = result.masks[region.id].astype(np.uint8)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
+        output.GetSegmentation().GetSegment(segmentId).SetTag(FINGERPRINT_TAG, fingerprint(output, segmentId))
         yield
     writeTable(output, result, model)
 
@@ -429,15 +546,46 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
     encloses = any(set(other.labels) < set(region.labels) for other in regions)
     display = output.GetDisplayNode()
     display.SetSegmentOpacity3D(segmentId, 0.35 if encloses else 1.0)
-    display.SetSegmentOpacity2DFill(segmentId, 0.6 if encloses else 1.0)  # times the node's own, 0.5
     return segmentId
 
 
 def reportText(result) -> str:
     """What the window says below the button after a run, and again when the scene is reopened."""
     seconds = sum(result.seconds.values())
-    lines = [_("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=result.device), *result.notes]
-    return "\n".join(lines)
+    done = _("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=deviceName(result.device))
+    return "\n".join([done, *result.notes])
+
+
+class VolumeRow(NamedTuple):
+    """A line of the table of volumes: a segment as it is, and what the model said of it.
+
+    name: of the segment.
+    volume: in mL, as the segment is now.
+    low, high: the model's range of the volume, in mL.
+    sure: the model's mean probability inside its own segment.
+    model: name and version.
+    modelVolume: in mL, as the model made the segment.
+    edited: whether the segment is not as the model made it.
+    region: its id; empty in tables of older scenes.
+    """
+
+    name: str
+    volume: float
+    low: float
+    high: float
+    sure: float
+    model: str
+    modelVolume: float
+    edited: bool
+    region: str
+
+
+def partsOfReport(output: vtkMRMLSegmentationNode | None) -> tuple[str, list[str], list[str]]:
+    """What `reportText` said of a result: that it is done, the warnings, and the other notes."""
+    report = (output.GetAttribute(REPORT_ATTRIBUTE) if output else None) or ""
+    done, *notes = report.split("\n")
+    warnings = [note.removeprefix(WARNING_PREFIX) for note in notes if note.startswith(WARNING_PREFIX)]
+    return done, warnings, [note for note in notes if not note.startswith(WARNING_PREFIX)]
 
 
 def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
@@ -446,20 +594,161 @@ def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
         output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
-    names, models = vtk.vtkStringArray(), vtk.vtkStringArray()
-    numbers = [vtk.vtkDoubleArray() for _title in NUMBER_COLUMNS]
-    for column, title in zip((names, *numbers, models), ("Segment", *NUMBER_COLUMNS, "Model")):
-        column.SetName(title)
+    rows = []
     for region in result.spec.regions:
-        names.InsertNextValue(region.name)
-        low, high = result.volume_ranges_ml[region.id]
+        volume, (low, high) = result.volumes_ml[region.id], result.volume_ranges_ml[region.id]
         sure = result.confidence.get(region.id, float("nan"))
-        for column, value in zip(numbers, (result.volumes_ml[region.id], low, high, sure)):
+        rows.append(VolumeRow(region.name, volume, low, high, sure, model, volume, False, region.id))
+    fillTableNode(table, rows)
+
+
+def fillTableNode(table, rows: Iterable[VolumeRow]) -> None:
+    """Put rows into a table node; what is in the scene and in the CSV file."""
+    titles = ("Segment", *NUMBER_COLUMNS, "Model", MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN)
+    texts = ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
+    columns = [vtk.vtkStringArray() if title in texts else vtk.vtkDoubleArray() for title in titles]
+    for column, title in zip(columns, titles):
+        column.SetName(title)
+    for row in rows:
+        for column, value in zip(columns, row._replace(edited="yes" if row.edited else "")):
             column.InsertNextValue(value)
-        models.InsertNextValue(model)
     table.RemoveAllColumns()
-    for column in (names, *numbers, models):
+    for column in columns:
         table.AddColumn(column)
+
+
+def followEdits(output: vtkMRMLSegmentationNode) -> bool:
+    """Bring a result's table into agreement with its segments as they are now; whether any was edited."""
+    table = output.GetNodeReference(TABLE_ROLE)
+    segments, rows = ourSegments(output), []
+    for row in readTable(table):
+        segmentId = segments.get(row.region)
+        if segmentId is not None:
+            edited = isEdited(output, segmentId)
+            volume = segmentVolumeMl(output, segmentId) if edited else row.modelVolume
+            name = output.GetSegmentation().GetSegment(segmentId).GetName()
+            row = row._replace(name=name, volume=volume, edited=edited)
+        elif row.region:  # the user has removed it
+            row = row._replace(volume=0.0, edited=True)
+        rows.append(row)
+    if rows and rows != readTable(table):
+        fillTableNode(table, rows)
+    return any(row.edited for row in rows)
+
+
+def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
+    """Whether a segment is not any more as the model made it; False where an older version did not note that."""
+    noted = vtk.reference("")
+    if not output.GetSegmentation().GetSegment(segmentId).GetTag(FINGERPRINT_TAG, noted):
+        return False
+    sum_, *corner = str(noted).split()
+    sumNow, *cornerNow = fingerprint(output, segmentId).split()
+    # A saved scene keeps positions to some digits, and may cut the empty margin of a labelmap.
+    return sum_ != sumNow or not np.allclose(np.float64(corner), np.float64(cornerNow), atol=0.01)
+
+
+def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:
+    """A check sum of a segment's voxels within their bounding box, and where the box begins (RAS mm, no transform)."""
+    mask, corner, _voxelMl = segmentBox(output, segmentId)
+    checksum = zlib.crc32(np.packbits(mask).tobytes(), zlib.crc32(repr(mask.shape).encode()))
+    return " ".join([f"{checksum:08x}", *(f"{value:.3f}" for value in corner)])
+
+
+def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
+    """What a segment measures as it is, in mL; a linear transform above it counts."""
+    mask, _corner, voxelMl = segmentBox(output, segmentId)
+    transform, scale = output.GetParentTransformNode(), 1.0
+    if transform is not None and transform.IsTransformToWorldLinear():
+        toWorld = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(toWorld)
+        scale = abs(toWorld.Determinant())
+    return float(mask.sum()) * voxelMl * scale
+
+
+def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndarray, tuple[float, ...], float]:
+    """The voxels of a segment, bool [K, J, I] within their bounding box; its first voxel in RAS mm; a voxel in mL."""
+    image = output.GetBinaryLabelmapInternalRepresentation(segmentId)
+    nothing = np.zeros((0, 0, 0), bool), (0.0, 0.0, 0.0), 0.0
+    if image is None or image.IsEmpty():
+        return nothing
+    # The labelmap may hold several segments that do not overlap, each with a value of its own.
+    label = output.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    mask = slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId) == label
+    inPlane = mask.any(axis=0)
+    ranges = [np.flatnonzero(hits) for hits in (mask.any(axis=(1, 2)), inPlane.any(axis=1), inPlane.any(axis=0))]
+    if not len(ranges[0]):
+        return nothing
+    box = tuple(slice(hits[0], hits[-1] + 1) for hits in ranges)
+    toWorld = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(toWorld)
+    first = [image.GetExtent()[2 * n] + int(ranges[2 - n][0]) for n in range(3)]
+    corner = toWorld.MultiplyPoint((*first, 1.0))[:3]
+    return mask[box], corner, abs(toWorld.Determinant()) / 1000
+
+
+class EditWatch(VTKObservationMixin):
+    """Lets the tables of our results follow the segments, a moment after the last stroke: drawing never waits.
+
+    It watches whichever module is shown, and looks at every result of a scene that was opened.
+    """
+
+    def __init__(self, changed: Callable[[], None]):
+        """
+        Args:
+            changed: called after tables were brought up to date.
+        """
+        super().__init__()
+        self._changed = changed
+        self._due = set()  # ids of segmentation nodes
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(EDIT_WAIT_MS)
+        self._timer.timeout.connect(self.follow)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(scene, scene.EndImportEvent, self.onImported)
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            self.watch(node)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._due)
+
+    def watch(self, node) -> None:
+        kinds = slicer.vtkSegmentation
+        for event in (kinds.SourceRepresentationModified, kinds.SegmentRemoved, kinds.SegmentModified):
+            if not self.hasObserver(node, event, self.onEdited):
+                self.addObserver(node, event, self.onEdited)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node=None):
+        if node is not None and node.IsA("vtkMRMLSegmentationNode"):
+            self.watch(node)
+
+    def onEdited(self, caller, event):
+        if caller.GetID() and caller.GetAttribute(MODEL_ATTRIBUTE):
+            self._due.add(caller.GetID())
+            self._timer.start()
+
+    def onImported(self, caller, event):
+        self._due.update(node.GetID() for node in ourResults())
+        self._timer.start()
+
+    def follow(self) -> None:
+        """Look at what was edited since the last time."""
+        self._timer.stop()
+        nodes = [slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._due]
+        self._due.clear()
+        for node in nodes:
+            if node is not None:
+                followEdits(node)
+        if nodes:
+            self._changed()
+
+    def close(self) -> None:
+        self._timer.stop()
+        self._due.clear()
+        self.removeObservers()
 
 
 def writeProbabilities(
@@ -473,6 +762,7 @@ def writeProbabilities(
             name = f"{output.GetName()} {region.name} probability"
             node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
             output.SetNodeReferenceID(role, node.GetID())
+            node.SetAttribute(PROBABILITY_ATTRIBUTE, region.id)
         slicer.util.updateVolumeFromArray(node, probability.astype(np.float32))
         matrix = vtk.vtkMatrix4x4()
         reference.GetIJKToRASMatrix(matrix)
@@ -480,14 +770,125 @@ def writeProbabilities(
         node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileHotToColdRainbow.txt")
+        display.SetAndObserveColorNodeID(COLD_TO_HOT)  # blue to red; "HotToCold" runs from red at 0 to blue at 1
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(0, 1)
         display.SetApplyThreshold(True)
         display.SetThreshold(0.05, 1)
+        addLegend(node, region)
         putBeside(node, reference)
         yield
-    slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=0.5)
+    layOver(node)
+
+
+def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
+    """A colour bar in the slices where these probabilities lie, which says of which region they are."""
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volume)
+    legend.SetTitleText(_("Probability of\n{region}").format(region=region.name))
+    legend.SetLabelFormat("%.2f")
+    legend.SetVisibility(True)
+
+
+def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's volumes of probabilities out of the scene: a new result makes them stale."""
+    for role in probabilityRoles(output):
+        volume = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if volume is not None:
+            removeWithItsOwn(volume)
+
+
+def removeWithItsOwn(displayed) -> None:
+    """Take a node out of the scene with how it is displayed and stored."""
+    displays = [displayed.GetNthDisplayNode(n) for n in range(displayed.GetNumberOfDisplayNodes())]
+    for node in (displayed, displayed.GetStorageNode(), *displays):
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+#
+# What `Prepare` did, to be looked at: the aligned volumes as copies, and the brain that was cut out
+#
+
+
+def writePrepared(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
+    """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
+    removePrepared(output)
+    brain = getattr(result, "brain", None)
+    if brain is None:
+        return
+    matrices = {modality: np.ravel(matrix).tolist() for modality, matrix in result.alignments.items()}
+    output.SetAttribute(ALIGNMENT_ATTRIBUTE, json.dumps(matrices))
+    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} brain")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetDisplayVisibility(False)
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    segmentId = node.GetSegmentation().AddEmptySegment("brain", _("Brain"), BRAIN_COLOR)
+    node.GetDisplayNode().SetSegmentOpacity2DFill(segmentId, 0.0)  # an outline: the tissue matters
+    slicer.util.updateSegmentBinaryLabelmapFromArray(brain, node, segmentId, reference)
+    output.SetNodeReferenceID(BRAIN_ROLE, node.GetID())
+    putBeside(node, reference)
+    yield
+
+
+def removePrepared(output: vtkMRMLSegmentationNode) -> None:
+    """Take what a run before left of its preparing out of the scene."""
+    for role in (*rolesOf(output, ALIGNED_ROLE), *rolesOf(output, BRAIN_ROLE)):
+        node = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if node is not None:
+            removeWithItsOwn(node)
+    output.RemoveAttribute(ALIGNMENT_ATTRIBUTE)
+
+
+def wasPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return output is not None and output.GetNodeReference(BRAIN_ROLE) is not None
+
+
+def showsPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return wasPrepared(output) and bool(output.GetNodeReference(BRAIN_ROLE).GetDisplayVisibility())
+
+
+def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Lay an aligned volume over the reference with the brain's outline, or take both off again.
+
+    The copies stay in the scene: any of them can be chosen in the slice views.
+    """
+    output.GetNodeReference(BRAIN_ROLE).SetDisplayVisibility(shown)
+    if shown:
+        takeOverlay(output)
+        if resultReference(output) is not None:
+            showInSlices(resultReference(output))
+        copies = alignedCopies(output)
+        if copies:
+            layOver(copies.get("flair") or next(iter(copies.values())))
+        return
+    ids = [output.GetNodeReferenceID(role) for role in rolesOf(output, ALIGNED_ROLE)]
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if view.GetForegroundVolumeID() in ids:
+            view.SetForegroundVolumeID(None)
+    bringOverlay(output)
+
+
+def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """By modality, copies of the volumes that were aligned, lying where they were laid; made when first asked for."""
+    copies, inputs = {}, inputsOf(output)
+    for modality, numbers in json.loads(output.GetAttribute(ALIGNMENT_ATTRIBUTE) or "{}").items():
+        node, source = output.GetNodeReference(ALIGNED_ROLE + modality), inputs.get(modality)
+        if node is None and source is not None:
+            matrix = np.reshape(numbers, (4, 4)) @ worldIjkToRas(source)
+            name = _("{name} aligned").format(name=source.GetName())
+            node = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(source).copy(), matrix, name)
+            node.SetAttribute(ALIGNED_ATTRIBUTE, modality)
+            output.SetNodeReferenceID(ALIGNED_ROLE + modality, node.GetID())
+            putBeside(node, source)
+        if node is not None:
+            copies[modality] = node
+    return copies
 
 
 def showResult(
@@ -497,13 +898,149 @@ def showResult(
     putBeside(output, reference)
     if output.GetNodeReference(TABLE_ROLE):
         putBeside(output.GetNodeReference(TABLE_ROLE), reference)
-    output.SetDisplayVisibility(True)
-    showInSlices(reference)
+    showOnly(output)
+    showStudyInSlices(inputsOf(output), reference)
     jumpTo(output)
     yield
     if show3D:
-        output.CreateClosedSurfaceRepresentation()
+        yield from makeSurfaces(output)
+
+
+def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Surfaces of all segments for the 3D view, one a step: Slicer makes them all in one go, and the window waits."""
+    segmentation = output.GetSegmentation()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    for segmentId in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
+        segment = segmentation.GetSegment(segmentId)
+        if segment is None or segment.GetRepresentation(closed) is not None:
+            continue  # deleted between two steps, or made by an edit
+        alone = slicer.vtkSegmentation()
+        alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+        alone.CopyConversionParameters(segmentation)
+        alone.CopySegmentFromSegmentation(segmentation, segmentId)
+        alone.CreateRepresentation(closed)
+        surface = alone.GetSegmentRepresentation(segmentId, closed)
+        if surface is not None:
+            segment.AddRepresentation(closed, surface)
         yield
+    output.CreateClosedSurfaceRepresentation()  # finds them made, and lets the views know
+    yield
+
+
+def showOnly(output: vtkMRMLSegmentationNode) -> None:
+    """Show a result and hide those of other volumes, which would lie over this patient's images.
+
+    Only ours are hidden. The eye in the subject hierarchy, or choosing it in the window, brings any of them back.
+    """
+    for other in ourResults():
+        if resultReference(other) is not resultReference(output):
+            setShown(other, False)
+        elif other is not output:
+            takeOverlay(other)  # another model's, or another run's: its probabilities are not those of this result
+    setShown(output, True)
+
+
+def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Show or hide a result in slices and 3D, with its probabilities; in the user's node, our segments alone."""
+    if shown or not otherSegments(output):
+        output.SetDisplayVisibility(shown)
+    display = output.GetDisplayNode()
+    if display is not None and otherSegments(output):
+        for segmentId in ourSegments(output).values():
+            display.SetSegmentVisibility(segmentId, shown)
+    if shown:
+        bringOverlay(output)
+    else:
+        if showsPrepared(output):
+            showPrepared(output, False)
+        takeOverlay(output)
+
+
+def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's probabilities off the slices, and remember which they were."""
+    roles = {output.GetNodeReferenceID(role): role for role in probabilityRoles(output)}
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        role = roles.get(view.GetForegroundVolumeID())
+        if role:
+            output.SetAttribute(OVERLAY_ATTRIBUTE, role)
+            view.SetForegroundVolumeID(None)
+
+
+def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Lay the probabilities over the slices again that `takeOverlay` took off."""
+    role = output.GetAttribute(OVERLAY_ATTRIBUTE)
+    output.RemoveAttribute(OVERLAY_ATTRIBUTE)
+    node = output.GetNodeReference(role) if role else None
+    if node is not None:
+        layOver(node)
+
+
+def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
+    """Make a volume the foreground of all slice views, as opaque as the user likes it, or by half."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        view.SetForegroundVolumeID(volume.GetID())
+        if not view.GetForegroundOpacity():
+            view.SetForegroundOpacity(0.5)
+
+
+def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
+    """The names of the references from a result to its volumes of probabilities."""
+    return rolesOf(output, PROBABILITY_ROLE)
+
+
+def fillOf(output: vtkMRMLSegmentationNode) -> float:
+    """How much a result's colour covers the tissue, 0 to 1."""
+    display, ours = output.GetDisplayNode(), list(ourSegments(output).values())
+    if display is None or not ours:
+        return 0.0
+    return display.GetOpacity2DFill() * display.GetSegmentOpacity2DFill(ours[-1])
+
+
+def setFill(output: vtkMRMLSegmentationNode, fill: float) -> None:
+    """Let a result's colour cover the tissue by so much; segments of others in its node stay as they are."""
+    display = output.GetDisplayNode()
+    if display is None:
+        return
+    if not otherSegments(output):
+        display.SetOpacity2DFill(fill)
+    for segmentId in ourSegments(output).values():
+        ofNode = display.GetOpacity2DFill()
+        display.SetSegmentOpacity2DFill(segmentId, min(fill / ofNode, 1.0) if ofNode else 1.0)
+
+
+def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> None:
+    """Leave what is read in the slice views if it is of this study; elsewhere show that, or FLAIR, or the reference.
+
+    Args:
+        inputs: the volumes of the study that the model was given, by modality id.
+        reference: the one whose grid the result has.
+    """
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = {view.GetID(): backgroundOf(view) for view in views}
+    kept = {view: volume for view, volume in volumes.items() if isOfStudy(volume, inputs, reference)}
+    if not kept:
+        showInSlices(next((inputs[modality] for modality in SHOWS_LESIONS_BEST if modality in inputs), reference))
+    for view in views:
+        if kept and view.GetID() not in kept:
+            view.SetBackgroundVolumeID(next(iter(kept.values())).GetID())
+
+
+def backgroundOf(view) -> vtkMRMLScalarVolumeNode | None:
+    volumeId = view.GetBackgroundVolumeID()
+    return slicer.mrmlScene.GetNodeByID(volumeId) if volumeId else None
+
+
+def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is one of the study's: given to the model, or beside it in the subject hierarchy."""
+    if volume is None or volume is reference or volume in inputs.values():
+        return volume is not None
+    study = studyOf(reference)[0]
+    if studyOf(volume)[0] != study or volume.GetAttribute(PROBABILITY_ATTRIBUTE):
+        return False
+    # Volumes without a study are one patient's as long as no modality is there twice.
+    together = [guess_modality(node.GetName() or "") for node in volumeNodes() if studyOf(node)[0] == study]
+    known = [guess for guess in together if guess]
+    return bool(study) or len(known) == len(set(known))
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
@@ -514,13 +1051,37 @@ def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
 
+def firstFound(output: vtkMRMLSegmentationNode) -> str | None:
+    """The segment of the outermost region that was found, or None if nothing was."""
+    ids = ourSegments(output).values()
+    return next((segmentId for segmentId in ids if segmentBox(output, segmentId)[0].size), None)
+
+
 def jumpTo(output: vtkMRMLSegmentationNode) -> None:
     """Bring the slice views to the middle of the first region that was found."""
-    for segmentId in ourSegments(output).values():
+    segmentId = firstFound(output)
+    if segmentId is not None:
         center = output.GetSegmentCenterRAS(segmentId)
-        if center and slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId).any():
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
-            return
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def centre3D(output: vtkMRMLSegmentationNode) -> bool:
+    """Let every 3D view look at a result from the side it looks from now; whether there was something to look at."""
+    segmentId = firstFound(output)
+    if segmentId is None:
+        return False
+    center = np.array(output.GetSegmentCenterRAS(segmentId))
+    spacing = output.GetBinaryLabelmapInternalRepresentation(segmentId).GetSpacing()[::-1]
+    size = np.multiply(segmentBox(output, segmentId)[0].shape, spacing)
+    radius = max(np.linalg.norm(size) / 2, MIN_VIEW_RADIUS_MM)
+    for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+        direction = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
+        distance = radius / np.sin(np.radians(camera.GetViewAngle() / 2))
+        camera.SetFocalPoint(*center)
+        camera.SetPosition(*(center + direction * distance / np.linalg.norm(direction)))
+        camera.SetParallelScale(radius)
+        camera.ResetClippingRange()
+    return True
 
 
 def putBeside(node, reference) -> None:
@@ -567,13 +1128,40 @@ class SceneStudy:
 
 
 def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
-    """The scene's volumes with an image, without label maps, vectors and what is hidden."""
+    """The scene's volumes with an image, without label maps, vectors, what is ours, and what is hidden."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         node
         for node in nodes
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors() and node.GetImageData()
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData()
+        and not node.GetAttribute(PROBABILITY_ATTRIBUTE)
+        and not node.GetAttribute(ALIGNED_ATTRIBUTE)
     ]
+
+
+def volumeInView() -> vtkMRMLScalarVolumeNode | None:
+    """What the first slice view with a background shows there."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        node = slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "")
+        if node is not None:
+            return node
+    return None
+
+
+def volumesBeside(node, nodes: list[vtkMRMLScalarVolumeNode]) -> list[vtkMRMLScalarVolumeNode]:
+    """Those of one patient: in the study of `node`, or where it is in none, called alike but for the modality."""
+    item = studyOf(node)[0]
+    if item:
+        return [other for other in nodes if studyOf(other)[0] == item]
+    loose = [other for other in nodes if not studyOf(other)[0]]
+    return [loose[n] for n in same_patient([other.GetName() or "" for other in loose], node.GetName() or "")]
+
+
+def isLeftOut(spec: ModelSpec, modality: str, node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is only used when it is asked for: the sample shows what is found without the decisive scan."""
+    return modality == spec.privileged and bool(node.GetAttribute(SAMPLE_ATTRIBUTE))
 
 
 def studyOf(node) -> tuple[int, str]:
@@ -640,12 +1228,14 @@ class Job:
 
     reference: the volume on whose grid the result will be.
     output: chosen by the user, or None; after `finish` the node that holds the result.
+    usersWork: what `output` held of the user's own when the run began, which they allowed to be written into.
     """
 
     entry: ModelEntry
     inputs: dict[str, vtkMRMLScalarVolumeNode]
     reference: vtkMRMLScalarVolumeNode
     output: vtkMRMLSegmentationNode | None
+    usersWork: str = ""
 
 
 class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
@@ -706,7 +1296,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     def study(self, spec: ModelSpec, name: str, nodes: list) -> SceneStudy:
         """What can be made of the volumes of one study."""
         guessed = self.guessInputs([modality.id for modality in usedModalities(spec)], nodes)
-        inputs = {modality: node for modality, node in guessed.items() if node is not None}
+        inputs = {m: node for m, node in guessed.items() if node is not None and not isLeftOut(spec, m, node)}
         missing = [spec.modality(m).label for m in spec.limited.modalities if m not in inputs]
         if missing:
             return SceneStudy(name, inputs, _("no volume for {missing}").format(missing=", ".join(missing)))
@@ -716,7 +1306,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def segment(
         self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
-        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None,
+        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None, confirmed=False,
     ) -> vtkMRMLSegmentationNode:  # fmt: skip
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
@@ -724,7 +1314,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             volumes: volume nodes by modality id, e.g. {"t1": node, "t2": node, "flair": node}.
             model: key, name or folder of a model; the first by default.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            outputSegmentation: node for the result; by default our last one for the same volume, or a new one.
+            outputSegmentation: node for the result; by default our last one for the same volume if nothing in it was
+                corrected by hand, or a new one.
             show3D: make surfaces.
             showProbabilities: add a volume of probabilities per region.
             mirror: average over mirrored images; eight times as long.
@@ -732,6 +1323,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
             progress: called with `worker_client.RunProgress`.
             cancelled: asked often; True ends the run.
+            confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
+                are replaced; otherwise such a node is refused.
 
         Returns:
             The segmentation node, with one segment a region.
@@ -739,7 +1332,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         Raises:
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
         """
-        job = self.begin(volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask)
+        job = self.begin(
+            volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask, confirmed
+        )  # fmt: skip
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -757,7 +1352,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     def begin(
         self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False,
-        prepare=False, brainMask=None,
+        prepare=False, brainMask=None, confirmed=False,
     ) -> Job:  # fmt: skip
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
@@ -768,15 +1363,21 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         pathway, _notes = choose_pathway(entry.spec, given)
         reference = given[pathway.modalities[0]]
         inputs = {modality: volumeFromNode(node) for modality, node in given.items()}
+        work = ""
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)
+            work = usersWork(outputSegmentation)
+        if work and not confirmed:
+            raise InputError(work + _(" Choose another output segmentation, or pass confirmed=True."))
+        if prepare:
+            check_can_prepare(entry.spec)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         self.inference.begin(
             entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare,
             brain_mask=mask,
         )  # fmt: skip
-        return Job(entry, given, reference, outputSegmentation)
+        return Job(entry, given, reference, outputSegmentation, work)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
         """Put a result into the scene, in steps of at most some tenths of a second.
@@ -789,11 +1390,25 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             raise InputError(_("The volume was deleted while it was segmented; nothing was changed."))
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
-        job.output = job.output or previousResult(reference, result.spec) or newResult(reference)
+        if job.output is not None and usersWork(job.output) != job.usersWork:
+            job.output = None  # something was drawn into it during the run
+        job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
+        rememberInputs(job.output, job.inputs)
+        known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}
+        fresh = getattr(result, "probabilities", None) is not None
+        if not fresh or not set(probabilityRoles(job.output)) <= known:
+            removeProbabilities(job.output)
+        isNew = not job.output.GetAttribute(MODEL_ATTRIBUTE)
         yield from writeSegmentation(job.output, reference, result)
-        if getattr(result, "probabilities", None) is not None:
+        if isNew:
+            setFill(job.output, self.getParameterNode().fill)
+        yield from writePrepared(job.output, reference, result)
+        if fresh:
             yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
+        parameters = self.getParameterNode()
+        if show3D and not parameters.centred3D:
+            parameters.centred3D = centre3D(job.output)
         logging.info("DANTE: %s", reportText(result))
 
 
@@ -814,7 +1429,13 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._inputRows = None
         self._inputSelectors = {}
         self._guessLabels = {}
+        self._offerLabels = {}
+        self._inView = None  # the volume that the slices showed when the boxes were filled
         self._wholeHeads = {}
+        self._followingView = False  # whether boxes are being filled for the patient in view
+        self._shown = None  # the output node that was shown last
+        self._reference = None  # the volume whose result was looked for last
+        self._passedOver = {}  # modality -> ids of volumes that were there when the chosen one was deleted
         self._guessed = {}  # modality -> id of the node that was put there by guess
         self._chosenByHand = set()
         self._updating = False
@@ -823,6 +1444,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._steps = None  # what is left to do of putting its result into the scene
         self._timer = None
         self.batch = None  # several studies
+        self.edits = None  # corrections by hand
         super().__init__(parent)
 
     # Life cycle
@@ -841,26 +1463,35 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modalitiesFrame.layout().setContentsMargins(0, 0, 0, 0)
         self.ui.volumesTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         self.ui.volumesTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in (1, 2, 3):
+        for column in (1, 2, 3, MODEL_COLUMN):
             self.ui.volumesTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.addModelButton.connect("clicked(bool)", self.onAddModel)
         self.ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
-        self.ui.rawLabel.setStyleSheet(f"color: {ERROR_COLOR};")
+        self.ui.warningFrame.setStyleSheet(WARNING_STYLE)
+        self.ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
+        icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
+        self.ui.warningIcon.setPixmap(icon.pixmap(ICON_SIZE, ICON_SIZE))
         self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
         self.ui.editButton.connect("clicked(bool)", self.onEdit)
+        self.ui.preparedButton.connect("clicked(bool)", self.onShowPrepared)
+        self.ui.fillSlider.connect("valueChanged(int)", self.onFill)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.onTick)
         self.batch = BatchPanel(self)
+        self.edits = EditWatch(self.onEdited)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeLeaves)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.addObserver(view, vtk.vtkCommand.ModifiedEvent, self.onViewChanged)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -868,6 +1499,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.stop()
         self._job = self._steps = None
         self.batch.close()
+        self.edits.close()
         self.logic.inference.close()
         self.setParameterNode(None)
         self.removeObservers()
@@ -887,8 +1519,35 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneChanged(self, caller, event):
         self._chosenByHand.clear()
+        self._passedOver.clear()
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeLeaves(self, caller, event, node=None):
+        """Empty the boxes of a node that is being deleted, before they move on to another with a choice's signal."""
+        if node is None or slicer.mrmlScene.IsClosing():
+            return
+        self._updating = True
+        parameters = self._parameterNode  # None while another module is shown: the scene empties what is saved
+        for modality, selector in self._inputSelectors.items():
+            if selector.currentNode() is node:
+                if parameters is not None:
+                    parameters.setInputVolume(modality, None)
+                selector.setCurrentNode(None)
+                # Nobody chose the empty box; a volume that comes may be guessed, but none that was there already.
+                self._chosenByHand.discard(modality)
+                self._guessed.pop(modality, None)
+                self._passedOver[modality] = {volume.GetID() for volume in volumeNodes()}
+        if self.ui.maskSelector.currentNode() is node:
+            if parameters is not None:
+                parameters.setBrainMask(None)
+            self.ui.maskSelector.setCurrentNode(None)
+        if self.ui.outputSelector.currentNode() is node:
+            if parameters is not None:
+                parameters.outputSegmentation = None
+            self.ui.outputSelector.setCurrentNode(None)
+        self._updating = False
 
     def onNodesChanged(self, caller, event):
         """Volumes came or went. Nodes get their name and image after this event, so look a moment later, once."""
@@ -896,11 +1555,20 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._refreshPlanned = True
             qt.QTimer.singleShot(0, self.onRefresh)
 
+    def onViewChanged(self, caller, event):
+        """Perhaps another patient is looked at; the views change one after the other, so look a moment later, once."""
+        if volumeInView() is not self._inView:
+            self.onNodesChanged(caller, event)
+
     def onRefresh(self):
         self._refreshPlanned = False
         if self._parameterNode is not None and not self.isRunning():
-            self.guessInputs()
-            self.updateGui()
+            self._followingView = True
+            try:
+                self.guessInputs()
+                self.updateGui()
+            finally:
+                self._followingView = False
 
     def initializeParameterNode(self):
         """Take up the scene's choices, and guess what is not chosen yet."""
@@ -911,7 +1579,9 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self._parameterNode = parameterNode
+        self._reference = None
         if parameterNode is not None:
+            self._shown = self.output()  # as the scene shows it; only another choice changes that
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.updateModels()
@@ -982,7 +1652,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modalitiesFrame.layout().addWidget(self._inputRows)
         layout = qt.QFormLayout(self._inputRows)
         layout.setContentsMargins(0, 0, 0, 0)
-        self._inputSelectors, self._guessLabels = {}, {}
+        self._inputSelectors, self._guessLabels, self._offerLabels = {}, {}, {}
         entry = self.model()
         for modality in usedModalities(entry.spec) if entry and entry.spec else ():
             needed = modality.id in entry.spec.limited.modalities
@@ -994,6 +1664,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             row = qt.QHBoxLayout()
             row.addWidget(selector, 1)
             row.addWidget(guess)
+            if modality.id == entry.spec.privileged:
+                self._offerLabels[modality.id] = offer = qt.QLabel(f'<a href="use">{_("use it")}</a>')
+                offer.connect("linkActivated(QString)", self.offerTaken(modality.id))
+                offer.setVisible(False)
+                row.addWidget(offer)
             layout.addRow((_("{label}:") if needed else _("{label} (optional):")).format(label=modality.label), row)
             self._inputSelectors[modality.id], self._guessLabels[modality.id] = selector, guess
 
@@ -1005,6 +1680,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         selector.addEnabled = False
         selector.removeEnabled = False
         selector.selectNodeUponCreation = False
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)  # a long name must not widen the panel
         selector.setMRMLScene(slicer.mrmlScene)
         selector.setCurrentNode(self._parameterNode.inputVolume(modality))
         selector.connect("currentNodeChanged(vtkMRMLNode*)", self.inputChosen(modality))
@@ -1024,30 +1700,118 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         return chosen
 
+    def offerTaken(self, modality):
+        """What to do when the user wants the volume too that is loaded and left out."""
+
+        def taken(link=None):
+            node = self.offered(modality)
+            if node is not None:
+                self._inputSelectors[modality].setCurrentNode(node)
+
+        return taken
+
+    def offered(self, modality):
+        """The volume for an empty box of the decisive scan that lies beside those in the other boxes, or None."""
+        chosen = list(self.inputs().values())
+        if self._parameterNode.inputVolume(modality) is not None or not chosen:
+            return None
+        node = self.logic.guessInputs(list(self._inputSelectors), volumesBeside(chosen[0], volumeNodes()))[modality]
+        return None if node in chosen else node
+
     def onMaskChosen(self, node):
         if not self._updating and self._parameterNode is not None:
             self._parameterNode.setBrainMask(node)
 
     def guessInputs(self):
-        """Fill the empty boxes that the user has not emptied, with volumes that are not used yet."""
+        """Fill the empty boxes that the user has not emptied, with volumes of one patient that are not used yet."""
+        candidates = self.candidates()
         used = [self._parameterNode.inputVolume(modality) for modality in self._inputSelectors]
         empty = [modality for modality, node in zip(self._inputSelectors, used) if node is None]
-        free = [node for node in volumeNodes() if node not in used]
+        free = [node for node in candidates if node not in used]
         wanted = [modality for modality in empty if modality not in self._chosenByHand]
         for modality, node in self.logic.guessInputs(wanted, free).items():
-            if node is not None:
+            if node is None or isLeftOut(self.model().spec, modality, node):
+                continue
+            if node.GetID() not in self._passedOver.get(modality, ()):
                 self._guessed[modality] = node.GetID()
                 self._parameterNode.setInputVolume(modality, node)
         self.followReference()
 
+    def candidates(self):
+        """The volumes to fill the boxes from, all of one patient where that can be told.
+
+        Boxes that were filled by a guess for another patient are emptied: they follow what the user looks at.
+        """
+        self._inView = volumeInView()
+        filled = {m: node for m in self._inputSelectors if (node := self._parameterNode.inputVolume(m)) is not None}
+        guessed = {modality: node for modality, node in filled.items() if self._guessed.get(modality) == node.GetID()}
+        chosen = [node for modality, node in filled.items() if modality not in guessed]
+        nodes = self.ofOnePatient(chosen, self._inView, list(filled.values()))
+        others = [modality for modality, node in guessed.items() if node not in nodes]
+        for modality in others:
+            self._guessed.pop(modality)
+            self._parameterNode.setInputVolume(modality, None)
+        if others:
+            self._passedOver.clear()
+        return nodes
+
+    def ofOnePatient(self, chosen, inView, filled):
+        """Volumes of the chosen ones' patient, or of the one in view, if all is there that the model needs.
+
+        Otherwise of the study that the boxes hold already, and of none; all of them where the boxes are empty.
+        """
+        nodes, entry = volumeNodes(), self.model()
+        anchors = [node for node in (*chosen, inView, *filled) if node is not None]
+        if not anchors or entry is None or entry.spec is None:
+            return nodes
+        beside = volumesBeside(anchors[0], nodes)
+        found = self.logic.guessInputs(list(self._inputSelectors), beside)
+        if all(found[modality] is not None for modality in entry.spec.limited.modalities):
+            return beside
+        study = studyOf((filled or anchors)[0])[0]
+        return [node for node in nodes if not study or studyOf(node)[0] in (0, study)]
+
     def followReference(self):
-        """Let go of a result of ours that belongs to another volume: another patient must not be written over it."""
-        output = self.output()
-        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output):
+        """Take up the result of the chosen volumes, and let go of another patient's: it must not be written over."""
+        output, reference = self.output(), self.referenceVolume()
+        another, self._reference = reference is not self._reference, reference
+        if reference is None or (output is None and not another):
             return
-        reference = self.referenceVolume()
-        if reference is not None and referenceOf(output) is not reference:
+        if output is not None and (not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output)):
+            return
+        if output is None or resultReference(output) is not reference:
             self._parameterNode.outputSegmentation = previousResult(reference, self.model().spec)
+
+    def chooseVolumes(self, inputs, byHand=True):
+        """Put a study's volumes into the boxes, as the user's choice or as a guess; its result is shown, if any."""
+        self._updating = True  # the boxes change together
+        for modality in self._inputSelectors:
+            self._chosenByHand.discard(modality)
+            self._guessed.pop(modality, None)
+            if byHand:
+                self._chosenByHand.add(modality)
+            elif modality in inputs:
+                self._guessed[modality] = inputs[modality].GetID()
+            self._parameterNode.setInputVolume(modality, inputs.get(modality))
+        self._updating = False
+        self.followReference()
+        self.updateGui()
+
+    def showChosen(self):
+        """Show the result that was chosen, with the volumes it was made from, and hide those of other volumes."""
+        output = self.output()
+        if output is self._shown:
+            return
+        self._shown = output
+        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE):
+            return
+        reference = resultReference(output)
+        inputs = inputsOf(output)
+        if reference is not self.referenceVolume() and reference in inputs.values():
+            self.chooseVolumes(inputs, byHand=not self.batch.running)
+        showOnly(output)
+        if reference is not None and not self._followingView:  # what the user has just put there stays
+            showStudyInSlices(inputs, reference)
 
     def inputs(self):
         """The chosen volume nodes by modality id, without the empty ones."""
@@ -1097,11 +1861,15 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             selector.setCurrentNode(node)
             guessed = node is not None and self._guessed.get(modality) == node.GetID()
             self._guessLabels[modality].setVisible(guessed)
+        for modality, label in self._offerLabels.items():
+            offered = self.offered(modality)
+            label.setVisible(offered is not None)
+            if offered is not None:
+                hint = _("'{name}' is loaded and not used. Click to use it too; the model has a network for that.")
+                label.setToolTip(hint.format(name=offered.GetName()))
         self._updating = False
         entry = self.model()
-        self.ui.rawLabel.text = self.whatLooksRaw()
-        self.ui.rawLabel.setVisible(bool(self.ui.rawLabel.text) and not self._parameterNode.prepare)
-        self.ui.prepareCheckBox.setVisible(entry is not None and entry.spec is not None and entry.spec.task == "brain")
+        self.updatePrepare(entry)
         self._updating = True
         self.ui.maskSelector.setCurrentNode(self._parameterNode.brainMask())
         self._updating = False
@@ -1112,19 +1880,36 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.sampleLabel.setVisible(not volumeNodes())
         self.updateButton()
         self.updateResult()
+        self.showChosen()
+        self.updateWarning()
         self.batch.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
+
+    def updatePrepare(self, entry):
+        """*Prepare* can be ticked for a model that reads brains without skull, and is off for any other."""
+        able = entry is not None and entry.spec is not None and entry.spec.skull_stripped
+        if not able and self._parameterNode.prepare and entry is not None and entry.spec is not None:
+            self._updating = True
+            self._parameterNode.prepare = False
+            self._updating = False
+        self.ui.prepareCheckBox.enabled = able
+        self.ui.prepareCheckBox.toolTip = (
+            _(
+                "For studies as they come from the scanner: every volume is aligned with the first, and the brain is "
+                "cut out of the head (deepbet)."
+            )
+            if able
+            else _("The chosen model does not read MR of the brain: there is nothing to align or to cut out for it.")
+        )
 
     def whatLooksRaw(self):
         """Why the chosen volumes should be prepared first; empty if they need not."""
         entry = self.model()
-        if entry is None or entry.spec is None or entry.spec.task != "brain":
+        if entry is None or entry.spec is None or not entry.spec.skull_stripped:
             return ""
         heads = [node.GetName() for node in self.inputs().values() if self.showsWholeHead(node)]
         if not heads:
             return ""
-        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare' below.").format(
-            names=", ".join(heads)
-        )
+        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare'.").format(names=", ".join(heads))
 
     def showsWholeHead(self, node):
         """Looked at once for every image: counting its voxels takes some milliseconds."""
@@ -1145,28 +1930,66 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateButton(self):
         missing = self.whatIsMissing()
         self.ui.segmentButton.enabled = not missing and not self.isRunning() and not self.batch.running
-        self.ui.segmentButton.toolTip = missing or _("Segment the chosen volumes.")
+        waiting = _("Several studies are being segmented.") if self.batch.running else ""
+        self.ui.segmentButton.toolTip = missing or waiting or _("Segment the chosen volumes.")
         if not self.isRunning():
             self.showStatus(missing)
+
+    def onFill(self, percent):
+        """One place for all results, those that are shown and those to come."""
+        if not self._updating and self._parameterNode is not None:
+            self._updating = True  # nothing else in the window follows from it
+            self._parameterNode.fill = percent / 100
+            self._updating = False
+            for output in ourResults():
+                setFill(output, percent / 100)
 
     def updateResult(self):
         """The table, and the words about the last run, of the chosen output node."""
         output = self.output()
+        updating, self._updating = self._updating, True
+        if output is not None:
+            self.ui.fillSlider.value = round(100 * fillOf(output))
+        self._updating = updating
         table = output.GetNodeReference(TABLE_ROLE) if output else None
         rows = readTable(table)
         segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
         self.fillTable(rows, [segment.GetColor() for segment in segments])
         self.ui.volumesCollapsibleButton.setVisible(bool(rows))
-        report = output.GetAttribute(REPORT_ATTRIBUTE) if output else None
-        if report and not self.isRunning() and not self.whatIsMissing():
-            self.showStatus(report)
+        self.ui.preparedButton.setVisible(wasPrepared(output))
+        self.ui.preparedButton.checked = showsPrepared(output)
+        done, _warnings, notes = partsOfReport(output)
+        self.ui.notesLabel.text = "\n".join(notes)
+        self.ui.notesLabel.setVisible(bool(notes))
+        if done and not self.isRunning() and not self.whatIsMissing():
+            self.showStatus(done)
+
+    def updateWarning(self):
+        """The first thing below Segment: what speaks against the shown result, or against the chosen volumes."""
+        raw = "" if self._parameterNode.prepare else self.whatLooksRaw()
+        _done, warnings, _notes = partsOfReport(self.output())
+        text = "" if self.isRunning() else "\n".join(warnings) or raw
+        self.ui.warningLabel.text = text
+        self.ui.warningFrame.setVisible(bool(text))
+
+    def onEdited(self):
+        """Segments were corrected by hand and the tables have followed."""
+        if self._parameterNode is not None:
+            self.updateResult()
 
     def fillTable(self, rows, colors):
         table = self.ui.volumesTable
         table.setRowCount(len(rows))
-        for n, (name, volume, low, high, sure) in enumerate(rows):
-            table.setItem(n, 0, qt.QTableWidgetItem(name))
-            texts = (f"{volume:.1f}", f"{low:.1f} - {high:.1f}", "" if sure != sure else f"{100 * sure:.0f} %")
+        table.setColumnHidden(MODEL_COLUMN, not any(row.edited for row in rows))
+        for n, row in enumerate(rows):
+            table.setItem(n, 0, qt.QTableWidgetItem(row.name))
+            volume = _("{volume:.1f} edited") if row.edited else "{volume:.1f}"
+            texts = (
+                volume.format(volume=row.volume),
+                f"{row.low:.1f} - {row.high:.1f}",
+                "" if row.sure != row.sure else f"{100 * row.sure:.0f} %",
+                f"{row.modelVolume:.1f}",
+            )
             for column, text in enumerate(texts, start=1):
                 item = qt.QTableWidgetItem(text)
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
@@ -1200,16 +2023,18 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
         if path:
             with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
+                self.edits.follow()
                 saveTable(self.output().GetNodeReference(TABLE_ROLE), path)
+
+    def onShowPrepared(self, checked=False):
+        with slicer.util.tryWithErrorDisplay(_("What Prepare did could not be shown.")):
+            showPrepared(self.output(), not showsPrepared(self.output()))
+            self.updateResult()
 
     def onEdit(self, checked=False):
         """Open Slicer's Segment Editor on the result."""
         with slicer.util.tryWithErrorDisplay(_("The Segment Editor could not be opened.")):
-            output = self.output()
-            slicer.util.selectModule("SegmentEditor")
-            editor = slicer.util.getModuleWidget("SegmentEditor").editor
-            editor.setSegmentationNode(output)
-            editor.setSourceVolumeNode(referenceOf(output))
+            openEditor(self.output())
 
     def isRunning(self):
         return self._job is not None
@@ -1217,7 +2042,16 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSegment(self, checked=False):
         if self.isRunning() or self.batch.running or self.whatIsMissing():
             return
+        work = usersWork(self.output()) if self.output() else ""
+        if work and not self.asked(work):
+            self.showStatus(_("Nothing was changed. Choose another output segmentation, or (new segmentation)."))
+            return
         self.runJob(self.inputs(), self.output(), self._parameterNode.brainMask())
+
+    def asked(self, work):
+        """Whether the user lets the result be written where there is work of their own."""
+        question = work + _(" Go on?")
+        return slicer.util.confirmYesNoDisplay(question, windowTitle=_("DANTE Segmenter"))
 
     def runJob(self, inputs, output=None, brainMask=None):
         """Begin to segment volumes with the choices of the window, also while another module is shown."""
@@ -1234,6 +2068,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     mirror=parameters.mirror,
                     prepare=parameters.prepare,
                     brainMask=brainMask,
+                    confirmed=True,  # `output` was chosen, and asked about, by the user
                 )
             )
         )
@@ -1250,6 +2085,8 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called every few milliseconds while a run is going on: each time a little is done."""
         if self.isRunning():
             self.attempt(self.tick)
+        if self.isRunning():  # counted from now: a timer that is late comes twice before others come once
+            self._timer.start(POLL_MS if self._steps is None else PAUSE_MS)
 
     def tick(self):
         if self._steps is None:
@@ -1269,7 +2106,11 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for _step in self._steps:
             if not isinstance(self.logic.inference, ImmediateInference):
                 return
-        self.logic.getParameterNode().outputSegmentation = self._job.output
+        parameters = self.logic.getParameterNode()
+        if self.batch.running and self._parameterNode is None:  # another module is shown; the boxes follow there too
+            for modality in self._job.entry.spec.modalities:
+                parameters.setInputVolume(modality.id, self._job.inputs.get(modality.id))
+        parameters.outputSegmentation = self._job.output
         self.stopRunning()
         self.batch.ended()
 
@@ -1283,7 +2124,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 except Cancelled:
                     refusal = Cancelled(_("Stopped; nothing was changed."))
                 except DanteError as error:
-                    refusal = error
+                    refusal = type(error)(inWindowWords(str(error)))
         except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
             defect = _("The segmentation failed: {error}").format(error=error)
             raise
@@ -1303,6 +2144,7 @@ class DanteSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def startRunning(self, job):
         self._job = job
+        self.ui.warningFrame.setVisible(False)  # it spoke of the result before
         self.ui.segmentButton.enabled = False
         self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0
@@ -1354,6 +2196,7 @@ class BatchPanel:
         self.ui.batchFolderButton.connect("clicked(bool)", self.onFolder)
         self.ui.batchOutButton.connect("clicked(bool)", self.onOut)
         self.ui.batchButton.connect("clicked(bool)", self.onButton)
+        self.ui.batchTable.connect("cellClicked(int,int)", self.onRow)
         self.refresh()
 
     @property
@@ -1435,6 +2278,12 @@ class BatchPanel:
         path = qt.QFileDialog.getExistingDirectory(self._widget.parent, title)
         return Path(path) if path else None
 
+    def onRow(self, row, column=0):
+        """A click on a study brings its volumes and its result back into view."""
+        fromScene = self.ui.batchSourceSelector.currentIndex == self.SCENE
+        if fromScene and not self.running and not self._widget.isRunning() and row < len(self._studies):
+            self._widget.chooseVolumes(self._studies[row].inputs)
+
     # Running
 
     def onButton(self, checked=False):
@@ -1451,6 +2300,7 @@ class BatchPanel:
                 self.refresh()
         else:
             self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
+            self.updateSegmentButton()
             self.next()
 
     def stop(self):
@@ -1460,6 +2310,7 @@ class BatchPanel:
         else:
             self.close()
             self.refresh()
+            self.updateSegmentButton()
 
     def next(self):
         """Begin the next study of the scene, or come to rest."""
@@ -1469,6 +2320,9 @@ class BatchPanel:
             self.end()
             return
         self._row = self._queue.pop(0)
+        if not all(slicer.mrmlScene.IsNodePresent(node) for node in self._studies[self._row].inputs.values()):
+            self.ended(_("a volume was deleted"))
+            return
         self.write(self._row, 1, _("running"))
         self._widget.runJob(self._studies[self._row].inputs)
 
@@ -1483,6 +2337,13 @@ class BatchPanel:
     def end(self):
         self._queue = None
         self.ui.batchButton.text = _("Segment all")
+        self.updateSegmentButton()
+
+    def updateSegmentButton(self):
+        """It waits while this panel works; what the window says of the last result stays."""
+        if self._widget._parameterNode is not None:
+            self._widget.updateButton()
+            self._widget.updateResult()
 
     def startProcess(self):
         ensureDependencies()
@@ -1492,6 +2353,7 @@ class BatchPanel:
             self.folder, entry.folder, self.out, parameters.device.value, bool(parameters.mirror)
         )
         self._timer.start()
+        self.updateSegmentButton()
 
     def onTick(self):
         """Look after the process now and then."""
@@ -1517,6 +2379,29 @@ class BatchPanel:
                 self._widget.showStatus(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))
 
 
+def openEditor(output: vtkMRMLSegmentationNode) -> None:
+    """Slicer's Segment Editor on a result, so that correcting one of its nested segments erases no other."""
+    if slicer.util.mainWindow() is not None:
+        slicer.util.selectModule("SegmentEditor")
+    editor = slicer.util.getModuleWidget("SegmentEditor").editor
+    editor.setSegmentationNode(output)
+    editor.setSourceVolumeNode(readVolume(output) or referenceOf(output))
+    choices = editor.mrmlSegmentEditorNode()
+    choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's own is "all"
+    choices.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+    choices.SetSourceVolumeIntensityMask(False)
+    ours = list(ourSegments(output).values())
+    if ours:
+        choices.SetSelectedSegmentID(ours[0])
+
+
+def readVolume(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume in the slices if the result was made from it: the editor would show another in its place."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = [backgroundOf(view) for view in views]
+    return next((volume for volume in volumes if volume in inputsOf(output).values()), None)
+
+
 def usedModalities(spec: ModelSpec) -> list[Modality]:
     """What the model can make use of: the privileged modality only if it came with the full network."""
     used = {*spec.limited.modalities, *(spec.full.modalities if spec.full else ())}
@@ -1533,18 +2418,21 @@ def saveTable(table, path: str | Path) -> None:
             writer.writerow([columns.GetValue(row, n).ToString() for n in range(columns.GetNumberOfColumns())])
 
 
-def readTable(table) -> list[tuple]:
-    """Rows of a table node that `writeTable` filled: name, volume, its range in mL, and mean probability."""
+def readTable(table) -> list[VolumeRow]:
+    """Rows of a table node that `writeTable` filled, in this version or before segments could be edited."""
     if table is None or table.GetNumberOfColumns() < 1 + len(NUMBER_COLUMNS):
         return []
-    columns = table.GetTable()
-    return [
-        (
-            columns.GetValue(n, 0).ToString(),
-            *(columns.GetValue(n, 1 + number).ToDouble() for number in range(len(NUMBER_COLUMNS))),
+    columns, rows = table.GetTable(), []
+    for n in range(table.GetNumberOfRows()):
+        numbers = [columns.GetValueByName(n, title).ToDouble() for title in NUMBER_COLUMNS]
+        name, model, edited, region = (
+            columns.GetValueByName(n, title).ToString() if columns.GetColumnByName(title) else ""
+            for title in ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
         )
-        for n in range(table.GetNumberOfRows())
-    ]
+        known = columns.GetColumnByName(MODEL_VOLUME_COLUMN) is not None
+        modelVolume = columns.GetValueByName(n, MODEL_VOLUME_COLUMN).ToDouble() if known else numbers[0]
+        rows.append(VolumeRow(name, *numbers, model, modelVolume, edited == "yes", region))
+    return rows
 
 
 #
@@ -1695,9 +2583,11 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertIsNot(first, theirs)
         self.assertEqual(first.GetSegmentation().GetNumberOfSegments(), len(spec.regions))
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode"), 1)
-        # Into the user's own node, twice: their segment stays as it is, ours come beside it once.
-        for _run in range(2):
+        # Into the user's own node only when told, twice: their segment stays as it is, ours come beside it once.
+        with self.assertRaisesRegex(InputError, "'mine', which this module did not make"):
             logic.segment(inputs, outputSegmentation=theirs)
+        for _run in range(2):
+            logic.segment(inputs, outputSegmentation=theirs, confirmed=True)
         self.assertEqual(theirs.GetSegmentation().GetNumberOfSegments(), 1 + len(spec.regions))
         kept = slicer.util.arrayFromSegmentBinaryLabelmap(theirs, spec.regions[0].id, reference)
         np.testing.assert_array_equal(kept, drawn)
@@ -1768,8 +2658,87 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         self.assertEqual(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(output)), study)
         for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-            self.assertEqual(view.GetBackgroundVolumeID(), reference.GetID())
+            self.assertEqual(view.GetBackgroundVolumeID(), inputs.get("flair", reference).GetID())
         self.assertTrue(output.GetSegmentation().ContainsRepresentation("Closed surface"))
+
+    def test_ofTwoPatientsOnlyTheOneThatIsShownIsSeen(self):
+        spec, logic = self.spec(), self.drawnLogic()
+        first, second = logic.segment(self.drawnInputs(spec)), logic.segment(self.drawnInputs(spec))
+        self.assertFalse(first.GetDisplayVisibility())
+        self.assertTrue(second.GetDisplayVisibility())
+        showOnly(first)
+        self.assertTrue(first.GetDisplayVisibility())
+        self.assertFalse(second.GetDisplayVisibility())
+
+    def test_correctingASegmentErasesNoneOfThoseInsideItAndTheTableFollows(self):
+        if not hasattr(slicer, "vtkSlicerSegmentEditorLogic"):
+            logging.warning("this Slicer has no logic of the Segment Editor; editing was not tested")
+            return
+        spec = self.spec()
+        inputs = self.drawnInputs(spec)
+        output = self.drawnLogic().segment(inputs)
+        reference = inputs[spec.limited.modalities[0]]
+        openEditor(output)
+        self.growSelected(slicer.util.getModuleWidget("SegmentEditor").editor, np.s_[0:5, 0:6, 0:6])
+        counts = [int(self.maskOf(output, region, reference).sum()) for region in spec.regions]
+        # The block of 5 x 6 x 6 voxels and the corner; what lies inside it is as drawnResult made it.
+        self.assertEqual(counts, [181, *(3 * 4 * (4 - n) for n in range(1, len(spec.regions)))])
+        self.assertTrue(followEdits(output))
+        rows = readTable(output.GetNodeReference(TABLE_ROLE))
+        self.assertEqual([row.edited for row in rows], [True] + [False] * (len(rows) - 1))
+        self.assertAlmostEqual(rows[0].volume, 181 * 0.009, places=6)
+        self.assertAlmostEqual(rows[0].modelVolume, 49 * 0.009, places=6)
+
+    def growSelected(self, editor, voxels):
+        """What painting comes to: Slicer's own logic, with the choices of the editor that the button opened."""
+        choices, logic = editor.mrmlSegmentEditorNode(), slicer.vtkSlicerSegmentEditorLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSegmentEditorNode(choices)
+        logic.UpdateReferenceGeometryImage()
+        logic.ResetModifierLabelmapToDefault()
+        image = logic.GetModifierLabelmap()
+        array = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+        array.reshape(tuple(reversed(image.GetDimensions())))[voxels] = 1
+        image.Modified()
+        logic.UpdateMaskLabelmap()
+        output, selected = choices.GetSegmentationNode(), choices.GetSelectedSegmentID()
+        logic.ModifySegmentByLabelmap(output, selected, image, logic.ModificationModeAdd, False, False)
+
+    def openWindow(self):
+        """The module's window over the scene, and volumes for it with the names of their modalities."""
+        widget = slicer.util.getModuleWidget("DanteSegmenter")
+        widget.enter()
+        nodes = {modality: self.drawnVolume(modality) for modality in widget._inputSelectors}
+        slicer.app.processEvents()
+        for modality, selector in widget._inputSelectors.items():
+            selector.setCurrentNode(nodes[modality])
+        self.assertTrue(widget.ui.segmentButton.enabled)
+        return widget, nodes
+
+    def test_deletingAVolumeEmptiesItsBoxAndPutsNoOtherThere(self):
+        widget, nodes = self.openWindow()
+        first = widget.model().spec.limited.modalities[0]
+        slicer.mrmlScene.RemoveNode(nodes.pop(first))
+        slicer.app.processEvents()
+        self.assertIsNone(widget._inputSelectors[first].currentNode())
+        self.assertIsNone(widget._parameterNode.inputVolume(first))
+        self.assertEqual(widget.inputs(), nodes)
+        self.assertFalse(widget.ui.segmentButton.enabled)
+
+    def test_deletingTheResultMakesNoOtherSegmentationTheOutput(self):
+        widget, nodes = self.openWindow()
+        spec = widget.model().spec
+        for name in ("before", "after"):
+            theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"drawn {name} ours")
+            theirs.GetSegmentation().AddEmptySegment("mine", "mine")
+            if name == "before":
+                output = self.drawnLogic().segment({m: nodes[m] for m in spec.limited.modalities})
+        widget._parameterNode.outputSegmentation = output
+        self.assertIs(widget.ui.outputSelector.currentNode(), output)
+        slicer.mrmlScene.RemoveNode(output)
+        slicer.app.processEvents()
+        self.assertIsNone(widget.output())
+        self.assertIsNone(widget.ui.outputSelector.currentNode())
 
     def test_theWindowFollowsTheParameterNode(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")

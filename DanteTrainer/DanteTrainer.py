@@ -5,11 +5,14 @@
     logic.follow(run, print)
 
 The training is a process of its own (`DanteTrainerLib.background`); this file only knows where Slicer keeps what it
-remembers and how it waits. Slicer imports it at start-up, before torch is installed.
+remembers and how it is told news: by timers of the event loop, for nothing here waits. Slicer imports it at start-up,
+before torch is installed.
 """
 
+import logging
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,16 +22,18 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
 )
 
 if find_spec("DanteSegmenter") is None:  # installed modules share one folder, the development tree keeps them apart
     sys.path.append(str(Path(__file__).resolve().parent.parent / "DanteSegmenter"))
 
 from DanteTrainerLib import background
-from DanteTrainerLib.status import RUN_FILE, RunStatus, read_status
+from DanteTrainerLib.status import RUN_FILE, RunStatus
 
 RUNS_SETTING = "DanteTrainer/Runs"
 FOLLOW_INTERVAL_MS = 1000
+GOING_ON = ("starting", "running")
 
 
 class DanteTrainer(ScriptedLoadableModule):
@@ -61,17 +66,37 @@ def ensureDependencies():
     ensurePackages(read_requirements(Path(__file__).parent / "Resources" / "requirements-training.txt"))
 
 
+class DanteTrainerWidget(ScriptedLoadableModuleWidget):
+    """Holds the logic: Slicer finds that of a scripted module through its widget. There is nothing to see in it."""
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = DanteTrainerLogic()
+        label = qt.QLabel("Trainings are started from the Python console; see the module's help.")
+        label.wordWrap = True
+        self.layout.addWidget(label)
+
+    def cleanup(self):
+        self.logic.close()
+
+
 class DanteTrainerLogic(ScriptedLoadableModuleLogic):
-    """Starts, follows, stops and resumes trainings."""
+    """Starts, follows, stops and resumes trainings; every call returns at once and the window stays alive."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._timers = {}
+        self._ticks = {}  # what is looked after every second, by what it is for
+        self._timer = qt.QTimer()
+        self._timer.setInterval(FOLLOW_INTERVAL_MS)
+        self._timer.timeout.connect(self._onTimer)
 
     def start(
         self, method, data, out, overrides=(), experiment="brats-2mm", smoke=False, device="auto", detach=False
     ) -> Path:
-        """Train `method` on the dataset folder `data`; returns the run folder `out` once the settings were accepted.
+        """Begin to train `method` on the dataset folder `data`; returns the run folder `out` at once.
+
+        The training process then takes some seconds to look at the settings and the dataset; meanwhile its state is
+        "starting". What it refuses is written into the log, and `follow` tells it as "failed" with the reason.
 
         Args:
             method: "dante", "lower", "upper", ... (`python -m DanteTrainerLib list`).
@@ -81,85 +106,199 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
             detach: let the training outlive Slicer; otherwise it ends with Slicer, after a checkpoint.
 
         Raises:
-            DanteError: why the training cannot begin.
+            DanteError: what can be seen at once: a package that is not installed, `data` or the folder around `out`
+                missing, `out` a run already.
         """
         ensureDependencies()
-        run = background.start(method, data, out, overrides, experiment, smoke, device, detach)
-        self._remember(run)
+        run = background.start(method, data, out, overrides, experiment, smoke, device, detach, False)
+        self._begun(run)
         return run
 
     def runs(self) -> dict[Path, RunStatus]:
-        """Every run started from this Slicer installation whose folder is still there, and where it stands."""
-        known = [Path(text) for text in (qt.QSettings().value(RUNS_SETTING) or "").split("\n") if text]
-        return {run: read_status(run) for run in known if (run / RUN_FILE).is_file()}
+        """Every run started from this Slicer installation whose folder is there, or soon will be: where it stands."""
+        return {run: background.status(run) for run in self._known()}
 
     def follow(self, run, callback) -> None:
-        """Call `callback(status)` every second, from Slicer's event loop, until the run is no longer trained."""
+        """Call `callback(status)` every second, from Slicer's event loop, until the run is no longer trained.
+
+        Raises:
+            InputError: there is no such run.
+        """
         run = Path(run)
-        timer = qt.QTimer()
-        timer.setInterval(FOLLOW_INTERVAL_MS)
+        background.status(run)
 
         def tick():
-            status = read_status(run)
-            if status.state != "running":
-                timer.stop()
-                self._timers.pop(run, None)
+            status = background.status(run)
+            if status.state not in GOING_ON:
+                self._forget(run)
             callback(status)
 
-        timer.timeout.connect(tick)
-        self._timers[run] = timer
-        timer.start()
+        self._everySecond(run, tick)
 
     def stop(self, run) -> RunStatus:
-        """Have a run write a checkpoint and end."""
-        return background.stop(run)
+        """Ask a run to write a checkpoint and end; returns at once where it stands, and `follow` tells its end."""
+        return background.stop(run, 0)
 
     def resume(self, run, device="auto", detach=False) -> Path:
-        """Go on with a run, of this or an earlier session, from its last checkpoint."""
+        """Go on with a run, of this or an earlier session, from its last checkpoint; returns at once, as `start`."""
         ensureDependencies()
-        run = background.resume(run, device, detach)
-        self._remember(run)
+        run = background.resume(run, device, detach, False)
+        self._begun(run)
         return run
 
-    def evaluate(self, run, data, split="test", device="auto") -> Path:
-        """Dice and HD95 of a finished run; waits, and returns the folder with cases.csv and contact_sheet.png."""
-        return background.evaluate(run, data, split, device)
+    def evaluate(self, run, data, split="test", device="auto", callback=print) -> Path:
+        """Score a finished run, Dice and HD95, in a process of its own.
 
-    def _remember(self, run) -> None:
-        runs = [str(known) for known in self.runs()]
-        path = str(Path(run).resolve())
-        if path not in runs:
-            qt.QSettings().setValue(RUNS_SETTING, "\n".join([*runs, path]))
+        Returns at once the folder that will hold cases.csv and contact_sheet.png; `callback(status)` is called when
+        they are there, with the state "finished", or "failed" and the reason.
+        """
+        ensureDependencies()
+        evaluation = background.begin_evaluation(run, data, split, device)
+
+        def tick():
+            if evaluation.running:
+                return
+            self._forget(evaluation.out)
+            error = evaluation.error()
+            evaluation.close()
+            callback(RunStatus("failed" if error else "finished", message=str(error or evaluation.out)))
+
+        self._everySecond(evaluation.out, tick)
+        return evaluation.out
+
+    def close(self) -> None:
+        """Nobody is told anything any more; trainings go on."""
+        self._timer.stop()
+        self._ticks.clear()
+
+    def _begun(self, run) -> None:
+        """Remember a run, and say in the log if it is refused, for nobody may be following it."""
+        known = [str(path) for path in self._known()]
+        path = Path(run).resolve()
+        if str(path) not in known:
+            qt.QSettings().setValue(RUNS_SETTING, "\n".join([*known, str(path)]))
+
+        def tick():
+            status = background.status(run)
+            if status.state != "starting":
+                self._forget(("refused", path))
+            if status.state == "failed":
+                logging.error("DANTE: the training '%s' was refused: %s", run, status.message)
+
+        self._everySecond(("refused", path), tick)
+
+    def _known(self) -> list[Path]:
+        runs = [Path(text) for text in (qt.QSettings().value(RUNS_SETTING) or "").split("\n") if text]
+        return [run for run in runs if (run / RUN_FILE).is_file() or background.is_starting(run)]
+
+    def _everySecond(self, key, tick) -> None:
+        """Call `tick()` from the event loop until it forgets `key`."""
+        self._ticks[key] = tick
+        self._timer.start()
+
+    def _forget(self, key) -> None:
+        self._ticks.pop(key, None)
+
+    def _onTimer(self) -> None:
+        for key, tick in list(self._ticks.items()):
+            try:
+                tick()
+            except Exception:  # of a user's callback, or the run's folder is gone; the others are called all the same
+                self._forget(key)
+                logging.exception("DANTE: a training is followed no longer")
+        if not self._ticks:
+            self._timer.stop()
 
 
 class DanteTrainerTest(ScriptedLoadableModuleTest):
-    """Trains a few steps on synthetic patients, stops, resumes, and segments with the result."""
+    """Trains a few steps on synthetic patients, with processes that prepare batches, as from the console."""
+
+    # A step takes a moment, all of them hours.
+    LONG = ("run.steps=100000", "run.validate_every=0", "data.patch=[16,16,16]", "data.workers=2",
+            "data.spacing_mm=[8.0,8.0,8.0]", "features=[4,8]", "strides=[[1,1,1],[2,2,2]]",
+            "kernels=[[3,3,3],[3,3,3]]")  # fmt: skip
 
     def setUp(self):
         slicer.mrmlScene.Clear()
+        self.logic = slicer.util.getModuleLogic("DanteTrainer")
+        self.folder = tempfile.TemporaryDirectory(prefix="DanteTrainerTest-", ignore_cleanup_errors=True)
+        self.data, self.out = Path(self.folder.name) / "data", Path(self.folder.name) / "run"
+        self.patients = writeSyntheticDataset(self.data)
+        self.told = []
+
+    def tearDown(self):
+        if self.isGoingOn():
+            self.logic.stop(self.out)
+            self.waitUntil(lambda: not self.isGoingOn())
+        self.folder.cleanup()
 
     def runTest(self):
-        self.setUp()
-        self.test_aTrainingStopsResumesAndSegments()
+        for name in [name for name in dir(self) if name.startswith("test_")]:
+            self.setUp()
+            try:
+                getattr(self, name)()
+                self.delayDisplay(f"{name}: passed")
+            finally:
+                self.tearDown()
 
-    def test_aTrainingStopsResumesAndSegments(self):
+    def isGoingOn(self):
+        return self.out in self.logic.runs() and self.logic.runs()[self.out].state in GOING_ON
+
+    def waitUntil(self, condition, seconds=120):
+        """Let the window live until something is so."""
+        end = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), end, f"it did not happen in {seconds} s; last told: {self.told[-1:]}")
+            slicer.app.processEvents()
+            time.sleep(0.02)
+
+    def atOnce(self, function, *arguments, **options):
+        """What a call returns, which the window must not wait for."""
+        start = time.monotonic()
+        result = function(*arguments, **options)
+        self.assertLess(time.monotonic() - start, 1.0)
+        return result
+
+    def followed(self, run):
+        self.told.clear()
+        self.logic.follow(run, self.told.append)
+
+    def test_aTrainingWithLoaderProcessesMakesStepsStopsAndResumes(self):
+        run = self.atOnce(self.logic.start, "lower", self.data, self.out, self.LONG, device="cpu")
+        self.assertIn(run.resolve(), [known.resolve() for known in self.logic.runs()])
+        self.followed(run)
+        self.waitUntil(lambda: self.told and self.told[-1].step > 1)
+        self.atOnce(self.logic.stop, run)
+        self.waitUntil(lambda: self.told[-1].state == "stopped")
+        step = self.told[-1].step
+        self.atOnce(self.logic.resume, run, device="cpu")
+        self.followed(run)
+        self.waitUntil(lambda: self.told and self.told[-1].step > step)
+        self.atOnce(self.logic.stop, run)
+        self.waitUntil(lambda: self.told[-1].state == "stopped")
+
+    def test_aFinishedTrainingIsScoredAndSegments(self):
         from DanteSegmenterLib.inference import load_model, segment
 
-        logic = DanteTrainerLogic()
-        with tempfile.TemporaryDirectory() as folder:
-            data, out = Path(folder) / "data", Path(folder) / "run"
-            patients = writeSyntheticDataset(data)
-            run = logic.start("lower", data, out, smoke=True, device="cpu")
-            self.assertIn(run.resolve(), [known.resolve() for known in logic.runs()])
-            status = logic.stop(run)
-            self.assertIn(status.state, ("stopped", "finished"))
-            if status.state == "stopped":
-                logic.resume(run, device="cpu")
-            self.assertEqual(background.wait(run, 120).state, "finished")
-            model = load_model(run / "model", "cpu")
-            volumes = {modality: patients[0].volumes[modality] for modality in model.spec.limited.modalities}
-            self.assertEqual(segment(model, volumes).label_map.shape, patients[0].labels.shape)
-        self.delayDisplay("Trained, stopped, resumed and segmented")
+        run = self.atOnce(self.logic.start, "lower", self.data, self.out, smoke=True, device="cpu")
+        self.followed(run)
+        self.waitUntil(lambda: self.told and self.told[-1].state not in GOING_ON)
+        self.assertEqual(self.told[-1].state, "finished", self.told[-1].message)
+        scores = self.atOnce(self.logic.evaluate, run, self.data, "test", "cpu", self.told.append)
+        self.told.clear()
+        self.waitUntil(lambda: self.told)
+        self.assertEqual(self.told[-1].state, "finished", self.told[-1].message)
+        self.assertTrue((scores / "cases.csv").is_file())
+        model = load_model(run / "model", "cpu")
+        volumes = {modality: self.patients[0].volumes[modality] for modality in model.spec.limited.modalities}
+        self.assertEqual(segment(model, volumes).label_map.shape, self.patients[0].labels.shape)
+
+    def test_whatIsRefusedIsToldInItsWords(self):
+        run = self.atOnce(self.logic.start, "loser", self.data, self.out, device="cpu")
+        self.followed(run)
+        self.waitUntil(lambda: self.told and self.told[-1].state not in GOING_ON)
+        self.assertEqual(self.told[-1].state, "failed")
+        self.assertIn("Did you mean 'lower'", self.told[-1].message)
 
 
 def writeSyntheticDataset(folder: Path) -> list:

@@ -1,7 +1,8 @@
 """Pictures of the module's window without a screen: `python Testing/render_window.py [--out FOLDER]`.
 
-Writes window-empty.png, -ready, -running, -done and -error: the panel in the application stand-in, and beside it the
-slice and 3D views, rendered by Slicer's own displayable managers.
+Writes window-empty.png, -ready, -running, -done, -warning and -error, as a laptop of 1280 x 800 pixels shows them: the
+module panel of the application stand-in, and beside it the slice and 3D views, rendered by Slicer's own displayable
+managers. What Slicer has above and below is a grey strip here.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from run_self_test import leave, load_segmenter, start_application
 
-PANEL_WIDTH = 400
-VIEW = 410
+if TYPE_CHECKING:
+    from slicer.panel import ModulePanel
+
+SCREEN = (1280, 800)
+ABOVE = 62  # Slicer's menus and toolbars
 GAP = 6
 
 
@@ -27,23 +33,34 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     app = start_application()
     panel = load_segmenter()
+    import slicer
+    from slicer.panel import ModulePanel
+
     panel.parent.enter()
-    save(panel, options.out / "window-empty.png", views=False)
+    window = ModulePanel(panel.parent)
+
+    def save(name: str, views: bool = True) -> None:
+        save_picture(window, options.out / f"window-{name}.png", views)
+
+    save("empty")
     module = sys.modules["DanteSegmenter"]
     module.loadSamplePatient(spacingMm=options.spacing_mm)
     app.processEvents()
-    panel._inputSelectors["t1ce"].setCurrentNode(None)  # to do without it is what this is about
-    save(panel, options.out / "window-ready.png")
+    save("ready")
     panel.ui.segmentButton.click()
     wait(app, lambda: panel.ui.progressBar.value >= 50 or not panel.isRunning())
-    save(panel, options.out / "window-running.png")
+    save("running")
     wait(app, lambda: not panel.isRunning())
-    save(panel, options.out / "window-done.png")
+    save("done")
     done = panel.output() is not None
-    spoil(panel)
-    panel.ui.segmentButton.click()
-    wait(app, lambda: not panel.isRunning())
-    save(panel, options.out / "window-error.png")
+    for name, modality, change in (("error", "flair", spoil), ("warning", "t2", add_air)):
+        node = panel._parameterNode.inputVolume(modality)
+        before = slicer.util.arrayFromVolume(node).copy()
+        slicer.util.updateVolumeFromArray(node, change(before.astype(np.float32)))
+        panel.ui.segmentButton.click()
+        wait(app, lambda: not panel.isRunning())
+        save(name)
+        slicer.util.updateVolumeFromArray(node, before)
     panel.logic.inference.close()
     leave(0 if done else 1)
 
@@ -56,47 +73,44 @@ def wait(app: object, condition: Callable[[], bool], seconds: float = 120) -> No
         time.sleep(0.005)
 
 
-def spoil(panel: object) -> None:
-    """A voxel of an input becomes NaN: what Segment must refuse."""
-    import numpy as np
-    import slicer
-
-    node = panel._parameterNode.inputVolume("flair")
-    array = slicer.util.arrayFromVolume(node).astype(np.float32)
+def spoil(array: np.ndarray) -> np.ndarray:
+    """Some voxels of an input become NaN: what Segment must refuse."""
     array[array.shape[0] // 2, 40:44, 40:44] = np.nan
-    slicer.util.updateVolumeFromArray(node, array)
+    return array
 
 
-def save(panel: object, path: Path, views: bool = True) -> None:
-    """Write the panel, and the four views beside it, as one picture."""
-    from PySide6 import QtCore, QtGui
+def add_air(array: np.ndarray) -> np.ndarray:
+    """Air that is not 0, as a study has that comes from the scanner: what a result is warned of."""
+    return array + 5
 
-    height = 2 * VIEW + GAP
-    panel.parent.setAttribute(QtCore.Qt.WA_DontShowOnScreen)
-    panel.parent.resize(PANEL_WIDTH, height)
-    panel.parent.show()
-    for _ in range(3):  # layouts settle one level a round
-        QtCore.QCoreApplication.processEvents()
-    picture = QtGui.QImage(PANEL_WIDTH + (2 * (VIEW + GAP) if views else 0), height, QtGui.QImage.Format_RGB32)
-    picture.fill(QtGui.QColor("#efefef"))
+
+def save_picture(window: ModulePanel, path: Path, views: bool = True) -> None:
+    """Write the module panel, and the four views beside it, as one picture of a laptop's screen."""
+    from PySide6 import QtGui
+
+    window.settle()
+    width, height = window.width(), window.height()
+    picture = QtGui.QImage(*SCREEN, QtGui.QImage.Format_RGB32)
+    picture.fill(QtGui.QColor("#d6d6d6"))
     painter = QtGui.QPainter(picture)
-    painter.drawPixmap(0, 0, panel.parent.grab())
+    painter.setPen(QtGui.QColor("#8a8a8a"))
+    painter.drawText(12, ABOVE // 2 + 5, "Slicer's menus and toolbars")
+    painter.drawPixmap(0, ABOVE, window.grab())
     if views:
-        for n, image in enumerate(pictures()):
-            left, top = PANEL_WIDTH + GAP + (n % 2) * (VIEW + GAP), (n // 2) * (VIEW + GAP)
+        size = ((SCREEN[0] - width - 2 * GAP) // 2, (height - GAP) // 2)
+        for n, image in enumerate(view_pictures(size)):
+            left, top = width + GAP + (n % 2) * (size[0] + GAP), ABOVE + (n // 2) * (size[1] + GAP)
             painter.drawImage(left, top, image)
     painter.end()
     picture.save(str(path))
     print(f"wrote {path}", flush=True)
 
 
-def pictures() -> list[object]:
-    """Axial, 3D, coronal, sagittal: Slicer's four-up layout."""
-    import numpy as np
+def view_pictures(size: tuple[int, int]) -> list[object]:
+    """Axial, 3D, coronal, sagittal: Slicer's four-up layout; each of `size` (columns, rows)."""
     from PySide6 import QtGui
     from views import slice_picture, three_d_picture
 
-    size = (VIEW, VIEW)
     arrays = [
         slice_picture("Red", size),
         three_d_picture(size),
@@ -104,7 +118,7 @@ def pictures() -> list[object]:
         slice_picture("Yellow", size),
     ]
     arrays = [np.ascontiguousarray(array) for array in arrays]
-    return [QtGui.QImage(a.data, VIEW, VIEW, 3 * VIEW, QtGui.QImage.Format_RGB888).copy() for a in arrays]
+    return [QtGui.QImage(a.data, *size, 3 * size[0], QtGui.QImage.Format_RGB888).copy() for a in arrays]
 
 
 if __name__ == "__main__":

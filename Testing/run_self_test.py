@@ -1,5 +1,7 @@
 """Run a module's self-test in this process, under the application stand-in: `python Testing/run_self_test.py [MODULE]`.
 
+With `--script FILE` run a script instead, with both modules loaded, as Slicer's `--python-script` does.
+
 The environment variable DANTE_TEST_MODEL names a model folder to add, for a tree without embedded models.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -49,6 +52,12 @@ def main() -> None:
     app = start_application()
     import slicer
 
+    if sys.argv[1:2] == ["--script"]:
+        for name in ("DanteSegmenter", "DanteTrainer"):
+            app.load_module(REPOSITORY / name / f"{name}.py")
+        app.startup_completed()
+        runpy.run_path(sys.argv[2], run_name="__main__")
+        leave(0)
     module = sys.argv[1] if len(sys.argv) > 1 else "DanteSegmenter"
     app.load_module(REPOSITORY / module / f"{module}.py")
     app.startup_completed()

@@ -41,6 +41,15 @@ def test_a_known_motion_is_undone(patient):
     assert inside > 0.9 and ((found.array > 0) == brain).mean() > 0.97
 
 
+def test_the_matrix_of_an_alignment_lays_the_header_where_the_voxels_belong(patient):
+    still = patient["flair"]
+    shifted = moved(still, 9.0, (6.0, -4.0, 3.0))
+    _, motion = align(shifted, patient["t1"])
+    middle = np.array([*(0.5 * (n - 1) for n in still.shape[::-1]), 1.0])
+    for point in (middle, middle + [8, 0, 0, 0], middle + [0, -8, 0, 0], middle + [0, 0, 8, 0]):  # 32 mm from it
+        np.testing.assert_allclose((motion.matrix @ shifted.ijk_to_ras @ point), still.ijk_to_ras @ point, atol=2.0)
+
+
 def test_what_lies_right_already_stays(patient):
     _, motion = align(patient["t2"], patient["t1"])
     assert motion.shift_mm < 1.5 and motion.turn_degrees < 1.0
@@ -70,7 +79,7 @@ def test_a_study_is_brought_onto_the_references_grid_without_what_is_outside_the
     for volume in study.volumes.values():
         assert volume.same_grid(fixed) and not volume.array[mask.array == 0].any()
     assert np.array_equal(study.volumes["t1"].array[mask.array > 0], fixed.array[mask.array > 0])
-    assert "t2 was moved by" in study.notes[0] and "4.0 mm thick" in study.notes[-1]
+    assert f"'{patient['t2'].name}' was moved by" in study.notes[0] and "4.0 mm thick" in study.notes[-1]
 
 
 def test_a_mask_that_lies_elsewhere_is_refused(patient):
@@ -82,7 +91,7 @@ def test_a_mask_that_lies_elsewhere_is_refused(patient):
 
 def test_without_deepbet_the_message_says_how_to_get_it(patient, monkeypatch):
     monkeypatch.setitem(sys.modules, "deepbet.bet", None)
-    with pytest.raises(ResourceError, match=r"pip install 'deepbet>=1.0'.*or give a brain mask of your own"):
+    with pytest.raises(ResourceError, match=r'pip install "deepbet>=1.0".*or give a brain mask of your own'):
         brain_mask(patient["t1"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import subprocess
 import sys
@@ -212,10 +213,30 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
     ]  # fmt: skip
     # 12, 8 and 4 voxels of 6 mm3
     assert [window.ui.volumesTable.item(n, 1).text() for n in range(3)] == ["0.1", "0.0", "0.0"]
-    assert window.ui.statusLabel.text == "Done in 1.2 s on cpu.\nA note."
+    assert window.ui.statusLabel.text == "Done in 1.2 s on Processor (CPU)." and window.ui.notesLabel.text == "A note."
     at_rest(slicer, window)
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        assert view.GetBackgroundVolumeID() == nodes["t1"].GetID()
+        assert view.GetBackgroundVolumeID() == nodes["flair"].GetID()  # nothing was shown before
+
+
+def test_a_result_comes_into_the_scene_one_label_map_or_one_surface_a_turn(slicer, module, window):
+    """All label maps kept a window waiting for 235 ms, and all surfaces for 185 ms."""
+    nodes = add_study(slicer)
+    job = window.logic.begin(nodes)
+    _news, outcome = window.logic.inference.poll()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+
+    def made():
+        segmentation = job.output.GetSegmentation()
+        segments = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+        return len(segments) + sum(segment.GetRepresentation(closed) is not None for segment in segments)
+
+    seen = [0]
+    for _step in window.logic.finish(job, outcome):
+        seen.append(made())
+    seen.append(made())
+    assert max(after - before for before, after in zip(seen, seen[1:])) == 1
+    assert seen[-1] == 6 and job.output.GetSegmentation().ContainsRepresentation(closed)
 
 
 def at_rest(slicer, window):
@@ -410,8 +431,8 @@ def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_l
     assert shown(window.ui.sampleLabel, window)
     nodes = SampleData.SampleDataLogic.click("DANTE", "DanteBrainMR")
     slicer.app.processEvents()
-    for modality, node in nodes.items():
-        assert window._inputSelectors[modality].currentNode() is node
+    for modality in ("t1", "t2", "flair"):
+        assert window._inputSelectors[modality].currentNode() is nodes[modality]
     assert window.ui.segmentButton.enabled
     slicer.mrmlScene.Clear(0)
     window.ui.sampleLabel.linkActivated.emit("sample")
@@ -455,7 +476,7 @@ def without_torch(module, monkeypatch):
 def test_without_the_pytorch_extension_the_message_says_how_to_get_it(module, without_torch):
     from DanteSegmenterLib.errors import ResourceError
 
-    with pytest.raises(ResourceError, match="Install the extension 'PyTorch'.*--no-index --find-links FOLDER torch"):
+    with pytest.raises(ResourceError, match="Install the extension 'PyTorch'.*--find-links FOLDER \"torch>=2.5\""):
         module.ensureTorch()
 
 
@@ -490,11 +511,12 @@ def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
 
 
 @pytest.fixture
-def fake_pip(slicer, monkeypatch):
-    """An older Slicer's pip_install that installs nothing unless told; the user says yes."""
+def fake_pip(slicer, module, monkeypatch):
+    """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""
     from DanteSegmenterLib import requirements
 
-    state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True)
+    state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True, asked=[])
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
 
     def pip_install(arguments):
         state.commands.append(arguments[2:])
@@ -510,13 +532,16 @@ def fake_pip(slicer, monkeypatch):
         lambda name: ("1.0" if state.installed else None) if name == "needed" else known(name),
     )
     monkeypatch.setattr(slicer.util, "pip_install", pip_install)
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: state.answer)
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_, **__: state.asked.append(text) or state.answer
+    )
     return state
 
 
 def test_packages_are_installed_with_torch_and_numpy_held(module, fake_pip):
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == [["needed>=0.4"]]
+    assert fake_pip.asked[0].endswith("needed>=0.4.")
     assert fake_pip.constraints.startswith("torch==") and f"numpy=={np.__version__}" in fake_pip.constraints
 
 
@@ -530,7 +555,11 @@ def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
     from DanteSegmenterLib.errors import ResourceError
 
     fake_pip.error = subprocess.CalledProcessError(1, "pip")
-    with pytest.raises(ResourceError, match="returned non-zero.*PythonSlicer -m pip install needed>=0.4"):
+    # Quoted: a shell would write into a file called =0.4 otherwise.
+    command = 'PythonSlicer -m pip install "needed>=0.4"'
+    with pytest.raises(
+        ResourceError, match=rf"returned non-zero exit status 1\. To install it by hand.*run: {command}$"
+    ):
         module.ensurePackages(["needed>=0.4"])
     fake_pip.answer = False
     with pytest.raises(ResourceError, match="Not installed: needed>=0.4"):
@@ -538,20 +567,55 @@ def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
 
 
 def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pip, monkeypatch):
-    calls = []
-
-    def pip_ensure(missing, constraints, requester):
-        calls.append((missing, requester))
-        fake_pip.installed = True
-
-    packaging = types.ModuleType("slicer.packaging")
-    packaging.pip_ensure = pip_ensure
-    packaging.__spec__ = types.SimpleNamespace()
-    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-    monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
+    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
     module.ensurePackages(["needed>=0.4"])
-    assert calls == [(["needed>=0.4"], "DANTE")]
-    assert fake_pip.commands == []
+    assert fake_pip.commands == [["needed>=0.4"]] and fake_pip.constraints.startswith("torch==")
+    assert fake_pip.asked == [
+        "1 Python package needs to be installed.\n\nThis will modify Slicer's Python environment. Continue?"
+    ]
+
+
+def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, module, fake_pip, monkeypatch):
+    from DanteSegmenterLib.errors import ResourceError
+
+    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
+    fake_pip.answer = False
+    with pytest.raises(ResourceError, match=r"needs it\. User declined package installation\. To install it by hand"):
+        module.ensurePackages(["needed>=0.4"])
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (
+            "the device 'cuda' is not available on this computer; use 'auto' or 'cpu'.",
+            "the device 'Graphics card (CUDA)' is not available on this computer; use 'Automatic' or "
+            "'Processor (CPU)'.",
+        ),
+        ("'a cpu' holds no image.", "'a cpu' holds no image."),
+    ],
+)
+def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, said, wanted):
+    from DanteSegmenterLib.errors import ResourceError
+
+    window.logic.run.error = ResourceError(said)
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    assert window.ui.statusLabel.text == wanted
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [
+        ("cpu (bfloat16)", "Done in 1.2 s on Processor (CPU), bfloat16."),
+        ("cuda (float16)", "Done in 1.2 s on Graphics card (CUDA), float16."),
+        ("mps (float16)", "Done in 1.2 s on Graphics (Apple), float16."),
+        ("cpu", "Done in 1.2 s on Processor (CPU)."),
+    ],
+)
+def test_the_report_names_the_device_as_the_window_does(module, device, wanted):
+    result = types.SimpleNamespace(seconds={"network": 1.25}, device=device, notes=())
+    assert module.reportText(result) == wanted
 
 
 def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, tmp_path, monkeypatch):
@@ -570,14 +634,13 @@ def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, 
 def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     volumes = add_study(slicer)
     window.ui.segmentButton.click()
-    opened, editor = [], types.SimpleNamespace()
-    editor.setSegmentationNode = editor.setSourceVolumeNode = opened.append
-    widget = types.SimpleNamespace(editor=editor)
+    opened, editor = [], slicer.util.getModuleWidget("SegmentEditor").editor
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: "there is one")
     monkeypatch.setattr(slicer.util, "selectModule", opened.append)
-    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: widget)
     window.ui.editButton.click()
     monkeypatch.undo()
-    assert opened == ["SegmentEditor", window.output(), volumes["t1"]]
+    assert opened == ["SegmentEditor"]
+    assert editor.segmentationNode() is window.output() and editor.sourceVolumeNode() is volumes["flair"]
 
 
 def test_the_window_tells_about_the_model(slicer, window, model_folder):

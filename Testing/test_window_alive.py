@@ -220,15 +220,19 @@ def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
 def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
     import numpy as np
 
-    assert not window.ui.rawLabel.isVisibleTo(window.parent)
+    assert not window.ui.warningFrame.isVisibleTo(window.parent)
     node = window._parameterNode.inputVolume("t2")
     slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(np.float32) + 5.0)
     window.updateGui()
-    assert window.ui.rawLabel.isVisibleTo(window.parent) and node.GetName() in window.ui.rawLabel.text
-    warm_up(window)
-    assert "WARNING" in window.ui.statusLabel.text  # never in silence
+    warned = window.ui.warningLabel
+    assert warned.isVisibleTo(window.parent) and node.GetName() in warned.text and "Tick 'Prepare'" in warned.text
     window._parameterNode.prepare = True
-    assert not window.ui.rawLabel.isVisibleTo(window.parent)
+    assert not warned.isVisibleTo(window.parent)
+    window._parameterNode.prepare = False
+    warm_up(window)
+    assert "do not rely on this result" in warned.text and warned.isVisibleTo(window.parent)  # never in silence
+    window._parameterNode.prepare = True
+    assert "do not rely on this result" in warned.text  # it speaks of the result that is shown
     window._parameterNode.prepare = False
 
 
@@ -254,7 +258,14 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
     window.ui.maskSelector.setCurrentNode(mask)
     assert window.ui.maskFrame.isVisibleTo(window.parent) and window._parameterNode.brainMask() is mask
     warm_up(window)
+    assert (
+        not window.ui.warningFrame.isVisibleTo(window.parent)
+        and "'DanteBrainMR t2' was moved by" in window.ui.notesLabel.text
+    )
     window._parameterNode.prepare = False
-    assert "WARNING" not in window.ui.statusLabel.text and "t2 was moved by" in window.ui.statusLabel.text
+    window.ui.preparedButton.click()
+    shown = window.output().GetNodeReference(sys.modules["DanteSegmenter"].BRAIN_ROLE)
+    segment = shown.GetSegmentation().GetNthSegmentID(0)
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(shown, segment, t1), brain)
     found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0
     assert found.any() and not (found & (brain == 0)).any()

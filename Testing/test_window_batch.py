@@ -87,6 +87,15 @@ def test_while_several_studies_run_segment_waits_and_a_closed_scene_ends_them(sl
     assert not window.batch.running and not window.isRunning()
 
 
+def test_segment_can_be_clicked_again_after_several_studies_and_the_last_report_stays(slicer, window, studies):
+    assert window.ui.segmentButton.enabled
+    window.ui.batchButton.click()
+    assert window.ui.segmentButton.toolTip == "Several studies are being segmented."
+    until(slicer, lambda: not window.batch.running)
+    assert window.ui.segmentButton.enabled and window.ui.segmentButton.toolTip == "Segment the chosen volumes."
+    assert window.ui.statusLabel.text.startswith("Done in")
+
+
 def test_a_brain_mask_that_was_chosen_for_one_patient_is_not_used_for_the_others(slicer, window, studies, monkeypatch):
     mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "the first patient's brain")
     window._parameterNode.setBrainMask(mask)
@@ -137,11 +146,14 @@ def test_a_folder_is_segmented_in_a_process_and_what_is_finished_is_skipped(slic
 def test_a_folder_can_be_stopped_and_the_window_stays_alive(slicer, window, folder, tmp_path):
     window.batch.folder, window.batch.out = folder, tmp_path / "results"
     window.batch.refresh()
+    add_study(slicer)
+    assert window.ui.segmentButton.enabled
     window.ui.batchButton.click()
     process = window.batch._process
     slicer.app.processEvents()
-    assert window.ui.batchButton.text == "Stop"
+    assert window.ui.batchButton.text == "Stop" and not window.ui.segmentButton.enabled
     window.ui.batchButton.click()
+    assert window.ui.segmentButton.enabled
     assert not window.batch.running and not process.running and window.ui.batchButton.text == "Segment all"
 
 
@@ -151,3 +163,12 @@ def test_an_empty_folder_is_said_in_the_table(window, folder, tmp_path):
     window.batch.refresh()
     assert "holds no case" in next(iter(states(window).values())) and not window.ui.batchButton.enabled
     assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_whose_process_prints_much_is_not_held_by_a_full_pipe(slicer, window, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds
+    window.batch.folder, window.batch.out = folder, tmp_path / "results"
+    window.batch.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.batch.running, 40)
+    assert states(window)["A"].startswith("done") and states(window)["B"].startswith("done")

@@ -17,7 +17,9 @@ from models import write_brain_model
 
 from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, ResourceError
 from DanteSegmenterLib.inference import load_model, segment
-from DanteSegmenterLib.model_folder import read_spec, write_spec
+from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
+from DanteSegmenterLib.priority import NICENESS
+from DanteSegmenterLib.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker_client import WorkerClient, WorkerDied, run_in_worker
 
@@ -176,6 +178,39 @@ def test_a_request_that_meets_a_process_going_to_rest_is_sent_to_another(folder)
     run(client, folder, study())
     assert client.pid != first
     client.close()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_every_thread_of_the_process_stands_back_behind_the_window(client, folder):
+    """Those too that numpy starts when it is imported: they computed with the window's own priority otherwise."""
+    run(client, folder, study())
+    threads = [path.read_text() for path in Path(f"/proc/{client.pid}/task").glob("*/stat")]
+    nice = [int(text.rpartition(")")[2].split()[16]) for text in threads]
+    assert len(nice) > 1 and min(nice) >= NICENESS
+
+
+def test_what_was_prepared_travels_with_the_result(client, folder):
+    volumes = {name: volume for name, volume in brain_mr(seed=3, spacing_mm=4.0).volumes.items() if name != "t1ce"}
+    t1 = volumes["t1"]
+    mask = t1.with_array((t1.array > 0).astype(np.uint8), "mask")
+    result = run(client, folder, volumes, prepare=True, brain_mask=mask, probabilities=True)
+    assert np.array_equal(result.brain, mask.array) and result.probabilities is not None
+    assert set(result.alignments) == {"t2", "flair"}
+    for matrix in result.alignments.values():
+        np.testing.assert_allclose(matrix, np.eye(4), atol=1.5)
+        np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-6)
+    plain = run(client, folder, volumes)
+    assert plain.brain is None and plain.alignments == {}
+
+
+def test_a_model_that_prepare_is_not_for_refuses_it(client, folder, tmp_path):
+    write_brain_model(tmp_path / "ct")
+    spec = read_spec(tmp_path / "ct")
+    window = Normalisation("hu_window", -1000.0, 1000.0, 0.0, 500.0)
+    preprocessing = replace(spec.preprocessing, normalisation=dict.fromkeys(spec.preprocessing.normalisation, window))
+    write_spec(tmp_path / "ct", replace(spec, preprocessing=preprocessing))
+    with pytest.raises(DanteError, match="Prepare is for brains"):
+        run(client, tmp_path / "ct", study(), prepare=True)
 
 
 def test_close_ends_the_process(folder):

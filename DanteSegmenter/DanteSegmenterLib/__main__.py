@@ -14,7 +14,7 @@ from .errors import Cancelled, DanteError, InputError, ResourceError
 from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
 from .memory import keep_freed_memory
 from .model_about import about
-from .model_folder import ModelSpec, choose_pathway, read_spec
+from .model_folder import ModelSpec, check_can_prepare, choose_pathway, read_spec
 from .volume import Volume
 
 
@@ -173,8 +173,7 @@ def _prepared(
     """The volumes aligned with the one on whose grid the result will be, without skull."""
     from .align import prepare_study
 
-    if spec.task != "brain":
-        raise InputError(f"--prepare is for brain studies; '{spec.name}' is for '{spec.task}'.")
+    check_can_prepare(spec)
     pathway, _ = choose_pathway(spec, volumes)
     mask = read_volume(options.brain_mask) if options.brain_mask else None
 

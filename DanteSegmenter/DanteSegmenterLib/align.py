@@ -25,14 +25,22 @@ BINS, ITERATIONS = 32, 120
 LARGEST_SHIFT_MM, LARGEST_TURN_DEGREES = 40.0, 30.0
 THICK_SLICES_MM = 3.0
 DEEPBET = "deepbet>=1.0"
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motion:
-    """How far a volume was moved: at the reference's middle in mm, and by which angle."""
+    """How a volume was moved to fit another.
+
+    Attributes:
+        shift_mm: how far, at the reference's middle.
+        turn_degrees: by which angle.
+        matrix: 4x4, from where the volume's header says a point lies to where it belongs; RAS mm.
+    """
 
     shift_mm: float
     turn_degrees: float
+    matrix: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +91,8 @@ def prepare_study(
         progress(0.8 * n / max(1, len(moving)), f"Aligning {volumes[modality].name}")
         aligned[modality], motions[modality] = align(volumes[modality], fixed, cancelled)
         moved = motions[modality]
-        notes.append(f"{modality} was moved by {moved.shift_mm:.1f} mm and {moved.turn_degrees:.1f} degrees.")
+        name = volumes[modality].name
+        notes.append(f"'{name}' was moved by {moved.shift_mm:.1f} mm and {moved.turn_degrees:.1f} degrees.")
     progress(0.8, "Finding the brain")
     if brain is None:
         brain = brain_mask(aligned.get("t1", fixed))
@@ -170,7 +179,7 @@ def brain_mask(volume: Volume) -> Volume:
         from deepbet.bet import BrainExtraction
     except ImportError:
         raise ResourceError(
-            f"extracting the brain needs the package deepbet (MIT licence). Install it (pip install '{DEEPBET}'), "
+            f'extracting the brain needs the package deepbet (MIT licence). Install it (pip install "{DEEPBET}"), '
             "or give a brain mask of your own."
         ) from None
     canonical = reorient(volume, "RAS")
@@ -189,7 +198,11 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
     moved = np.subtract(transform.TransformPoint(centre), centre)
     turn = np.array(transform.GetMatrix()).reshape(3, 3)
     cosine = min(1.0, max(-1.0, (np.trace(turn) - 1) / 2))
-    return Motion(float(np.linalg.norm(moved)), math.degrees(math.acos(cosine)))
+    # ITK's transform goes from the fixed volume to the moving one, in LPS.
+    to_moving = np.eye(4)
+    to_moving[:3, :3], to_moving[:3, 3] = turn, transform.TransformPoint((0.0, 0.0, 0.0))
+    matrix = _LPS @ np.linalg.inv(to_moving) @ _LPS
+    return Motion(float(np.linalg.norm(moved)), math.degrees(math.acos(cosine)), matrix)
 
 
 def _resampled(volume: Volume, grid: Volume, transform: sitk.Transform, interpolator: int) -> Volume:

@@ -167,7 +167,7 @@ def _on_cluster(address: str) -> Callable[..., Iterator[tuple[Outcome, Tile | No
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise ResourceError("a cluster needs the package distributed: pip install 'slicer-dante[cluster]'.") from None
+        raise ResourceError('a cluster needs the package distributed: pip install "slicer-dante[cluster]".') from None
 
     def run(model: str, cases: list[Case], out: str, options: Options) -> Iterator[tuple[Outcome, Tile | None]]:
         try:

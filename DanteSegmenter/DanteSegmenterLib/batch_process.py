@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DanteError, ResourceError
+from .priority import standing_back
 from .worker_client import child_environment, interpreter, window_options
 
 SUMMARY_FILE = "summary.csv"
@@ -38,11 +40,13 @@ class BatchProcess:
         """
         self._summary = out / SUMMARY_FILE
         self._before = _changed(self._summary)
-        command = [interpreter(), "-m", "DanteSegmenterLib", "batch", str(folder), "--model", str(model)]
+        command = [interpreter(), *standing_back(), "DanteSegmenterLib", "batch", str(folder), "--model", str(model)]
         command += ["--out", str(out), "--device", device, "--with-parent", *(["--mirror"] if mirror else [])]
+        # What it complains of is read at its end, if at all: a pipe would fill up and hold it.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors,
                 env=child_environment(), **window_options(),
             )  # fmt: skip
         except OSError as error:
@@ -67,12 +71,13 @@ class BatchProcess:
         code = self._process.poll()
         if code in (None, 0) or (code == REFUSED and self.rows()):
             return None
-        words = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        self._errors.seek(0)
+        words = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return DanteError(words[-1].removeprefix("error: ") if words else f"The process ended with code {code}.")
 
     def stop(self) -> None:
         """End it; the case that is going on is lost, files that are written are whole."""
-        for stream in (self._process.stdin, self._process.stderr):
+        for stream in (self._process.stdin, self._errors):
             with contextlib.suppress(OSError):
                 stream.close()  # ends the process even where a launcher stands between
         with contextlib.suppress(subprocess.TimeoutExpired):

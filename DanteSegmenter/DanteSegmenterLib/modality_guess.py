@@ -63,6 +63,12 @@ def assign(names: Sequence[str], modalities: Sequence[str]) -> dict[str, int | N
     return found
 
 
+def same_patient(names: Sequence[str], name: str) -> list[int]:
+    """Indices of the names that differ from `name` in nothing but the words that tell the modality."""
+    rest = _rest(name)
+    return [n for n, other in enumerate(names) if _rest(other) == rest]
+
+
 def _guess_mr(words: set[str]) -> str | None:
     t1 = "t1" in words or (bool(words & T1_SEQUENCES) and "t2" not in words and not words & FLAIR)
     if words & FLAIR and not t1:

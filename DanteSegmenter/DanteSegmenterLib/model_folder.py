@@ -156,6 +156,12 @@ class ModelSpec:
         """Channels of the network's output: the regions, and the background where labels exclude each other."""
         return len(self.regions) + (self.output == "labels")
 
+    @property
+    def skull_stripped(self) -> bool:
+        """Whether it reads MR of brains without skull, as *Prepare* makes them of a study from the scanner."""
+        kinds = {self.preprocessing.normalisation[modality].kind for modality in self.limited.modalities}
+        return kinds == {"zscore_nonzero"}
+
     def modality(self, modality_id: str) -> Modality:
         return next(m for m in self.modalities if m.id == modality_id)
 
@@ -296,6 +302,19 @@ def choose_pathway(spec: ModelSpec, given: Collection[str]) -> tuple[Pathway, tu
         )
     ignored = [spec.modality(modality).label for modality in given if modality not in spec.limited.modalities]
     return spec.limited, (f"{', '.join(ignored)} is not used by this model.",) if ignored else ()
+
+
+def check_can_prepare(spec: ModelSpec) -> None:
+    """Refuse to align and to extract the brain for a model that reads something else.
+
+    Raises:
+        InputError: the model is not for skull-stripped volumes.
+    """
+    if not spec.skull_stripped:
+        raise InputError(
+            f"Prepare is for brains in MR: it aligns the volumes and cuts out the brain. '{spec.name}' reads something "
+            "else. Segment without it."
+        )
 
 
 def check_weights_file(folder: Path | str, pathway: Pathway) -> Path:

@@ -287,8 +287,9 @@ def _whole_heads(volumes: dict[str, Volume], modalities: Sequence[str], preproce
     ]
     if not heads:
         return []
+    verb = "shows" if len(heads) == 1 else "show"
     return [
-        f"WARNING: {', '.join(heads)} shows more than a brain (skull, or air that is not 0). The model knows brains "
+        f"WARNING: {', '.join(heads)} {verb} more than a brain (skull, or air that is not 0). The model knows brains "
         "without skull only; do not rely on this result. Prepare the study first."
     ]
 

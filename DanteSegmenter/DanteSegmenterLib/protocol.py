@@ -90,7 +90,11 @@ class ProgressMessage:
 
 @dataclass(frozen=True)
 class ResultMessage:
-    """Run `id` is done; arrays: label map uint8 [K, J, I], and probabilities float16 [R, K, J, I] if asked for."""
+    """Run `id` is done.
+
+    Arrays: label map uint8 [K, J, I]; probabilities float16 [R, K, J, I] if asked for; brain mask uint8 [K, J, I] if
+    `brain` says so.
+    """
 
     type: ClassVar[str] = "result"
     id: int
@@ -101,6 +105,8 @@ class ResultMessage:
     seconds: dict[str, float]
     device: str
     notes: tuple[str, ...] = ()
+    alignments: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by modality: row-major 4x4, RAS mm
+    brain: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The warm inference process: `python -m DanteSegmenterLib.worker`, started by `worker_client`.
+"""The warm inference process: `python -m DanteSegmenterLib.worker`, started by `worker_client` through `priority`.
 
 It reads frames of `protocol` from standard input and answers on standard output. Models stay loaded from one request
 to the next. It ends by itself when its standard input closes, which happens however its parent dies, when it has had
@@ -8,7 +8,6 @@ nothing to do for a while, and when it is sent something that is no message.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import queue
 import sys
@@ -17,14 +16,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
 from .errors import Cancelled, DanteError
 from .memory import give_back_freed_memory, keep_freed_memory
-from .model_folder import ModelSpec, choose_pathway
+from .model_folder import ModelSpec, check_can_prepare, choose_pathway
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -42,6 +41,9 @@ from .protocol import (
 )
 from .volume import Volume
 
+if TYPE_CHECKING:
+    from .align import PreparedStudy
+
 IDLE_SECONDS = 600.0
 # After so long without a request, memory is given back; the models stay.
 REST_SECONDS = 30.0
@@ -50,8 +52,6 @@ READ_BYTES = 1 << 20
 PROGRESS_EVERY_SECONDS = 0.1
 # Of a run that prepares a raw study first, the part that this takes.
 PREPARE_SHARE = 0.7
-# Windows of other programs stay fluid while all cores compute.
-NICENESS = 5
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL = 0, 3
 
 
@@ -64,8 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
     source, sink = _take_over_streams()
     inbox = Inbox(source)
     threading.Thread(target=inbox.read, daemon=True).start()
-    with contextlib.suppress(AttributeError, OSError):  # Windows has no nice
-        os.nice(NICENESS)
     import torch  # the long part of the first click  # noqa: F401
 
     keep_freed_memory()
@@ -183,11 +181,13 @@ class Server:
             fraction = done + (1 - done) * progress.fraction
             self.send(ProgressMessage(request.id, progress.phase, fraction, progress.message))
 
-        notes: tuple[str, ...] = ()
+        study = None
         if request.prepare:
-            volumes, notes = self._prepared(request, volumes, mask, model.spec, cancelled)
+            study = self._prepared(request, volumes, mask, model.spec, cancelled)
+            volumes = study.volumes
         result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
         reference = next(m for m, volume in volumes.items() if volume is result.reference)
+        motions = study.motions.items() if study else ()
         message = ResultMessage(
             id=request.id,
             reference=reference,
@@ -196,10 +196,13 @@ class Server:
             volume_ranges_ml=result.volume_ranges_ml,
             seconds=result.seconds,
             device=result.device,
-            notes=(*notes, *result.notes),
+            notes=(*(study.notes if study else ()), *result.notes),
+            alignments={modality: tuple(motion.matrix.ravel().tolist()) for modality, motion in motions},
+            brain=study is not None,
         )
         wanted = (result.probabilities.astype(np.float16),) if request.probabilities else ()
-        self.send(message, (result.label_map, *wanted))
+        brain = (study.brain.array,) if study else ()
+        self.send(message, (result.label_map, *wanted, *brain))
 
     def _prepared(
         self,
@@ -208,15 +211,16 @@ class Server:
         mask: Volume | None,
         spec: ModelSpec,
         cancelled: Callable[[], bool],
-    ) -> tuple[dict[str, Volume], tuple[str, ...]]:
+    ) -> PreparedStudy:
         from .align import prepare_study
+
+        check_can_prepare(spec)
 
         def tell(share: float, message: str) -> None:
             self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
 
         pathway, _ = choose_pathway(spec, volumes)
-        study = prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
-        return study.volumes, study.notes
+        return prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""

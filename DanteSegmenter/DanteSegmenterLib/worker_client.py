@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .errors import Cancelled, DanteError, ModelError, ResourceError
 from .model_folder import ModelSpec, read_spec
+from .priority import standing_back, windows_flags
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -65,7 +66,11 @@ class RunProgress:
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run found, on the grid of `reference`; see `inference.Segmentation`."""
+    """What a run found, on the grid of `reference`; see `inference.Segmentation`.
+
+    Of a run that prepared the study: `brain`, the mask uint8 [K, J, I]; `alignments`, by modality of what was moved,
+    4x4 matrices from where a point lay to where it belongs, RAS mm.
+    """
 
     spec: ModelSpec
     reference: Volume
@@ -78,6 +83,8 @@ class RunResult:
     device: str
     notes: tuple[str, ...]
     probabilities: np.ndarray | None = None  # float16 [R, K, J, I] if asked for
+    alignments: dict[str, np.ndarray] = field(default_factory=dict)
+    brain: np.ndarray | None = None
 
 
 @dataclass
@@ -233,7 +240,8 @@ class WorkerClient:
         self.kill()
         self._errors.clear()
         self._started = time.monotonic()
-        command = [interpreter(), "-m", "DanteSegmenterLib.worker", "--idle-seconds", str(self._idle_seconds)]
+        command = [interpreter(), *standing_back(), "DanteSegmenterLib.worker"]
+        command += ["--idle-seconds", str(self._idle_seconds)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
@@ -321,9 +329,14 @@ class WorkerClient:
             return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
         run = self._run
         reference, spec = run.volumes.get(message.reference), run.spec
-        shapes = [reference.shape, (len(spec.regions), *reference.shape)] if reference else []
-        if not arrays or any(a.shape != shape for a, shape in zip(arrays, shapes)) or reference is None:
+        shapes = []
+        if reference is not None:
+            shapes = [reference.shape] + [(len(spec.regions), *reference.shape)] * run.request.probabilities
+            shapes += [reference.shape] * message.brain
+        if not shapes or [array.shape for array in arrays] != shapes:
             raise ProtocolError("the result's arrays do not fit the volumes.")
+        if any(len(matrix) != 16 for matrix in message.alignments.values()):
+            raise ProtocolError("an alignment is no 4x4 matrix.")
         if set(message.volumes_ml) != {region.id for region in spec.regions}:
             raise ModelError("the model folder changed while it was used. Segment again.")
         return RunResult(
@@ -337,7 +350,9 @@ class WorkerClient:
             seconds=message.seconds,
             device=message.device,
             notes=message.notes,
-            probabilities=arrays[1] if len(arrays) > 1 else None,
+            probabilities=arrays[1] if run.request.probabilities else None,
+            alignments={m: np.array(matrix).reshape(4, 4) for m, matrix in message.alignments.items()},
+            brain=arrays[-1] if message.brain else None,
         )
 
     def _what_went_wrong(self) -> DanteError | None:
@@ -380,8 +395,8 @@ def child_environment(*more: Path) -> dict[str, str]:
 
 
 def window_options() -> dict[str, int]:
-    """For `Popen`: no console window on Windows."""
-    return {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+    """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
+    return {"creationflags": windows_flags()} if os.name == "nt" else {}
 
 
 def _widen(descriptor: int) -> None:

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +15,9 @@ from DanteSegmenterLib.errors import Cancelled, DanteError
 from DanteSegmenterLib.memory import keep_freed_memory
 
 from .config import list_experiments, list_studies, load_experiment, smoke
+from .ending import StopRequest
 from .methods import METHODS, method_named
-from .status import LOG_FILE, RUN_FILE
+from .status import LOG_FILE, RUN_FILE, STOP_FILE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,6 +125,7 @@ def _train(options: argparse.Namespace) -> None:
     from .distributed import check_batch, join
     from .experiment import start_run
 
+    stop = _stop_request(options)
     method_named(options.method)
     experiment = load_experiment(options.experiment, options.set, method=options.method)
     experiment = smoke(experiment) if options.smoke else experiment
@@ -135,24 +134,28 @@ def _train(options: argparse.Namespace) -> None:
     if group.leads:
         start_run(experiment, options.data, options.out, options.name, options.cache)
     group.wait()
-    _continue(options.out, options)
+    _continue(options.out, options, stop)
 
 
 def _resume(options: argparse.Namespace) -> None:
-    _continue(options.run, options)
+    _continue(options.run, options, _stop_request(options))
 
 
-def _continue(run: Path, options: argparse.Namespace) -> None:
+def _continue(run: Path, options: argparse.Namespace, stop: StopRequest) -> None:
     from .distributed import join
     from .experiment import continue_run
 
     group, device = join(options.device)
-    stop = _stop_when_asked(options.with_parent)
     if options.log:
         _log_to(run)
-    model = continue_run(run, device, options.quiet, stop, group)
+    with stop.watching(run / STOP_FILE):
+        model = continue_run(run, device, options.quiet, stop, group)
     if group.leads:
         print(f"model: {model}")
+
+
+def _stop_request(options: argparse.Namespace) -> StopRequest:
+    return StopRequest(options.with_parent, "Stopped before the first step; resume the run to go on.")
 
 
 def _log_to(run: Path) -> None:
@@ -165,31 +168,13 @@ def _log_to(run: Path) -> None:
     os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
 
 
-def _stop_when_asked(with_parent: bool) -> Callable[[], bool]:
-    """The first Ctrl-C or SIGTERM asks for a checkpoint and an orderly end, the second ends at once.
-
-    With `with_parent` so does the end of standard input, which whoever started this process holds open.
-    """
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print("\nStopping after this step (again: at once)...", file=sys.stderr)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    if with_parent:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), asked.append(0)), daemon=True).start()
-    return lambda: bool(asked)
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     from .dataset_folder import read_dataset
     from .evaluate import evaluate
     from .evaluation_split import split_for
 
+    if options.with_parent:
+        StopRequest(True, "Stopped; there are no scores.")
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
     split = split_for(options.model, dataset, options.split_file)
     out = options.out or Path(f"evaluation-{options.split}")
@@ -213,7 +198,7 @@ def _study(options: argparse.Namespace) -> None:
     study = replace(study, set=(*study.set, *options.set))
     runs = plan(study, options.out)
     if not options.report:
-        stop = _stop_when_asked(options.with_parent)
+        stop = StopRequest(options.with_parent, "Stopped; run the study again to go on.")
         run_study(study, options.data, options.out, options.split, options.device, options.quiet, stop)
     print(write_report(study, runs, options.split, options.out))
 

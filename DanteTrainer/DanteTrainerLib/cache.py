@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from DanteSegmenterLib.case_folder import Case
-from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
+from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.structure import to_plain
 from DanteSegmenterLib.volume import Volume
 
+from .ending import end_with_parent
 from .tasks import Task
 
 # Changed whenever the same files would be prepared differently.
@@ -65,20 +67,48 @@ def cache_cases(
     """
     folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{case.name}-{_digest(case, task, preprocessing)}" for case in cases]
-    todo = [(case, task, preprocessing, target) for case, target in zip(cases, targets) if not target.is_dir()]
-    if todo:
-        with tqdm(total=len(todo), desc="Preparing cases", unit="case", leave=False, disable=quiet) as bar:
-            for _ in _map(workers, todo):
-                bar.update()
+    if not all(target.is_dir() for target in targets):
+        with _scratch(folder) as scratch:  # whatever is half written goes with it
+            todo = [
+                (case, task, preprocessing, target, scratch)
+                for case, target in zip(cases, targets)
+                if not target.is_dir()
+            ]
+            with (
+                contextlib.closing(_map(workers, todo)) as prepared,
+                tqdm(total=len(todo), desc="Preparing cases", unit="case", leave=False, disable=quiet) as bar,
+            ):
+                for _ in prepared:
+                    bar.update()
     return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
 
 
-def _map(workers: int, todo: list[tuple[Case, Task, Preprocessing, Path]]):  # noqa: ANN202 - an iterator of None
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".writing-", dir=folder, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ResourceError(f"the cache '{folder}' could not be written: {error.strerror or error}.") from None
+
+
+Job = tuple[Case, Task, Preprocessing, Path, str]
+"""A case, how it is prepared, its folder in the cache, and a folder for what is not whole yet."""
+
+
+def _map(workers: int, todo: list[Job]):  # noqa: ANN202 - an iterator of None
     if workers < 2 or len(todo) < 2:
         yield from map(_prepare_case, todo)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_prepare_case, todo)
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_prepare_case, todo)
+        except BaseException:  # an unusable case, or a request to stop: the rest is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.kill()
+                    process.join()
+            raise
 
 
 def _digest(case: Case, task: Task, preprocessing: Preprocessing) -> str:
@@ -93,8 +123,8 @@ def _digest(case: Case, task: Task, preprocessing: Preprocessing) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _prepare_case(job: tuple[Case, Task, Preprocessing, Path]) -> None:
-    case, task, preprocessing, target = job
+def _prepare_case(job: Job) -> None:
+    case, task, preprocessing, target, scratch = job
     try:
         volumes = case.read_images()
         prepared = prepare(volumes, task.full, preprocessing)
@@ -102,7 +132,7 @@ def _prepare_case(job: tuple[Case, Task, Preprocessing, Path]) -> None:
         bits = prepared.geometry.labels_to_network(label) if label else np.zeros(prepared.geometry.shape, np.uint8)
     except InputError as error:
         raise InputError(f"case '{case.name}': {error}") from None
-    _write(target, prepared.tensor.astype(np.float16), bits, len(task.regions))
+    _write(target, scratch, prepared.tensor.astype(np.float16), bits, len(task.regions))
 
 
 def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
@@ -125,10 +155,10 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
     return labels.with_array(bits)
 
 
-def _write(target: Path, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
+def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
     """All files or none: written beside and moved into place."""
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
     try:
+        temporary = Path(tempfile.mkdtemp(dir=scratch))
         np.save(temporary / "images.npy", images)
         np.save(temporary / "labels.npy", bits)
         for r in range(regions):
@@ -139,10 +169,6 @@ def _write(target: Path, images: np.ndarray, bits: np.ndarray, regions: int) -> 
             raise ResourceError(
                 f"the cache '{target.parent}' could not be written: {error.strerror or error}."
             ) from None
-    except DanteError:
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _places(bits: np.ndarray, region: int) -> np.ndarray:

@@ -19,7 +19,8 @@ class RunStatus:
     """State of a run.
 
     Attributes:
-        state: "new", "running", "stopped" (resumable), "finished", "failed" or "interrupted" (killed; resumable).
+        state: "new", "starting" (of a training that this session has just begun), "running", "stopped" (resumable),
+            "finished", "failed" or "interrupted" (killed; resumable).
         stage: name of the stage it is in.
         step, steps: of this stage.
         loss: of the last logged steps; None before.
@@ -52,16 +53,26 @@ def read_status(folder: Path) -> RunStatus:
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}.")
-    status = _stored(folder)
+    status = stored_status(folder)
     if status.state == "running" and not in_use(folder):
         return replace(status, state="interrupted", message="the training process ended without a word; resume it")
     return status
+
+
+def status_changed(folder: Path) -> int:
+    """When the status was written last, in nanoseconds; 0 for never."""
+    try:
+        return (folder / STATUS_FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def in_use(folder: Path) -> bool:
     """Whether a process trains this run now."""
     from filelock import FileLock, Timeout  # comes with torch; Slicer reads this file before either is installed
 
+    if not (folder / LOCK_FILE).exists():  # looking must not make one, nor the folder
+        return False
     try:
         with FileLock(folder / LOCK_FILE, blocking=False):
             return False
@@ -95,10 +106,12 @@ class StatusWriter:
 
     def end(self, state: str, message: str = "") -> None:
         """The run's last word; keeps where it stood."""
-        write_status(self._folder, replace(_stored(self._folder), state=state, message=message, seconds_left=None))
+        write_status(
+            self._folder, replace(stored_status(self._folder), state=state, message=message, seconds_left=None)
+        )
 
 
-def _stored(folder: Path) -> RunStatus:
+def stored_status(folder: Path) -> RunStatus:
     """What the status file says; a new run's status where there is none that can be read."""
     try:
         plain = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))

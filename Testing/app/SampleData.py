@@ -29,6 +29,20 @@ class SampleDataLogic:
         if all(other.sampleName != sampleName for other in sources):
             sources.append(source)
 
+    def sourceForSampleName(self, sampleName: str) -> Any:
+        import slicer
+
+        sources = [source for group in slicer.modules.sampleDataSources.values() for source in group]
+        return next((source for source in sources if source.sampleName == sampleName), None)
+
+    def downloadFromSource(self, source: Any) -> Any:
+        return source.customDownloader(source)
+
+    def downloadSamples(self, sampleName: str) -> Any:
+        """What the source's downloader returns; nothing for an unknown name."""
+        source = self.sourceForSampleName(sampleName)
+        return self.downloadFromSource(source) if source else []
+
     @staticmethod
     def click(category: str, sampleName: str) -> Any:
         """What the module's button does for a source with a custom downloader."""

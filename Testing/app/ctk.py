@@ -7,13 +7,14 @@ from PySide6 import QtCore, QtWidgets
 
 
 class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible toolTip", "ctk")):
-    """A titled section that folds: a header button above the widget's own layout.
+    """A titled section that folds: a header button above the widget's own layout. As wide as its layout would like.
 
-    Does not do: animation, `collapsedHeight`, `contentsFrameShape`.
+    Does not do: animation, `contentsFrameShape`, setting `collapsedHeight`.
     """
 
     contentsCollapsed = QtCore.Signal(bool)
     HEADER_HEIGHT = 26
+    COLLAPSED_HEIGHT = 10  # CTK's default: what stays below the header of a folded section
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -25,7 +26,20 @@ class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible 
         self._header.setStyleSheet("QToolButton { border: none; background: palette(button); font-weight: bold; }")
         self._header.clicked.connect(self._toggle)
         self.setContentsMargins(0, self.HEADER_HEIGHT, 0, 0)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Minimum, QtWidgets.QSizePolicy.Preferred)
         self._draw_arrow()
+
+    def sizeHint(self) -> QtCore.QSize:
+        return self._hint(super().sizeHint(), self.COLLAPSED_HEIGHT)
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        return self._hint(super().minimumSizeHint(), 0)
+
+    def _hint(self, hint: QtCore.QSize, below: int) -> QtCore.QSize:
+        header = QtCore.QSize(self._header.sizeHint().width(), self.HEADER_HEIGHT)
+        if self._collapsed:
+            return header + QtCore.QSize(0, self.COLLAPSED_HEIGHT)
+        return hint.expandedTo(header + QtCore.QSize(0, below))
 
     def resizeEvent(self, event: object) -> None:
         self._header.setGeometry(0, 0, self.width(), self.HEADER_HEIGHT)
@@ -43,7 +57,8 @@ class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible 
         for child in self.children():
             if isinstance(child, QtWidgets.QWidget) and child is not self._header:
                 child.setVisible(not collapsed)
-        self.setMaximumHeight(self.HEADER_HEIGHT if collapsed else 16777215)
+        self.setMaximumHeight(self.sizeHint().height() if collapsed else 16777215)
+        self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
 
     def childEvent(self, event: QtCore.QChildEvent) -> None:

@@ -10,13 +10,22 @@ from typing import Any
 from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import QEvent, QEventLoop, QFile, QObject, QSettings, QSize, Qt, QTimer, QUrl
 from PySide6.QtGui import QBrush, QColor, QDesktopServices, QFont, QIcon, QPixmap
-from PySide6.QtWidgets import QApplication, QFileDialog, QHeaderView, QMessageBox, QSizePolicy, QTableWidgetItem
+from PySide6.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QHeaderView,
+    QMessageBox,
+    QSizePolicy,
+    QStyle,
+    QTableWidgetItem,
+)
 
 __all__ = [
     "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
     "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
-    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
-    "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout", "QWidget", "Qt",
+    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy", "QSlider",
+    "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout",
+    "QWidget", "Qt",
 ]  # fmt: skip
 
 if sys.version_info < (3, 12):
@@ -80,6 +89,7 @@ QToolButton = like_pythonqt(QtWidgets.QToolButton, f"{_BUTTON} autoRaise")
 QCheckBox = like_pythonqt(QtWidgets.QCheckBox, _BUTTON)
 QComboBox = like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} currentIndex currentText count")
 QProgressBar = like_pythonqt(QtWidgets.QProgressBar, f"{_WIDGET} value minimum maximum textVisible format")
+QSlider = like_pythonqt(QtWidgets.QSlider, f"{_WIDGET} value minimum maximum orientation")
 QTableWidget = like_pythonqt(QtWidgets.QTableWidget, f"{_WIDGET} rowCount columnCount")
 QFormLayout = like_pythonqt(QtWidgets.QFormLayout, "")
 QVBoxLayout = like_pythonqt(QtWidgets.QVBoxLayout, "")

@@ -14,7 +14,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D",)
+SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLColorLegendDisplayableManager")
 THREE_D_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager3D",)
 
 
@@ -67,6 +67,7 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     if offset:
         logic.SetSliceOffset(offset)
     view.group.SetMRMLDisplayableNode(node)
+    _wake_legends(logic.GetSliceCompositeNode())
     mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
     mapper.SetColorWindow(255)
     mapper.SetColorLevel(127.5)
@@ -81,23 +82,31 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     return view.picture()
 
 
+def _wake_legends(composite: Any) -> None:
+    """Let a view made after the legends know of them: in Slicer the views are there first."""
+    before = composite.GetInteractionFlags()
+    composite.SetInteractionFlags(composite.ForegroundVolumeFlag)
+    for _ in range(2):  # the first makes their actors, the second shows those whose volume is in the view
+        composite.Modified()
+    composite.SetInteractionFlags(before)
+
+
 def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:
-    """The scene's surfaces from the front, a little from the left and above; RGB uint8 [rows, columns, 3]."""
+    """The scene's surfaces as its camera sees them; RGB uint8 [rows, columns, 3]."""
     view = _View(size, slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), THREE_D_MANAGERS)
     logic = slicer.vtkMRMLViewLogic()
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
-    node = slicer.mrmlScene.GetSingletonNode("View1", "vtkMRMLViewNode") or logic.AddViewNode("View1")
+    node = slicer.mrmlScene.GetSingletonNode("1", "vtkMRMLViewNode")
     view.group.SetMRMLDisplayableNode(node)
     view.renderer.GradientBackgroundOn()
     view.renderer.SetBackground(0.76, 0.76, 0.91)
     view.renderer.SetBackground2(0.45, 0.47, 0.75)
     view.renderer.SetUseDepthPeeling(True)
-    camera = view.renderer.GetActiveCamera()
-    camera.SetPosition(-150, 400, 180)
-    camera.SetFocalPoint(0, 0, 0)
-    camera.SetViewUp(0, 0, 1)
-    view.renderer.ResetCamera()
-    camera.Zoom(1.4)
+    seen, camera = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCameraNode"), view.renderer.GetActiveCamera()
+    camera.SetPosition(seen.GetPosition())
+    camera.SetFocalPoint(seen.GetFocalPoint())
+    camera.SetViewUp(seen.GetViewUp())
+    camera.SetViewAngle(seen.GetViewAngle())
     view.renderer.ResetCameraClippingRange()
     return view.picture()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import vtk
 from PySide6 import QtCore, QtWidgets
 from slicer.qmrml import (
@@ -19,11 +21,13 @@ from slicer.qmrml import (
 )
 from slicer_core import (
     vtkDataIOManagerLogic,
+    vtkMRMLColorLegendDisplayNode,
     vtkMRMLInteractionNode,
     vtkMRMLRemoteIOLogic,
     vtkMRMLScene,
     vtkMRMLSliceNode,
     vtkSlicerApplicationLogic,
+    vtkSlicerColorLogic,
     vtkSlicerSegmentationsModuleLogic,
     vtkSlicerSubjectHierarchyModuleLogic,
     vtkSlicerTerminologiesModuleLogic,
@@ -42,6 +46,7 @@ __all__ = [
 ]
 
 
+APP_FOLDER = Path(__file__).resolve().parent.parent
 ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 
 
@@ -108,7 +113,7 @@ class Application(_Signals):
         self._keep: list[Any] = []
 
     def start(self, scene: Any) -> None:
-        """What Slicer does before it loads modules: colours, the logics of the core, three slice views."""
+        """What Slicer does before it loads modules: colours, the logics of the core, slice views and a 3D view."""
         self._manager = _ModuleManager()
         self._logic = vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
@@ -118,6 +123,10 @@ class Application(_Signals):
         colors.SetMRMLScene(scene)
         colors.AddDefaultColorNodes()
         self._logic.SetModuleLogic("Colors", colors)
+        self._add_file_colors(scene)
+        # For colour legends. Given the scene, this logic would look for Slicer's files of colours.
+        self._manager.register("Colors", _CoreModule(vtkSlicerColorLogic()))
+        scene.RegisterNodeClass(vtkMRMLColorLegendDisplayNode())
         for name, logic in (
             ("Volumes", vtkSlicerVolumesLogic()),
             ("Segmentations", vtkSlicerSegmentationsModuleLogic()),
@@ -130,6 +139,27 @@ class Application(_Signals):
         self._add_terminologies(scene)
         self._connect_scene_files(scene)
         self._add_views(scene)
+
+    def _add_file_colors(self, scene: Any) -> None:
+        """Two tables that Slicer reads from files, which slicer-core has not: "jet", and "jet" from hot to cold."""
+        jet = (
+            [0, 28, 92, 156, 220, 255],
+            [[0, 0, 143], [0, 0, 255], [0, 255, 255], [255, 255, 0], [255, 0, 0], [116, 0, 0]],
+        )
+        rows = [
+            [np.interp(n, jet[0], [color[part] for color in jet[1]]) / 255 for part in range(3)] for n in range(256)
+        ]
+        for name, colors in (("ColdToHotRainbow", rows), ("HotToColdRainbow", rows[::-1])):
+            node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
+            node.UnRegister(None)
+            node.SetTypeToFile()
+            node.SetName(name)
+            node.SetSingletonTag(f"File{name}.txt")
+            node.SetSaveWithScene(False)
+            node.SetNumberOfColors(len(colors))
+            for n, color in enumerate(colors):
+                node.SetColor(n, str(n), *color, 1.0)
+            scene.AddNode(node)
 
     def _add_terminologies(self, scene: Any) -> None:
         logic = vtkSlicerTerminologiesModuleLogic()
@@ -163,9 +193,32 @@ class Application(_Signals):
                 node = scene.AddNode(node)
                 if kind == "vtkMRMLSliceNode":
                     node.SetOrientation(orientation)
+        self._add_three_d_view(scene)
+        scene.AddObserver(scene.EndCloseEvent, lambda *_: self._add_three_d_view(scene))
+
+    def _add_three_d_view(self, scene: Any) -> None:
+        """One 3D view and its camera, which stands where Slicer puts it and looks at the origin until it is moved."""
+        if scene.GetSingletonNode("1", "vtkMRMLViewNode") is None:
+            view = scene.CreateNodeByClass("vtkMRMLViewNode")
+            view.UnRegister(None)
+            view.SetSingletonTag("1")
+            view.SetLayoutName("1")
+            view.SetName("View1")
+            scene.AddNode(view)
+        if scene.GetFirstNodeByClass("vtkMRMLCameraNode") is None:
+            camera = scene.AddNewNodeByClass("vtkMRMLCameraNode", "Camera")
+            camera.SetLayoutName("1")
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
-        """Load a scripted module file, as an additional module path does."""
+        """Load a scripted module file, as an additional module path does; the Segment Editor is there before it."""
+        if self._manager.module("SegmentEditor") is None:
+            self._register(APP_FOLDER / "SegmentEditor.py")
+        return self._register(path)
+
+    def _register(self, path: Path) -> qSlicerScriptedLoadableModule:
+        loaded = self._manager.module(Path(path).stem)
+        if loaded is not None:  # a second one would leave the first one's panel behind, which watches the scene too
+            return loaded
         module = qSlicerScriptedLoadableModule(Path(path))
         self._manager.register(module.name, module)
         return module
@@ -177,6 +230,13 @@ class Application(_Signals):
         """End of the application: modules clean up."""
         for name in list(self._manager._modules):
             self._manager.emit("moduleAboutToBeUnloaded(QString)", name)
+
+    def exit(self, status: int = 0) -> None:
+        """At once: what is left of the event loop is not waited for, and Qt's and VTK's teardown may crash."""
+        self.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
     def moduleManager(self) -> _ModuleManager:
         return self._manager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import qt
 import shiboken6
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 _WIDGET = "enabled visible toolTip styleSheet"
@@ -62,6 +64,9 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
 
         for event in ("NodeAdded", "NodeRemoved", "EndBatchProcess", "EndClose"):
             self._observe(scene, getattr(slicer.vtkMRMLScene, f"{event}Event"))
+        leaving = slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent
+        # Slicer's scene model hears of it after everyone else: priority -10.
+        self._observations.append((scene, scene.AddObserver(leaving, self._node_leaver(), -10.0)))
         self._refresh()
 
     def mrmlScene(self) -> object:
@@ -83,6 +88,18 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
 
     def _observe(self, obj: Any, event: Any) -> None:
         self._observations.append((obj, obj.AddObserver(event, lambda *_: self._scene_changed())))
+
+    def _node_leaver(self) -> Callable[..., None]:
+        """As a row of Qt's own combo box: the choice moves on to the neighbour, with the signal of a user's choice."""
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def leaves(scene: Any, event: str, node: Any) -> None:
+            if shiboken6.isValid(self) and node is not None and not scene.IsBatchProcessing():
+                index = self.findData(node.GetID())
+                if index >= 0:
+                    self.removeItem(index)
+
+        return leaves
 
     def _forget_scene(self, *_: object) -> None:
         for obj, tag in self._observations:
@@ -193,7 +210,8 @@ class qSlicerScriptedLoadableModule:
             sys.path.insert(0, str(path.parent))
         self._python = getattr(importlib.import_module(self.name), self.name)(self)
 
-    def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget:
-        if self._panel is None:
+    def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget | None:
+        """None where the module's file has no widget class; `slicer.util` then finds no logic either."""
+        if self._panel is None and hasattr(importlib.import_module(self.name), f"{self.name}Widget"):
             self._panel = qSlicerScriptedLoadableModuleWidget(self)
         return self._panel
