@@ -36,16 +36,16 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from DanteSegmenterLib import requirements
-from DanteSegmenterLib.batch_process import BatchProcess
+from DanteSegmenterLib.batch.process import BatchProcess
+from DanteSegmenterLib.cases.modality_guess import assign, guess_modality, same_patient
 from DanteSegmenterLib.errors import Cancelled, DanteError, InputError, ResourceError
-from DanteSegmenterLib.modality_guess import assign, guess_modality, same_patient
-from DanteSegmenterLib.model_about import about
 from DanteSegmenterLib.model_folder import Modality, ModelSpec, Region, check_can_prepare, choose_pathway
-from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
-from DanteSegmenterLib.model_zip import unpack_model
-from DanteSegmenterLib.regions import shows_whole_head
+from DanteSegmenterLib.model_folder.about import about
+from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
+from DanteSegmenterLib.model_folder.zip_file import unpack_model
+from DanteSegmenterLib.result.regions import shows_whole_head
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker_client import WorkerClient
+from DanteSegmenterLib.worker.client import WorkerClient
 
 # Attributes by which our nodes and segments are known again, in this session and in a reopened scene.
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
@@ -143,7 +143,7 @@ def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dic
     Returns:
         The volume nodes by modality id.
     """
-    from DanteSegmenterLib.sample import brain_mr
+    from DanteSegmenterLib.synthetic.sample import brain_mr
 
     patient = brain_mr(seed=seed, spacing_mm=spacingMm)
     nodes = {
@@ -2243,7 +2243,7 @@ class BatchPanel:
         if self.folder is None or self.out is None or entry is None or entry.spec is None:
             return [], False
         from DanteSegmenterLib.batch import to_do
-        from DanteSegmenterLib.case_list import find_cases
+        from DanteSegmenterLib.cases.case_list import find_cases
 
         try:
             table = to_do(find_cases(self.folder), entry.spec, self.out)
@@ -2772,7 +2772,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         for mask, row in zip(masks, rows):
             self.assertAlmostEqual(row[1], mask.sum() * self.SAMPLE_SPACING_MM**3 / 1000, places=3)
         if choose_model(DanteSegmenterLogic().models()).key == "brats-without-t1ce":
-            from DanteSegmenterLib.sample import brain_mr
+            from DanteSegmenterLib.synthetic.sample import brain_mr
 
             truth = brain_mr(seed=0, spacing_mm=self.SAMPLE_SPACING_MM).labels.array > 0
             self.assertGreater(2 * (masks[0] & truth).sum() / (masks[0].sum() + truth.sum()), 0.5)  # Dice

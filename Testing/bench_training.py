@@ -22,16 +22,16 @@ from torch.utils._pytree import tree_map_only
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
 
-from DanteSegmenterLib.devices import resolve_device, synchronise  # noqa: E402
+from DanteSegmenterLib.inference.devices import resolve_device, synchronise  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
-from DanteTrainerLib.config import Experiment, load_experiment  # noqa: E402
-from DanteTrainerLib.loop import Trainer  # noqa: E402
-from DanteTrainerLib.losses import segmentation_loss  # noqa: E402
+from DanteTrainerLib.data.patches import Batch  # noqa: E402
+from DanteTrainerLib.loop.precision import autocast, choose_precision  # noqa: E402
+from DanteTrainerLib.loop.segmentation_loss import segmentation_loss  # noqa: E402
+from DanteTrainerLib.loop.stage import Stage, StepContext  # noqa: E402
+from DanteTrainerLib.loop.trainer import Trainer  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
-from DanteTrainerLib.patches import Batch  # noqa: E402
-from DanteTrainerLib.precision import autocast, choose_precision  # noqa: E402
-from DanteTrainerLib.stage import Stage, StepContext  # noqa: E402
-from DanteTrainerLib.tasks import TASKS  # noqa: E402
+from DanteTrainerLib.settings.experiment import Experiment, load_experiment  # noqa: E402
+from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 
 def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict:

@@ -12,7 +12,7 @@ from datasets import write_dataset
 from safetensors.torch import load_file
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.distributed import Group, check_batch
+from DanteTrainerLib.loop.distributed import Group, check_batch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -1,10 +1,17 @@
 import pytest
 import torch
 
-from DanteSegmenterLib.fusion import Fusion
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.network import Encoder, brats_1mm, chest_ct, initialise
-from DanteTrainerLib.masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at, visible_norm
+from DanteSegmenterLib.networks.fusion import Fusion
+from DanteSegmenterLib.networks.unet import Encoder, brats_1mm, chest_ct, initialise
+from DanteTrainerLib.methods.dante.masking import (
+    ReconstructionDecoder,
+    block_size,
+    draw_mask,
+    encode_visible,
+    mask_at,
+    visible_norm,
+)
 
 SPEC = NetworkSpec((3, 4, 5), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3)
 

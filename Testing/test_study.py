@@ -6,15 +6,16 @@ import torch
 from datasets import write_dataset
 from filelock import FileLock
 
-from DanteSegmenterLib.case_folder import Case
+from DanteSegmenterLib.cases.case_folder import Case
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib import experiment, loop
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.config import list_studies
-from DanteTrainerLib.dataset_folder import Dataset, read_split
-from DanteTrainerLib.study import Entry, Study, Sweep, plan, read_study, run_study
-from DanteTrainerLib.study_report import collect, gap_table, score_table, write_report
-from DanteTrainerLib.tasks import TASKS
+from DanteTrainerLib.data.dataset import Dataset, read_split
+from DanteTrainerLib.loop import trainer as loop
+from DanteTrainerLib.run import train as experiment
+from DanteTrainerLib.settings.experiment import list_studies
+from DanteTrainerLib.settings.tasks import TASKS
+from DanteTrainerLib.study.report import collect, gap_table, score_table, write_report
+from DanteTrainerLib.study.run import Entry, Study, Sweep, plan, read_study, run_study
 
 SMALL = (
     "run.steps=2", "run.pretrain_steps=1", "run.validate_every=0", "data.patch=[16,16,16]",
@@ -94,7 +95,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monke
         waits.append(second.model.is_dir() and not first.folder.exists())
         lock.release()
 
-    monkeypatch.setattr("DanteTrainerLib.study.time.sleep", other_process_ends)
+    monkeypatch.setattr("DanteTrainerLib.study.run.time.sleep", other_process_ends)
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
     assert waits == [True] and first.model.is_dir()
 
