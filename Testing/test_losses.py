@@ -5,7 +5,7 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
 
-from DanteTrainerLib.loop.schedule import poly
+from DanteTrainerLib.loop.optimiser import poly
 from DanteTrainerLib.loop.segmentation_loss import (
     deep_supervision_weights,
     label_loss,

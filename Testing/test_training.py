@@ -23,7 +23,7 @@ from DanteTrainerLib.data.dataset import Dataset, make_split, read_dataset
 from DanteTrainerLib.evaluation.evaluate import calibration_of, read_summary
 from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.loop.history import seconds_trained
-from DanteTrainerLib.loop.trainer import TrainingFailed
+from DanteTrainerLib.loop.optimiser import TrainingFailed
 from DanteTrainerLib.run.split import split_for
 from DanteTrainerLib.run.train import continue_run, read_run, start_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke

@@ -1,4 +1,4 @@
-"""The one training loop: every method runs through here, and here is the only optimizer.step() of the project."""
+"""The one training loop: every method runs through here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
-from DanteSegmenterLib.errors import Cancelled, DanteError
+from DanteSegmenterLib.errors import Cancelled
 
 from ..data.patches import Batch, PatchLoader, PatchSource
 from ..settings.experiment import Experiment
@@ -21,18 +21,14 @@ from .checkpoint import save_checkpoint
 from .compilation import compile_networks
 from .distributed import Group
 from .history import Row, draw_history, write_history
+from .optimiser import Mover
 from .precision import autocast, choose_precision
-from .schedule import poly
 from .stage import LossTerms, Stage, StepContext
 
 # Rows of the log are means over so many steps.
 LOG_EVERY = 10
 # Drawing takes about a second, a checkpoint of a small network a hundredth.
 DRAW_EVERY_SECONDS = 60
-
-
-class TrainingFailed(DanteError):
-    """The training itself went wrong, for example the loss is no longer a number."""
 
 
 @dataclass
@@ -85,41 +81,22 @@ class Trainer:
             ResourceError: a checkpoint could not be written.
         """
         dtype = choose_precision(self.experiment.run.precision, self.device)
-        networks = stage.networks.to(self.device).to(memory_format=torch.channels_last_3d).train()
-        optimiser = self._optimiser(networks)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        mover = Mover(stage, self.experiment.optimiser, self.device, dtype, self.group)
         if resumed is not None:
-            networks.load_state_dict(resumed["networks"])
-            optimiser.load_state_dict(resumed["optimiser"])
-            scaler.load_state_dict(resumed["scaler"])
+            mover.load(resumed)
         if self.experiment.run.compile:
-            compile_networks(networks, self.device)
+            compile_networks(mover.networks, self.device)
         mean, status = _RunningMean(), StatusWriter(self.folder)
         for batch in mean.timed(self._bar(stage, source, progress)):
             context = self._context(stage, progress)
             stage.freeze(context.share)
-            rate = poly(
-                progress.step, stage.steps, self.experiment.optimiser.learning_rate, self.experiment.optimiser.exponent
-            )
-            terms = self._step(stage.loss, batch, context, networks, optimiser, scaler, dtype, rate)
-            mean.add(terms, rate)
+            mean.add(mover.step(batch, context), mover.rate(context))
             progress.step += 1
             if self.group.leads:
                 status.step(
                     stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None
                 )
-            self._after_step(stage, validation, progress, mean, optimiser, scaler, dtype)
-
-    def _optimiser(self, networks: nn.Module) -> torch.optim.Optimizer:
-        settings = self.experiment.optimiser
-        # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
-        return torch.optim.SGD(
-            networks.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-            weight_decay=settings.weight_decay,
-        )
+            self._after_step(mover, validation, progress, mean)
 
     def _context(self, stage: Stage, progress: Progress) -> StepContext:
         """Seed everything that draws during this step, so that no generator has a history."""
@@ -127,34 +104,6 @@ class Trainer:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         return StepContext(progress.step, stage.steps, generator, self.group.rank, self.group.size)
-
-    def _step(
-        self, loss: Callable[[Batch, StepContext], LossTerms], batch: Batch, context: StepContext, networks: nn.Module,
-        optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, dtype: torch.dtype, rate: float,
-    ) -> LossTerms:  # fmt: skip
-        """Forward, backward, clip, step."""
-        batch = batch.to(self.device)
-        batch = Batch(batch.images.to(memory_format=torch.channels_last_3d), batch.regions)
-        optimiser.zero_grad(set_to_none=True)
-        with autocast(self.device, dtype):
-            terms = loss(batch, context)
-        total = terms.total
-        if self.group.any(not torch.isfinite(total), self.device):
-            parts = ", ".join(f"{name} {term.value.item():g}" for name, term in terms.terms.items())
-            raise TrainingFailed(
-                f"step {context.step}: the loss is not finite ({parts}). Lower optimiser.learning_rate or use "
-                "run.precision = 'fp32', and resume."
-            )
-        scaler.scale(total).backward()
-        self.group.average_gradients(networks.parameters())
-        scaler.unscale_(optimiser)
-        moving = [parameter for parameter in networks.parameters() if parameter.grad is not None]
-        torch.nn.utils.clip_grad_norm_(moving, self.experiment.optimiser.clip_norm)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        scaler.step(optimiser)
-        scaler.update()
-        return terms
 
     def _bar(self, stage: Stage, source: PatchSource, progress: Progress) -> Iterator[Batch]:
         loader = PatchLoader(source, progress.step, stage.steps, self.workers, pin=self.device.type == "cuda")
@@ -167,49 +116,42 @@ class Trainer:
                 if progress.rows and progress.rows[-1]["step"] == progress.step:
                     bar.set_postfix(loss=f"{progress.rows[-1]['loss']:.3f}", refresh=False)
 
-    def _after_step(
-        self, stage: Stage, validation: PatchSource | None, progress: Progress, mean: _RunningMean,
-        optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, dtype: torch.dtype,
-    ) -> None:  # fmt: skip
+    def _after_step(self, mover: Mover, validation: PatchSource | None, progress: Progress, mean: _RunningMean) -> None:
         """Log, validate, save and stop, each when due."""
-        run, step, last = self.experiment.run, progress.step, progress.step == stage.steps
+        stage, run, step = mover.stage, self.experiment.run, progress.step
+        last = step == stage.steps
         due = run.validate_every and (step % run.validate_every == 0 or last)
         if step % LOG_EVERY == 0 or last or due:
             row = mean.row()
             row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
             progress.rows.append({"stage": stage.name, "step": step, **row})
             if due and self.group.leads and validation is not None and stage.predict is not None:
-                progress.rows[-1] |= self._validate(stage, validation, dtype)
+                progress.rows[-1] |= self._validate(stage.predict, validation, mover.dtype)
         stopping = self.group.any(self.stop(), self.device)
         if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
-            self.save(stage, progress, optimiser.state_dict(), scaler.state_dict())
+            self._save(mover, progress)
         if stopping and not last:
             raise Cancelled(f"Stopped after step {step} of {stage.name}; resume the run to go on.")
 
-    def save(self, stage: Stage, progress: Progress, optimiser: dict[str, Any], scaler: dict[str, Any]) -> None:
+    def _save(self, mover: Mover, progress: Progress) -> None:
         """Checkpoint, log and curves."""
-        state = {
-            "stage": progress.stage,
-            "step": progress.step,
-            "rows": progress.rows,
-            "networks": stage.networks.state_dict(),
-            "optimiser": optimiser,
-            "scaler": scaler,
-        }
-        save_checkpoint(self.folder, state)
+        place = {"stage": progress.stage, "step": progress.step, "rows": progress.rows}
+        save_checkpoint(self.folder, place | mover.state())
         write_history(self.folder, progress.rows)
-        if progress.step == stage.steps or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
+        if progress.step == mover.stage.steps or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
             draw_history(self.folder, progress.rows)
             progress.drawn = time.monotonic()
 
     @torch.no_grad()
-    def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:
+    def _validate(
+        self, predict: Callable[[Tensor], Tensor], source: PatchSource, dtype: torch.dtype
+    ) -> dict[str, float]:
         """Pseudo-Dice of nnU-Net: true and false voxels added up over fixed, unaugmented patches, per region."""
         hit = size = torch.zeros(source.regions)
         for n in range(self.experiment.run.validation_batches):
             batch = source.batch(n).to(self.device)
             with autocast(self.device, dtype):
-                logits = stage.predict(batch.images.to(memory_format=torch.channels_last_3d)).float()
+                logits = predict(batch.images.to(memory_format=torch.channels_last_3d)).float()
             predicted = logits > 0 if logits.shape[1] == source.regions else _exclusive(logits)
             axes = (0, 2, 3, 4)
             hit = hit + (predicted * batch.regions).sum(axes).cpu()
