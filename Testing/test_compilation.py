@@ -6,7 +6,8 @@ import torch
 from datasets import write_dataset
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.run.train import continue_run, start_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke
 
 

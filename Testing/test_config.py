@@ -2,7 +2,7 @@ import pytest
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.methods import METHODS, method_named
-from DanteTrainerLib.run.train import _check_patch
+from DanteTrainerLib.run.start import _check_patch
 from DanteTrainerLib.settings.experiment import Experiment, list_experiments, load_experiment, smoke
 from DanteTrainerLib.settings.tasks import TASKS
 

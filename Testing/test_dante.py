@@ -19,7 +19,8 @@ from DanteTrainerLib.loop.stage import StepContext
 from DanteTrainerLib.methods import dante
 from DanteTrainerLib.methods.bounds import lower as lower_bound
 from DanteTrainerLib.methods.dante import masking
-from DanteTrainerLib.run.train import continue_run, start_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
 from DanteTrainerLib.settings.tasks import BRAIN, TASKS
 

@@ -11,7 +11,8 @@ from DanteSegmenterLib.networks.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteTrainerLib.methods import mmanet, robustseg
 from DanteTrainerLib.methods.modality_dropout import draw_present
-from DanteTrainerLib.run.train import continue_run, start_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke
 from DanteTrainerLib.settings.tasks import BRAIN
 

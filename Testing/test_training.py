@@ -24,8 +24,10 @@ from DanteTrainerLib.evaluation.evaluate import calibration_of, read_summary
 from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.loop.history import seconds_trained
 from DanteTrainerLib.loop.optimiser import TrainingFailed
+from DanteTrainerLib.run.run_folder import read_run
 from DanteTrainerLib.run.split import split_for
-from DanteTrainerLib.run.train import continue_run, read_run, start_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -123,7 +123,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from .loop.distributed import check_batch, join
-    from .run.train import start_run
+    from .run.start import start_run
 
     stop = _stop_request(options)
     method_named(options.method)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..data.dataset import SPLIT_FILE, Dataset, Split, read_split
 from ..status import RUN_FILE
+from .run_folder import read_run
 
 
 def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split:
@@ -43,10 +42,4 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
 
 
 def _split_of_run(folder: Path) -> Split | None:
-    path = folder / RUN_FILE
-    try:
-        return from_plain(Split, json.loads(path.read_text(encoding="utf-8"))["split"], RUN_FILE, InputError)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{path}' is damaged ({error!r}).") from None
+    return read_run(folder).split if (folder / RUN_FILE).is_file() else None

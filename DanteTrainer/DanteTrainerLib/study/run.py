@@ -20,7 +20,9 @@ from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..data.dataset import Dataset, read_dataset
 from ..methods import method_named
-from ..run.train import MODEL_FOLDER, continue_run, read_run, start_run
+from ..run.run_folder import MODEL_FOLDER, read_run
+from ..run.start import start_run
+from ..run.train import continue_run
 from ..settings.experiment import Experiment, load_experiment
 from ..status import RUN_FILE
 
