@@ -16,9 +16,9 @@ from DanteSegmenterLib.model_folder import sha256_of
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.loop.checkpoint import read_state
 from DanteTrainerLib.loop.stage import StepContext
-from DanteTrainerLib.methods import dante
 from DanteTrainerLib.methods.bounds import lower as lower_bound
 from DanteTrainerLib.methods.dante import masking
+from DanteTrainerLib.methods.dante import stages as dante
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
