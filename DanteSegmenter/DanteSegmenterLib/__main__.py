@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True)
 
+    _add_segment(commands)
+    _add_batch(commands)
+    _add_info_and_sample(commands)
+    return parser
+
+
+def _add_segment(commands: argparse._SubParsersAction) -> None:
     segment = commands.add_parser("segment", help="segment image files with a model folder")
     segment.set_defaults(command=_segment)
     segment.add_argument("--model", required=True, type=Path, metavar="DIR", help="model folder")
@@ -55,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--probabilities", type=Path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
     segment.add_argument("--report", type=Path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
 
+
+def _add_batch(commands: argparse._SubParsersAction) -> None:
     batch = commands.add_parser("batch", help="segment all cases below a folder; go on if run again")
     batch.set_defaults(command=_batch)
     batch.add_argument("folder", type=Path, metavar="FOLDER", help="case folders (BraTS, paired CT), MSD or nnU-Net")
@@ -67,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
     batch.add_argument("--list", action="store_true", help="only show what would run")
 
+
+def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:
     info = commands.add_parser("info", help="what a model folder holds")
     info.set_defaults(command=_info)
     info.add_argument("model", type=Path, metavar="DIR")
@@ -79,7 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--cases", type=int, metavar="N", help="a dataset of N patients, one folder each in DIR")
     sample.add_argument("--spacing-mm", type=float, nargs="+", metavar="MM", help="one number, or three along K, J, I")
     sample.add_argument("--shape", type=int, nargs=3, metavar="N", help="voxels along K, J, I about the chest's centre")
-    return parser
 
 
 def _segment(options: argparse.Namespace) -> None:

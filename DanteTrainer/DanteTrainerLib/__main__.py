@@ -42,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
 
+    _add_train_and_resume(commands)
+    _add_evaluate(commands)
+    _add_study(commands)
+    _add_features_and_publish(commands)
+    listing = commands.add_parser("list", help="methods and shipped experiments")
+    listing.set_defaults(command=_list)
+    return parser
+
+
+def _add_train_and_resume(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("train", help="train a method on a dataset folder")
     train.set_defaults(command=_train)
     train.add_argument("method", help=f"one of {', '.join(METHODS)}")
@@ -61,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("run", type=Path, metavar="RUN")
     _run_options(resume)
 
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser("evaluate", help="Dice and HD95 of a model on a split of a dataset")
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
@@ -72,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
     _run_options(evaluate)
 
+
+def _add_study(commands: argparse._SubParsersAction) -> None:
     study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
     study.set_defaults(command=_study)
     study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {', '.join(list_studies())}")
@@ -84,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
     _run_options(study)
 
+
+def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     features = commands.add_parser("features", help="t-SNE of a DANTE model's bottleneck features")
     features.set_defaults(command=_features)
     features.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
@@ -101,10 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--scores", action="append", default=[], type=Path, metavar="FOLDER", help="from evaluate")
     publish.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new model folder")
     publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")
-
-    listing = commands.add_parser("list", help="methods and shipped experiments")
-    listing.set_defaults(command=_list)
-    return parser
 
 
 def _split_option(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from ..errors import Cancelled
 from ..model_folder.spec import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
 from ..networks.build import build
 from ..networks.weights import load_weights
-from ..preprocess.preparing import prepare
+from ..preprocess.preparing import Prepared, prepare
 from ..result.regions import (
     calibration_note,
     confidence_of,
@@ -139,18 +139,7 @@ def segment(
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
         plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=mirror)
-        logits, fallbacks = predict_logits(
-            network,
-            torch.from_numpy(prepared.tensor),
-            model.spec.patch,
-            model.spec.out_channels,
-            plan,
-            lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
-            clock.cancelled,
-        )
-        if _zero_is_background(model.spec, pathway):
-            # Where every input is background there is nothing to find, whatever a window's edge may say.
-            logits.masked_fill_(torch.from_numpy(~prepared.tensor.any(axis=0)), float("nan"))
+        logits, fallbacks = _logits(model.spec, pathway, network, prepared, plan, clock)
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
@@ -176,6 +165,25 @@ def segment(
         device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
         notes=(*notes, *prepared.notes, *fallbacks, *([doubtful] if doubtful else [])),
     )
+
+
+def _logits(
+    spec: ModelSpec, pathway: Pathway, network: nn.Module, prepared: Prepared, plan: Plan, clock: _Clock
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """float32 [O, K, J, I] on the network's grid, NaN where there is nothing to segment; notes on every fallback."""
+    logits, fallbacks = predict_logits(
+        network,
+        torch.from_numpy(prepared.tensor),
+        spec.patch,
+        spec.out_channels,
+        plan,
+        lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
+        clock.cancelled,
+    )
+    if _zero_is_background(spec, pathway):
+        # Where every input is background there is nothing to find, whatever a window's edge may say.
+        logits.masked_fill_(torch.from_numpy(~prepared.tensor.any(axis=0)), float("nan"))
+    return logits, fallbacks
 
 
 def _zero_is_background(spec: ModelSpec, pathway: Pathway) -> bool:

@@ -1,4 +1,4 @@
-"""The methods that can be trained, by name. A method is a function: experiment and task -> its stages, in order."""
+"""The methods that can be trained, by name: a function of experiment and task that gives the stages in order."""
 
 from __future__ import annotations
 
