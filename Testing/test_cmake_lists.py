@@ -17,9 +17,11 @@ NOT_INSTALLED = {"CMakeLists.txt"}
 
 
 def listed(module: str, variable: str) -> list[str]:
-    """The files in `set(<variable> ...)` of a module's CMakeLists.txt."""
+    """The files in `set(<variable> ...)` of a module's CMakeLists.txt; it may name the variables of rooms."""
     text = (REPOSITORY / module / "CMakeLists.txt").read_text(encoding="utf-8")
-    return re.search(rf"set\({variable}\s+([^)]*)\)", text)[1].split()
+    words = re.search(rf"set\({variable}\s+([^)]*)\)", text)[1].split()
+    parts = [listed(module, word[2:-1]) if word.startswith("${") else [word] for word in words]
+    return sum(parts, [])
 
 
 def in_tree(module: str) -> set[str]:

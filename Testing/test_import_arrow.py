@@ -13,7 +13,7 @@ HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerL
 TORCH_FREE = (
     "errors", "volume", "terminology", "structure", "model_folder", "preprocess", "case_folder", "case_list",
     "dataset_json", "modality_guess",
-    "model_list", "model_zip", "protocol", "regions", "requirements", "sample", "worker_client",
+    "model_list", "model_zip", "protocol", "regions", "sample", "worker_client",
 )  # fmt: skip
 TORCH_FREE_TRAINING = ("background", "status")
 

@@ -275,7 +275,9 @@ def test_a_deleted_or_renamed_segment_is_so_in_the_table(slicer, module, window,
 
 def test_strokes_do_not_wait_for_the_table(slicer, module, window, editor, monkeypatch):
     calls, real = [], module.followEdits
-    monkeypatch.setattr(module, "followEdits", lambda output: calls.append(output) or real(output))
+    monkeypatch.setattr(
+        "DanteSlicerLib.scene.volumes_table.followEdits", lambda output: calls.append(output) or real(output)
+    )
     for n in range(20):
         editor.stroke(np.s_[0:1, 0:1, 0:1], erase=bool(n % 2))
         slicer.app.processEvents()
@@ -295,7 +297,7 @@ def test_the_table_follows_while_the_segment_editor_is_shown(slicer, module, win
 def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module, window, editor, tmp_path, monkeypatch):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     path = str(tmp_path / "volumes.csv")
-    monkeypatch.setattr(module.qt.QFileDialog, "getSaveFileName", lambda *args: (path, "csv"))
+    monkeypatch.setattr("qt.QFileDialog.getSaveFileName", lambda *args: (path, "csv"))
     window.ui.saveTableButton.click()  # at once, before the table has followed by itself
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import write_brain_model
+from slicer_half import SlicerHalf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULE = REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py"
@@ -75,8 +76,8 @@ def slicer():
 
 @pytest.fixture
 def module(slicer):
-    """The Python module as it is now: Reload replaces it."""
-    return sys.modules["DanteSegmenter"]
+    """The Slicer half as it is now: Reload replaces it."""
+    return SlicerHalf()
 
 
 @pytest.fixture(scope="session")
@@ -379,7 +380,6 @@ def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
         assert fresh is not window
         assert window._parameterNode is None and not window.Observations
         window = fresh
-    module = sys.modules["DanteSegmenter"]
     window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=model_folder.parent)
     window.enter()
     add_study(slicer)
@@ -467,7 +467,7 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 @pytest.fixture
 def without_torch(module, monkeypatch):
     """torch is not installed; the PyTorch extension is what the test puts there."""
-    from DanteSegmenterLib import requirements
+    from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "torch" else "99")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
@@ -502,8 +502,8 @@ def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, 
 
 
 def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
-    from DanteSegmenterLib import requirements
     from DanteSegmenterLib.errors import ResourceError
+    from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: "1.13.1+cu117")
     with pytest.raises(ResourceError, match="PyTorch 1.13.1.* is too old, torch>=2.5 is needed"):
@@ -513,10 +513,10 @@ def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
 @pytest.fixture
 def fake_pip(slicer, module, monkeypatch):
     """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""
-    from DanteSegmenterLib import requirements
+    from DanteSlicerLib import requirements
 
     state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True, asked=[])
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", lambda name: None)
 
     def pip_install(arguments):
         state.commands.append(arguments[2:])
@@ -567,7 +567,7 @@ def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
 
 
 def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pip, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == [["needed>=0.4"]] and fake_pip.constraints.startswith("torch==")
     assert fake_pip.asked == [
@@ -578,7 +578,7 @@ def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pi
 def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, module, fake_pip, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
 
-    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
     fake_pip.answer = False
     with pytest.raises(ResourceError, match=r"needs it\. User declined package installation\. To install it by hand"):
         module.ensurePackages(["needed>=0.4"])
@@ -622,7 +622,7 @@ def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, 
     add_study(slicer)
     window.ui.segmentButton.click()
     path = str(tmp_path / "volumes.csv")
-    monkeypatch.setattr(module.qt.QFileDialog, "getSaveFileName", lambda *args: (path, "csv"))
+    monkeypatch.setattr("qt.QFileDialog.getSaveFileName", lambda *args: (path, "csv"))
     window.ui.saveTableButton.click()
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from slicer_half import SlicerHalf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -40,7 +41,7 @@ def models(brain_model_folder):
 @pytest.fixture
 def window(slicer, models):
     """The open window with a study loaded, and the real process behind it."""
-    module = sys.modules["DanteSegmenter"]
+    module = SlicerHalf()
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic.inference.close()
     widget.logic = module.DanteSegmenterLogic(embeddedModels=models)
@@ -204,7 +205,7 @@ def test_the_result_arrives_although_another_module_is_shown(slicer, window):
 
 
 def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
-    module = sys.modules["DanteSegmenter"]
+    module = SlicerHalf()
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
     window._parameterNode.showProbabilities = True
     for _click in range(2):
@@ -252,7 +253,7 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
         mask.GetSegmentation().AddEmptySegment("brain", "brain")
         slicer.util.updateSegmentBinaryLabelmapFromArray(brain, mask, "brain", t1)
     else:
-        matrix = sys.modules["DanteSegmenter"].worldIjkToRas(t1)
+        matrix = SlicerHalf().worldIjkToRas(t1)
         mask = slicer.util.addVolumeFromArray(brain, matrix, "my brain", "vtkMRMLLabelMapVolumeNode")
     window._parameterNode.prepare = True
     window.ui.maskSelector.setCurrentNode(mask)
@@ -264,7 +265,7 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
     )
     window._parameterNode.prepare = False
     window.ui.preparedButton.click()
-    shown = window.output().GetNodeReference(sys.modules["DanteSegmenter"].BRAIN_ROLE)
+    shown = window.output().GetNodeReference(SlicerHalf().BRAIN_ROLE)
     segment = shown.GetSegmentation().GetNthSegmentID(0)
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(shown, segment, t1), brain)
     found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0

@@ -154,14 +154,14 @@ class ClickThrough:
 
     def needs(self, *packages):
         """Skip what this Slicer cannot do for want of packages; nothing is installed in a test."""
-        from DanteSegmenterLib import requirements
+        from DanteSlicerLib import requirements
 
         missing = requirements.missing(list(packages))
         if missing:
             raise Skipped(f"not installed in this Slicer: {', '.join(missing)}")
 
     def needsTorch(self):
-        from DanteSegmenterLib import requirements
+        from DanteSlicerLib import requirements
 
         self.needs(requirements.TORCH, "safetensors")
 
@@ -319,7 +319,7 @@ class ClickThrough:
 
     def step_17_a_training_from_the_console_makes_steps_is_stopped_and_goes_on(self):
         import DanteTrainer
-        from DanteSegmenterLib.requirements import read_requirements
+        from DanteSlicerLib.requirements import read_requirements
 
         resources = Path(slicer.util.modulePath("DanteTrainer")).parent / "Resources"
         self.needsTorch()
