@@ -12,7 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 from DanteSlicerLib.logic import DanteSegmenterLogic
 from DanteSlicerLib.sample_data import loadSamplePatient, registerSampleData
 from DanteSlicerLib.self_test import DanteSegmenterTest
-from DanteSlicerLib.window.window import DanteSegmenterWidget
+from DanteSlicerLib.window.window import Window
 
 __all__ = [
     "DanteSegmenter",
@@ -42,3 +42,7 @@ class DanteSegmenter(ScriptedLoadableModule):
             "(Isensee et al. 2021)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class DanteSegmenterWidget(Window):
+    """The module's window; see DanteSlicerLib/window."""

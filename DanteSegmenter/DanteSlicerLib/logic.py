@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,30 +67,6 @@ class WarmInference:
         self._client.close()
 
 
-class ImmediateInference:
-    """Computes while `begin` is called: for a function that stands in for the network."""
-
-    def __init__(self, run: Callable):
-        self._run = run
-        self._outcome = None
-
-    def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
-        try:
-            self._outcome = self._run(modelFolder, volumes, device, lambda progress: None, lambda: False)
-        except DanteError as error:
-            self._outcome = error
-
-    def poll(self):
-        outcome, self._outcome = self._outcome, None
-        return None, outcome
-
-    def cancel(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 @dataclass
 class Job:
     """A run that was begun: what belongs to it in the scene.
@@ -110,15 +86,14 @@ class Job:
 class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     """Works without a window: `slicer.util.getModuleLogic("DanteSegmenter").segment({"t1": node, ...})`."""
 
-    def __init__(self, run: Callable | None = None, embeddedModels: Path | None = None):
+    def __init__(self, inference=None, embeddedModels: Path | None = None):
         """
         Args:
-            run: a function (folder, volumes, device, progress, cancelled) that computes in place of the network.
+            inference: computes in place of `WarmInference`.
             embeddedModels: a folder of model folders instead of the extension's.
         """
         ScriptedLoadableModuleLogic.__init__(self)
-        self.run = run
-        self.inference = ImmediateInference(run) if run else WarmInference()
+        self.inference = inference or WarmInference()
         self._embeddedModels = embeddedModels
 
     def getParameterNode(self):

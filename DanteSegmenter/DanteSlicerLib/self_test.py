@@ -24,6 +24,20 @@ from DanteSlicerLib.scene.studies import makeStudy
 from DanteSlicerLib.scene.volumes_table import TABLE_ROLE, followEdits, readTable
 
 
+class DrawnInference:
+    """Computes nothing: its answer is `answer(model folder, volumes)`."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._outcome = None
+
+    def begin(self, modelFolder, volumes, device, **options):
+        self._outcome = self._answer(modelFolder, volumes)
+
+    def poll(self):
+        return None, self._outcome
+
+
 class DanteSegmenterTest(ScriptedLoadableModuleTest):
     """Runs on a synthetic patient and on drawn volumes: in Slicer's Reload & Test, through ctest, and in pytest."""
 
@@ -77,12 +91,12 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
     def drawnLogic(self):
         """A logic that computes nothing and answers with `drawnResult`."""
 
-        def run(folder, volumes, device, progress=None, cancelled=None):
+        def answer(folder, volumes):
             entry = choose_model(DanteSegmenterLogic().models(), folder)
             pathway, _notes = choose_pathway(entry.spec, volumes)
             return self.drawnResult(entry.spec, volumes[pathway.modalities[0]])
 
-        return DanteSegmenterLogic(run)
+        return DanteSegmenterLogic(DrawnInference(answer))
 
     def drawnInputs(self, spec):
         return {modality: self.drawnVolume(modality) for modality in spec.limited.modalities}
@@ -292,42 +306,42 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         """The module's window over the scene, and volumes for it with the names of their modalities."""
         widget = slicer.util.getModuleWidget("DanteSegmenter")
         widget.enter()
-        nodes = {modality: self.drawnVolume(modality) for modality in widget._inputSelectors}
+        nodes = {modality: self.drawnVolume(modality) for modality in widget.inputsPanel.selectors}
         slicer.app.processEvents()
-        for modality, selector in widget._inputSelectors.items():
+        for modality, selector in widget.inputsPanel.selectors.items():
             selector.setCurrentNode(nodes[modality])
         self.assertTrue(widget.ui.segmentButton.enabled)
         return widget, nodes
 
     def test_deletingAVolumeEmptiesItsBoxAndPutsNoOtherThere(self):
         widget, nodes = self.openWindow()
-        first = widget.model().spec.limited.modalities[0]
+        first = widget.choices.model.spec.limited.modalities[0]
         slicer.mrmlScene.RemoveNode(nodes.pop(first))
         slicer.app.processEvents()
-        self.assertIsNone(widget._inputSelectors[first].currentNode())
-        self.assertIsNone(widget._parameterNode.inputVolume(first))
-        self.assertEqual(widget.inputs(), nodes)
+        self.assertIsNone(widget.inputsPanel.selectors[first].currentNode())
+        self.assertIsNone(widget.choices.parameters.inputVolume(first))
+        self.assertEqual(widget.choices.inputs(), nodes)
         self.assertFalse(widget.ui.segmentButton.enabled)
 
     def test_deletingTheResultMakesNoOtherSegmentationTheOutput(self):
         widget, nodes = self.openWindow()
-        spec = widget.model().spec
+        spec = widget.choices.model.spec
         for name in ("before", "after"):
             theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"drawn {name} ours")
             theirs.GetSegmentation().AddEmptySegment("mine", "mine")
             if name == "before":
                 output = self.drawnLogic().segment({m: nodes[m] for m in spec.limited.modalities})
-        widget._parameterNode.outputSegmentation = output
+        widget.choices.parameters.outputSegmentation = output
         self.assertIs(widget.ui.outputSelector.currentNode(), output)
         slicer.mrmlScene.RemoveNode(output)
         slicer.app.processEvents()
-        self.assertIsNone(widget.output())
+        self.assertIsNone(widget.choices.output())
         self.assertIsNone(widget.ui.outputSelector.currentNode())
 
     def test_theWindowFollowsTheParameterNode(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")
         widget.enter()
-        parameters = widget._parameterNode
+        parameters = widget.choices.parameters
         parameters.show3D = False
         self.assertFalse(widget.ui.show3DCheckBox.checked)
         widget.ui.show3DCheckBox.checked = True
@@ -335,11 +349,11 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         parameters.device = Device.CPU
         self.assertEqual(widget.ui.deviceSelector.currentIndex, list(Device).index(Device.CPU))
         self.assertFalse(widget.ui.segmentButton.enabled)
-        modality = widget.model().spec.limited.modalities[0]
-        self.assertIn(widget.model().spec.modality(modality).label, widget.ui.segmentButton.toolTip)
+        modality = widget.choices.model.spec.limited.modalities[0]
+        self.assertIn(widget.choices.model.spec.modality(modality).label, widget.ui.segmentButton.toolTip)
         node = self.drawnVolume("anything")
         parameters.setInputVolume(modality, node)
-        self.assertIs(widget._inputSelectors[modality].currentNode(), node)
+        self.assertIs(widget.inputsPanel.selectors[modality].currentNode(), node)
 
     def test_theSamplePatientIsSegmented(self):
         if not requirements.is_installed(requirements.TORCH):

@@ -1,4 +1,4 @@
-"""Several studies one after the other."""
+"""The section *Several studies*: a run for each study of the scene, or a process for a folder of cases."""
 
 from pathlib import Path
 
@@ -9,21 +9,33 @@ from slicer.i18n import tr as _
 from DanteSegmenterLib.batch_process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
+from DanteSlicerLib.window.runner import attempt
 
 BATCH_POLL_MS = 300
 
 
-class BatchPanel:
-    """Several studies one after the other: those of the scene through the window's own runs, or a folder in a process.
+class SeveralStudiesPanel:
+    """Several studies one after the other: those of the scene through the runner, or a folder in a process.
 
     Whatever fails is written into the table and does not stop the rest.
     """
 
     SCENE, FOLDER = 0, 1
 
-    def __init__(self, widget):
-        self._widget = widget
-        self.ui = widget.ui
+    def __init__(self, ui, parent, choices, runner, status, studyChosen, reserved):
+        """
+        Args:
+            parent: of dialogs.
+            studyChosen: called with the volumes of a study that the user wants to see.
+            reserved: called when this panel begins or ends to work, while it keeps the runner to itself.
+        """
+        self.ui = ui
+        self._parent = parent
+        self._choices = choices
+        self._runner = runner
+        self._status = status
+        self._studyChosen = studyChosen
+        self._tellReserved = reserved
         self.folder = self.out = None
         self._queue = None  # rows of the scene's studies that are still to do
         self._studies = []
@@ -48,6 +60,7 @@ class BatchPanel:
 
     def close(self):
         """End whatever is going on; nothing that was finished is lost."""
+        self._runner.reserved = ""
         self._timer.stop()
         self._queue = self._row = None
         if self._process is not None:
@@ -71,25 +84,24 @@ class BatchPanel:
             button.text = str(path) if path else empty
         rows, able = self.folderRows() if fromFolder else self.sceneRows()
         self.fill(rows)
-        self.ui.batchButton.enabled = able and not self._widget.isRunning()
+        self.ui.batchButton.enabled = able and not self._runner.running
         self.ui.batchButton.text = _("Segment all")
 
     def sceneRows(self):
-        entry = self._widget.model()
-        usable = entry is not None and entry.spec is not None
-        self._studies = self._widget.logic.studies(entry.spec) if usable else []
+        spec = self._choices.spec
+        self._studies = self._choices.logic.studies(spec) if spec else []
         rows = [(study.name, study.problem or _("will run")) for study in self._studies]
         return rows, any(not study.problem for study in self._studies)
 
     def folderRows(self):
-        entry = self._widget.model()
-        if self.folder is None or self.out is None or entry is None or entry.spec is None:
+        spec = self._choices.spec
+        if self.folder is None or self.out is None or spec is None:
             return [], False
         from DanteSegmenterLib.batch import to_do
         from DanteSegmenterLib.case_list import find_cases
 
         try:
-            table = to_do(find_cases(self.folder), entry.spec, self.out)
+            table = to_do(find_cases(self.folder), spec, self.out)
         except DanteError as error:
             return [(str(self.folder), str(error))], False
         rows = [(case.name, obstacle or _("will run")) for case, obstacle in table]
@@ -118,14 +130,14 @@ class BatchPanel:
         self.refresh()
 
     def chosenFolder(self, title):
-        path = qt.QFileDialog.getExistingDirectory(self._widget.parent, title)
+        path = qt.QFileDialog.getExistingDirectory(self._parent, title)
         return Path(path) if path else None
 
     def onRow(self, row, column=0):
         """A click on a study brings its volumes and its result back into view."""
         fromScene = self.ui.batchSourceSelector.currentIndex == self.SCENE
-        if fromScene and not self.running and not self._widget.isRunning() and row < len(self._studies):
-            self._widget.chooseVolumes(self._studies[row].inputs)
+        if fromScene and not self.running and not self._runner.running and row < len(self._studies):
+            self._studyChosen(self._studies[row].inputs)
 
     # Running
 
@@ -138,22 +150,22 @@ class BatchPanel:
             return
         self.ui.batchButton.text = _("Stop")
         if self.ui.batchSourceSelector.currentIndex == self.FOLDER:
-            self._widget.attempt(self.startProcess)
+            attempt(self.startProcess, self._status.tell)
             if self._process is None:
                 self.refresh()
         else:
             self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
-            self.updateSegmentButton()
+            self.reserve(_("Several studies are being segmented."))
             self.next()
 
     def stop(self):
         if self._row is not None:
             self._queue = []
-            self._widget.onCancel()
+            self._runner.cancel()
         else:
             self.close()
             self.refresh()
-            self.updateSegmentButton()
+            self.reserve("")
 
     def next(self):
         """Begin the next study of the scene, or come to rest."""
@@ -164,13 +176,26 @@ class BatchPanel:
             return
         self._row = self._queue.pop(0)
         if not all(slicer.mrmlScene.IsNodePresent(node) for node in self._studies[self._row].inputs.values()):
-            self.ended(_("a volume was deleted"))
+            self.noteEnd(_("a volume was deleted"))
             return
         self.write(self._row, 1, _("running"))
-        self._widget.runJob(self._studies[self._row].inputs)
+        self._runner.start(self, self._studies[self._row].inputs)
+
+    def finished(self, job):
+        """A study's result is in the scene; while another module is shown, the boxes follow there too."""
+        if self._choices.parameters is None:
+            for modality in job.entry.spec.modalities:
+                parameters = self._choices.logic.getParameterNode()
+                parameters.setInputVolume(modality.id, job.inputs.get(modality.id))
 
     def ended(self, error=None):
-        """The window's run that this panel began is over."""
+        """The run that this panel began is over."""
+        if error is not None:
+            self._status.tell(error, dialog=False)  # the rest goes on
+        self.noteEnd(error)
+
+    def noteEnd(self, error=None):
+        """Write into the table how the study's run has ended, and go on with the next."""
         if self._row is None:
             return
         row, self._row = self._row, None
@@ -180,23 +205,22 @@ class BatchPanel:
     def end(self):
         self._queue = None
         self.ui.batchButton.text = _("Segment all")
-        self.updateSegmentButton()
+        self.reserve("")
 
-    def updateSegmentButton(self):
-        """It waits while this panel works; what the window says of the last result stays."""
-        if self._widget._parameterNode is not None:
-            self._widget.updateButton()
-            self._widget.updateResult()
+    def reserve(self, reason):
+        """Let others wait for a reason, or for none any more."""
+        self._runner.reserved = reason
+        self._tellReserved()
 
     def startProcess(self):
         ensureDependencies()
         ensurePackages(BATCH_PACKAGES)
-        parameters, entry = self._widget._parameterNode, self._widget.model()
+        parameters, model = self._choices.parameters, self._choices.model
         self._process = BatchProcess(
-            self.folder, entry.folder, self.out, parameters.device.value, bool(parameters.mirror)
+            self.folder, model.folder, self.out, parameters.device.value, bool(parameters.mirror)
         )
         self._timer.start()
-        self.updateSegmentButton()
+        self.reserve(_("Several studies are being segmented."))
 
     def onTick(self):
         """Look after the process now and then."""
@@ -217,6 +241,6 @@ class BatchPanel:
             self.end()
             done = sum(row.state == "done" for row in rows)
             if error is not None:
-                self._widget.showError(str(error))
+                self._status.showError(str(error))
             else:
-                self._widget.showStatus(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))
+                self._status.show(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))
