@@ -5,6 +5,8 @@ Slicer imports this file at start-up, before torch is installed: nothing here im
 process of its own.
 """
 
+import sys
+
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -13,6 +15,8 @@ from DanteSlicerLib.logic import DanteSegmenterLogic
 from DanteSlicerLib.sample_data import loadSamplePatient, registerSampleData
 from DanteSlicerLib.self_test import DanteSegmenterTest
 from DanteSlicerLib.window.window import Window
+
+LIBRARIES = ("DanteSlicerLib", "DanteSegmenterLib")  # what Reload reads again besides this file
 
 __all__ = [
     "DanteSegmenter",
@@ -46,3 +50,9 @@ class DanteSegmenter(ScriptedLoadableModule):
 
 class DanteSegmenterWidget(Window):
     """The module's window; see DanteSlicerLib/window."""
+
+    def onReload(self):
+        """Reload reads every file of the extension's segmenting half again, not this one alone."""
+        for name in [name for name in sys.modules if name.partition(".")[0] in LIBRARIES]:
+            del sys.modules[name]
+        super().onReload()

@@ -389,6 +389,45 @@ def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
+RELOAD = """
+import sys
+sys.path.insert(0, "Testing")
+from run_self_test import start_application, load_segmenter, leave
+app = start_application()
+widget = load_segmenter()
+widget.parent.enter()
+import slicer
+
+def loaded():
+    halves = ("DanteSlicerLib", "DanteSegmenterLib")
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in halves}
+
+for _ in range(3):
+    before, old = loaded(), widget
+    slicer.mrmlScene.Clear(0)
+    widget.onReload()
+    widget = slicer.util.getModuleWidget("DanteSegmenter")
+    widget.enter()
+    after = loaded()
+    print("kept:", [name for name in before if after.get(name) is before[name]])
+    print("old code in the window:", [part for part in ("runner", "inputsPanel", "logic")
+          if type(getattr(widget, part)) is type(getattr(old, part))])
+    sys.modules["DanteSegmenter"].loadSamplePatient(spacingMm=4.0)
+    app.processEvents()
+    print("ready:", widget.ui.segmentButton.enabled)
+leave(0)
+"""
+
+
+def test_reload_takes_up_every_file_of_the_segmenting_half(tmp_path):
+    environment = {**os.environ, "DANTE_TEST_MODEL": str(write_brain_model(tmp_path / "model"))}
+    command = [sys.executable, "-c", RELOAD]
+    result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-4000:]
+    for said in ("kept: []", "old code in the window: []", "ready: True"):
+        assert result.stdout.count(said) == 3, result.stdout
+
+
 def test_a_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path):
     nodes = add_study(slicer)
     extra = add_volume(slicer, "no modality")

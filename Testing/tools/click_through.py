@@ -312,7 +312,7 @@ class ClickThrough:
         assert not self.ui.segmentButton.enabled and not self.chosen()
 
     def step_16_reload_leaves_a_window_that_works(self):
-        slicer.util.reloadScriptedModule("DanteSegmenter")
+        self.widget.onReload()
         self.widget = self.open("DanteSegmenter")
         sys.modules["DanteSegmenter"].loadSamplePatient(spacingMm=SPACING_MM)
         live()
