@@ -8,8 +8,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from DanteSlicerLib.scene.results import INPUT_ROLE
-
+INPUT_ROLE = "DanteSegmenter.Input."  # and of a result: the volumes it was made from
 MASK_ROLE = "DanteSegmenter.BrainMask"
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
 

@@ -6,12 +6,12 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import ModelSpec
+from DanteSlicerLib.parameters import INPUT_ROLE
 from DanteSlicerLib.scene.segments import isEdited, otherSegments, ourSegments
 
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
 RESULT_ROLE = "DanteSegmenter.Reference"  # the volume a result was made for
-INPUT_ROLE = "DanteSegmenter.Input."
 
 
 def modelName(spec: ModelSpec) -> str:
