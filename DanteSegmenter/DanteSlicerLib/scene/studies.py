@@ -69,7 +69,8 @@ def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
 def volumeInView() -> vtkMRMLScalarVolumeNode | None:
     """What the first slice view with a background shows there."""
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        node = slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "")
+        shown = view.GetBackgroundVolumeID()
+        node = slicer.mrmlScene.GetNodeByID(shown) if shown else None
         if node is not None:
             return node
     return None
