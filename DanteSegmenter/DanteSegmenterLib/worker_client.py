@@ -411,26 +411,3 @@ def _reason(code: int) -> str:
     if code in (-9, 137):
         return "it was killed, as a system does that runs out of memory"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def run_in_worker(
-    client: WorkerClient, model: Path | str, volumes: dict[str, Volume], device: str = "auto", progress=None,  # noqa: ANN001
-    cancelled=None, **options: bool | Volume | None,  # noqa: ANN001
-) -> RunResult:  # fmt: skip
-    """One run from beginning to end, for callers without a timer.
-
-    Raises:
-        DanteError: how it ended, if not with a result.
-    """
-    client.begin(model, volumes, device, **options)
-    while True:
-        news, outcome = client.poll()
-        if news is not None and progress is not None:
-            progress(news)
-        if isinstance(outcome, DanteError):
-            raise outcome
-        if outcome is not None:
-            return outcome
-        if cancelled is not None and cancelled():
-            client.cancel()
-        client.wait(0.02)
