@@ -4,7 +4,7 @@
     run = logic.start("dante", data="/data/BraTS2021", out="/runs/mine")
     logic.follow(run, print)
 
-The training is a process of its own (`DanteTrainerLib.background`); this file only knows where Slicer keeps what it
+The training is a process of its own (`DanteTrainerLib.run.background`); this file only knows where Slicer keeps what it
 remembers and how it is told news: by timers of the event loop, for nothing here waits. Slicer imports it at start-up,
 before torch is installed.
 """
@@ -28,7 +28,7 @@ from slicer.ScriptedLoadableModule import (
 if find_spec("DanteSegmenter") is None:  # installed modules share one folder, the development tree keeps them apart
     sys.path.append(str(Path(__file__).resolve().parent.parent / "DanteSegmenter"))
 
-from DanteTrainerLib import background
+from DanteTrainerLib.run import background
 from DanteTrainerLib.status import RUN_FILE, RunStatus
 
 RUNS_SETTING = "DanteTrainer/Runs"
@@ -304,7 +304,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
 def writeSyntheticDataset(folder: Path) -> list:
     """Four synthetic patients at 8 mm as BraTS case folders."""
     from DanteSegmenterLib.files import write_volume
-    from DanteSegmenterLib.sample import brain_mr
+    from DanteSegmenterLib.synthetic.sample import brain_mr
 
     patients = [brain_mr(seed, spacing_mm=8.0) for seed in range(4)]
     for n, patient in enumerate(patients):

@@ -24,12 +24,12 @@ from bench_contestants import CONTESTANTS, measure_in_turn, volumes_of  # noqa: 
 from bench_norm import bench_norm, show_norm  # noqa: E402
 from bench_training import bench_training, show_training  # noqa: E402
 
-from DanteSegmenterLib.devices import fastest_dtype  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
 from DanteSegmenterLib.inference import load_model, segment  # noqa: E402
+from DanteSegmenterLib.inference.devices import fastest_dtype  # noqa: E402
+from DanteSegmenterLib.inference.sliding_window import needed_windows  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteSegmenterLib.preprocess import prepare  # noqa: E402
-from DanteSegmenterLib.sliding_window import needed_windows  # noqa: E402
 
 
 def main() -> int:

@@ -29,15 +29,15 @@ from torch import nn
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter")]
 
-from DanteSegmenterLib.case_folder import read_case_folder  # noqa: E402
-from DanteSegmenterLib.devices import fastest_dtype, synchronise  # noqa: E402
+from DanteSegmenterLib.cases.case_folder import read_case_folder  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
 from DanteSegmenterLib.inference import batch_of, load_model  # noqa: E402
+from DanteSegmenterLib.inference.devices import fastest_dtype, synchronise  # noqa: E402
+from DanteSegmenterLib.inference.sliding_window import Plan, needed_windows, predict_logits  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
-from DanteSegmenterLib.network import InstanceNorm  # noqa: E402
+from DanteSegmenterLib.networks.unet import InstanceNorm  # noqa: E402
 from DanteSegmenterLib.preprocess import prepare  # noqa: E402
-from DanteSegmenterLib.sample import brain_mr  # noqa: E402
-from DanteSegmenterLib.sliding_window import Plan, needed_windows, predict_logits  # noqa: E402
+from DanteSegmenterLib.synthetic.sample import brain_mr  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
 
 NOT_INSTALLED = 3

@@ -1,6 +1,6 @@
 """Milliseconds of each formulation of instance norm, by map, number format and purpose; part of `make bench`.
 
-`*` marks what `DanteSegmenterLib.instance_norm` chooses. Alone: `python Testing/bench_norm.py [DEVICE]`.
+`*` marks what `DanteSegmenterLib.networks.instance_norm` chooses. Alone: `python Testing/bench_norm.py [DEVICE]`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter")]
 
-from DanteSegmenterLib.devices import fastest_dtype, resolve_device, synchronise  # noqa: E402
-from DanteSegmenterLib.instance_norm import FORMULATIONS, fastest  # noqa: E402
+from DanteSegmenterLib.inference.devices import fastest_dtype, resolve_device, synchronise  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
+from DanteSegmenterLib.networks.instance_norm import FORMULATIONS, fastest  # noqa: E402
 
 # The levels of the 2 mm network with two windows, and one wide map.
 SHAPES = [(2, 8, 64), (2, 16, 32), (2, 32, 16), (2, 64, 8), (2, 128, 4), (1, 32, 64)]

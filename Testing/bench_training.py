@@ -22,16 +22,16 @@ from torch.utils._pytree import tree_map_only
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
 
-from DanteSegmenterLib.devices import resolve_device, synchronise  # noqa: E402
+from DanteSegmenterLib.inference.devices import resolve_device, synchronise  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
-from DanteTrainerLib.config import Experiment, load_experiment  # noqa: E402
-from DanteTrainerLib.loop import Trainer  # noqa: E402
-from DanteTrainerLib.losses import segmentation_loss  # noqa: E402
+from DanteTrainerLib.data.patches import Batch  # noqa: E402
+from DanteTrainerLib.loop.optimiser import Mover  # noqa: E402
+from DanteTrainerLib.loop.precision import autocast, choose_precision  # noqa: E402
+from DanteTrainerLib.loop.segmentation_loss import segmentation_loss  # noqa: E402
+from DanteTrainerLib.loop.stage import Stage, StepContext  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
-from DanteTrainerLib.patches import Batch  # noqa: E402
-from DanteTrainerLib.precision import autocast, choose_precision  # noqa: E402
-from DanteTrainerLib.stage import Stage, StepContext  # noqa: E402
-from DanteTrainerLib.tasks import TASKS  # noqa: E402
+from DanteTrainerLib.settings.experiment import Experiment, load_experiment  # noqa: E402
+from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 
 def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict:
@@ -53,14 +53,12 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
     """
     task = TASKS[experiment.task]
     stage = method_named(experiment.method)(experiment, task)[-1]
-    networks = stage.networks.to(device).to(memory_format=torch.channels_last_3d)
     batch = _random_batch(experiment, len(task.full), len(task.regions), device)
     last = StepContext(experiment.run.steps - 1, experiment.run.steps, torch.Generator().manual_seed(0))
-    trainer = Trainer(experiment, device, Path(), 0)
-    optimiser, scaler = trainer._optimiser(networks), torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    mover = Mover(stage, experiment.optimiser, device, dtype)
 
     def step() -> None:
-        trainer._step(stage.loss, batch, last, networks, optimiser, scaler, dtype, 1e-9)
+        mover.step(batch, last)
 
     contestants = {"step": step, "convolutions": _convolutions(step)}
     if experiment.method == "dante":
@@ -68,7 +66,7 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for n in range(repeats + 1):
         for name, function in contestants.items():
-            networks.zero_grad(set_to_none=True)
+            mover.networks.zero_grad(set_to_none=True)
             synchronise(device)
             start = time.perf_counter()
             function()

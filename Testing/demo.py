@@ -19,12 +19,12 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
 
-from DanteSegmenterLib.case_folder import read_case_folder  # noqa: E402
+from DanteSegmenterLib.cases.case_folder import read_case_folder  # noqa: E402
 from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError  # noqa: E402
 from DanteSegmenterLib.files import write_atomically, write_segmentation, write_volume  # noqa: E402
 from DanteSegmenterLib.model_folder import choose_pathway, read_spec  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
-from DanteTrainerLib.metrics import dice  # noqa: E402
+from DanteTrainerLib.evaluation.metrics import dice  # noqa: E402
 
 MODELS = REPOSITORY / "Resources" / "Models"
 EMBEDDED = {"brain": "brats-without-t1ce", "chest": "embolism-without-contrast"}
@@ -84,8 +84,8 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
 
     from tqdm import tqdm
 
-    from DanteSegmenterLib.figures import render_view
     from DanteSegmenterLib.inference import load_model, segment
+    from DanteSegmenterLib.pictures.three_planes import render_view
 
     start = time.perf_counter()
     model = load_model(model_folder, device)
@@ -119,7 +119,7 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
 
 
 def _synthetic(task: str, spacing_mm: float) -> Patient:
-    from DanteSegmenterLib.sample import brain_mr, chest_ct
+    from DanteSegmenterLib.synthetic.sample import brain_mr, chest_ct
 
     if task == "chest":
         patient = chest_ct(seed=CHEST_SEED)

@@ -35,9 +35,9 @@ from models import write_brain_model  # noqa: E402
 from DanteSegmenterLib.__main__ import main as command_line  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
 from DanteSegmenterLib.files import write_volume  # noqa: E402
-from DanteSegmenterLib.protocol import FrameReader, Grid, SegmentRequest, encode  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
-from DanteSegmenterLib.worker_client import WorkerClient  # noqa: E402
+from DanteSegmenterLib.worker.client import WorkerClient  # noqa: E402
+from DanteSegmenterLib.worker.protocol import FrameReader, Grid, SegmentRequest, encode  # noqa: E402
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 HANG_SECONDS = 30.0
@@ -123,7 +123,7 @@ def _left_over() -> set[str]:
     found |= {str(path) for path in shared.iterdir()} if shared.is_dir() else set()
     for status in Path("/proc").glob("[0-9]*/cmdline") if Path("/proc").is_dir() else ():
         with contextlib.suppress(OSError):
-            if b"DanteSegmenterLib.worker" in status.read_bytes():
+            if b"DanteSegmenterLib.worker.server" in status.read_bytes():
                 found.add(f"process {status.parent.name}")
     return found
 
@@ -343,7 +343,7 @@ def _must_not_be_read(stream: bytes) -> None:
 def bad_streams(folder: Path) -> Iterator[Case]:
     """What is no message at all, sent to a live process: it must end with a reason."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
-    command = [sys.executable, "-m", "DanteSegmenterLib.worker"]
+    command = [sys.executable, "-m", "DanteSegmenterLib.worker.server"]
     for name, stream in {
         "http": b"GET / HTTP/1.1\r\n\r\n" * 3, "pickle": pickle.dumps([1, 2, 3]) * 5, "noise": os.urandom(4000),
         "another version": struct.pack("<4sHIQ", b"DNTE", 9, 2, 0) + b"{}",
@@ -410,7 +410,7 @@ PARENT = """
 import sys, time
 from faults import study
 from in_worker import run_in_worker
-from DanteSegmenterLib.worker_client import WorkerClient
+from DanteSegmenterLib.worker.client import WorkerClient
 client = WorkerClient()
 print("ready", flush=True)
 while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker_client import RunResult, WorkerClient
+from DanteSegmenterLib.worker.client import RunResult, WorkerClient
 
 
 def run_in_worker(

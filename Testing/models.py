@@ -17,9 +17,9 @@ from DanteSegmenterLib.model_folder import (
     sha256_of,
     write_spec,
 )
-from DanteSegmenterLib.network import UNet, initialise
-from DanteSegmenterLib.terminology import Code, Terminology
-from DanteSegmenterLib.weights import save_weights
+from DanteSegmenterLib.model_folder.terminology import Code, Terminology
+from DanteSegmenterLib.networks.unet import UNet, initialise
+from DanteSegmenterLib.networks.weights import save_weights
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LIMITED = ("t1", "t2", "flair")

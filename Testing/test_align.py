@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from DanteSegmenterLib.align import align, brain_mask, prepare_study
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.files import read_volume
 from DanteSegmenterLib.preprocess import prepare
-from DanteSegmenterLib.sample import brain_mr
+from DanteSegmenterLib.preprocess.align import align, brain_mask, prepare_study
+from DanteSegmenterLib.synthetic.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
 
 

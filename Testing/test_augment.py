@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from DanteTrainerLib.augment import NONE, Augmentation, apply, draw, source_size
+from DanteTrainerLib.data.augment import NONE, Augmentation, apply, draw, source_size
 
 PATCH = (9, 9, 9)
 

@@ -11,7 +11,7 @@ from datasets import write_dataset
 from models import write_brain_model
 
 from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
-from DanteTrainerLib import background
+from DanteTrainerLib.run import background
 from DanteTrainerLib.status import in_use, read_status
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -70,7 +70,7 @@ def test_what_the_training_refuses_is_said_in_its_words(data, tmp_path, argument
 
 PARENT = """
 import sys
-from DanteTrainerLib import background
+from DanteTrainerLib.run import background
 data, run, how, *settings = sys.argv[1:]
 background.start("lower", data, run, settings, device="cpu", detach=how == "detach")
 print("started", flush=True)

@@ -8,7 +8,7 @@ from models import write_brain_model
 
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.batch import Options, run_batch
-from DanteSegmenterLib.case_list import find_cases
+from DanteSegmenterLib.cases.case_list import find_cases
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from DanteSegmenterLib.errors import ResourceError
-from DanteTrainerLib.checkpoint import NAME, PREVIOUS, load_checkpoint, save_checkpoint
+from DanteTrainerLib.loop.checkpoint import NAME, PREVIOUS, load_checkpoint, save_checkpoint
 
 
 def state(step):

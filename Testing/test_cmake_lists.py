@@ -17,11 +17,10 @@ NOT_INSTALLED = {"CMakeLists.txt"}
 
 
 def listed(module: str, variable: str) -> list[str]:
-    """The files in `set(<variable> ...)` of a module's CMakeLists.txt; it may name the variables of rooms."""
+    """The files in `set(<variable> ...)` of a module's CMakeLists.txt, those of other sets that it names included."""
     text = (REPOSITORY / module / "CMakeLists.txt").read_text(encoding="utf-8")
     words = re.search(rf"set\({variable}\s+([^)]*)\)", text)[1].split()
-    parts = [listed(module, word[2:-1]) if word.startswith("${") else [word] for word in words]
-    return sum(parts, [])
+    return [file for word in words for file in (listed(module, word[2:-1]) if word.startswith("${") else [word])]
 
 
 def in_tree(module: str) -> set[str]:
@@ -145,9 +144,9 @@ def python(installed: Path, code: str) -> str:
 def test_the_installed_layout_finds_its_models_and_loads_one(installed):
     output = python(
         installed,
-        "from DanteSegmenterLib import model_list, inference\n"
-        f"assert model_list.__file__.startswith({str(installed)!r}), model_list.__file__\n"
-        "entry = model_list.choose_model(model_list.find_models())\n"
+        "from DanteSegmenterLib import inference\nfrom DanteSegmenterLib.model_folder import library\n"
+        f"assert library.__file__.startswith({str(installed)!r}), library.__file__\n"
+        "entry = library.choose_model(library.find_models())\n"
         "print(inference.load_model(entry.folder, 'cpu').folder)",
     )
     assert output.strip().startswith(str(installed / "Resources" / "Models"))

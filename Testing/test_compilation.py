@@ -6,8 +6,9 @@ import torch
 from datasets import write_dataset
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.config import load_experiment, smoke
-from DanteTrainerLib.experiment import continue_run, start_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
 
 
 def trained(data, run, method, compiled):

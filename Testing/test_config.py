@@ -1,10 +1,10 @@
 import pytest
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.config import Experiment, list_experiments, load_experiment, smoke
-from DanteTrainerLib.experiment import _check_patch
 from DanteTrainerLib.methods import METHODS, method_named
-from DanteTrainerLib.tasks import TASKS
+from DanteTrainerLib.run.start import _check_patch
+from DanteTrainerLib.settings.experiment import Experiment, list_experiments, load_experiment, smoke
+from DanteTrainerLib.settings.tasks import TASKS
 
 
 @pytest.mark.parametrize("name", list_experiments())

@@ -13,15 +13,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from DanteSegmenterLib.errors import Cancelled, ConfigError
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import sha256_of
-from DanteTrainerLib import masking
-from DanteTrainerLib.checkpoint import read_state
-from DanteTrainerLib.config import Experiment, load_experiment, smoke
-from DanteTrainerLib.experiment import continue_run, start_run
-from DanteTrainerLib.methods import dante
-from DanteTrainerLib.methods.plain import lower as lower_bound
-from DanteTrainerLib.patches import Batch
-from DanteTrainerLib.stage import StepContext
-from DanteTrainerLib.tasks import BRAIN, TASKS
+from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.loop.checkpoint import read_state
+from DanteTrainerLib.loop.stage import StepContext
+from DanteTrainerLib.methods.bounds import lower as lower_bound
+from DanteTrainerLib.methods.dante import masking
+from DanteTrainerLib.methods.dante import stages as dante
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN, TASKS
 
 
 def experiment(**settings) -> Experiment:
@@ -227,7 +228,7 @@ def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, t
 
 
 def test_the_model_has_two_doors_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):
-    from DanteSegmenterLib.case_folder import read_case_folder
+    from DanteSegmenterLib.cases.case_folder import read_case_folder
 
     volumes = read_case_folder(write_case(tmp_path / "case", 3)).read_images()
     model = load_model(run / "model", "cpu")

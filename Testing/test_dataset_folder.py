@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from datasets import BRATS_2023, LPS_4MM, images, write_case, write_dataset
 
-from DanteSegmenterLib.case_folder import Case, read_case_folder
+from DanteSegmenterLib.cases.case_folder import Case, read_case_folder
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_components, write_volume
 from DanteSegmenterLib.volume import Volume
-from DanteTrainerLib.dataset_folder import check_cases, make_split, read_dataset, read_split
+from DanteTrainerLib.data.dataset import check_cases, make_split, read_dataset, read_split
 
 ALL = {"t1", "t1ce", "t2", "flair"}
 

@@ -9,8 +9,8 @@ from models import brain_regions, write_brain_model
 from PIL import Image
 
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.figures import render_view
 from DanteSegmenterLib.files import read_volume
+from DanteSegmenterLib.pictures.three_planes import render_view
 from DanteSegmenterLib.volume import Volume
 
 

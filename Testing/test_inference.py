@@ -6,9 +6,9 @@ import torch
 from models import brain_spec, write_brain_model
 from torch.profiler import ProfilerActivity, profile
 
-from DanteSegmenterLib.devices import resolve_device
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
+from DanteSegmenterLib.inference.devices import resolve_device
 from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, write_spec
 from DanteSegmenterLib.volume import Volume
 
@@ -103,8 +103,8 @@ def test_a_missing_and_an_unknown_modality_are_named(folder):
 
 
 def test_no_convolution_of_a_run_in_single_precision_takes_torchs_slow_path(folder, monkeypatch):
-    monkeypatch.setattr("DanteSegmenterLib.inference.fastest_dtype", lambda device: torch.float32)
-    monkeypatch.setattr("DanteSegmenterLib.inference.batch_of", lambda *_: 1)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segment.fastest_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segment.batch_of", lambda *_: 1)
     model = load_model(folder, "cpu")
     with profile(activities=[ProfilerActivity.CPU]) as record:
         segment(model, study())

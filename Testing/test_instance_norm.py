@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from DanteSegmenterLib import instance_norm as module
-from DanteSegmenterLib.instance_norm import FORMULATIONS, InstanceNorm
+from DanteSegmenterLib.networks import instance_norm as module
+from DanteSegmenterLib.networks.instance_norm import FORMULATIONS, InstanceNorm
 
 SHAPES = [(2, 8, 16, 16, 16), (1, 8, 16, 16, 16), (2, 3, 5, 6, 7), (1, 4, 3, 3, 3), (3, 64, 2, 2, 2), (2, 1, 1, 1, 5)]
 

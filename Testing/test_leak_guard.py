@@ -5,10 +5,11 @@ import pytest
 from datasets import write_case, write_dataset
 
 from DanteSegmenterLib.errors import InputError
-from DanteTrainerLib.config import load_experiment, smoke
-from DanteTrainerLib.dataset_folder import Split, read_dataset, read_split
-from DanteTrainerLib.experiment import continue_run, start_run
-from DanteTrainerLib.leak_guard import check_split, pretraining_cases, read_mappings
+from DanteTrainerLib.data.dataset import Split, read_dataset, read_split
+from DanteTrainerLib.data.patients import check_split, pretraining_cases, read_mappings
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
 
 MAPPING = "BraTS2021,BraTS2020,Site No\nBraTS2021_00001,BraTS20_Training_001,1\nBraTS2021_00002,NA,1\n"
 

@@ -5,8 +5,14 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
 
-from DanteTrainerLib.losses import deep_supervision_weights, label_loss, region_loss, segmentation_loss, soft_dice
-from DanteTrainerLib.schedule import poly
+from DanteTrainerLib.loop.optimiser import poly
+from DanteTrainerLib.loop.segmentation_loss import (
+    deep_supervision_weights,
+    label_loss,
+    region_loss,
+    segmentation_loss,
+    soft_dice,
+)
 
 
 def column(*values):

@@ -1,10 +1,18 @@
 import pytest
 import torch
 
-from DanteSegmenterLib.fusion import Fusion
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.network import Encoder, brats_1mm, chest_ct, initialise
-from DanteTrainerLib.masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at, visible_norm
+from DanteSegmenterLib.networks.convolution import Conv3d
+from DanteSegmenterLib.networks.fusion import Fusion
+from DanteSegmenterLib.networks.unet import Encoder, brats_1mm, chest_ct, initialise
+from DanteTrainerLib.methods.dante.masking import (
+    ReconstructionDecoder,
+    block_size,
+    draw_mask,
+    encode_visible,
+    mask_at,
+    visible_norm,
+)
 
 SPEC = NetworkSpec((3, 4, 5), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3)
 
@@ -74,7 +82,7 @@ def test_visible_norm_uses_the_statistics_of_visible_positions_only():
 
 def test_fusion_is_anchor_plus_correction_with_no_norm_behind_the_projection():
     fusion = Fusion(SPEC)
-    assert [type(p) for p in fusion.projections] == [torch.nn.Conv3d] * 3
+    assert [type(p) for p in fusion.projections] == [Conv3d] * 3
     anchor = [torch.randn(1, c, 2, 2, 2) for c in SPEC.features]
     privileged = [torch.randn(1, c, 2, 2, 2) for c in SPEC.features]
     fused, corrections = fusion(anchor, privileged)

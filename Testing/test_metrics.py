@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from DanteTrainerLib.metrics import bootstrap_mean, compare_paired, dice, hd95_mm, score_region
+from DanteTrainerLib.evaluation.metrics import bootstrap_mean, compare_paired, dice, hd95_mm, score_region
 
 UNIT = (1.0, 1.0, 1.0)
 

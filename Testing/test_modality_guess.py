@@ -2,7 +2,7 @@
 
 import pytest
 
-from DanteSegmenterLib.modality_guess import assign, guess_modality
+from DanteSegmenterLib.cases.modality_guess import assign, guess_modality
 
 MR = ("t1", "t1ce", "t2", "flair")
 

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from DanteSegmenterLib.errors import ConfigError, ModelError
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Normalisation, check_weights_file, read_spec, write_spec
-from DanteSegmenterLib.network import UNet
-from DanteSegmenterLib.structure import from_plain, to_plain
-from DanteSegmenterLib.weights import load_weights, save_weights
+from DanteSegmenterLib.networks.unet import UNet
+from DanteSegmenterLib.networks.weights import load_weights, save_weights
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 
 def edit(folder, change):

@@ -6,7 +6,7 @@ import pytest
 from models import write_brain_model
 
 from DanteSegmenterLib.errors import ModelError
-from DanteSegmenterLib.model_list import choose_model, embedded_models_folder, find_models
+from DanteSegmenterLib.model_folder.library import choose_model, embedded_models_folder, find_models
 
 
 def test_models_are_found_at_the_top_of_the_repository(tmp_path):

@@ -6,7 +6,7 @@ from models import write_brain_model
 
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder import read_spec
-from DanteSegmenterLib.model_zip import unpack_model
+from DanteSegmenterLib.model_folder.zip_file import unpack_model
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.network import InstanceNorm, UNet, brats_1mm, chest_ct, initialise
+from DanteSegmenterLib.networks.unet import InstanceNorm, UNet, brats_1mm, chest_ct, initialise
 
 
 def parameters(module):

@@ -10,10 +10,10 @@ from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_volume
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.volume import Volume
-from DanteTrainerLib.cache import cache_cases
-from DanteTrainerLib.dataset_folder import read_dataset
-from DanteTrainerLib.patches import PRETRAINING, PatchLoader, PatchSource
-from DanteTrainerLib.tasks import BRAIN
+from DanteTrainerLib.data.cache import cache_cases
+from DanteTrainerLib.data.dataset import read_dataset
+from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
+from DanteTrainerLib.settings.tasks import BRAIN
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from DanteSegmenterLib.errors import DanteError
-from DanteSegmenterLib.protocol import (
+from DanteSegmenterLib.worker.protocol import (
     MAGIC,
     PREFIX,
     VERSION,

@@ -6,14 +6,15 @@ from datasets import write_dataset
 from test_dante import batch, context
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.gated import GatedNetwork
 from DanteSegmenterLib.inference import load_model, segment
-from DanteSegmenterLib.network import UNet, initialise
-from DanteTrainerLib.config import load_experiment, smoke
-from DanteTrainerLib.experiment import continue_run, start_run
+from DanteSegmenterLib.networks.gated_unet import GatedNetwork
+from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteTrainerLib.methods import mmanet, robustseg
-from DanteTrainerLib.modality_dropout import draw_present
-from DanteTrainerLib.tasks import BRAIN
+from DanteTrainerLib.methods.modality_dropout import draw_present
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN
 
 
 def small(method, **settings):
@@ -130,7 +131,7 @@ def test_a_network_without_its_zero_channel_is_the_same_function():
 
 @pytest.mark.parametrize("method", ["robustseg", "mmanet"])
 def test_a_rivals_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_path, method):
-    from DanteSegmenterLib.case_folder import read_case_folder
+    from DanteSegmenterLib.cases.case_folder import read_case_folder
 
     model = train(data, tmp_path / "run", with_teacher(teacher) if method == "mmanet" else small(method))
     volumes = read_case_folder(data / "A").read_images()

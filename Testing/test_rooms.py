@@ -1,4 +1,4 @@
-"""The rooms of the house: small enough to be looked through, each with a line that says what it is for."""
+"""What stands in the rooms is small enough to be read in one go."""
 
 from __future__ import annotations
 
@@ -9,21 +9,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOUSES = ("DanteSegmenter/DanteSlicerLib",)
-MOST_FILES, MOST_LINES, LONGEST_FUNCTION, MOST_METHODS = 9, 400, 60, 30
+MOST_LINES, LONGEST_FUNCTION, MOST_METHODS = 400, 60, 30
 
 
 def rooms() -> list[str]:
     folders = [folder for house in HOUSES for folder in (REPOSITORY / house, *(REPOSITORY / house).rglob("*"))]
     return [str(folder.relative_to(REPOSITORY)) for folder in folders if list(folder.glob("*.py"))]
-
-
-@pytest.mark.parametrize("room", rooms())
-def test_a_room_holds_at_most_nine_files_and_says_in_a_line_what_it_is_for(room):
-    files = list((REPOSITORY / room).glob("*.py"))
-    assert len(files) <= MOST_FILES
-    face = (REPOSITORY / room / "__init__.py").read_text(encoding="utf-8")
-    (line,) = ast.get_docstring(ast.parse(face)).splitlines()
-    assert line.endswith(".")
 
 
 @pytest.mark.parametrize("room", rooms())

@@ -11,7 +11,8 @@ import pytest
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from DanteSegmenterLib.phantom import (
+from DanteSegmenterLib.synthetic.sample import SyntheticPatient, brain_mr, chest_ct
+from DanteSegmenterLib.synthetic.shapes import (
     Grid,
     bspline_matrix,
     ellipsoid_depth,
@@ -20,7 +21,6 @@ from DanteSegmenterLib.phantom import (
     threshold_of_volume,
     tube_depth,
 )
-from DanteSegmenterLib.sample import SyntheticPatient, brain_mr, chest_ct
 
 SEEDS = (0, 1, 2)
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4
@@ -299,7 +299,10 @@ def test_a_chest_of_an_impossible_grid_is_refused():
 
 
 def test_the_sample_needs_no_torch():
-    code = "import sys, DanteSegmenterLib.sample as s; s.chest_ct(0, (9, 9, 9)); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, DanteSegmenterLib.synthetic.sample as sample\n"
+        "sample.chest_ct(0, (9, 9, 9)); assert 'torch' not in sys.modules"
+    )
     environment = {"PYTHONPATH": ":".join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 

@@ -8,7 +8,7 @@ from DanteSegmenterLib.files import read_volume
 from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.preprocess import prepare
 from DanteTrainerLib.__main__ import main as train
-from DanteTrainerLib.dataset_folder import read_dataset
+from DanteTrainerLib.data.dataset import read_dataset
 
 CHESTS = ["--kind", "chest", "--spacing-mm", "4", "2.8", "2.8", "--shape", "32", "48", "64"]
 

@@ -465,7 +465,7 @@ def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_l
 ):
     import SampleData
 
-    from DanteSegmenterLib import sample
+    from DanteSegmenterLib.synthetic import sample
 
     monkeypatch.setattr(sample, "brain_mr", lambda seed, spacing_mm, real=sample.brain_mr: real(seed, 4.0))
     assert shown(window.ui.sampleLabel, window)

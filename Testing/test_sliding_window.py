@@ -5,7 +5,13 @@ from scipy import ndimage
 from torch import nn
 
 from DanteSegmenterLib.errors import Cancelled, ResourceError
-from DanteSegmenterLib.sliding_window import Plan, gaussian_window, needed_windows, predict_logits, window_starts
+from DanteSegmenterLib.inference.sliding_window import (
+    Plan,
+    gaussian_window,
+    needed_windows,
+    predict_logits,
+    window_starts,
+)
 
 CPU = Plan(torch.device("cpu"), torch.float32, batch=2)
 

@@ -6,15 +6,16 @@ import torch
 from datasets import write_dataset
 from filelock import FileLock
 
-from DanteSegmenterLib.case_folder import Case
+from DanteSegmenterLib.cases.case_folder import Case
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib import experiment, loop
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.config import list_studies
-from DanteTrainerLib.dataset_folder import Dataset, read_split
-from DanteTrainerLib.study import Entry, Study, Sweep, plan, read_study, run_study
-from DanteTrainerLib.study_report import collect, gap_table, score_table, write_report
-from DanteTrainerLib.tasks import TASKS
+from DanteTrainerLib.data.dataset import Dataset, read_split
+from DanteTrainerLib.loop import trainer as loop
+from DanteTrainerLib.run import start, train
+from DanteTrainerLib.settings.experiment import list_studies
+from DanteTrainerLib.settings.tasks import TASKS
+from DanteTrainerLib.study.report import collect, gap_table, score_table, write_report
+from DanteTrainerLib.study.run import Entry, Study, Sweep, plan, read_study, run_study
 
 SMALL = (
     "run.steps=2", "run.pretrain_steps=1", "run.validate_every=0", "data.patch=[16,16,16]",
@@ -70,12 +71,12 @@ def test_a_study_may_score_with_mirroring_beside_the_scores_without(data, tmp_pa
 def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(data, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(loop.Trainer, "train", lambda self, stage, source, *_: seen.append((stage.name, source)))
-    monkeypatch.setattr(experiment, "save_checkpoint", lambda *_: None)
-    monkeypatch.setattr(experiment, "write_model", lambda *_: None)
-    monkeypatch.setattr(experiment, "_carry", lambda *_: None)
+    monkeypatch.setattr(train, "save_checkpoint", lambda *_: None)
+    monkeypatch.setattr(train, "write_model", lambda *_: None)
+    monkeypatch.setattr(train, "_carry", lambda *_: None)
     for run in plan(small_study(Entry("lower", "lower"), Entry("DANTE", "dante")), tmp_path):
-        experiment.start_run(run.experiment, data, run.folder, cache=tmp_path / "cache")
-        experiment.continue_run(run.folder, "cpu", quiet=True)
+        start.start_run(run.experiment, data, run.folder, cache=tmp_path / "cache")
+        train.continue_run(run.folder, "cpu", quiet=True)
     batches = {name: source.batch(3) for name, source in seen}
     assert torch.equal(batches["supervised"].images, batches["stage-2"].images)
     assert torch.equal(batches["supervised"].regions, batches["stage-2"].regions)
@@ -94,7 +95,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monke
         waits.append(second.model.is_dir() and not first.folder.exists())
         lock.release()
 
-    monkeypatch.setattr("DanteTrainerLib.study.time.sleep", other_process_ends)
+    monkeypatch.setattr("DanteTrainerLib.study.run.time.sleep", other_process_ends)
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
     assert waits == [True] and first.model.is_dir()
 

@@ -15,18 +15,20 @@ import pytest
 import torch
 from datasets import write_dataset
 
-from DanteSegmenterLib import instance_norm
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.model_folder import Calibration, read_spec, sha256_of
-from DanteTrainerLib import loop
+from DanteSegmenterLib.networks import instance_norm
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.config import load_experiment, smoke
-from DanteTrainerLib.dataset_folder import Dataset, make_split, read_dataset
-from DanteTrainerLib.evaluate import calibration_of, read_summary
-from DanteTrainerLib.evaluation_split import split_for
-from DanteTrainerLib.experiment import continue_run, read_run, start_run
-from DanteTrainerLib.history import seconds_trained
-from DanteTrainerLib.loop import TrainingFailed
+from DanteTrainerLib.data.dataset import Dataset, make_split, read_dataset
+from DanteTrainerLib.evaluation.evaluate import calibration_of, read_summary
+from DanteTrainerLib.loop import trainer as loop
+from DanteTrainerLib.loop.history import seconds_trained
+from DanteTrainerLib.loop.optimiser import TrainingFailed
+from DanteTrainerLib.run.run_folder import read_run
+from DanteTrainerLib.run.split import split_for
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -80,8 +82,8 @@ def test_a_run_stopped_after_any_step_and_resumed_is_bit_equal(whole, data, tmp_
 
 KILL_DURING_CHECKPOINT = """
 import os, signal, sys
-import DanteTrainerLib.checkpoint as checkpoint
-from DanteTrainerLib import loop
+import DanteTrainerLib.loop.checkpoint as checkpoint
+from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.__main__ import main
 real, count = os.fsync, 0
 def fsync(handle):
@@ -295,7 +297,7 @@ def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
 
 
 def test_weights_published_at_half_size_segment_as_before(whole, data, tmp_path):
-    from DanteSegmenterLib.case_folder import read_case_folder
+    from DanteSegmenterLib.cases.case_folder import read_case_folder
     from DanteSegmenterLib.inference import load_model, segment
 
     card = REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce.toml"

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from DanteTrainerLib.transfer_losses import (
+from DanteTrainerLib.methods.dante.losses import (
     GRADIENT,
     alignment_infonce,
     alignment_l1,

@@ -20,9 +20,9 @@ from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, Resource
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
 from DanteSegmenterLib.priority import NICENESS
-from DanteSegmenterLib.sample import brain_mr
+from DanteSegmenterLib.synthetic.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker_client import WorkerClient, WorkerDied
+from DanteSegmenterLib.worker.client import WorkerClient, WorkerDied
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -226,7 +226,7 @@ PARENT = """
 import sys, time
 import numpy as np
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker_client import WorkerClient
+from DanteSegmenterLib.worker.client import WorkerClient
 from in_worker import run_in_worker
 volume = Volume(np.random.default_rng(0).uniform(1, 2, (20, 24, 28)), np.diag([-2.0, -2.0, 2.0, 1.0]))
 client, study = WorkerClient(), dict.fromkeys(("t1", "t2", "flair"), volume)
@@ -251,6 +251,6 @@ def test_the_process_ends_with_its_parent_however_that_dies(folder):
 @pytest.mark.parametrize("stream", [b"GET / HTTP/1.1\r\n\r\n" * 3, b"DNTE" + b"\xff" * 40, b"\x80\x04\x95" * 20])
 def test_a_stream_that_is_no_protocol_ends_the_process_with_a_reason(stream):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
-    command = [sys.executable, "-m", "DanteSegmenterLib.worker"]
+    command = [sys.executable, "-m", "DanteSegmenterLib.worker.server"]
     result = subprocess.run(command, input=stream, env=environment, capture_output=True, timeout=60)
     assert result.returncode == 3 and b"DANTE worker:" in result.stderr

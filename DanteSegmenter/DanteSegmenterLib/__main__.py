@@ -11,10 +11,10 @@ from pathlib import Path
 
 from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
-from .files import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
+from .files.images import SEGMENTATION_ENDING, read_volume, write_atomically, write_segmentation, write_volume
 from .memory import keep_freed_memory
-from .model_about import about
-from .model_folder import ModelSpec, check_can_prepare, choose_pathway, read_spec
+from .model_folder.about import about
+from .model_folder.spec import ModelSpec, check_can_prepare, choose_pathway, read_spec
 from .volume import Volume
 
 
@@ -97,7 +97,7 @@ def _segment(options: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from .inference import load_model, segment
+    from .inference.segment import load_model, segment
 
     model = load_model(options.model, options.device)
     with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}") as bar:
@@ -135,8 +135,8 @@ def _segment(options: argparse.Namespace) -> None:
 
 
 def _batch(options: argparse.Namespace) -> None:
-    from .batch import Options, Outcome, run_batch, to_do
-    from .case_list import find_cases
+    from .batch.run import Options, Outcome, run_batch, to_do
+    from .cases.case_list import find_cases
 
     if options.with_parent:
         threading.Thread(target=_end_with_standard_input, daemon=True).start()
@@ -171,7 +171,7 @@ def _prepared(
     volumes: dict[str, Volume], spec: ModelSpec, options: argparse.Namespace
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
     """The volumes aligned with the one on whose grid the result will be, without skull."""
-    from .align import prepare_study
+    from .preprocess.align import prepare_study
 
     check_can_prepare(spec)
     pathway, _ = choose_pathway(spec, volumes)
@@ -209,7 +209,7 @@ def _check_output(path: Path) -> None:
 
 
 def _write_probabilities(path: Path, result) -> None:  # noqa: ANN001 - inference.Segmentation, imported late
-    from .files import write_components
+    from .files.images import write_components
 
     write_components(path, result.probabilities, result.reference)
 
@@ -242,7 +242,7 @@ def _sample(options: argparse.Namespace) -> None:
 
 def _write_patient(folder: Path, seed: int, options: argparse.Namespace) -> None:
     """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
-    from .sample import brain_mr, chest_ct
+    from .synthetic.sample import brain_mr, chest_ct
 
     spacing = options.spacing_mm or ([1.0] if options.kind == "brain" else [2.0, 0.7, 0.7])
     if len(spacing) not in (1, 3) or min(spacing) <= 0 or (options.kind == "brain" and len(set(spacing)) > 1):

@@ -12,13 +12,13 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
+from DanteSegmenterLib.cases.modality_guess import assign
 from DanteSegmenterLib.errors import DanteError, InputError
-from DanteSegmenterLib.modality_guess import assign
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
-from DanteSegmenterLib.model_list import ModelEntry, choose_model, find_models
-from DanteSegmenterLib.model_zip import unpack_model
+from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
+from DanteSegmenterLib.model_folder.zip_file import unpack_model
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker_client import WorkerClient
+from DanteSegmenterLib.worker.client import WorkerClient
 from DanteSlicerLib.installing import DEEPBET, ensureDependencies, ensurePackages
 from DanteSlicerLib.parameters import ADDED_MODELS_SETTING, DanteSegmenterParameterNode
 from DanteSlicerLib.scene.overlays import (
@@ -46,7 +46,7 @@ POLL_MS = 10  # how often the window looks after a run
 
 
 class WarmInference:
-    """Computes in a process of its own, which stays for the next click; see `worker_client`."""
+    """Computes in a process of its own, which stays for the next click; see `worker.client`."""
 
     def __init__(self):
         self._client = WorkerClient()
@@ -165,7 +165,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             mirror: average over mirrored images; eight times as long.
             prepare: align the volumes with the first and extract the brain (deepbet): for raw clinical studies.
             brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
-            progress: called with `worker_client.RunProgress`.
+            progress: called with `worker.client.RunProgress`.
             cancelled: asked often; True ends the run.
             confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
                 are replaced; otherwise such a node is refused.

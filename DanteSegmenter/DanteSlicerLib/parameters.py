@@ -48,7 +48,7 @@ def deviceName(device: str) -> str:
 class DanteSegmenterParameterNode:
     """The choices in the window; saved with the scene.
 
-    model: key of a model, as `model_list` gives it; empty for none chosen yet.
+    model: key of a model, as `model_folder.library` gives it; empty for none chosen yet.
     device: where to compute.
     show3D: whether surfaces are made.
     showProbabilities: whether volumes of probabilities are added and laid over the slices.

@@ -42,7 +42,7 @@ def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dic
     Returns:
         The volume nodes by modality id.
     """
-    from DanteSegmenterLib.sample import brain_mr
+    from DanteSegmenterLib.synthetic.sample import brain_mr
 
     patient = brain_mr(seed=seed, spacing_mm=spacingMm)
     nodes = {

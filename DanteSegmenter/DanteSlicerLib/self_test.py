@@ -11,7 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import choose_pathway
-from DanteSegmenterLib.model_list import choose_model
+from DanteSegmenterLib.model_folder.library import choose_model
 from DanteSlicerLib import requirements
 from DanteSlicerLib.logic import DanteSegmenterLogic
 from DanteSlicerLib.parameters import Device
@@ -370,7 +370,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         for mask, row in zip(masks, rows):
             self.assertAlmostEqual(row[1], mask.sum() * self.SAMPLE_SPACING_MM**3 / 1000, places=3)
         if choose_model(DanteSegmenterLogic().models()).key == "brats-without-t1ce":
-            from DanteSegmenterLib.sample import brain_mr
+            from DanteSegmenterLib.synthetic.sample import brain_mr
 
             truth = brain_mr(seed=0, spacing_mm=self.SAMPLE_SPACING_MM).labels.array > 0
             self.assertGreater(2 * (masks[0] & truth).sum() / (masks[0].sum() + truth.sum()), 0.5)  # Dice

@@ -14,9 +14,9 @@ from pathlib import Path
 from DanteSegmenterLib.errors import Cancelled, DanteError
 from DanteSegmenterLib.memory import keep_freed_memory
 
-from .config import list_experiments, list_studies, load_experiment, smoke
 from .ending import StopRequest
 from .methods import METHODS, method_named
+from .settings.experiment import list_experiments, list_studies, load_experiment, smoke
 from .status import LOG_FILE, RUN_FILE, STOP_FILE
 
 
@@ -122,8 +122,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .distributed import check_batch, join
-    from .experiment import start_run
+    from .loop.distributed import check_batch, join
+    from .run.start import start_run
 
     stop = _stop_request(options)
     method_named(options.method)
@@ -142,8 +142,8 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _continue(run: Path, options: argparse.Namespace, stop: StopRequest) -> None:
-    from .distributed import join
-    from .experiment import continue_run
+    from .loop.distributed import join
+    from .run.train import continue_run
 
     group, device = join(options.device)
     if options.log:
@@ -169,9 +169,9 @@ def _log_to(run: Path) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .dataset_folder import read_dataset
-    from .evaluate import evaluate
-    from .evaluation_split import split_for
+    from .data.dataset import read_dataset
+    from .evaluation.evaluate import evaluate
+    from .run.split import split_for
 
     if options.with_parent:
         StopRequest(True, "Stopped; there are no scores.")
@@ -191,8 +191,8 @@ def _model_folder(path: Path) -> Path:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from .study import plan, read_study, run_study
-    from .study_report import write_report
+    from .study.report import write_report
+    from .study.run import plan, read_study, run_study
 
     study = read_study(list_studies().get(options.study, Path(options.study)))
     study = replace(study, set=(*study.set, *options.set))
@@ -204,9 +204,9 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from .dataset_folder import read_dataset
-    from .evaluation_split import split_for
-    from .feature_map import draw_feature_map
+    from .data.dataset import read_dataset
+    from .evaluation.feature_map import draw_feature_map
+    from .run.split import split_for
 
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
     names = split_for(options.model, dataset, options.split_file).part(options.split)
@@ -215,7 +215,7 @@ def _features(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from .publish import publish
+    from .release.publish import publish
 
     spec = publish(_model_folder(options.model), options.card, options.scores, options.to, options.half)
     print(f"published {spec.name} {spec.version} to {options.to}")

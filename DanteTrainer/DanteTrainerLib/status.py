@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.structure import from_plain, to_plain
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 STATUS_FILE, STOP_FILE, LOCK_FILE, RUN_FILE, LOG_FILE = "status.json", "stop", ".lock", "run.json", "train.log"
 

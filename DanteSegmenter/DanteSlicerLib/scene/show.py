@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-from DanteSegmenterLib.modality_guess import guess_modality
+from DanteSegmenterLib.cases.modality_guess import guess_modality
 from DanteSlicerLib.scene.overlays import (
     backgroundOf,
     bringOverlay,

@@ -6,7 +6,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from DanteSegmenterLib.modality_guess import same_patient
+from DanteSegmenterLib.cases.modality_guess import same_patient
 from DanteSegmenterLib.model_folder import Modality, ModelSpec
 
 ALIGNED_ATTRIBUTE = "DanteSegmenter.AlignedCopy"

@@ -32,7 +32,7 @@ def writeSegmentation(
     Args:
         output: any segmentation node; segments of others in it stay as they are.
         reference: the volume on whose grid the result is.
-        result: `worker_client.RunResult` or `inference.Segmentation`.
+        result: `worker.client.RunResult` or `inference.Segmentation`.
     """
     spec = result.spec
     model = modelName(spec)

@@ -7,8 +7,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import DanteError
-from DanteSegmenterLib.model_about import about
-from DanteSegmenterLib.model_list import find_models
+from DanteSegmenterLib.model_folder.about import about
+from DanteSegmenterLib.model_folder.library import find_models
 from DanteSlicerLib.sample_data import loadSamplePatient
 from DanteSlicerLib.scene.studies import usedModalities, volumeNodes
 

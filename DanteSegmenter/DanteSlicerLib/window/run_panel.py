@@ -5,7 +5,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import Cancelled, InputError
-from DanteSegmenterLib.regions import shows_whole_head
+from DanteSegmenterLib.result.regions import shows_whole_head
 from DanteSlicerLib.scene.read_nodes import volumeFromNode
 from DanteSlicerLib.scene.results import usersWork
 from DanteSlicerLib.scene.write_result import partsOfReport

@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DanteSegmenterLib.batch_process import BatchProcess
+from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
 from DanteSlicerLib.window.runner import attempt
@@ -98,7 +98,7 @@ class SeveralStudiesPanel:
         if self.folder is None or self.out is None or spec is None:
             return [], False
         from DanteSegmenterLib.batch import to_do
-        from DanteSegmenterLib.case_list import find_cases
+        from DanteSegmenterLib.cases.case_list import find_cases
 
         try:
             table = to_do(find_cases(self.folder), spec, self.out)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.structure import unknown_key_message
+from DanteSegmenterLib.strict_dataclass import unknown_key_message
 
-from ..config import Experiment
-from ..stage import Stage
-from ..tasks import Task
-from . import dante, mmanet, plain, robustseg
+from ..loop.stage import Stage
+from ..settings.experiment import Experiment
+from ..settings.tasks import Task
+from . import bounds, mmanet, robustseg
+from .dante.stages import stages as dante
 
 Method = Callable[[Experiment, Task], list[Stage]]
 
 METHODS: dict[str, Method] = {
-    "lower": plain.lower,
-    "upper": plain.upper,
-    "dante": dante.stages,
+    "lower": bounds.lower,
+    "upper": bounds.upper,
+    "dante": dante,
     "robustseg": robustseg.stages,
     "mmanet": mmanet.stages,
 }

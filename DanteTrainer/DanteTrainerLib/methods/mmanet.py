@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from DanteSegmenterLib.convolution import Conv3d
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.inference import load_model
-from DanteSegmenterLib.network import Decoder, UNet, initialise
+from DanteSegmenterLib.networks.convolution import Conv3d
+from DanteSegmenterLib.networks.unet import Decoder, UNet, initialise
 
-from ..config import Experiment
-from ..losses import segmentation_loss
-from ..modality_dropout import draw_present
-from ..patches import Batch
-from ..stage import Deployed, LossTerms, Stage, StepContext, Term
-from ..tasks import Task
+from ..data.patches import Batch
+from ..loop.segmentation_loss import segmentation_loss
+from ..loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..settings.experiment import Experiment
+from ..settings.tasks import Task
+from .modality_dropout import draw_present
 
 POOLED = 8
 # Both terms begin after ten of three hundred epochs.

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from DanteSegmenterLib.convolution import Conv3d
-from DanteSegmenterLib.gated import GatedNetwork
-from DanteSegmenterLib.instance_norm import instance_norm
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.network import initialise
+from DanteSegmenterLib.networks.convolution import Conv3d
+from DanteSegmenterLib.networks.gated_unet import GatedNetwork
+from DanteSegmenterLib.networks.instance_norm import instance_norm
+from DanteSegmenterLib.networks.unet import initialise
 
-from ..config import Experiment
-from ..losses import segmentation_loss
-from ..modality_dropout import draw_present
-from ..patches import Batch
-from ..stage import Deployed, LossTerms, Stage, StepContext, Term
-from ..tasks import Task
+from ..data.patches import Batch
+from ..loop.segmentation_loss import segmentation_loss
+from ..loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..settings.experiment import Experiment
+from ..settings.tasks import Task
+from .modality_dropout import draw_present
 
 STYLE = 8
 HIDDEN = 128

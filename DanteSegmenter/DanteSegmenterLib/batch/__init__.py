@@ -1,0 +1,5 @@
+"""Many cases with one command."""
+
+from .run import Options, run_batch, to_do
+
+__all__ = ["Options", "run_batch", "to_do"]

@@ -1,0 +1,1 @@
+"""Which file is which modality of which patient."""

@@ -1,0 +1,31 @@
+"""What a list of models tells about one: data, scores, how sure and how right, licence, citations. Plain text."""
+
+from __future__ import annotations
+
+from .spec import ModelSpec, Pathway
+
+
+def about(spec: ModelSpec) -> str:
+    """A few paragraphs from `model.json`; what it does not say is left out."""
+    paragraphs = [f"Trained on: {spec.training_data}." if spec.training_data else ""]
+    paragraphs += [f"{title}: {_figures(scores)}." for title, scores in spec.scores.items()]
+    paragraphs += [_worth("Without", spec, spec.limited), _worth("With", spec, spec.full)]
+    paragraphs.append(f"Licence: {spec.licence}." if spec.licence else "")
+    paragraphs += [f"Cite: {citation}." for citation in spec.citations]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _figures(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+
+
+def _worth(word: str, spec: ModelSpec, pathway: Pathway | None) -> str:
+    """How sure the network was on test cases, and how right."""
+    if pathway is None or not pathway.calibration:
+        return ""
+    scan = f"{word} {spec.modality(spec.privileged).label}, on test cases: " if spec.privileged else "On test cases: "
+    return scan + "; ".join(
+        f"{region} {c.confidence:.0%} sure, {c.precision:.0%} right, the true volume within the range in "
+        f"{c.range_holds:.0%} of {c.cases}"
+        for region, c in pathway.calibration.items()
+    )

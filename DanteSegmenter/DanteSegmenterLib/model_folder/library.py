@@ -1,0 +1,92 @@
+"""The models at hand: those that came with the extension, and folders the user added.
+
+Reads descriptions only, never weights; needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError
+from .spec import SPEC_FILE, ModelSpec, read_spec
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model folder as a list shows it.
+
+    Attributes:
+        key: by which a scene remembers it: the folder's name for an embedded model, the whole path for an added one.
+        folder: where it is.
+        spec: its description, or None where it cannot be used.
+        problem: why not; empty where it can.
+    """
+
+    key: str
+    folder: Path
+    spec: ModelSpec | None
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line for a list."""
+        return f"{self.spec.name} {self.spec.version}" if self.spec else f"{self.folder.name} (cannot be used)"
+
+
+def embedded_models_folder(library: Path | None = None) -> Path | None:
+    """Where the models of the extension lie: beside the installed modules, or at the repository's top.
+
+    Args:
+        library: the folder of this package; by default the one that this file lies in.
+    """
+    library = library or Path(__file__).resolve().parent.parent
+    for parent in (library.parent, library.parent.parent):
+        folder = parent / "Resources" / "Models"
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def find_models(added: Sequence[Path | str] = (), embedded: Path | None = None) -> tuple[ModelEntry, ...]:
+    """Every model, the extension's own first. A folder that cannot be used is listed with the reason.
+
+    Args:
+        added: model folders of the user.
+        embedded: the folder of model folders to look into instead of the extension's.
+    """
+    embedded = embedded or embedded_models_folder()
+    own = sorted(path.parent for path in embedded.glob(f"*/{SPEC_FILE}")) if embedded else []
+    entries = [_entry(folder.name, folder) for folder in own]
+    entries += [_entry(str(folder), Path(folder)) for folder in dict.fromkeys(map(str, added))]
+    return tuple(entries)
+
+
+def choose_model(models: Sequence[ModelEntry], wanted: Path | str | None = None) -> ModelEntry:
+    """The model called `wanted` (a key, a name or a folder); the first that can be used if nothing is wanted.
+
+    Raises:
+        ModelError: there is none, or it cannot be used.
+    """
+    if wanted is None:
+        usable = next((entry for entry in models if entry.spec), None)
+        if usable:
+            return usable
+        raise ModelError(models[0].problem if models else "There is no model. Add a model folder.")
+    known = next((entry for entry in models if str(wanted) in _names(entry)), None)
+    entry = known or _entry(str(wanted), Path(wanted))
+    if entry.spec is None:
+        raise ModelError(entry.problem)
+    return entry
+
+
+def _names(entry: ModelEntry) -> set[str]:
+    return {entry.key, str(entry.folder), *({entry.spec.name} if entry.spec else ())}
+
+
+def _entry(key: str, folder: Path) -> ModelEntry:
+    try:
+        return ModelEntry(key, folder, read_spec(folder))
+    except (ModelError, OSError) as error:
+        return ModelEntry(key, folder, None, str(error))

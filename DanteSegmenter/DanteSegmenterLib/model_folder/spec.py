@@ -1,0 +1,355 @@
+"""The model folder: everything needed to run a model, read without torch.
+
+A model folder holds `model.json` (this file's `ModelSpec`), the weights as safetensors, a model card `README.md` and
+`provenance.json`. It is the only thing that crosses from training to deployment. Reading it never executes code and
+allocates nothing in proportion to what it claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, ModelError
+from ..strict_dataclass import from_plain, to_plain
+from .terminology import Terminology
+
+FORMAT_VERSION = 1
+SPEC_FILE = "model.json"
+# Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
+MAX_SPEC_BYTES = 1 << 20
+MAX_FEATURES = 2048
+MAX_STAGES = 10
+MAX_PATCH_VOXELS = 512**3
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One input image the model knows: its id in commands, its label in the window."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """One thing the model segments.
+
+    Attributes:
+        id: short name, e.g. "ET".
+        name: what the segment is called in the scene.
+        color: red, green, blue in 0..1.
+        terminology: coded meaning.
+        labels: integer labels of the training data that make up this region; regions may overlap (ET in TC in WT).
+        label_value: this region's value in an exported label map; regions are written in the order of the list, each
+            overwriting the ones before (nnU-Net's `regions_class_order`), which makes the map's regions nested.
+    """
+
+    id: str
+    name: str
+    color: tuple[float, float, float]
+    terminology: Terminology
+    labels: tuple[int, ...]
+    label_value: int
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How raw voxel values become network input.
+
+    kind "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
+    kind "hu_window": clip to [low, high] HU, then subtract `mean` and divide by `std`, the training set's figures.
+    """
+
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What `preprocess.prepare` does to the input volumes.
+
+    Attributes:
+        orientation: where the array axes I, J, K point to, e.g. "LPS".
+        spacing_mm: of the network's grid, along K, J, I.
+        normalisation: by modality id.
+    """
+
+    orientation: str
+    spacing_mm: tuple[float, float, float]
+    normalisation: dict[str, Normalisation]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Numbers of the plain convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I."""
+
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, int, int], ...]
+    kernels: tuple[tuple[int, int, int], ...]
+    convs_per_stage: int = 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the probabilities of a region were worth on test cases.
+
+    Attributes:
+        cases: how many.
+        confidence: mean probability in the voxels that were called this region, averaged over cases.
+        precision: the share of these voxels that experts call so too, averaged over the same cases.
+        range_holds: the share of all cases whose true volume lay within the volume range that was shown.
+    """
+
+    cases: int
+    confidence: float
+    precision: float
+    range_holds: float
+
+
+@dataclass(frozen=True)
+class Pathway:
+    """One door into the model: its weights file, the modalities it reads, in channel order, and what network it is.
+
+    `calibration` is by region id, where it was measured.
+    """
+
+    weights: str
+    sha256: str
+    modalities: tuple[str, ...]
+    architecture: str = "unet"
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """`model.json`. `limited` is f_L, the deployed pathway; `full` is f_F, used when the privileged volume is given."""
+
+    name: str
+    version: str
+    task: str
+    modalities: tuple[Modality, ...]
+    privileged: str | None
+    regions: tuple[Region, ...]
+    output: str  # "regions": one sigmoid per region; "labels": softmax over background and the regions
+    preprocessing: Preprocessing
+    patch: tuple[int, int, int]  # K, J, I
+    network: NetworkSpec
+    limited: Pathway
+    full: Pathway | None = None
+    licence: str = ""
+    citations: tuple[str, ...] = ()
+    intended_use: str = ""
+    training_data: str = ""
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output: the regions, and the background where labels exclude each other."""
+        return len(self.regions) + (self.output == "labels")
+
+    @property
+    def skull_stripped(self) -> bool:
+        """Whether it reads MR of brains without skull, as *Prepare* makes them of a study from the scanner."""
+        kinds = {self.preprocessing.normalisation[modality].kind for modality in self.limited.modalities}
+        return kinds == {"zscore_nonzero"}
+
+    def modality(self, modality_id: str) -> Modality:
+        return next(m for m in self.modalities if m.id == modality_id)
+
+
+def read_spec(folder: Path | str) -> ModelSpec:
+    """Read and check `model.json`; needs no torch and does not look at the weights.
+
+    Raises:
+        ModelError: the folder is no model folder, was written by a newer version, or contradicts itself.
+    """
+    folder = Path(folder)
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise ModelError(f"'{folder}' is no model folder: it has no {SPEC_FILE}. Choose a folder that training wrote.")
+    if path.stat().st_size > MAX_SPEC_BYTES:
+        raise ModelError(f"'{path}' is larger than {MAX_SPEC_BYTES} bytes; a model description is a few kilobytes.")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"'{path}' is not valid JSON ({error}). Copy the model folder again.") from None
+    version = plain.get("format_version") if isinstance(plain, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(f"'{path}' has no valid format_version (got {version!r}, wanted 1 to {FORMAT_VERSION}).")
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"'{path}' has format version {version}, this extension reads up to {FORMAT_VERSION}. Update SlicerDANTE."
+        )
+    try:
+        spec = from_plain(ModelSpec, plain, where=SPEC_FILE, error=ModelError)
+        check_spec(spec)
+    except ModelError as error:
+        raise ModelError(f"'{path}' cannot be used: {error}") from None
+    return spec
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Refuse a description that contradicts itself or asks for something absurd."""
+    _check_modalities(spec)
+    _check_regions(spec)
+    _check_network(spec)
+    _check_preprocessing(spec.preprocessing, [modality.id for modality in spec.modalities])
+
+
+def _check_modalities(spec: ModelSpec) -> None:
+    ids = [modality.id for modality in spec.modalities]
+    if not ids or len(set(ids)) != len(ids):
+        raise ModelError(f"modalities must be a non-empty list of different ids, got {ids}")
+    for pathway in (spec.limited, spec.full):
+        if pathway is None:
+            continue
+        if not pathway.modalities or not set(pathway.modalities) <= set(ids):
+            raise ModelError(f"a pathway reads {list(pathway.modalities)}, the model knows {ids}")
+        if len(set(pathway.modalities)) != len(pathway.modalities):
+            raise ModelError(f"a pathway reads a modality twice: {list(pathway.modalities)}")
+        if Path(pathway.weights).name != pathway.weights or not pathway.weights.endswith(".safetensors"):
+            raise ModelError(f"weights '{pathway.weights}' must be a .safetensors file inside the model folder")
+    if spec.privileged is not None and spec.privileged not in ids:
+        raise ModelError(f"privileged modality '{spec.privileged}' is not among {ids}")
+
+
+def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
+    letters, pairs = preprocessing.orientation, ("LR", "AP", "IS")
+    if sorted(axis for letter in letters for axis, pair in enumerate(pairs) if letter in pair) != [0, 1, 2]:
+        raise ModelError(f"orientation '{letters}' is not three letters such as 'LPS' or 'RAS'")
+    if not all(0.01 <= spacing <= 100 for spacing in preprocessing.spacing_mm):
+        raise ModelError(f"spacing_mm {preprocessing.spacing_mm} is not within 0.01 to 100 mm")
+    for modality_id in ids:
+        normalisation = preprocessing.normalisation.get(modality_id)
+        if normalisation is None:
+            raise ModelError(f"modality '{modality_id}' has no normalisation")
+        if normalisation.kind not in ("zscore_nonzero", "hu_window"):
+            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'hu_window'")
+        if normalisation.kind == "hu_window" and not (normalisation.low < normalisation.high and normalisation.std > 0):
+            raise ModelError(f"hu_window of '{modality_id}' needs low < high and std > 0, got {normalisation}")
+
+
+def _check_regions(spec: ModelSpec) -> None:
+    if spec.output not in ("regions", "labels"):
+        raise ModelError(f"output '{spec.output}' is neither 'regions' nor 'labels'")
+    if not spec.regions or len({region.id for region in spec.regions}) != len(spec.regions):
+        raise ModelError("regions must be a non-empty list with different ids")
+    for region in spec.regions:
+        if not all(0 <= part <= 1 for part in region.color):
+            raise ModelError(f"colour {region.color} of region '{region.id}' is not within 0 to 1")
+        if not 1 <= region.label_value <= 255:
+            raise ModelError(f"label_value {region.label_value} of region '{region.id}' is not within 1 to 255")
+
+
+def _check_network(spec: ModelSpec) -> None:
+    network = spec.network
+    stages = len(network.features)
+    if not 2 <= stages <= MAX_STAGES or len(network.strides) != stages or len(network.kernels) != stages:
+        raise ModelError(
+            f"features, strides and kernels must have the same length of 2 to {MAX_STAGES}, got {stages}, "
+            f"{len(network.strides)}, {len(network.kernels)}"
+        )
+    if not all(1 <= feature <= MAX_FEATURES for feature in network.features):
+        raise ModelError(f"features {network.features} are not within 1 to {MAX_FEATURES}")
+    if not 1 <= network.convs_per_stage <= 8:
+        raise ModelError(f"convs_per_stage {network.convs_per_stage} is not within 1 to 8")
+    if not all(1 <= s <= 4 for stride in network.strides for s in stride) or network.strides[0] != (1, 1, 1):
+        raise ModelError(f"strides {network.strides} must be 1 to 4, the first stage's all 1")
+    if not all(k in (1, 3, 5, 7) for kernel in network.kernels for k in kernel):
+        raise ModelError(f"kernels {network.kernels} must be odd, 1 to 7")
+    voxels = 1
+    for axis, size in enumerate(spec.patch):
+        reduction = 1
+        for stride in network.strides:
+            reduction *= stride[axis]
+        if size < 1 or size % reduction:
+            raise ModelError(f"patch {spec.patch} is not divisible by the network's strides (axis {axis}: {reduction})")
+        voxels *= size
+    if voxels > MAX_PATCH_VOXELS:
+        raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")
+
+
+def choose_pathway(spec: ModelSpec, given: Collection[str]) -> tuple[Pathway, tuple[str, ...]]:
+    """Which door to take for these modality ids: f_F if the model has it and all it reads is there, else f_L.
+
+    Returns:
+        the pathway and what to tell the user about the choice.
+
+    Raises:
+        InputError: a modality is missing or unknown.
+    """
+    known = [modality.id for modality in spec.modalities]
+    unknown = [modality for modality in given if modality not in known]
+    if unknown:
+        raise InputError(f"unknown modality {', '.join(unknown)}; '{spec.name}' knows {', '.join(known)}.")
+    if spec.full is not None and set(spec.full.modalities) <= set(given):
+        extra = [m.label for m in spec.modalities if m.id in given and m.id not in spec.limited.modalities]
+        return spec.full, (f"{', '.join(extra)} is given: the full-modality network was used.",)
+    missing = [modality for modality in spec.limited.modalities if modality not in given]
+    if missing:
+        raise InputError(
+            f"missing: {', '.join(missing)}. '{spec.name}' needs {', '.join(spec.limited.modalities)}; "
+            f"given: {', '.join(given) or 'nothing'}."
+        )
+    ignored = [spec.modality(modality).label for modality in given if modality not in spec.limited.modalities]
+    return spec.limited, (f"{', '.join(ignored)} is not used by this model.",) if ignored else ()
+
+
+def check_can_prepare(spec: ModelSpec) -> None:
+    """Refuse to align and to extract the brain for a model that reads something else.
+
+    Raises:
+        InputError: the model is not for skull-stripped volumes.
+    """
+    if not spec.skull_stripped:
+        raise InputError(
+            f"Prepare is for brains in MR: it aligns the volumes and cuts out the brain. '{spec.name}' reads something "
+            "else. Segment without it."
+        )
+
+
+def check_weights_file(folder: Path | str, pathway: Pathway) -> Path:
+    """Path of a pathway's weights after comparing their SHA-256 with the one in `model.json`.
+
+    Raises:
+        ModelError: the file is missing, is a link, or was altered after training wrote it.
+    """
+    path = Path(folder) / pathway.weights
+    if path.is_symlink() or not path.is_file():
+        raise ModelError(f"'{path}' is missing (or a link). Copy the whole model folder again.")
+    digest = sha256_of(path)
+    if digest != pathway.sha256:
+        raise ModelError(
+            f"'{path}' is not the file the model was released with: its SHA-256 is {digest[:12]}..., model.json says "
+            f"{pathway.sha256[:12]}.... Copy the model folder again from its source."
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_spec(folder: Path | str, spec: ModelSpec) -> None:
+    """Write `model.json`, refusing what `read_spec` would refuse."""
+    check_spec(spec)
+    text = json.dumps(to_plain(spec), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (Path(folder) / SPEC_FILE).write_text(text, encoding="utf-8")

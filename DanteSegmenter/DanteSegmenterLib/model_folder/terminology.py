@@ -1,0 +1,43 @@
+"""Coded meaning of a segment, in the form Slicer stores it and DICOM SEG exports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ModelError
+
+# Slicer looks a segment's codes up in this list; the codes themselves are SNOMED CT.
+CATEGORY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
+
+
+@dataclass(frozen=True)
+class Code:
+    """One coded term, for example SCT 12738006 "Brain"."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        for part in (self.scheme, self.value, self.meaning):
+            if not isinstance(part, str) or not part or "~" in part or "^" in part:
+                raise ModelError(f"a terminology code needs three non-empty texts without '~' and '^'; got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}^{self.value}^{self.meaning}"
+
+
+@dataclass(frozen=True)
+class Terminology:
+    """What a segment is (category, type) and where it is (anatomy)."""
+
+    category: Code
+    type: Code
+    anatomy: Code
+
+    def entry(self) -> str:
+        """The seven `~`-separated fields of Slicer's TerminologyEntry tag."""
+        no_modifier = "^^"
+        fields = (CATEGORY_CONTEXT, self.category, self.type, no_modifier, ANATOMY_CONTEXT, self.anatomy, no_modifier)
+        return "~".join(str(field) for field in fields)

@@ -1,0 +1,1 @@
+"""The networks that a model folder holds weights of. torch."""

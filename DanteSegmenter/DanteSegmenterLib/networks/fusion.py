@@ -1,0 +1,44 @@
+"""psi: privileged features as a correction added to anchor features (DANTE, AAAI 2026, eq. 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..model_folder.spec import NetworkSpec
+from .convolution import Conv3d, convolve
+
+
+class Fusion(nn.Module):
+    """Z^F_i = proj_i(Z^A_i (+) Z^P_i) + Z^A_i at every encoder stage i, (+) being concatenation over channels.
+
+    proj_i is a 1x1x1 convolution with nothing after it: a normalisation would pin the correction's magnitude, and the
+    compaction term (eq. 3), which shrinks it, would be meaningless.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(Conv3d(2 * features, features, 1) for features in spec.features)
+
+    def forward(
+        self, anchor: list[Tensor], privileged: list[Tensor], visible: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Fuse two pyramids of feature maps.
+
+        Args:
+            anchor, privileged: Z_i [B, C_i, K_i, J_i, I_i], finest first.
+            visible: 1 where a position is visible [B, 1, K_i, J_i, I_i]; the correction is 0 elsewhere (its bias
+                would otherwise fill masked positions).
+
+        Returns:
+            fused Z^F_i and corrections proj_i(...), both shaped like `anchor`.
+        """
+        corrections = [_project(projection, a, p) for projection, a, p in zip(self.projections, anchor, privileged)]
+        if visible is not None:
+            corrections = [correction * mask for correction, mask in zip(corrections, visible)]
+        return [correction + a for correction, a in zip(corrections, anchor)], corrections
+
+
+def _project(projection: Conv3d, anchor: Tensor, privileged: Tensor) -> Tensor:
+    """The projection of the concatenation without concatenating: a third less time, and a map less in memory."""
+    of_anchor, of_privileged = projection.weight.split(anchor.shape[1], dim=1)
+    return convolve(anchor, of_anchor, projection.bias) + convolve(privileged, of_privileged)

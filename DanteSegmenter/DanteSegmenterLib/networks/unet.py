@@ -1,0 +1,148 @@
+"""The backbone: nnU-Net's plain convolutional U-Net, as an encoder and a decoder that can be used apart.
+
+The method works on the encoder's feature maps (DANTE, AAAI 2026, eq. 2-9), so `Encoder` returns one map per stage and
+`Decoder` takes such a list: training combines several encoders and decoders, deployment runs E_L and D_L, one `UNet`.
+
+Shapes are [B, C, K, J, I]. Numbers come from `NetworkSpec`; after Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z):
+two 3x3x3 convolutions a stage, each followed by instance norm (eps 1e-5, affine) and LeakyReLU(0.01); downsampling by
+the strided first convolution of a stage, upsampling by a transposed convolution; concatenation in the order (up, skip).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..model_folder.spec import NetworkSpec
+from .convolution import Conv3d, ConvTranspose3d
+from .instance_norm import InstanceNorm
+
+NEGATIVE_SLOPE = 0.01
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, instance norm, LeakyReLU: [B, C_in, ...] -> [B, C_out, ...] divided by `stride`."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
+    ) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        super().__init__(
+            Conv3d(channels_in, channels_out, kernel, stride, padding),
+            InstanceNorm(channels_out),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+        )
+
+
+def _stage(
+    channels_in: int, channels_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int], convs: int
+) -> nn.Sequential:
+    first = ConvBlock(channels_in, channels_out, kernel, stride)
+    return nn.Sequential(first, *(ConvBlock(channels_out, channels_out, kernel, (1, 1, 1)) for _ in range(convs - 1)))
+
+
+class Encoder(nn.Module):
+    """Image [B, C, K, J, I] -> feature maps Z_1 ... Z_N, finest first, each after its stage's last LeakyReLU."""
+
+    def __init__(self, channels_in: int, spec: NetworkSpec) -> None:
+        super().__init__()
+        inputs = (channels_in, *spec.features[:-1])
+        self.stages = nn.ModuleList(
+            _stage(c_in, c_out, kernel, stride, spec.convs_per_stage)
+            for c_in, c_out, kernel, stride in zip(inputs, spec.features, spec.kernels, spec.strides)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            image = stage(image)
+            features.append(image)
+        return features
+
+
+class Decoder(nn.Module):
+    """Feature maps Z_1 ... Z_N -> logits [B, channels_out, K, J, I].
+
+    There is a 1x1x1 segmentation layer at each of the N-1 resolutions; `forward` computes the finest, `all_logits` all
+    of them for deep supervision.
+    """
+
+    def __init__(self, channels_out: int, spec: NetworkSpec) -> None:
+        super().__init__()
+        levels = range(len(spec.features) - 1)
+        self.ups = nn.ModuleList(
+            ConvTranspose3d(spec.features[n + 1], spec.features[n], spec.strides[n + 1]) for n in levels
+        )
+        self.stages = nn.ModuleList(
+            _stage(2 * spec.features[n], spec.features[n], spec.kernels[n], (1, 1, 1), spec.convs_per_stage)
+            for n in levels
+        )
+        self.heads = nn.ModuleList(Conv3d(spec.features[n], channels_out, 1) for n in levels)
+
+    def decode(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder's own stages, finest first."""
+        x = features[-1]
+        decoded = []
+        for n in reversed(range(len(self.stages))):
+            x = self.stages[n](torch.cat((self.ups[n](x), features[n]), dim=1))
+            decoded.append(x)
+        return decoded[::-1]
+
+    def all_logits(self, features: list[Tensor]) -> list[Tensor]:
+        """Logits at every resolution, finest first."""
+        return [head(x) for head, x in zip(self.heads, self.decode(features))]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return self.heads[0](self.decode(features)[0])
+
+
+class UNet(nn.Module):
+    """Encoder and decoder in a row; `forward` gives the logits at full resolution."""
+
+    def __init__(self, channels_in: int, channels_out: int, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels_in, spec)
+        self.decoder = Decoder(channels_out, spec)
+
+    @classmethod
+    def of(cls, encoder: Encoder, decoder: Decoder) -> UNet:
+        """A network of parts that exist already; they are shared, not copied."""
+        network = cls.__new__(cls)
+        nn.Module.__init__(network)
+        network.encoder, network.decoder = encoder, decoder
+        return network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decoder(self.encoder(image))
+
+    def all_logits(self, image: Tensor) -> list[Tensor]:
+        """Logits at every decoder resolution, finest first."""
+        return self.decoder.all_logits(self.encoder(image))
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation for LeakyReLU(0.01), biases zero, as nnU-Net; normalisation starts as the identity."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d)):
+            nn.init.kaiming_normal_(part.weight, a=NEGATIVE_SLOPE)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def _isotropic(features: tuple[int, ...]) -> NetworkSpec:
+    stages = len(features)
+    return NetworkSpec(features, ((1, 1, 1),) + ((2, 2, 2),) * (stages - 1), ((3, 3, 3),) * stages)
+
+
+def brats_1mm() -> NetworkSpec:
+    """The paper's network for 128^3 patches at 1 mm: 31.2 million parameters."""
+    return _isotropic((32, 64, 128, 256, 320, 320))
+
+
+def chest_ct() -> NetworkSpec:
+    """The paper's network for 64x160x192 patches at 2.0x0.7x0.7 mm (DP2E)."""
+    return NetworkSpec(
+        features=(32, 64, 128, 256, 320, 320),
+        strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3),) + ((3, 3, 3),) * 5,
+    )

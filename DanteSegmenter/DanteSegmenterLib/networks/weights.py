@@ -1,0 +1,69 @@
+"""Network weights as safetensors, strictly: the file's tensors are exactly the network's, in name, shape and type."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..errors import ModelError
+
+# A header of names and shapes: 100 kB for a real network. The size is checked before anything is allocated.
+MAX_HEADER_BYTES = 10 << 20
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's parameters and buffers, in float32, to `path`."""
+    tensors = {name: t.detach().to("cpu", torch.float32).contiguous() for name, t in network.state_dict().items()}
+    save_file(tensors, str(path))
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill `network` from `path`.
+
+    Raises:
+        ModelError: the file is not safetensors, its tensors are not exactly the network's, or a value is not finite.
+    """
+    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    _compare(wanted, _shapes_in(path), path)
+    try:
+        tensors = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"'{path}' cannot be read as safetensors ({error}). Copy the model folder again.") from None
+    broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
+    if broken:
+        raise ModelError(f"'{path}' holds weights that are not finite, for example '{broken[0]}'. Train or copy again.")
+    network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=True, assign=True)
+
+
+def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the file's header alone: an absurd claim is found before memory is asked for it."""
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(size, MAX_HEADER_BYTES):
+                raise ValueError(f"header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"'{path}' is not a safetensors file ({error}). Copy the model folder again.") from None
+
+
+def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path) -> None:
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing or extra:
+        raise ModelError(
+            f"'{path}' does not fit the network in model.json: missing {missing[:3] or 'none'}, unknown "
+            f"{extra[:3] or 'none'} (of {len(missing)} missing, {len(extra)} unknown)."
+        )
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise ModelError(
+                f"'{path}' does not fit the network in model.json: '{name}' has shape {found[name]}, wanted {shape}."
+            )

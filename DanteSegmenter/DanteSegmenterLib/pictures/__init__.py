@@ -1,0 +1,1 @@
+"""Results as PNG pictures."""

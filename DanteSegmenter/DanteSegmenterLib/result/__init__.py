@@ -1,0 +1,1 @@
+"""What a segmentation says: regions, volumes, how sure."""

@@ -1,0 +1,1 @@
+"""Patients that do not exist, with their truth."""

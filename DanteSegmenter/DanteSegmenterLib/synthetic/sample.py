@@ -1,0 +1,19 @@
+"""Synthetic patients with their truth: for the demo, Slicer's Sample Data and the tests.
+
+No public volume may be shipped, and a new user has none at hand. These need numpy and scipy only and are the same for
+the same seed:
+
+    brain_mr(seed)   T1, T1ce, T2, FLAIR of a brain with a glioma, in BraTS's world
+    chest_ct(seed)   paired chest CT without and with contrast, with pulmonary embolism
+
+They look enough like patients for a network trained on real ones to find its target; they are no data to learn
+medicine from.
+"""
+
+from __future__ import annotations
+
+from .brain_mr import brain_mr
+from .chest_ct import chest_ct
+from .shapes import SyntheticPatient
+
+__all__ = ["SyntheticPatient", "brain_mr", "chest_ct"]

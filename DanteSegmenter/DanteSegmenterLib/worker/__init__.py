@@ -1,0 +1,1 @@
+"""Segmenting in a warm process of its own: protocol, client, server."""

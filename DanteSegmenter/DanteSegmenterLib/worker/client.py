@@ -1,0 +1,413 @@
+"""The window's side of the warm inference process: start it, hand it volumes, ask how it goes. No torch, no Qt.
+
+Nothing here waits: `begin` and `cancel` return at once, and `poll`, called from a timer, moves bytes for some
+milliseconds and says what has happened. `wait` is for callers without a timer. One run at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Cancelled, DanteError, ModelError, ResourceError
+from ..model_folder.spec import ModelSpec, read_spec
+from ..priority import standing_back, windows_flags
+from ..result.regions import mask_of
+from ..volume import Volume
+from .protocol import (
+    BRAIN_MASK,
+    ENDED_IDLE,
+    CancelRequest,
+    FailureMessage,
+    FrameReader,
+    Grid,
+    Hello,
+    Message,
+    ProgressMessage,
+    ProtocolError,
+    ResultMessage,
+    SegmentRequest,
+    encode,
+)
+
+# Bytes are moved for so long at most per poll, so that a window stays fluid.
+POLL_SECONDS = 0.015
+READ_BYTES = PIPE_BYTES = 1 << 20
+# A run that was asked to stop and has not after this time is ended with its process.
+CANCEL_SECONDS = 1.2
+ERROR_LINES = 20
+# A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
+REPEAT_SECONDS = 0.5
+
+
+class WorkerDied(DanteError):
+    """The inference process ended while it was needed; the next run starts a new one."""
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is: phase, share done 0 to 1, words for the user, and seconds left where they can be told."""
+
+    phase: str
+    fraction: float
+    message: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a run found, on the grid of `reference`; see `inference.Segmentation`.
+
+    Of a run that prepared the study: `brain`, the mask uint8 [K, J, I]; `alignments`, by modality of what was moved,
+    4x4 matrices from where a point lay to where it belongs, RAS mm.
+    """
+
+    spec: ModelSpec
+    reference: Volume
+    label_map: np.ndarray
+    masks: dict[str, np.ndarray]
+    volumes_ml: dict[str, float]
+    confidence: dict[str, float]
+    volume_ranges_ml: dict[str, tuple[float, float]]
+    seconds: dict[str, float]
+    device: str
+    notes: tuple[str, ...]
+    probabilities: np.ndarray | None = None  # float16 [R, K, J, I] if asked for
+    alignments: dict[str, np.ndarray] = field(default_factory=dict)
+    brain: np.ndarray | None = None
+
+
+@dataclass
+class _Run:
+    """The run that is going on."""
+
+    request: SegmentRequest
+    spec: ModelSpec
+    volumes: dict[str, Volume]
+    sent_again: bool = False
+    cancelled_at: float | None = None
+    first_progress: tuple[float, float] | None = None  # when and how far the network began
+    last: RunProgress = RunProgress("start", 0.0, "Starting the computing process")
+    last_at: float = 0.0
+    repeated_at: float = 0.0
+
+
+class WorkerClient:
+    """Owns the process; `seconds` holds what the first click cost beside computing ("start", "import")."""
+
+    def __init__(self, idle_seconds: float = 600.0) -> None:
+        self._idle_seconds = idle_seconds
+        self._process: subprocess.Popen | None = None
+        self._reader = FrameReader()
+        self._outbox: deque[memoryview] = deque()
+        self._errors = bytearray()
+        self._run: _Run | None = None
+        self._next_id = 1
+        self._started = 0.0
+        self._hello: Hello | None = None
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is going on."""
+        return self._run is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that computes, once it has said so."""
+        return self._hello.pid if self._hello else None
+
+    def begin(
+        self, model: Path | str, volumes: dict[str, Volume], device: str = "auto", mirror: bool = False,
+        probabilities: bool = False, prepare: bool = False, brain_mask: Volume | None = None,
+    ) -> None:  # fmt: skip
+        """Start a run; the process is started first where there is none. `brain_mask` serves `prepare`.
+
+        Raises:
+            ResourceError: a run is going on, or the process cannot be started. ModelError: no usable model.json.
+        """
+        if self._run is not None:
+            raise ResourceError("A segmentation is running already. Wait for it, or cancel it.")
+        spec = read_spec(model)
+        if self._process is None or self._process.poll() is not None or self._hello is None:
+            self._start()
+        sent = dict(volumes) if brain_mask is None else {**volumes, BRAIN_MASK: brain_mask}
+        grids = tuple(
+            Grid(modality, volume.name, tuple(map(float, volume.ijk_to_ras.ravel())))
+            for modality, volume in sent.items()
+        )
+        request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities, prepare)
+        self._run = _Run(request, spec, sent, last_at=time.monotonic())
+        self._next_id += 1
+        self._send_request()
+
+    def _send_request(self) -> None:
+        self._queue(self._run.request, tuple(volume.array for volume in self._run.volumes.values()))
+
+    def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
+        """What is new: the latest progress, and how the run ended if it did.
+
+        An error is returned, not raised: `Cancelled`, what the model or the volumes were refused for, or `WorkerDied`.
+        """
+        if self._run is None or self._process is None:
+            return None, None
+        progress, outcome = None, None
+        try:
+            for message, arrays in self._exchange():
+                if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
+                    progress = self._progress(message)
+                elif isinstance(message, (ResultMessage, FailureMessage)) and message.id == self._run.request.id:
+                    outcome = self._outcome(message, arrays)
+        except (ProtocolError, OSError) as error:
+            outcome = WorkerDied(f"The segmentation's process sent something wrong and was ended: {error}")
+            self.kill()
+        except DanteError as error:  # the answer was in order, but is of no use
+            outcome = error
+        if outcome is None:
+            outcome = self._what_went_wrong()
+        if outcome is not None:
+            self._run = None
+            return None, outcome
+        return self._told(progress), None
+
+    def _told(self, progress: RunProgress | None) -> RunProgress | None:
+        """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
+        run, now = self._run, time.monotonic()
+        if progress is not None:
+            run.last, run.last_at = progress, now
+        elif now - max(run.last_at, run.repeated_at) >= REPEAT_SECONDS:
+            run.repeated_at = now
+            left = None if run.last.seconds_left is None else max(0.0, run.last.seconds_left - (now - run.last_at))
+            progress = replace(run.last, message=f"{run.last.message} ({now - run.last_at:.0f} s)", seconds_left=left)
+        return progress
+
+    def wait(self, seconds: float) -> None:
+        """Return when there is something to poll, or after so long."""
+        time.sleep(min(seconds, 0.01))
+
+    def cancel(self) -> None:
+        """Ask the run to stop; `poll` says when it has, within `CANCEL_SECONDS` even if it does not listen."""
+        if self._run is not None and self._run.cancelled_at is None:
+            self._run.cancelled_at = time.monotonic()
+            self._queue(CancelRequest(self._run.request.id))
+
+    def close(self) -> None:
+        """End the process; a run that is going on is lost."""
+        if self._process is None:
+            return
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()  # the process ends itself when its input closes, whoever stands between
+        try:
+            self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._forget()
+
+    def kill(self) -> None:
+        """End the process and the one that it started, at once."""
+        if self._process is None:
+            return
+        pid = self.pid
+        if pid is not None and pid != self._process.pid:  # a launcher stands between
+            with contextlib.suppress(OSError):
+                os.kill(pid, 9 if os.name == "posix" else 15)
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._process, self._hello, self._run = None, None, None
+        self._outbox.clear()
+        self._reader = FrameReader()
+
+    def _start(self) -> None:
+        self.kill()
+        self._errors.clear()
+        self._started = time.monotonic()
+        command = [interpreter(), *standing_back(), "DanteSegmenterLib.worker.server"]
+        command += ["--idle-seconds", str(self._idle_seconds)]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                env=child_environment(), **window_options(),
+            )  # fmt: skip
+        except OSError as error:
+            raise ResourceError(f"The computing process could not be started: {error}.") from None
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            os.set_blocking(stream.fileno(), False)
+        _widen(self._process.stdin.fileno())
+        _widen(self._process.stdout.fileno())
+        self.seconds = {"start": time.monotonic() - self._started}
+
+    def _queue(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
+        self._outbox.extend(memoryview(piece) for piece in encode(message, arrays) if len(piece))
+
+    def _exchange(self) -> list[tuple[Message, tuple[np.ndarray, ...]]]:
+        """Move bytes both ways until there is nothing to move, or the time for it is over."""
+        messages = []
+        deadline = time.monotonic() + POLL_SECONDS
+        while time.monotonic() < deadline:
+            written, data = self._write(), self._read(self._process.stdout)
+            self._errors += self._read(self._process.stderr) or b""
+            for frame in self._reader.feed(data or b""):
+                if isinstance(frame.message, Hello):
+                    self._hello = frame.message
+                    self.seconds["import"] = frame.message.seconds
+                else:
+                    messages.append((frame.message, frame.arrays))
+            if not written and not data:
+                if not self._outbox:
+                    break
+                self._until_movable(deadline)
+        return messages
+
+    def _until_movable(self, deadline: float) -> None:
+        """The pipe is full: wait until the other side has read from it."""
+        if os.name == "nt":  # select knows sockets only there
+            time.sleep(0.0005)
+            return
+        left = max(0.0, deadline - time.monotonic())
+        select.select([self._process.stdout], [self._process.stdin], [], left)
+
+    def _write(self) -> int:
+        total = 0
+        while self._outbox:
+            try:
+                count = os.write(self._process.stdin.fileno(), self._outbox[0][: 1 << 20])
+            except BlockingIOError:
+                break
+            except OSError:  # it is gone; `_what_went_wrong` says so
+                self._outbox.clear()
+                break
+            total += count
+            rest = self._outbox.popleft()[count:]
+            if len(rest):
+                self._outbox.appendleft(rest)
+        return total
+
+    @staticmethod
+    def _read(stream) -> bytes | None:  # noqa: ANN001 - a raw pipe
+        try:
+            return os.read(stream.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return None
+        except (OSError, ValueError):
+            return b""
+
+    def _progress(self, message: ProgressMessage) -> RunProgress:
+        run, now = self._run, time.monotonic()
+        left = None
+        if message.phase == "network":
+            run.first_progress = run.first_progress or (now, message.fraction)
+            since, done = now - run.first_progress[0], message.fraction - run.first_progress[1]
+            if done > 0.02:
+                left = since / done * (1 - message.fraction)
+        return RunProgress(message.phase, message.fraction, message.message, left)
+
+    def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]):  # noqa: ANN202
+        if isinstance(message, FailureMessage):
+            if message.kind == "cancelled":
+                return Cancelled(message.message)
+            if message.kind == "refused":
+                return DanteError(message.message)
+            return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
+        run = self._run
+        reference, spec = run.volumes.get(message.reference), run.spec
+        shapes = []
+        if reference is not None:
+            shapes = [reference.shape] + [(len(spec.regions), *reference.shape)] * run.request.probabilities
+            shapes += [reference.shape] * message.brain
+        if not shapes or [array.shape for array in arrays] != shapes:
+            raise ProtocolError("the result's arrays do not fit the volumes.")
+        if any(len(matrix) != 16 for matrix in message.alignments.values()):
+            raise ProtocolError("an alignment is no 4x4 matrix.")
+        if set(message.volumes_ml) != {region.id for region in spec.regions}:
+            raise ModelError("the model folder changed while it was used. Segment again.")
+        return RunResult(
+            spec=spec,
+            reference=reference,
+            label_map=arrays[0],
+            masks={region.id: mask_of(arrays[0], region, spec.regions) for region in spec.regions},
+            volumes_ml=message.volumes_ml,
+            confidence=message.confidence,
+            volume_ranges_ml=message.volume_ranges_ml,
+            seconds=message.seconds,
+            device=message.device,
+            notes=message.notes,
+            probabilities=arrays[1] if run.request.probabilities else None,
+            alignments={m: np.array(matrix).reshape(4, 4) for m, matrix in message.alignments.items()},
+            brain=arrays[-1] if message.brain else None,
+        )
+
+    def _what_went_wrong(self) -> DanteError | None:
+        """A run that will not end by itself: its process is gone, or does not stop."""
+        run = self._run
+        code = self._process.poll()
+        if run.cancelled_at is not None:
+            if code is None and time.monotonic() - run.cancelled_at < CANCEL_SECONDS:
+                return None
+            self.kill()
+            return Cancelled("Stopped; nothing was changed.")
+        if code is None:
+            return None
+        if code == ENDED_IDLE and not run.sent_again:  # it went to rest just as it was asked
+            self._start()
+            self._run = replace(run, sent_again=True)
+            self._send_request()
+            return None
+        self._errors += self._read(self._process.stderr) or b""
+        error = WorkerDied(f"The computing process ended unexpectedly ({_reason(code)}). {self._last_words()}".strip())
+        self.kill()
+        return error
+
+    def _last_words(self) -> str:
+        """The end of what the process wrote to its standard error."""
+        lines = self._errors.decode("utf-8", "replace").strip().splitlines()[-ERROR_LINES:]
+        return f"Its last words: {lines[-1]}" if lines else ""
+
+
+def interpreter() -> str:
+    """Slicer's Python launcher, which sets up its environment; outside Slicer the running interpreter."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def child_environment(*more: Path) -> dict[str, str]:
+    """In which a child process finds this library and those in the folders `more`, and writes UTF-8."""
+    here = [*map(str, more), str(Path(__file__).resolve().parents[2])]
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONIOENCODING": "utf-8"}
+
+
+def window_options() -> dict[str, int]:
+    """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
+    return {"creationflags": windows_flags()} if os.name == "nt" else {}
+
+
+def _widen(descriptor: int) -> None:
+    """Let a pipe hold a megabyte instead of 64 kB, where the system can (Linux): fewer turns for the same bytes."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _reason(code: int) -> str:
+    if code in (-9, 137):
+        return "it was killed, as a system does that runs out of memory"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

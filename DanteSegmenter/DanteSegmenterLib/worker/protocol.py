@@ -1,0 +1,255 @@
+"""Messages between the window and the inference process: framed, typed, versioned; no torch, no pickle, no port.
+
+A frame is: magic "DNTE", protocol version (uint16), header length (uint32), payload length (uint64), all little-endian;
+then the header, a JSON object {"type": ..., fields of the message ..., "arrays": [{"dtype", "shape"}, ...]}; then the
+payload, the arrays' bytes in C order, one after the other. Every length is checked against what it must be before
+anything is allocated for it; a frame that breaks a rule ends the connection with a `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import DanteError
+from ..strict_dataclass import from_plain, to_plain
+
+VERSION = 1
+MAGIC = b"DNTE"
+ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
+PREFIX = struct.Struct("<4sHIQ")
+MAX_HEADER_BYTES = 1 << 20
+MAX_PAYLOAD_BYTES = 1 << 34  # 16 GiB: four float32 volumes of 1024^3
+BRAIN_MASK = "brain mask"
+"""In the place of a modality: the user's own mask of a raw study that is to be prepared."""
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "float16")
+
+
+class ProtocolError(DanteError):
+    """The other side sent something that is no message of this version."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One volume of a request: which modality, what it is called, where it lies (row-major 4x4, RAS mm)."""
+
+    modality: str
+    name: str
+    ijk_to_ras: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message of the process: what it is."""
+
+    type: ClassVar[str] = "hello"
+    pid: int
+    version: str
+    seconds: float  # from start to ready, torch's import included
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Segment the volumes whose arrays follow, one a grid."""
+
+    type: ClassVar[str] = "segment"
+    id: int
+    model: str
+    device: str
+    grids: tuple[Grid, ...]
+    mirror: bool = False  # test-time augmentation
+    probabilities: bool = False  # send them too
+    prepare: bool = False  # a raw study: align its volumes and extract the brain first
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """End run `id`; a run that has ended already is no error."""
+
+    type: ClassVar[str] = "cancel"
+    id: int
+
+
+@dataclass(frozen=True)
+class ProgressMessage:
+    """How far run `id` is."""
+
+    type: ClassVar[str] = "progress"
+    id: int
+    phase: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
+class ResultMessage:
+    """Run `id` is done.
+
+    Arrays: label map uint8 [K, J, I]; probabilities float16 [R, K, J, I] if asked for; brain mask uint8 [K, J, I] if
+    `brain` says so.
+    """
+
+    type: ClassVar[str] = "result"
+    id: int
+    reference: str  # modality on whose grid the arrays lie
+    volumes_ml: dict[str, float]
+    confidence: dict[str, float]  # of regions that are not empty
+    volume_ranges_ml: dict[str, tuple[float, float]]
+    seconds: dict[str, float]
+    device: str
+    notes: tuple[str, ...] = ()
+    alignments: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by modality: row-major 4x4, RAS mm
+    brain: bool = False
+
+
+@dataclass(frozen=True)
+class FailureMessage:
+    """Run `id` ended without a result. kind: "cancelled", "refused" (explained to the user) or "defect" (ours)."""
+
+    type: ClassVar[str] = "failure"
+    id: int
+    kind: str
+    message: str
+
+
+MESSAGES = {
+    kind.type: kind for kind in (Hello, SegmentRequest, CancelRequest, ProgressMessage, ResultMessage, FailureMessage)
+}
+Message = Hello | SegmentRequest | CancelRequest | ProgressMessage | ResultMessage | FailureMessage
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A message and the arrays that came with it."""
+
+    message: Message
+    arrays: tuple[np.ndarray, ...] = ()
+
+
+def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes | memoryview]:
+    """A frame in pieces, to be written one after the other: arrays are not copied."""
+    plain = {"type": message.type, **to_plain(message)}
+    plain["arrays"] = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in arrays]
+    for array in arrays:
+        if array.dtype.name not in DTYPES:
+            raise ValueError(f"arrays of {array.dtype} cannot be sent")
+    header = json.dumps(plain, allow_nan=False).encode()
+    payload = [_bytes_of(array) for array in arrays]
+    return [PREFIX.pack(MAGIC, VERSION, len(header), sum(len(p) for p in payload)), header, *payload]
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return memoryview(little.reshape(-1).view(np.uint8))
+
+
+@dataclass
+class FrameReader:
+    """Turns a stream of bytes, in whatever pieces they arrive, into frames."""
+
+    _prefix: bytearray = field(default_factory=bytearray)
+    _header: bytearray = field(default_factory=bytearray)
+    _lengths: tuple[int, int] | None = None
+    _parsed: tuple[Message, list[tuple[np.dtype, tuple[int, ...]]]] | None = None
+    _payload: bytearray | None = None
+    _filled: int = 0
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """Frames completed by `data`.
+
+        Raises:
+            ProtocolError: the stream is not of this protocol and version; it cannot be read any further.
+        """
+        data = memoryview(data)
+        while len(data) or self._complete():
+            data = self._take(data)
+            if self._complete():
+                yield self._finish()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the stream stands between two frames, where it may end."""
+        return not self._prefix
+
+    def _complete(self) -> bool:
+        return self._payload is not None and self._filled == len(self._payload)
+
+    def _take(self, data: memoryview) -> memoryview:
+        if self._lengths is None:
+            data = _fill(self._prefix, PREFIX.size, data)
+            if len(self._prefix) == PREFIX.size:
+                self._lengths = _lengths(bytes(self._prefix))
+        if self._lengths is not None and self._parsed is None:
+            data = _fill(self._header, self._lengths[0], data)
+            if len(self._header) == self._lengths[0]:
+                self._parsed = _parse(bytes(self._header), self._lengths[1])
+                self._payload = bytearray(self._lengths[1])
+        if self._payload is not None and len(data):
+            count = min(len(data), len(self._payload) - self._filled)
+            self._payload[self._filled : self._filled + count] = data[:count]
+            self._filled += count
+            data = data[count:]
+        return data
+
+    def _finish(self) -> Frame:
+        assert self._parsed is not None and self._payload is not None  # `_complete` said so
+        message, layouts = self._parsed
+        arrays, start, payload = [], 0, self._payload
+        for dtype, shape in layouts:
+            count = math.prod(shape)
+            arrays.append(np.frombuffer(payload, dtype, count, start).reshape(shape))
+            start += count * dtype.itemsize
+        self.__init__()  # type: ignore[misc]
+        return Frame(message, tuple(arrays))
+
+
+def _fill(buffer: bytearray, size: int, data: memoryview) -> memoryview:
+    count = min(size - len(buffer), len(data))
+    buffer += data[:count]
+    return data[count:]
+
+
+def _lengths(prefix: bytes) -> tuple[int, int]:
+    magic, version, header, payload = PREFIX.unpack(prefix)
+    if magic != MAGIC:
+        raise ProtocolError(f"no message begins with {magic!r}.")
+    if version != VERSION:
+        raise ProtocolError(f"the other side speaks protocol version {version}, this one {VERSION}. Restart Slicer.")
+    if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(f"a message of {header} + {payload} bytes is too large.")
+    return header, payload
+
+
+def _parse(header: bytes, payload_bytes: int) -> tuple[Message, list[tuple[np.dtype, tuple[int, ...]]]]:
+    try:
+        plain = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a message's header is not JSON ({error}).") from None
+    if not isinstance(plain, dict) or not isinstance(plain.get("type"), str) or plain["type"] not in MESSAGES:
+        raise ProtocolError("a message of unknown type.")
+    kind, arrays = MESSAGES[plain.pop("type")], plain.pop("arrays", None)
+    message = from_plain(kind, plain, kind.__name__, ProtocolError)
+    layouts = [_layout(entry) for entry in arrays] if isinstance(arrays, list) else None
+    if layouts is None or sum(dtype.itemsize * math.prod(shape) for dtype, shape in layouts) != payload_bytes:
+        raise ProtocolError(f"the arrays of a {kind.__name__} do not add up to its {payload_bytes} bytes.")
+    return message, layouts
+
+
+def _layout(entry: object) -> tuple[np.dtype, tuple[int, ...]]:
+    layout = from_plain(_ArrayLayout, entry, "arrays", ProtocolError)
+    if layout.dtype not in DTYPES or len(layout.shape) > 4 or not all(0 <= n < 1 << 31 for n in layout.shape):
+        raise ProtocolError(f"an array of {layout.dtype} {layout.shape} cannot be received.")
+    return np.dtype(layout.dtype).newbyteorder("<"), layout.shape
+
+
+@dataclasses.dataclass(frozen=True)
+class _ArrayLayout:
+    dtype: str
+    shape: tuple[int, ...]

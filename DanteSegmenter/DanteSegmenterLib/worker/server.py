@@ -1,0 +1,278 @@
+"""The warm inference process: `python -m DanteSegmenterLib.worker.server`, started by `client` through `priority`.
+
+It reads frames of `protocol` from standard input and answers on standard output. Models stay loaded from one request
+to the next. It ends by itself when its standard input closes, which happens however its parent dies, when it has had
+nothing to do for a while, and when it is sent something that is no message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..errors import Cancelled, DanteError
+from ..memory import give_back_freed_memory, keep_freed_memory
+from ..model_folder.spec import ModelSpec, check_can_prepare, choose_pathway
+from ..volume import Volume
+from .protocol import (
+    BRAIN_MASK,
+    ENDED_IDLE,
+    CancelRequest,
+    FailureMessage,
+    Frame,
+    FrameReader,
+    Hello,
+    Message,
+    ProgressMessage,
+    ProtocolError,
+    ResultMessage,
+    SegmentRequest,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from ..preprocess.align import PreparedStudy
+
+IDLE_SECONDS = 600.0
+# After so long without a request, memory is given back; the models stay.
+REST_SECONDS = 30.0
+READ_BYTES = 1 << 20
+# At most so often: a message costs little, but a network has a hundred convolutions a window.
+PROGRESS_EVERY_SECONDS = 0.1
+# Of a run that prepares a raw study first, the part that this takes.
+PREPARE_SHARE = 0.7
+ENDED_BY_PARENT, ENDED_BY_PROTOCOL = 0, 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until standard input closes or nothing was asked for `--idle-seconds`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
+    options = parser.parse_args(arguments)
+    started = time.perf_counter()
+    source, sink = _take_over_streams()
+    inbox = Inbox(source)
+    threading.Thread(target=inbox.read, daemon=True).start()
+    import torch  # the long part of the first click  # noqa: F401
+
+    keep_freed_memory()
+    server = Server(sink, inbox)
+    server.send(Hello(os.getpid(), __version__, time.perf_counter() - started))
+    rest = min(REST_SECONDS, options.idle_seconds / 2)
+    while True:
+        frame = inbox.next(rest)
+        if frame is None:
+            give_back_freed_memory()
+            frame = inbox.next(options.idle_seconds - rest)
+        if frame is None:
+            return ENDED_IDLE
+        server.serve(frame)
+
+
+def _take_over_streams() -> tuple[int, int]:
+    """Descriptors of standard input and output; whatever else prints, prints to standard error from now on."""
+    source, sink = os.dup(0), os.dup(1)
+    os.dup2(2, 1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if os.name == "nt":
+        import msvcrt
+
+        for descriptor in (source, sink):
+            msvcrt.setmode(descriptor, os.O_BINARY)  # type: ignore[attr-defined]
+    return source, sink
+
+
+class Inbox:
+    """Reads frames in a thread of its own: a request to cancel is seen while the network computes."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self.requests: queue.Queue[Frame] = queue.Queue()
+        self.cancelled: set[int] = set()
+
+    def read(self) -> None:
+        reader = FrameReader()
+        while True:
+            try:
+                data = os.read(self._source, READ_BYTES)
+                if not data:
+                    os._exit(ENDED_BY_PARENT)
+                for frame in reader.feed(data):
+                    self._sort(frame)
+            except OSError:
+                os._exit(ENDED_BY_PARENT)
+            except ProtocolError as error:
+                print(f"DANTE worker: {error}", file=sys.stderr, flush=True)
+                os._exit(ENDED_BY_PROTOCOL)
+
+    def next(self, timeout: float) -> Frame | None:
+        """The next request; None if none comes in time."""
+        try:
+            return self.requests.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _sort(self, frame: Frame) -> None:
+        if isinstance(frame.message, CancelRequest):
+            self.cancelled.add(frame.message.id)
+        elif isinstance(frame.message, SegmentRequest):
+            self.requests.put(frame)
+        else:
+            raise ProtocolError(f"a {type(frame.message).__name__} is not for this side.")
+
+
+class Server:
+    """Answers requests; keeps the models."""
+
+    def __init__(self, sink: int, inbox: Inbox) -> None:
+        self._sink, self._inbox = sink, inbox
+        self._models: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
+
+    def send(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
+        for piece in encode(message, arrays):
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._sink, left) :]
+
+    def serve(self, frame: Frame) -> None:
+        """One request, one answer: a result or a failure."""
+        request = frame.message
+        assert isinstance(request, SegmentRequest)  # the inbox keeps everything else away
+        try:
+            self._segment(request, frame.arrays)
+        except Cancelled as error:
+            self.send(FailureMessage(request.id, "cancelled", str(error)))
+        except DanteError as error:
+            self.send(FailureMessage(request.id, "refused", str(error)))
+        except MemoryError:
+            self.send(FailureMessage(request.id, "refused", "There is not enough memory. Close what is not needed."))
+        except OSError:
+            raise  # the other side is gone
+        except Exception as error:  # a defect of ours: the window shows it, the log has the traceback
+            traceback.print_exc()
+            self.send(FailureMessage(request.id, "defect", f"{type(error).__name__}: {error}"))
+
+    def _segment(self, request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> None:
+        from ..inference.segment import segment
+
+        def cancelled() -> bool:
+            return request.id in self._inbox.cancelled
+
+        volumes = read_volumes(request, arrays)
+        mask = volumes.pop(BRAIN_MASK, None)
+        if cancelled():
+            raise Cancelled("Stopped; nothing was changed.")
+        model = self._model(request.model, request.device)
+        done = PREPARE_SHARE if request.prepare else 0.0
+
+        def tell(progress: Any) -> None:
+            fraction = done + (1 - done) * progress.fraction
+            self.send(ProgressMessage(request.id, progress.phase, fraction, progress.message))
+
+        study = None
+        if request.prepare:
+            study = self._prepared(request, volumes, mask, model.spec, cancelled)
+            volumes = study.volumes
+        result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
+        reference = next(m for m, volume in volumes.items() if volume is result.reference)
+        motions = study.motions.items() if study else ()
+        message = ResultMessage(
+            id=request.id,
+            reference=reference,
+            volumes_ml=result.volumes_ml,
+            confidence={name: value for name, value in result.confidence.items() if np.isfinite(value)},
+            volume_ranges_ml=result.volume_ranges_ml,
+            seconds=result.seconds,
+            device=result.device,
+            notes=(*(study.notes if study else ()), *result.notes),
+            alignments={modality: tuple(motion.matrix.ravel().tolist()) for modality, motion in motions},
+            brain=study is not None,
+        )
+        wanted = (result.probabilities.astype(np.float16),) if request.probabilities else ()
+        brain = (study.brain.array,) if study else ()
+        self.send(message, (result.label_map, *wanted, *brain))
+
+    def _prepared(
+        self,
+        request: SegmentRequest,
+        volumes: dict[str, Volume],
+        mask: Volume | None,
+        spec: ModelSpec,
+        cancelled: Callable[[], bool],
+    ) -> PreparedStudy:
+        from ..preprocess.align import prepare_study
+
+        check_can_prepare(spec)
+
+        def tell(share: float, message: str) -> None:
+            self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
+
+        pathway, _ = choose_pathway(spec, volumes)
+        return prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
+
+    def _model(self, folder: str, device: str) -> Any:
+        """The model, loaded once; anew when its files have changed."""
+        from ..inference.segment import load_model
+
+        state = _state_of(Path(folder))
+        known = self._models.get((folder, device))
+        if known is None or known[0] != state:
+            known = self._models[folder, device] = (state, load_model(folder, device))
+        return known[1]
+
+
+def read_volumes(request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> dict[str, Volume]:
+    """The volumes of a request.
+
+    Raises:
+        ProtocolError: not one array a grid, or a modality twice. InputError: from `Volume`.
+    """
+    modalities = [grid.modality for grid in request.grids]
+    if len(arrays) != len(modalities) or len(set(modalities)) != len(modalities):
+        raise ProtocolError(f"{len(arrays)} arrays came for the modalities {modalities}.")
+    volumes = {}
+    for grid, array in zip(request.grids, arrays):
+        if len(grid.ijk_to_ras) != 16:
+            raise ProtocolError(f"a matrix of {len(grid.ijk_to_ras)} numbers came for {grid.modality}.")
+        volumes[grid.modality] = Volume(array, np.array(grid.ijk_to_ras).reshape(4, 4), grid.name)
+    return volumes
+
+
+def _state_of(folder: Path) -> tuple[int, ...]:
+    """Changes when a file of the model folder does."""
+    try:
+        return tuple(sorted(path.stat().st_mtime_ns for path in folder.iterdir()))
+    except OSError:
+        return ()
+
+
+class _Throttle:
+    """Calls on at most every `PROGRESS_EVERY_SECONDS`, and whenever the phase changes."""
+
+    def __init__(self, call: Callable[[Any], None]) -> None:
+        self._call, self._phase, self._last = call, "", 0.0
+
+    def __call__(self, progress: Any) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase or now - self._last >= PROGRESS_EVERY_SECONDS:
+            self._phase, self._last = progress.phase, now
+            self._call(progress)
+
+
+if __name__ == "__main__":
+    code = main()
+    # Without the interpreter's tidying up: the reading thread waits for ever.
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""Dataset folders -> prepared cases -> training patches."""

@@ -1,0 +1,179 @@
+"""Every case prepared once and kept on disk, memory-mapped: drawing a patch then costs a read of the patch alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.model_folder import Preprocessing
+from DanteSegmenterLib.preprocess import prepare
+from DanteSegmenterLib.strict_dataclass import to_plain
+from DanteSegmenterLib.volume import Volume
+
+from ..ending import end_with_parent
+from ..settings.tasks import Task
+
+# Changed whenever the same files would be prepared differently.
+CACHE_VERSION = 1
+# Places kept per region for foreground oversampling, as nnU-Net: at most so many, or one per cent if that is more.
+PLACES = 10_000
+PLACES_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """A prepared case on disk.
+
+    Files: `images.npy` float16 [C, K, J, I], all modalities of the task, normalised (three decimals are plenty for
+    z-scores, and half the disk); `labels.npy` uint8 [K, J, I], bit r set where region r is; `places_r.npy` int32
+    [N, 3] voxels (K, J, I) of region r.
+    """
+
+    name: str
+    folder: Path
+    labelled: bool
+
+    def images(self) -> np.ndarray:
+        return np.load(self.folder / "images.npy", mmap_mode="r")
+
+    def labels(self) -> np.ndarray:
+        return np.load(self.folder / "labels.npy", mmap_mode="r")
+
+    def places(self, region: int) -> np.ndarray:
+        return np.load(self.folder / f"places_{region}.npy", mmap_mode="r")
+
+
+def cache_cases(
+    cases: Sequence[Case], task: Task, preprocessing: Preprocessing, folder: Path, workers: int = 0, quiet: bool = False
+) -> list[CachedCase]:
+    """Prepare what is not in `folder` yet; in `workers` processes, or in this one; with a progress bar, or `quiet`.
+
+    Raises:
+        InputError: an image or mask cannot be used; names the case.
+        ResourceError: no space left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{case.name}-{_digest(case, task, preprocessing)}" for case in cases]
+    if not all(target.is_dir() for target in targets):
+        with _scratch(folder) as scratch:  # whatever is half written goes with it
+            todo = [
+                (case, task, preprocessing, target, scratch)
+                for case, target in zip(cases, targets)
+                if not target.is_dir()
+            ]
+            with (
+                contextlib.closing(_map(workers, todo)) as prepared,
+                tqdm(total=len(todo), desc="Preparing cases", unit="case", leave=False, disable=quiet) as bar,
+            ):
+                for _ in prepared:
+                    bar.update()
+    return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
+
+
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".writing-", dir=folder, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ResourceError(f"the cache '{folder}' could not be written: {error.strerror or error}.") from None
+
+
+Job = tuple[Case, Task, Preprocessing, Path, str]
+"""A case, how it is prepared, its folder in the cache, and a folder for what is not whole yet."""
+
+
+def _map(workers: int, todo: list[Job]):  # noqa: ANN202 - an iterator of None
+    if workers < 2 or len(todo) < 2:
+        yield from map(_prepare_case, todo)
+        return
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_prepare_case, todo)
+        except BaseException:  # an unusable case, or a request to stop: the rest is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.kill()
+                    process.join()
+            raise
+
+
+def _digest(case: Case, task: Task, preprocessing: Preprocessing) -> str:
+    """Of all that decides what is in the cache: files, settings, labels."""
+    sources = {**case.images, "label": case.label}
+    files = {}
+    for name, source in sources.items():
+        if source is not None:
+            stat = source.path.stat()
+            files[name] = [str(source.path.resolve()), source.component, stat.st_size, stat.st_mtime_ns]
+    plain = [CACHE_VERSION, files, task.full, to_plain(preprocessing), {k: list(v) for k, v in case.regions.items()}]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _prepare_case(job: Job) -> None:
+    case, task, preprocessing, target, scratch = job
+    try:
+        volumes = case.read_images()
+        prepared = prepare(volumes, task.full, preprocessing)
+        label = None if case.label is None else region_bits(case.label.read(), case, task)
+        bits = prepared.geometry.labels_to_network(label) if label else np.zeros(prepared.geometry.shape, np.uint8)
+    except InputError as error:
+        raise InputError(f"case '{case.name}': {error}") from None
+    _write(target, scratch, prepared.tensor.astype(np.float16), bits, len(task.regions))
+
+
+def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
+    """Integer labels -> uint8 with bit r set where region r of the task is.
+
+    Raises:
+        InputError: the mask holds labels that its naming does not know.
+    """
+    allowed = {0, *(value for values in case.regions.values() for value in values)}
+    found = np.unique(labels.array)
+    strange = [value for value in found.tolist() if value not in allowed]
+    if strange:
+        raise InputError(
+            f"the mask '{labels.name}' holds the labels {[f'{v:g}' for v in strange[:5]]}; this naming knows "
+            f"{sorted(allowed)}. Is it another data set's mask, or was it resampled with interpolation?"
+        )
+    bits = np.zeros(labels.shape, np.uint8)
+    for r, region in enumerate(task.regions):
+        bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << r
+    return labels.with_array(bits)
+
+
+def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
+    """All files or none: written beside and moved into place."""
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=scratch))
+        np.save(temporary / "images.npy", images)
+        np.save(temporary / "labels.npy", bits)
+        for r in range(regions):
+            np.save(temporary / f"places_{r}.npy", _places(bits, r))
+        os.replace(temporary, target)
+    except OSError as error:
+        if not target.is_dir():  # else another process was faster: the same content
+            raise ResourceError(
+                f"the cache '{target.parent}' could not be written: {error.strerror or error}."
+            ) from None
+
+
+def _places(bits: np.ndarray, region: int) -> np.ndarray:
+    places = np.argwhere((bits >> region) & 1).astype(np.int32)
+    keep = max(PLACES, round(PLACES_SHARE * len(places)))
+    if len(places) > keep:
+        places = np.random.default_rng(0).permutation(places)[:keep]
+    return places

@@ -1,0 +1,215 @@
+"""A model's scores on a split: the very `segment` of the button, compared with the experts' masks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.inference import Model, load_model, segment
+from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
+from DanteSegmenterLib.pictures.contact_sheet import Sheet
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
+from DanteSegmenterLib.volume import Volume
+
+from ..data.dataset import Dataset, Split, check_cases
+from .metrics import bootstrap_mean, score_region
+
+CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
+
+
+@dataclass(frozen=True)
+class RegionSummary:
+    """Means over cases with 95 % bootstrap intervals, of how many cases each, and the BraTS convention (`metrics`).
+
+    None stands for what cannot be told, for example the HD95 of a region that no case has.
+    """
+
+    dice: float | None
+    dice_95: tuple[float | None, float | None]
+    dice_cases: int
+    hd95_mm: float | None
+    hd95_mm_95: tuple[float | None, float | None]
+    hd95_cases: int
+    brats_dice: float
+    brats_hd95_mm: float
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring."""
+
+    model: str
+    pathway: str
+    split: str
+    cases: int
+    regions: dict[str, RegionSummary]
+    mirror: bool = False
+
+    def table(self) -> str:
+        """Markdown."""
+        lines = [
+            f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}.",
+            "",
+            "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for region, s in self.regions.items():
+            lines.append(
+                f"| {region} | {_interval(s.dice, s.dice_95, 3)} | {s.dice_cases} "
+                f"| {_interval(s.hd95_mm, s.hd95_mm_95, 1)} | {s.hd95_cases} "
+                f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
+            )
+        return "\n".join(lines)
+
+
+def mirroring_said(mirror: bool) -> str:
+    """What every table says, for it moves the scores as much as a method does."""
+    return "averaged over the eight mirrorings of each window" if mirror else "without mirroring"
+
+
+def read_summary(folder: Path) -> Summary:
+    """What `evaluate` wrote to a folder.
+
+    Raises:
+        InputError: it is no such folder.
+    """
+    try:
+        plain = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None
+    return from_plain(Summary, plain, f"{folder.name}/{SUMMARY_FILE}", InputError)
+
+
+def summarise(rows: pd.DataFrame) -> RegionSummary:
+    """One region's rows of `cases.csv`."""
+    dice, hd95 = bootstrap_mean(rows.dice.tolist()), bootstrap_mean(rows.hd95_mm.tolist())
+    return RegionSummary(
+        dice=_finite(dice.mean),
+        dice_95=(_finite(dice.low), _finite(dice.high)),
+        dice_cases=dice.count,
+        hd95_mm=_finite(hd95.mean),
+        hd95_mm_95=(_finite(hd95.low), _finite(hd95.high)),
+        hd95_cases=hd95.count,
+        brats_dice=float(rows.brats_dice.mean()),
+        brats_hd95_mm=float(rows.brats_hd95_mm.mean()),
+        calibration=calibration_of(rows),
+    )
+
+
+def calibration_of(rows: pd.DataFrame) -> Calibration | None:
+    """What one region's probabilities were worth; None if no voxel was called so in any case."""
+    if not rows.precision.notna().any():
+        return None
+    holds = (rows.volume_low_ml <= rows.truth_ml) & (rows.truth_ml <= rows.volume_high_ml)
+    means = (rows.confidence.mean(), rows.precision.mean(), holds.mean())
+    return Calibration(len(rows), *(round(float(value), 4) for value in means))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(mean: float | None, interval: tuple[float | None, float | None], digits: int) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f} ({interval[0]:.{digits}f}-{interval[1]:.{digits}f})"
+
+
+def evaluate(
+    model_folder: Path | str, dataset: Dataset, split: Split, part: str, out: Path, device: str = "auto",
+    quiet: bool = False, full: bool = False, mirror: bool = False,
+) -> Summary:  # fmt: skip
+    """Segment every case of a part of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
+
+    The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them. With `mirror`
+    logits are averaged over the eight mirrorings of each window.
+
+    Raises:
+        InputError: the part does not exist, or a case lacks a volume or a mask.
+        ModelError: the model folder cannot be used.
+    """
+    model = load_model(model_folder, device)
+    if model.spec.task != dataset.task.id:
+        raise InputError(f"the model is for '{model.spec.task}', '{dataset.folder}' holds '{dataset.task.id}' cases.")
+    if full and model.spec.full is None:
+        raise InputError(f"'{model.spec.name}' has no full-modality network to evaluate.")
+    pathway = model.spec.full if full and model.spec.full else model.spec.limited
+    names = split.part(part)
+    check_cases(dataset, names, pathway.modalities)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
+    rows, sheet = [], Sheet(model.spec)
+    for name in tqdm(names, desc="Segmenting", unit="case", disable=quiet):
+        rows += evaluate_case(model, dataset.cases[name], pathway, sheet, mirror)
+    table = pd.DataFrame(rows)
+    table.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
+    regions = {str(region): summarise(own) for region, own in table.groupby("region", sort=False)}
+    summary = Summary(model.spec.name, "full" if full else "limited", part, len(names), regions, mirror)
+    (out / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
+    sheet.save(out / PICTURE_FILE)
+    return summary
+
+
+def evaluate_case(
+    model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None, mirror: bool = False
+) -> list[dict[str, Any]]:
+    """One row a region: the scores of `metrics`, the volume with its range and the true one in mL, the mean probability
+    inside the mask (confidence) and the share of the mask that is right (precision).
+
+    Exactly the modalities that the pathway reads are given to the model.
+    """
+    volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
+    truth = case.label.read() if case.label else None
+    result = segment(model, volumes, mirror=mirror)
+    if truth is None or not truth.same_grid(result.reference):
+        raise InputError(f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'.")
+    masks = truth_masks(truth, case, model.spec)
+    if sheet is not None:
+        sheet.add(case.name, result.reference, masks, result.masks)
+    rows = []
+    for region, mask in masks.items():
+        found = result.masks[region]
+        score = score_region(mask, found, result.reference.spacing_mm)
+        low, high = result.volume_ranges_ml[region]
+        rows.append(
+            {
+                "model": model.spec.name,
+                "case": case.name,
+                "region": region,
+                "dice": score.dice,
+                "hd95_mm": score.hd95_mm,
+                "brats_dice": score.brats_dice,
+                "brats_hd95_mm": score.brats_hd95_mm,
+                "volume_ml": result.volumes_ml[region],
+                "volume_low_ml": low,
+                "volume_high_ml": high,
+                "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
+                "confidence": result.confidence[region],
+                "precision": float(mask[found].mean()) if found.any() else float("nan"),
+            }
+        )
+    return rows
+
+
+def truth_masks(truth: Volume, case: Case, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """The experts' masks, bool [K, J, I] by region id, from the case's own labels."""
+    return {region.id: np.isin(truth.array, _labels(case, region.id)) for region in spec.regions}
+
+
+def _labels(case: Case, region: str) -> Sequence[int]:
+    if region not in case.regions:
+        raise InputError(f"case '{case.name}' has no labels for region {region}; it has {', '.join(case.regions)}.")
+    return case.regions[region]

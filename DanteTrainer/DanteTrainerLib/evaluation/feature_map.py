@@ -1,0 +1,111 @@
+"""t-SNE of bottleneck features Z^L, Z^A, Z^P over patches of a split (DANTE, Fig. 5).
+
+What alignment and compaction should leave behind: Z^L and Z^A as one cloud, Z^P apart from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
+from DanteSegmenterLib.inference import Model, load_model
+from DanteSegmenterLib.networks.unet import Encoder
+
+from ..data.cache import cache_cases
+from ..data.dataset import Dataset, check_cases
+from ..data.patches import PatchSource
+
+CSV_FILE, PICTURE_FILE = "feature_map.csv", "feature_map.png"
+COLOURS = {"Z^L": "tab:blue", "Z^A": "tab:orange", "Z^P": "tab:green"}
+PERPLEXITY = 30
+
+
+def draw_feature_map(
+    model_folder: Path, dataset: Dataset, names: Sequence[str], out: Path, device: str = "auto",
+    patches_per_case: int = 8, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Write feature_map.csv (pathway, patch, x, y) and feature_map.png.
+
+    Args:
+        model_folder: a model with both doors, trained by DANTE.
+        names: of the cases.
+        patches_per_case: on average; each contains a region where its case has one.
+        seed: of the patches and of t-SNE.
+
+    Raises:
+        ModelError: the model has no full-modality network of DANTE.
+        InputError: cases lack files, or there are too few patches for a map.
+    """
+    model = load_model(model_folder, device)
+    encoders = _encoders(model)
+    if len(names) * patches_per_case < 4:
+        raise InputError(f"{len(names)} cases with {patches_per_case} patches each are too few to map.")
+    check_cases(dataset, names, dataset.task.full)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
+    cases = cache_cases([dataset.cases[name] for name in names], dataset.task, model.spec.preprocessing, out / "cache")
+    source = PatchSource(cases, len(dataset.task.regions), model.spec.patch, 1, seed, "none", foreground_share=1.0)
+    features = _features(model, encoders, source, len(names) * patches_per_case, dataset.task.full)
+    table = _embedded(features, seed)
+    table.to_csv(out / CSV_FILE, index=False, float_format="%.6g")
+    _draw(table, out / PICTURE_FILE)
+    return table
+
+
+def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
+    """Each encoder and the modalities it reads."""
+    full = model.spec.full
+    if full is None or full.architecture != "dante_full":
+        raise ModelError(f"'{model.spec.name}' holds no E_A and E_P; train method dante to map its features.")
+    limited, both = model.network(model.spec.limited), model.network(full)
+    return {
+        "Z^L": (limited.encoder, model.spec.limited.modalities),
+        "Z^A": (both.anchor, full.modalities),
+        "Z^P": (both.privileged, full.modalities),
+    }
+
+
+@torch.inference_mode()
+def _features(
+    model: Model, encoders: dict[str, tuple[Encoder, Sequence[str]]], source: PatchSource, patches: int,
+    modalities: Sequence[str],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Bottleneck maps averaged over their positions, float32 [patches, C] by encoder."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
+    for n in range(patches):
+        images = source.batch(n).images.to(model.device)
+        for name, (encoder, reads) in encoders.items():
+            channels = [modalities.index(modality) for modality in reads]
+            bottleneck = encoder.to(model.device)(images[:, channels])[-1]
+            found[name].append(bottleneck.float().mean(dim=(0, 2, 3, 4)).cpu().numpy())
+    return {name: np.stack(rows) for name, rows in found.items()}
+
+
+def _embedded(features: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
+    from sklearn.manifold import TSNE
+
+    rows = np.concatenate(list(features.values()))
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    names = np.repeat(list(features), [len(values) for values in features.values()])
+    patch = np.concatenate([np.arange(len(values)) for values in features.values()])
+    return pd.DataFrame({"pathway": names, "patch": patch, "x": places[:, 0], "y": places[:, 1]})
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    panel = figure.subplots()
+    for name, rows in table.groupby("pathway", sort=False):
+        panel.scatter(rows.x, rows.y, s=14, alpha=0.7, color=COLOURS[str(name)], label=f"${name}$")
+    panel.set(xticks=[], yticks=[], title="Bottleneck features, t-SNE")
+    panel.legend()
+    figure.savefig(path, dpi=110)

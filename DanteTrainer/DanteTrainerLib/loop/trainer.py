@@ -1,0 +1,205 @@
+"""The one training loop: every method runs through here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from DanteSegmenterLib.errors import Cancelled
+
+from ..data.patches import Batch, PatchLoader, PatchSource
+from ..settings.experiment import Experiment
+from ..status import StatusWriter
+from .checkpoint import save_checkpoint
+from .compilation import compile_networks
+from .distributed import Group
+from .history import Row, draw_history, write_history
+from .optimiser import Mover
+from .precision import autocast, choose_precision
+from .stage import LossTerms, Stage, StepContext
+
+# Rows of the log are means over so many steps.
+LOG_EVERY = 10
+# Drawing takes about a second, a checkpoint of a small network a hundredth.
+DRAW_EVERY_SECONDS = 60
+
+
+@dataclass
+class Progress:
+    """Where a run stands; this is what checkpoints hold beside weights."""
+
+    stage: int = 0
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    drawn: float = 0.0  # when the curves were, by the clock; not saved
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Runs the stages of one experiment.
+
+    Attributes:
+        experiment: settings.
+        device: where.
+        folder: of the run; checkpoints, log and curves go here.
+        workers: processes that prepare batches.
+        quiet: no progress bar.
+        stop: asked after every step; True ends the run with a checkpoint.
+        group: the processes that train together; only the first writes.
+    """
+
+    experiment: Experiment
+    device: torch.device
+    folder: Path
+    workers: int
+    quiet: bool = False
+    stop: Callable[[], bool] = lambda: False
+    group: Group = Group()
+
+    def train(
+        self, stage: Stage, source: PatchSource, validation: PatchSource | None, progress: Progress,
+        resumed: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Run one stage from `progress.step` to its end.
+
+        Args:
+            stage: whose networks are trained in place.
+            source, validation: where patches come from.
+            progress: updated; `progress.stage` names the stage.
+            resumed: a checkpoint's state of this very stage, to go on from.
+
+        Raises:
+            Cancelled: `stop` said so; a checkpoint was written.
+            TrainingFailed: the loss became NaN or infinite; the last checkpoint is from before.
+            ResourceError: a checkpoint could not be written.
+        """
+        dtype = choose_precision(self.experiment.run.precision, self.device)
+        mover = Mover(stage, self.experiment.optimiser, self.device, dtype, self.group)
+        if resumed is not None:
+            mover.load(resumed)
+        if self.experiment.run.compile:
+            compile_networks(mover.networks, self.device)
+        mean, status = _RunningMean(), StatusWriter(self.folder)
+        for batch in mean.timed(self._bar(stage, source, progress)):
+            context = self._context(stage, progress)
+            stage.freeze(context.share)
+            mean.add(mover.step(batch, context), mover.rate(context))
+            progress.step += 1
+            if self.group.leads:
+                status.step(
+                    stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None
+                )
+            self._after_step(mover, validation, progress, mean)
+
+    def _context(self, stage: Stage, progress: Progress) -> StepContext:
+        """Seed everything that draws during this step, so that no generator has a history."""
+        seed = hash((self.experiment.seed, progress.stage, progress.step)) & 0x7FFF_FFFF_FFFF_FFFF
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        return StepContext(progress.step, stage.steps, generator, self.group.rank, self.group.size)
+
+    def _bar(self, stage: Stage, source: PatchSource, progress: Progress) -> Iterator[Batch]:
+        loader = PatchLoader(source, progress.step, stage.steps, self.workers, pin=self.device.type == "cuda")
+        with tqdm(
+            loader, desc=stage.name, total=stage.steps, initial=progress.step, unit="step",
+            disable=self.quiet or not self.group.leads, mininterval=1, dynamic_ncols=True,
+        ) as bar:  # fmt: skip
+            for batch in bar:
+                yield batch
+                if progress.rows and progress.rows[-1]["step"] == progress.step:
+                    bar.set_postfix(loss=f"{progress.rows[-1]['loss']:.3f}", refresh=False)
+
+    def _after_step(self, mover: Mover, validation: PatchSource | None, progress: Progress, mean: _RunningMean) -> None:
+        """Log, validate, save and stop, each when due."""
+        stage, run, step = mover.stage, self.experiment.run, progress.step
+        last = step == stage.steps
+        due = run.validate_every and (step % run.validate_every == 0 or last)
+        if step % LOG_EVERY == 0 or last or due:
+            row = mean.row()
+            row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
+            progress.rows.append({"stage": stage.name, "step": step, **row})
+            if due and self.group.leads and validation is not None and stage.predict is not None:
+                progress.rows[-1] |= self._validate(stage.predict, validation, mover.dtype)
+        stopping = self.group.any(self.stop(), self.device)
+        if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
+            self._save(mover, progress)
+        if stopping and not last:
+            raise Cancelled(f"Stopped after step {step} of {stage.name}; resume the run to go on.")
+
+    def _save(self, mover: Mover, progress: Progress) -> None:
+        """Checkpoint, log and curves."""
+        place = {"stage": progress.stage, "step": progress.step, "rows": progress.rows}
+        save_checkpoint(self.folder, place | mover.state())
+        write_history(self.folder, progress.rows)
+        if progress.step == mover.stage.steps or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
+            draw_history(self.folder, progress.rows)
+            progress.drawn = time.monotonic()
+
+    @torch.no_grad()
+    def _validate(
+        self, predict: Callable[[Tensor], Tensor], source: PatchSource, dtype: torch.dtype
+    ) -> dict[str, float]:
+        """Pseudo-Dice of nnU-Net: true and false voxels added up over fixed, unaugmented patches, per region."""
+        hit = size = torch.zeros(source.regions)
+        for n in range(self.experiment.run.validation_batches):
+            batch = source.batch(n).to(self.device)
+            with autocast(self.device, dtype):
+                logits = predict(batch.images.to(memory_format=torch.channels_last_3d)).float()
+            predicted = logits > 0 if logits.shape[1] == source.regions else _exclusive(logits)
+            axes = (0, 2, 3, 4)
+            hit = hit + (predicted * batch.regions).sum(axes).cpu()
+            size = size + (predicted.sum(axes) + batch.regions.sum(axes)).cpu()
+        dice = 2 * hit / size.clamp_min(1)
+        return {f"dice_{n}": round(value, 4) for n, value in enumerate(dice.tolist())}
+
+
+def _exclusive(logits: torch.Tensor) -> torch.Tensor:
+    """Logits [B, 1+R, ...] -> one-hot of the most probable label without background, [B, R, ...]."""
+    labels = logits.argmax(dim=1)
+    return torch.stack([labels == n for n in range(1, logits.shape[1])], dim=1)
+
+
+class _RunningMean:
+    """Means of loss, terms and logged values since the last row, and where the time went."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._rate = 0.0
+        self._start = time.perf_counter()
+        self._waited = 0.0
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long the training waited for them is remembered."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, terms: LossTerms, rate: float) -> None:
+        values = {"loss": terms.total.item()}
+        values |= {f"loss_{name}": term.value.item() for name, term in terms.terms.items()}
+        values |= {f"log_{name}": value for name, value in terms.logged.items()}
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._rate = rate
+
+    def row(self) -> dict[str, float]:
+        """The means, and begin anew."""
+        steps, seconds = self._counts.get("loss", 0), time.perf_counter() - self._start
+        row = {name: round(total / self._counts[name], 6) for name, total in self._sums.items()}
+        row |= {"learning_rate": self._rate, "seconds_per_step": round(seconds / max(1, steps), 4)}
+        row["loader_wait_share"] = round(min(1.0, self._waited / max(seconds, 1e-9)), 4)
+        self._sums, self._counts, self._start, self._waited = {}, {}, time.perf_counter(), 0.0
+        return row

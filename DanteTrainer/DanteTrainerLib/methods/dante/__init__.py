@@ -1,0 +1,1 @@
+"""DANTE (AAAI 2026): its two stages, masks and losses."""

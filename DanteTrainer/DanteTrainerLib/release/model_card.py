@@ -1,0 +1,64 @@
+"""The model card: a README for whoever finds a model folder."""
+
+from __future__ import annotations
+
+from DanteSegmenterLib.model_folder import ModelSpec, Pathway
+
+from ..settings.experiment import Experiment
+
+
+def model_card(spec: ModelSpec, experiment: Experiment) -> str:
+    """Markdown from what `model.json` and the experiment say."""
+    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
+    reads = ", ".join(spec.modality(modality).label for modality in spec.limited.modalities)
+    regions = ", ".join(f"{region.name} ({region.id})" for region in spec.regions)
+    lines = [
+        f"# {spec.name} {spec.version}",
+        "",
+        spec.intended_use,
+        "",
+        f"Segments {regions} from {reads}.{_second_door(spec)}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| method | {experiment.method} |",
+        f"| grid | {spacing} mm, {spec.preprocessing.orientation} |",
+        f"| windows | {' x '.join(map(str, spec.patch))} voxels |",
+        f"| network | plain U-Net, features {', '.join(map(str, spec.network.features))} |",
+        f"| training | {_steps(experiment)} of {experiment.data.batch_size} patches, seed {experiment.seed} |",
+        f"| data | {spec.training_data} |",
+    ]
+    if spec.licence:
+        lines.append(f"| licence | {spec.licence} |")
+    for title, scores in spec.scores.items():
+        lines += ["", f"## {title}", "", f"| {' | '.join(scores)} |", f"|{'---|' * len(scores)}",
+                  f"| {' | '.join(f'{value:.3f}' for value in scores.values())} |"]  # fmt: skip
+    for title, pathway in (("", spec.limited), (", with the privileged scan", spec.full)):
+        if pathway is not None and pathway.calibration:
+            lines += ["", f"## How sure, how right{title}", "", *_calibration(pathway)]
+    if spec.citations:
+        lines += ["", "## Cite", "", *(f"- {citation}" for citation in spec.citations)]
+    return "\n".join(lines) + "\n"
+
+
+def _second_door(spec: ModelSpec) -> str:
+    if spec.full is None or spec.privileged is None:
+        return ""
+    return f" Where {spec.modality(spec.privileged).label} is given as well, it is used, by a second network."
+
+
+def _calibration(pathway: Pathway) -> list[str]:
+    lines = ["| region | cases | mean probability | right | true volume within the range |", "|---|---|---|---|---|"]
+    for region, c in pathway.calibration.items():
+        lines.append(
+            f"| {region} | {c.cases} | {c.confidence:.0%} | {c.precision:.0%} | {c.range_holds:.0%} of cases |"
+        )
+    return lines
+
+
+def _steps(experiment: Experiment) -> str:
+    run = experiment.run
+    first = (
+        f"{run.pretrain_steps} steps of pre-training, " if experiment.method == "dante" and run.pretrain_steps else ""
+    )
+    return f"{first}{run.steps} steps"

@@ -1,0 +1,82 @@
+"""The cases of a run, prepared, and the patches that its stages draw from them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.errors import InputError
+
+from ..data.cache import CachedCase, cache_cases
+from ..data.dataset import Dataset, Split, check_cases, read_dataset
+from ..data.patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
+from ..data.patients import pretraining_cases
+from ..loop.stage import Stage
+from ..release.write_model import preprocessing_of
+from ..settings.experiment import Experiment
+from ..settings.tasks import Task
+from .run_folder import Run
+
+
+def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split) -> tuple[list[Case], list[str]]:
+    """What Stage 1 reads, and the names kept out of it.
+
+    Raises:
+        InputError: a further folder cannot be used, is of another task, or a case of it lacks a modality.
+    """
+    data = experiment.data
+    others = [read_dataset(folder) for folder in data.pretrain_folders]
+    for other in others:
+        if other.task.id != dataset.task.id:
+            raise InputError(f"'{other.folder}' holds '{other.task.id}' cases, '{dataset.task.id}' are needed.")
+        check_cases(other, list(other.cases), dataset.task.full, labelled=False)
+    return pretraining_cases(dataset, split, others, data.pretrain_on_val, data.include_downstream_test_in_pretrain)
+
+
+def cached_cases(
+    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool
+) -> tuple[list[CachedCase], list[CachedCase]]:
+    preprocessing = preprocessing_of(run.experiment, task)
+
+    def cached(cases: list[Case]) -> list[CachedCase]:
+        return cache_cases(cases, task, preprocessing, Path(run.cache), workers, quiet)
+
+    val = [dataset.cases[name] for name in run.split.val]
+    usable = [case for case in val if case.label is not None and set(task.full) <= set(case.images)]
+    return cached([dataset.cases[name] for name in run.split.train]), cached(usable)
+
+
+def cached_for_pretraining(
+    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool, train: list[CachedCase]
+) -> list[CachedCase]:
+    """The cases that only Stage 1 reads; their masks, where they have some, are not used."""
+    known = {case.name for case in train}
+    cases = [case for case in pretraining_cases_of(run.experiment, dataset, run.split)[0] if case.name not in known]
+    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), Path(run.cache), workers, quiet)
+    return [replace(case, labelled=False) for case in cached]
+
+
+def sources_of(
+    experiment: Experiment, task: Task, stage: Stage, train: list[CachedCase], val: list[CachedCase]
+) -> tuple[PatchSource, PatchSource | None]:
+    data = experiment.data
+    cases = [case for case in train if case.labelled or not stage.labelled_only]
+    source = PatchSource(
+        cases, len(task.regions), data.patch, data.batch_size, experiment.seed,
+        stage.augmentation if data.augment else "none", data.foreground_share,
+        SUPERVISED if stage.labelled_only else PRETRAINING,
+    )  # fmt: skip
+    if not val:
+        return source, None
+    return source, PatchSource(
+        val, len(task.regions), data.patch, data.batch_size, 0, "none", foreground_share=1.0, stream=VALIDATION
+    )
+
+
+def workers_of(experiment: Experiment) -> int:
+    if experiment.data.workers >= 0:
+        return experiment.data.workers
+    cores = os.cpu_count() or 1
+    return min(8, max(1, cores // 2)) if cores > 1 else 0

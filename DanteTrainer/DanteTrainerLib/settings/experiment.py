@@ -1,0 +1,306 @@
+"""An experiment: every number a training depends on. Defaults are the paper's; files hold differences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError, ModelError
+from DanteSegmenterLib.model_folder import MAX_STAGES, NetworkSpec
+from DanteSegmenterLib.networks.unet import brats_1mm
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key_message
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How patches are made."""
+
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the network's grid, along K, J, I."""
+    patch: tuple[int, int, int] = (128, 128, 128)
+    """Voxels along K, J, I; divisible by the network's strides."""
+    batch_size: int = 2
+    """Patches per step, over all processes."""
+    foreground_share: float = 0.33
+    """Of a batch, the part that is forced to contain a region."""
+    augment: bool = True
+    """nnU-Net's default augmentation."""
+    workers: int = -1
+    """Processes that prepare batches; -1 chooses by the number of processor cores."""
+    split_seed: int = 12345
+    """Of the 70/10/20 split, where the dataset brings none."""
+    pretrain_folders: tuple[str, ...] = ()
+    """More dataset folders whose images, without masks, Stage 1 reads; patients of the split's val and test parts are
+    kept out, under whatever name."""
+    pretrain_on_val: bool = False
+    """Stage 1 reads the validation cases' images, without their masks, too."""
+    include_downstream_test_in_pretrain: bool = False
+    """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """SGD with Nesterov momentum under a polynomial schedule, as nnU-Net."""
+
+    learning_rate: float = 0.01
+    """At the first step."""
+    momentum: float = 0.99
+    """Nesterov."""
+    weight_decay: float = 3e-5
+    """On all parameters."""
+    clip_norm: float = 12.0
+    """Largest gradient norm, over the parameters that move."""
+    exponent: float = 0.9
+    """Of the polynomial schedule."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long, how exact, how often written down."""
+
+    steps: int = 125_000
+    """Of the (last) supervised stage: 500 epochs of 250."""
+    pretrain_steps: int = 125_000
+    """Of a pre-training stage, where the method has one."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints."""
+    validate_every: int = 250
+    """Steps between validations; 0 for none."""
+    validation_batches: int = 10
+    """Fixed, unaugmented patches a validation looks at."""
+    precision: str = "auto"
+    """fp32, bf16, fp16; auto takes the fastest that is safe on the device."""
+    compile: bool = False
+    """torch.compile the networks: slow to begin, then faster steps; Stage 1's sparse encoders stay as they are."""
+
+
+@dataclass(frozen=True)
+class DanteSettings:
+    """What is particular to DANTE; the defaults are the paper's method, every ablation is a line here."""
+
+    mask_ratio: float = 0.75
+    """Share of blocks that Stage 1 hides."""
+    masking: str = "sparse"
+    """"sparse": hidden voxels reach no feature; "dense": they are zeroed and convolved over."""
+    per_modality_masks: bool = False
+    """Ablation: each channel hides its own blocks (needs dense masking)."""
+    naive: bool = False
+    """Ablation: three independent masked autoencoders instead of cross-modal reconstruction."""
+    freeze_share: float = 0.1
+    """Of Stage 2, the part during which the pre-trained encoders rest; ignored without Stage 1."""
+    auxiliary_from: float = 0.2
+    """Share of Stage 2 from which alignment and compaction count."""
+    align: str = "l1"
+    """"l1", "l2" or "infonce"."""
+    align_weight: float = 0.5
+    """lambda_2."""
+    align_grad: str = "both"
+    """Which pathway alignment moves: "both", "to_L" or "to_A"."""
+    align_norm: str = "none"
+    """"channel_l2" aligns directions only, blind to the features' scale."""
+    temperature: float = 0.1
+    """Of InfoNCE."""
+    anchors: int = 512
+    """Of InfoNCE, at most so many a level."""
+    compaction_weight: float = 0.3
+    """lambda_1, of L_PIB."""
+    common_start: bool = False
+    """E_A and D_F begin with the random weights of E_L and D_L, and E_A blind to the privileged channel: the features
+    of both pathways mean the same at first, and alignment need not match their channels."""
+    carry_fusion: bool = False
+    """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Of methods that learn from a frozen teacher."""
+
+    teacher: str = ""
+    """Model folder of a trained `upper`."""
+    feature_weight: float = 4.0
+    """MMANet's kd: weight of margin-aware distillation."""
+    weak_weight: float = 0.2
+    """MMANet's aux: weight of the auxiliary decoder on the weak combination."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All settings of a run."""
+
+    method: str = "lower"
+    """One of DanteTrainerLib.methods.METHODS."""
+    task: str = "brain"
+    """"brain" or "chest"; must be the dataset's."""
+    seed: int = 12345
+    """Of initial weights, patches and augmentation."""
+    data: DataSettings = field(default_factory=DataSettings)
+    """How patches are made."""
+    network: NetworkSpec = field(default_factory=brats_1mm)
+    """The backbone's numbers."""
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    """How weights move."""
+    run: RunSettings = field(default_factory=RunSettings)
+    """How long and how often."""
+    dante: DanteSettings = field(default_factory=DanteSettings)
+    """Only method "dante" reads these."""
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    """Only methods with a teacher read these."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.data.batch_size >= 1, f"data.batch_size must be at least 1, got {self.data.batch_size}"),
+            (
+                0 <= self.data.foreground_share <= 1,
+                f"data.foreground_share must be 0 to 1, got {self.data.foreground_share}",
+            ),
+            (self.run.steps >= 1, f"run.steps must be at least 1, got {self.run.steps}"),
+            (self.run.pretrain_steps >= 0, f"run.pretrain_steps must not be negative, got {self.run.pretrain_steps}"),
+            (
+                self.run.checkpoint_every >= 1,
+                f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}",
+            ),
+            _one_of("run.precision", self.run.precision, "auto", "fp32", "bf16", "fp16"),
+            (self.optimiser.learning_rate > 0, "optimiser.learning_rate must be positive"),
+            (2 <= len(self.network.features) <= MAX_STAGES, "network.features needs 2 to 10 stages"),
+            (0 < self.dante.mask_ratio < 1, f"dante.mask_ratio must lie between 0 and 1, got {self.dante.mask_ratio}"),
+            _one_of("dante.masking", self.dante.masking, "sparse", "dense"),
+            _one_of("dante.align", self.dante.align, "l1", "l2", "infonce"),
+            _one_of("dante.align_grad", self.dante.align_grad, "both", "to_L", "to_A"),
+            _one_of("dante.align_norm", self.dante.align_norm, "none", "channel_l2"),
+            (
+                self.dante.masking == "dense" or not self.dante.per_modality_masks,
+                "dante.per_modality_masks needs dante.masking = 'dense': sparse encoding has one mask a sample",
+            ),
+            (
+                len(self.network.features) == len(self.network.strides) == len(self.network.kernels),
+                "network.features, strides and kernels must have the same length",
+            ),
+        )
+        for fine, message in checks:
+            if not fine:
+                raise ConfigError(f"{message}.")
+
+
+def _one_of(key: str, value: str, *known: str) -> tuple[bool, str]:
+    return value in known, f"{key} must be one of {', '.join(known)}, got '{value}'"
+
+
+def resources_folder(name: str) -> Path:
+    """Where shipped files of a kind are: beside the Slicer module, or inside an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (here.parent / "Resources" / name, here / name.lower()):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the shipped {name.lower()} files are missing beside '{here}'. Install SlicerDANTE again.")
+
+
+def list_experiments() -> dict[str, Path]:
+    """Shipped experiment files by name."""
+    return {path.stem: path for path in sorted(resources_folder("Experiments").glob("*.toml"))}
+
+
+def list_studies() -> dict[str, Path]:
+    """Shipped study files by name."""
+    return {path.stem: path for path in sorted(resources_folder("Studies").glob("*.toml"))}
+
+
+def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:
+    """Defaults <- file <- values <- overrides.
+
+    Args:
+        name: a shipped experiment's name or a TOML file's path; its key `base` names one that it differs from.
+        overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a last part alone will do where it is unique.
+        values: top-level settings, e.g. method="lower".
+
+    Raises:
+        ConfigError: unknown file, key or wrong value; says which and what is wanted.
+    """
+    plain: dict[str, Any] = _read(name) if name else {}
+    plain.update(values)
+    for override in overrides:
+        _override(plain, override)
+    try:
+        return from_plain(Experiment, plain, name or "experiment", ConfigError)
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = list_experiments().get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(list_experiments())
+        raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    base = plain.pop("base", None)
+    return plain if base is None else _merged(_read(str(base)), plain)
+
+
+def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `differences`, table by table."""
+    result = dict(base)
+    for key, value in differences.items():
+        known = result.get(key)
+        result[key] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return result
+
+
+def _override(plain: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: key=value is needed, for example run.steps=800.")
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a word without quotes
+    *sections, last = _full_key(key.strip()).split(".")
+    for section in sections:
+        plain = plain.setdefault(section, {})
+    plain[last] = value
+
+
+def _full_key(key: str) -> str:
+    keys = _all_keys(to_plain(Experiment()))
+    matches = [known for known in keys if known == key or known.split(".")[-1] == key]
+    if len(matches) > 1 and key not in keys:
+        raise ConfigError(f"--set {key}: which of {', '.join(matches)}?")
+    if not matches:
+        raise ConfigError(unknown_key_message(key, keys, "--set"))
+    return key if key in keys else matches[0]
+
+
+def _all_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in plain.items():
+        keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
+
+
+def smoke(experiment: Experiment) -> Experiment:
+    """The same experiment at a tiny size and for a few steps: to check a dataset folder within a minute."""
+    stages = min(3, len(experiment.network.features))
+    network = NetworkSpec(
+        features=(4, 8, 8)[:stages],
+        strides=experiment.network.strides[:stages],
+        kernels=experiment.network.kernels[:stages],
+        convs_per_stage=1,
+    )
+    spacing = tuple(max(spacing, 4.0) for spacing in experiment.data.spacing_mm)
+    return replace(
+        experiment,
+        data=replace(experiment.data, spacing_mm=spacing, patch=(16, 16, 16), workers=0),
+        network=network,
+        run=replace(
+            experiment.run, steps=10, pretrain_steps=10, checkpoint_every=5, validate_every=5, validation_batches=2
+        ),
+    )

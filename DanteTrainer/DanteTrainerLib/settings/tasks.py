@@ -1,0 +1,111 @@
+"""What can be learned: modalities, regions and their meaning. These words end up in a model's `model.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from DanteSegmenterLib.model_folder import Modality, Normalisation, Region
+from DanteSegmenterLib.model_folder.terminology import Code, Terminology
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clinical question with its data.
+
+    Attributes:
+        id: "brain" or "chest".
+        modalities: all of them (X^F), in channel order.
+        privileged: the one that deployment lacks (X^P); the others are X^L.
+        regions: what is segmented, larger before smaller where they nest.
+        output: "regions" (sigmoid each) or "labels" (softmax).
+        orientation: of the network's grid.
+        normalisation: by modality id.
+    """
+
+    id: str
+    modalities: tuple[Modality, ...]
+    privileged: str
+    regions: tuple[Region, ...]
+    output: str
+    orientation: str
+    normalisation: dict[str, Normalisation]
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """Modality ids of X^F, in channel order."""
+        return tuple(modality.id for modality in self.modalities)
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """Modality ids of X^L, in channel order."""
+        return tuple(modality for modality in self.full if modality != self.privileged)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of a network's logits: the regions, with `output` "labels" the background too."""
+        return len(self.regions) + (self.output == "labels")
+
+    @property
+    def limited_channels(self) -> list[int]:
+        """Where X^L lies in a stack of X^F."""
+        return [n for n, modality in enumerate(self.full) if modality != self.privileged]
+
+
+def _sct(value: str, meaning: str) -> Code:
+    return Code("SCT", value, meaning)
+
+
+_ABNORMAL = _sct("49755003", "Morphologically Altered Structure")
+_BRAIN = _sct("12738006", "Brain")
+
+
+def _brain_region(
+    id: str, name: str, color: tuple[float, float, float], kind: Code, labels: tuple[int, ...], value: int
+) -> Region:
+    return Region(id, name, color, Terminology(_ABNORMAL, kind, _BRAIN), labels, value)
+
+
+BRAIN = Task(
+    id="brain",
+    modalities=(
+        Modality("t1", "T1"),
+        Modality("t1ce", "T1 contrast"),
+        Modality("t2", "T2"),
+        Modality("flair", "FLAIR"),
+    ),
+    privileged="t1ce",
+    # Written in this order into a label map: oedema, the core within, the enhancing part within (BraTS labels).
+    regions=(
+        _brain_region("WT", "Whole tumour", (0.30, 0.69, 0.31), _sct("108369006", "Neoplasm"), (1, 2, 4), 2),
+        _brain_region("TC", "Tumour core", (1.0, 0.76, 0.03), _sct("86049000", "Neoplasm, Primary"), (1, 4), 1),
+        _brain_region("ET", "Enhancing tumour", (0.90, 0.22, 0.21), _sct("86049000", "Neoplasm, Primary"), (4,), 4),
+    ),
+    output="regions",
+    orientation="LPS",
+    normalisation={id: Normalisation("zscore_nonzero") for id in ("t1", "t1ce", "t2", "flair")},
+)
+
+CHEST = Task(
+    id="chest",
+    modalities=(Modality("nct", "CT"), Modality("ctpa", "CT with contrast")),
+    privileged="ctpa",
+    regions=(
+        Region(
+            "PE",
+            "Pulmonary embolism",
+            (0.90, 0.22, 0.21),
+            Terminology(_ABNORMAL, _sct("55584005", "Embolus"), _sct("81040000", "Pulmonary artery")),
+            (1,),
+            1,
+        ),
+    ),
+    output="labels",
+    orientation="LPS",
+    # Soft tissue and contrast; the mean and deviation of blood and vessel wall without and with contrast.
+    normalisation={
+        "nct": Normalisation("hu_window", low=-160, high=240, mean=40, std=60),
+        "ctpa": Normalisation("hu_window", low=-160, high=560, mean=200, std=150),
+    },
+)
+
+TASKS = {task.id: task for task in (BRAIN, CHEST)}
