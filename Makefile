@@ -6,10 +6,17 @@
 #   make faults               bad inputs and kills: what is refused, lost, hung, left behind
 PYTHON ?= python3
 VENV := .venv
+# Windows (not tried yet) names the folder and the program in its own way.
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+EXE := .exe
+export PYTHONPATH := DanteSegmenter;DanteTrainer
+else
 BIN := $(VENV)/bin
+export PYTHONPATH := DanteSegmenter:DanteTrainer
+endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= demo
-export PYTHONPATH := DanteSegmenter:DanteTrainer
 
 .PHONY: help demo test test-all test-slicer bench faults lint pictures clean
 .DEFAULT_GOAL := help
@@ -17,12 +24,12 @@ export PYTHONPATH := DanteSegmenter:DanteTrainer
 help:
 	@sed -n '2,7p' Makefile | cut -c3-
 
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
 	@$(PYTHON) -m venv $(VENV) || { echo "The venv module is missing: install python3-venv (Debian, Ubuntu)." >&2; exit 1; }
 
 # The stamps hold a set of packages up to date with the files that name them.
-$(VENV)/ready-to-run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/ready-to-run: pyproject.toml constraints.txt | $(BIN)/python$(EXE)
 	@echo "Installing what segmenting needs (torch is large; once)..."
 	@$(PIP) install --constraint constraints.txt --editable '.[figures]'
 	@touch $@

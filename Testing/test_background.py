@@ -230,7 +230,7 @@ def test_the_processes_that_prepare_cases_end_with_a_killed_training(parent, man
     wait_for(lambda: not slicer.family(), 10)
 
 
-EVALUATING = "import sys; from DanteTrainerLib import background; background.evaluate(*sys.argv[1:])"
+EVALUATING = "import sys; from DanteTrainerLib.run import background; background.evaluate(*sys.argv[1:])"
 
 
 @linux

@@ -103,8 +103,8 @@ def test_a_missing_and_an_unknown_modality_are_named(folder):
 
 
 def test_no_convolution_of_a_run_in_single_precision_takes_torchs_slow_path(folder, monkeypatch):
-    monkeypatch.setattr("DanteSegmenterLib.inference.segment.fastest_dtype", lambda device: torch.float32)
-    monkeypatch.setattr("DanteSegmenterLib.inference.segment.batch_of", lambda *_: 1)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.fastest_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.batch_of", lambda *_: 1)
     model = load_model(folder, "cpu")
     with profile(activities=[ProfilerActivity.CPU]) as record:
         segment(model, study())

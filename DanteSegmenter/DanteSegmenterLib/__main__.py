@@ -97,7 +97,7 @@ def _segment(options: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from .inference.segment import load_model, segment
+    from .inference.segmenting import load_model, segment
 
     model = load_model(options.model, options.device)
     with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}") as bar:

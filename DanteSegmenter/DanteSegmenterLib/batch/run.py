@@ -87,7 +87,7 @@ def segment_case(model_folder: str, case: Case, out: str, options: Options) -> t
     Returns:
         the outcome, and for the contact sheet the reference volume's slice with most of the first region.
     """
-    from ..inference.segment import load_model, segment
+    from ..inference.segmenting import load_model, segment
 
     try:
         model = _loaded(model_folder, options.device, load_model)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..model_folder.spec import Region
-from ..preprocess.prepare import reorient, resample
+from ..preprocess.preparing import reorient, resample
 from ..volume import Volume
 
 if TYPE_CHECKING:

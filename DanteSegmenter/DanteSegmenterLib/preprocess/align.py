@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import Cancelled, InputError, ResourceError
 from ..volume import Volume, check_image
-from .prepare import reorient
+from .preparing import reorient
 
 # Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2

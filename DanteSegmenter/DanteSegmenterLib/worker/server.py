@@ -165,7 +165,7 @@ class Server:
             self.send(FailureMessage(request.id, "defect", f"{type(error).__name__}: {error}"))
 
     def _segment(self, request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> None:
-        from ..inference.segment import segment
+        from ..inference.segmenting import segment
 
         def cancelled() -> bool:
             return request.id in self._inbox.cancelled
@@ -224,7 +224,7 @@ class Server:
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""
-        from ..inference.segment import load_model
+        from ..inference.segmenting import load_model
 
         state = _state_of(Path(folder))
         known = self._models.get((folder, device))

@@ -17,7 +17,7 @@ from ..errors import Cancelled
 from ..model_folder.spec import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
 from ..networks.build import build
 from ..networks.weights import load_weights
-from ..preprocess.prepare import prepare
+from ..preprocess.preparing import prepare
 from ..result.regions import (
     calibration_note,
     confidence_of,
