@@ -59,8 +59,8 @@ def ensureDependencies():
     Raises:
         ResourceError: something is missing and was not installed; the message says what to do.
     """
-    from DanteSegmenter import ensurePackages, ensureTorch
-    from DanteSegmenterLib.requirements import read_requirements
+    from DanteSlicerLib.installing import ensurePackages, ensureTorch
+    from DanteSlicerLib.requirements import read_requirements
 
     ensureTorch()
     ensurePackages(read_requirements(Path(__file__).parent / "Resources" / "requirements-training.txt"))

@@ -59,7 +59,7 @@ def bench(app: object, panel: object, clicks: int = 5) -> dict:
         start = last[0] = time.perf_counter()
         panel.ui.segmentButton.click()
         timer.start(TICK_MS)
-        while panel.isRunning():
+        while panel.runner.running:
             QtCore.QCoreApplication.processEvents()
             if until is not None and time.perf_counter() - start > until:
                 panel.ui.cancelButton.click()
@@ -75,7 +75,7 @@ def bench(app: object, panel: object, clicks: int = 5) -> dict:
     warm = [run() for _ in range(clicks)]
     warm.sort(key=lambda click: click[0])
     seconds, compute = warm[len(warm) // 2]
-    panel._parameterNode.mirror = True  # long enough to be cancelled
+    panel.choices.parameters.mirror = True  # long enough to be cancelled
     cancels = [run(until)[0] for until in (0.05, 0.5, 1.0)]
     return {
         "window_max_gap_ms": 1000 * max(gaps),

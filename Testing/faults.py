@@ -29,13 +29,14 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "Testing")]
 
+from in_worker import run_in_worker  # noqa: E402
 from models import write_brain_model  # noqa: E402
 
 from DanteSegmenterLib.__main__ import main as command_line  # noqa: E402
 from DanteSegmenterLib.errors import DanteError  # noqa: E402
 from DanteSegmenterLib.files import write_volume  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
-from DanteSegmenterLib.worker.client import WorkerClient, run_in_worker  # noqa: E402
+from DanteSegmenterLib.worker.client import WorkerClient  # noqa: E402
 from DanteSegmenterLib.worker.protocol import FrameReader, Grid, SegmentRequest, encode  # noqa: E402
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
@@ -408,7 +409,8 @@ SUITES: dict[str, Callable[[Path], Iterator[Case]]] = {
 PARENT = """
 import sys, time
 from faults import study
-from DanteSegmenterLib.worker.client import WorkerClient, run_in_worker
+from in_worker import run_in_worker
+from DanteSegmenterLib.worker.client import WorkerClient
 client = WorkerClient()
 print("ready", flush=True)
 while True:

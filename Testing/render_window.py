@@ -48,17 +48,17 @@ def main() -> None:
     app.processEvents()
     save("ready")
     panel.ui.segmentButton.click()
-    wait(app, lambda: panel.ui.progressBar.value >= 50 or not panel.isRunning())
+    wait(app, lambda: panel.ui.progressBar.value >= 50 or not panel.runner.running)
     save("running")
-    wait(app, lambda: not panel.isRunning())
+    wait(app, lambda: not panel.runner.running)
     save("done")
-    done = panel.output() is not None
+    done = panel.choices.output() is not None
     for name, modality, change in (("error", "flair", spoil), ("warning", "t2", add_air)):
-        node = panel._parameterNode.inputVolume(modality)
+        node = panel.choices.parameters.inputVolume(modality)
         before = slicer.util.arrayFromVolume(node).copy()
         slicer.util.updateVolumeFromArray(node, change(before.astype(np.float32)))
         panel.ui.segmentButton.click()
-        wait(app, lambda: not panel.isRunning())
+        wait(app, lambda: not panel.runner.running)
         save(name)
         slicer.util.updateVolumeFromArray(node, before)
     panel.logic.inference.close()

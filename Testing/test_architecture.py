@@ -6,8 +6,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIBRARIES = {
-    path.name: path
-    for path in (REPOSITORY / "DanteSegmenter" / "DanteSegmenterLib", REPOSITORY / "DanteTrainer" / "DanteTrainerLib")
+    "DanteSlicerLib": REPOSITORY / "DanteSegmenter" / "DanteSlicerLib",
+    "DanteTrainerLib": REPOSITORY / "DanteTrainer" / "DanteTrainerLib",
+    "DanteSegmenterLib": REPOSITORY / "DanteSegmenter" / "DanteSegmenterLib",
 }
 
 

@@ -166,7 +166,7 @@ def test_the_installed_module_file_loads_and_finds_its_window(installed):
         "import slicer\nfrom pathlib import Path\n"
         f"slicer.app.load_module(Path({str(installed)!r}) / 'DanteSegmenter.py')\n"
         "widget = slicer.util.getModuleWidget('DanteSegmenter')\n"
-        "print('button:', widget.ui.segmentButton.text, 'model:', widget.model().folder, flush=True)\n"
+        "print('button:', widget.ui.segmentButton.text, 'model:', widget.choices.model.folder, flush=True)\n"
         "os._exit(0)"
     )
     output = python(installed, code)

@@ -18,7 +18,7 @@ FLOORS = {
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
-        {"errors", "strict_dataclass", "memory", "priority", "requirements"},
+        {"errors", "strict_dataclass", "memory", "priority", "child_process"},
     ),
     "DanteTrainerLib": (
         {"__main__"},
@@ -30,11 +30,25 @@ FLOORS = {
         {"settings"},
         {"status", "ending"},
     ),
+    "DanteSlicerLib": (
+        {"self_test"},
+        {"window"},
+        {"logic", "sample_data"},
+        {"scene"},
+        {"parameters", "installing"},
+        {"requirements"},
+    ),
+}
+# The module beside whose file each of them lies.
+MODULE_FOLDERS = {
+    "DanteSegmenterLib": "DanteSegmenter",
+    "DanteSlicerLib": "DanteSegmenter",
+    "DanteTrainerLib": "DanteTrainer",
 }
 TORCH_ROOMS = {"networks", "inference"}
 # Read by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = [
-    "errors", "volume", "strict_dataclass", "requirements", "memory", "priority", "model_folder",
+    "errors", "volume", "strict_dataclass", "memory", "priority", "child_process", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result.regions",
     "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
@@ -60,7 +74,7 @@ def import_with(blocked, names):
 
 
 def folder_of(half):
-    return REPOSITORY / half.removesuffix("Lib") / half
+    return REPOSITORY / MODULE_FOLDERS[half] / half
 
 
 def modules_of(half):
@@ -93,7 +107,7 @@ def floor_of(room, half):
     return next((n for n, rooms in enumerate(FLOORS[half]) if room in rooms), None)
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", FLOORS)
 def test_every_room_stands_on_a_floor_and_none_is_forgotten(half):
     folder = folder_of(half)
     rooms = {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()}
@@ -101,7 +115,7 @@ def test_every_room_stands_on_a_floor_and_none_is_forgotten(half):
     assert rooms == set().union(*FLOORS[half])
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", FLOORS)
 def test_no_room_knows_one_on_a_floor_above(half):
     upwards = []
     for file in sorted(folder_of(half).rglob("*.py")):
@@ -125,7 +139,7 @@ def test_torch_lives_in_two_rooms_of_the_deployed_half_and_others_ask_for_them_i
     assert not [line for line in strangers if not line.startswith("worker/server.py")]
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", FLOORS)
 def test_a_room_holds_at_most_nine_files_and_says_in_one_line_what_it_is_for(half):
     for room in folder_of(half).rglob("__init__.py"):
         files = [path for path in room.parent.glob("*.py") if path.name != "__init__.py"]
@@ -149,3 +163,15 @@ def test_what_slicer_reads_at_start_up_needs_no_torch():
 
 def test_the_block_does_block():
     assert import_with(("torch",), ["DanteSegmenterLib.networks.unet"]).returncode != 0
+
+
+def test_the_slicer_half_knows_neither_torch_nor_the_training_half_nor_the_module_file():
+    half, strangers = "DanteSlicerLib", ("torch", "DanteTrainerLib", "DanteTrainer", "DanteSegmenter")
+    for file in sorted(folder_of(half).rglob("*.py")):
+        known = {module.split(".")[0] for module, _ in imports_of(file, half)}
+        assert not known & set(strangers), file
+
+
+def test_what_needs_no_slicer_in_the_slicer_half_does_without():
+    result = import_with(APPLICATION, ["DanteSlicerLib.requirements"])
+    assert result.returncode == 0, result.stderr

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from at_once import ImmediateInference, at_once
 from test_slicer_module import NAMES, FakeRun, add_study, add_volume, module, slicer  # noqa: F401
 
 WIDTH = 450
@@ -27,10 +28,10 @@ WARNING = (
 def window(slicer, module, brain_model_folder):
     """The window over an empty scene with the embedded models, and a computation that is none."""
     widget = slicer.util.getModuleWidget("DanteSegmenter")
-    widget.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=brain_model_folder.parent)
+    widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=brain_model_folder.parent)
     slicer.mrmlScene.Clear(0)
     widget.parent.enter()
-    yield widget
+    yield at_once(widget)
     widget.parent.exit()
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
@@ -48,12 +49,12 @@ def panel(window):
 
 def answer(window, *notes):
     """Let the computation that is none end with these notes."""
-    run = window.logic.inference._run
+    run = window.logic.inference.run
 
     def with_notes(*arguments):
         return SimpleNamespace(**{**vars(run(*arguments)), "notes": notes})
 
-    window.logic.inference._run = with_notes
+    window.logic.inference.run = with_notes
 
 
 def row_heights(panel):
@@ -69,24 +70,24 @@ def row_heights(panel):
 def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel, said):
     add_study(slicer)
     if said == "status":
-        window.showStatus("A sentence that goes on and on and says what was done to each of the volumes. " * 5)
+        window.status.show("A sentence that goes on and on and says what was done to each of the volumes. " * 5)
     elif said == "path":
-        window.showStatus(f"'{LONG_PATH}/model.json' is not valid JSON.")
+        window.status.show(f"'{LONG_PATH}/model.json' is not valid JSON.")
     elif said == "names":
         node = add_volume(slicer, "Anonymised_for_teaching_2026_AX_T1_MPRAGE_3D_SAG_ISO_WITH_A_NAME_FROM_THE_SCANNER")
-        window._inputSelectors["t1"].setCurrentNode(node)
+        window.inputsPanel.selectors["t1"].setCurrentNode(node)
     elif said == "folders":
         window.ui.batchCollapsibleButton.collapsed = False
-        window.ui.batchSourceSelector.setCurrentIndex(window.batch.FOLDER)
-        window.batch.folder = window.batch.out = Path(LONG_PATH)
-        window.batch.refresh()
+        window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.FOLDER)
+        window.severalStudies.folder = window.severalStudies.out = Path(LONG_PATH)
+        window.severalStudies.refresh()
     elif said == "missing model":
-        window._parameterNode.model = LONG_PATH
-        window.updateModels()
+        window.choices.parameters.model = LONG_PATH
+        window.inputsPanel.updateModels()
     panel.settle()
     width = panel.width()
-    window.batch.folder = window.batch.out = None
-    window.ui.batchSourceSelector.setCurrentIndex(window.batch.SCENE)
+    window.severalStudies.folder = window.severalStudies.out = None
+    window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.SCENE)
     window.ui.batchCollapsibleButton.collapsed = True
     assert width == WIDTH
 
@@ -94,22 +95,22 @@ def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel
 def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
     assert panel.in_view(window.ui.segmentButton) and panel.in_view(window.ui.statusLabel)
     add_study(slicer, NAMES)
-    window._parameterNode.prepare = True
+    window.choices.parameters.prepare = True
     panel.settle()
     assert panel.in_view(window.ui.segmentButton)
-    window._parameterNode.prepare = False
+    window.choices.parameters.prepare = False
 
 
 def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, window, panel):
     add_study(slicer, NAMES)
-    window._parameterNode.prepare = True
-    window.startRunning(object())
-    window.showStatus("Aligning 6: AX FLAIR (3 s)")
+    window.choices.parameters.prepare = True
+    window.runPanel.begun()
+    window.status.show("Aligning 6: AX FLAIR (3 s)")
     panel.settle()
     seen = [panel.in_view(getattr(window.ui, name)) for name in ("segmentButton", "progressBar", "cancelButton")]
     said = panel.in_view(window.ui.statusLabel)
-    window.stopRunning()
-    window._parameterNode.prepare = False
+    window.runPanel.rested()
+    window.choices.parameters.prepare = False
     assert seen == [True] * 3 and said
 
 

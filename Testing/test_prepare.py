@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from at_once import ImmediateInference
 from test_slicer_module import (  # noqa: F401
     FakeRun,
     add_study,
@@ -31,7 +32,7 @@ class PreparedRun(FakeRun):
 @pytest.fixture
 def study(slicer, module, window, model_folder):
     """A study that was segmented after it was prepared."""
-    window.logic = module.DanteSegmenterLogic(PreparedRun(), embeddedModels=model_folder.parent)
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(PreparedRun()), embeddedModels=model_folder.parent)
     nodes = add_study(slicer)
     window.ui.segmentButton.click()
     return nodes
@@ -43,11 +44,11 @@ def foreground(slicer):
 
 
 def brain(window, module):
-    return window.output().GetNodeReference(module.BRAIN_ROLE)
+    return window.choices.output().GetNodeReference(module.BRAIN_ROLE)
 
 
 def aligned(window, module, modality):
-    return window.output().GetNodeReference(module.ALIGNED_ROLE + modality)
+    return window.choices.output().GetNodeReference(module.ALIGNED_ROLE + modality)
 
 
 def test_an_aligned_volume_is_a_copy_that_lies_where_prepare_laid_it(slicer, module, window, study):
@@ -59,7 +60,7 @@ def test_an_aligned_volume_is_a_copy_that_lies_where_prepare_laid_it(slicer, mod
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(moved), slicer.util.arrayFromVolume(study["t2"]))
     for modality, node in study.items():
         np.testing.assert_array_equal(module.worldIjkToRas(node), before[modality])
-    assert module.resultReference(window.output()) is study["t1"]
+    assert module.resultReference(window.choices.output()) is study["t1"]
 
 
 def test_the_brain_that_was_cut_out_is_a_segmentation_on_the_references_grid(slicer, module, window, study):
@@ -90,14 +91,14 @@ def test_the_aligned_flair_lies_over_the_reference_until_the_second_click(slicer
 def test_aligned_copies_are_no_inputs(slicer, module, window, study):
     window.ui.preparedButton.click()
     slicer.app.processEvents()
-    assert window.inputs() == study
-    (row,) = window.logic.studies(window.model().spec)
+    assert window.choices.inputs() == study
+    (row,) = window.logic.studies(window.choices.model.spec)
     assert row.inputs == study
 
 
 def test_a_run_without_prepare_takes_away_what_the_one_before_left(slicer, module, window, study, model_folder):
     window.ui.preparedButton.click()
-    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=model_folder.parent)
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
     window.ui.segmentButton.click()
     assert not shown(window.ui.preparedButton, window) and foreground(slicer) is None
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
@@ -118,23 +119,23 @@ def test_a_reopened_scene_still_shows_what_prepare_did(slicer, module, window, s
 
 def test_an_input_that_was_deleted_is_left_out(slicer, module, window, study):
     slicer.mrmlScene.RemoveNode(study["flair"])
-    module.showPrepared(window.output(), True)
+    module.showPrepared(window.choices.output(), True)
     assert aligned(window, module, "flair") is None and foreground(slicer) is aligned(window, module, "t2")
 
 
 @pytest.fixture
 def chest(slicer, module, window, brain_model_folder):
     """The window with the embedded models; the second is for chest CT."""
-    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=brain_model_folder.parent)
-    window._parameterNode.model = "brats-without-t1ce"
-    window.updateModels()
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=brain_model_folder.parent)
+    window.choices.parameters.model = "brats-without-t1ce"
+    window.inputsPanel.updateModels()
     yield window
-    window._parameterNode.prepare = False
+    window.choices.parameters.prepare = False
 
 
 def choose(window, name):
-    window._parameterNode.model = name
-    window.updateModels()
+    window.choices.parameters.model = name
+    window.inputsPanel.updateModels()
 
 
 def test_prepare_goes_off_and_cannot_be_ticked_for_a_model_it_is_not_for(module, chest):
@@ -142,7 +143,7 @@ def test_prepare_goes_off_and_cannot_be_ticked_for_a_model_it_is_not_for(module,
     assert chest.ui.prepareCheckBox.enabled
     choose(chest, "embolism-without-contrast")
     assert not chest.ui.prepareCheckBox.enabled and not chest.ui.prepareCheckBox.checked
-    assert not chest._parameterNode.prepare and not shown(chest.ui.maskFrame, chest)
+    assert not chest.choices.parameters.prepare and not shown(chest.ui.maskFrame, chest)
     assert "brain" in chest.ui.prepareCheckBox.toolTip
     choose(chest, "brats-without-t1ce")
     assert chest.ui.prepareCheckBox.enabled and not chest.ui.prepareCheckBox.checked

@@ -4,7 +4,7 @@ import importlib.metadata
 
 import pytest
 
-from DanteSegmenterLib import requirements
+from DanteSlicerLib import requirements
 
 
 @pytest.fixture

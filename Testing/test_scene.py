@@ -22,7 +22,7 @@ from test_window_batch import until
 
 def choose(window, nodes):
     """Choose a study's volumes, as a user does, box by box."""
-    for modality, selector in window._inputSelectors.items():
+    for modality, selector in window.inputsPanel.selectors.items():
         selector.setCurrentNode(nodes.get(modality))
 
 
@@ -35,7 +35,7 @@ def two_patients(slicer, module, window):
         module.makeStudy(name, "MR", list(patients[name].values()))
         choose(window, patients[name])
         window.ui.segmentButton.click()
-        results[name] = window.output()
+        results[name] = window.choices.output()
     slicer.app.processEvents()
     assert results["one"] is not results["two"]
     return patients, results
@@ -57,14 +57,14 @@ def test_a_second_patients_result_hides_the_first_ones(two_patients):
 def test_after_several_studies_only_the_result_that_the_window_names_is_shown(slicer, module, window):
     for name in ("one", "two", "three"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
-    window.batch.refresh()
+    window.severalStudies.refresh()
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     slicer.app.processEvents()
     results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert len(results) == 3
-    assert [result for result in results if visible(result)] == [window.output()]
-    assert module.resultReference(window.output()) is window.referenceVolume()
+    assert [result for result in results if visible(result)] == [window.choices.output()]
+    assert module.resultReference(window.choices.output()) is window.choices.referenceVolume()
 
 
 def test_after_several_studies_the_boxes_still_follow_the_patient_in_view(slicer, module, window):
@@ -72,15 +72,15 @@ def test_after_several_studies_the_boxes_still_follow_the_patient_in_view(slicer
     for name in ("one", "two"):
         nodes[name] = add_study(slicer, prefix=f"{name} ")
         module.makeStudy("patient", name, list(nodes[name].values()))
-    window.batch.refresh()
+    window.severalStudies.refresh()
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     slicer.app.processEvents()
-    assert window.inputs() == nodes["two"]
+    assert window.choices.inputs() == nodes["two"]
     slicer.util.setSliceViewerLayers(background=nodes["one"]["flair"])
     slicer.app.processEvents()
-    assert window.inputs() == nodes["one"]
-    assert visible(window.output()) and module.resultReference(window.output()) is nodes["one"]["t1"]
+    assert window.choices.inputs() == nodes["one"]
+    assert visible(window.choices.output()) and module.resultReference(window.choices.output()) is nodes["one"]["t1"]
 
 
 def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, window):
@@ -88,29 +88,29 @@ def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, windo
     for name in ("one", "two"):
         nodes[name] = add_study(slicer, prefix=f"{name} ")
         module.makeStudy("patient", name, list(nodes[name].values()))
-    window.batch.refresh()
+    window.severalStudies.refresh()
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     before = [view.GetBackgroundVolumeID() for view in views]
     views[0].SetBackgroundVolumeID(nodes["one"]["t2"].GetID())
     slicer.app.processEvents()
-    assert window.inputs() == nodes["one"]
+    assert window.choices.inputs() == nodes["one"]
     assert [view.GetBackgroundVolumeID() for view in views] == [nodes["one"]["t2"].GetID(), *before[1:]]
 
 
 def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(slicer, module, window):
     for name in ("one", "two"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
-    window.batch.refresh()
+    window.severalStudies.refresh()
     window.ui.batchButton.click()
     window.parent.exit()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     last = next(r for r in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if visible(r))
     window.parent.enter()
     slicer.app.processEvents()
-    assert window.output() is last and visible(last)
-    assert module.resultReference(last) is window.referenceVolume()
+    assert window.choices.output() is last and visible(last)
+    assert module.resultReference(last) is window.choices.referenceVolume()
 
 
 def test_the_console_hides_results_of_another_patient_too(slicer, module, window):
@@ -122,7 +122,7 @@ def test_the_console_hides_results_of_another_patient_too(slicer, module, window
 def test_choosing_a_patients_volumes_again_shows_their_result_and_hides_the_other(window, two_patients):
     patients, results = two_patients
     choose(window, patients["one"])
-    assert window.output() is results["one"]
+    assert window.choices.output() is results["one"]
     assert visible(results["one"]) and not visible(results["two"])
 
 
@@ -131,17 +131,17 @@ def test_choosing_a_result_brings_its_volumes_with_it(slicer, window, two_patien
     window.ui.outputSelector.setCurrentNode(results["one"])
     slicer.app.processEvents()
     assert visible(results["one"]) and not visible(results["two"])
-    assert window.inputs() == patients["one"] and window.output() is results["one"]
+    assert window.choices.inputs() == patients["one"] and window.choices.output() is results["one"]
     backgrounds = {view.GetBackgroundVolumeID() for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
     assert backgrounds <= {node.GetID() for node in patients["one"].values()}
 
 
 def test_a_click_on_a_row_of_several_studies_brings_that_study_back(slicer, window, two_patients):
     patients, results = two_patients
-    window.batch.refresh()
+    window.severalStudies.refresh()
     names = [window.ui.batchTable.item(n, 0).text() for n in range(2)]
     window.ui.batchTable.cellClicked.emit(names.index("one, MR"), 0)
-    assert window.inputs() == patients["one"] and window.output() is results["one"]
+    assert window.choices.inputs() == patients["one"] and window.choices.output() is results["one"]
     assert visible(results["one"]) and not visible(results["two"])
 
 
@@ -200,19 +200,19 @@ def editor(slicer, window):
 
 def voxels(slicer, window):
     """How many each of our segments holds, from the outermost."""
-    output, reference = window.output(), window.referenceVolume()
+    output, reference = window.choices.output(), window.choices.referenceVolume()
     masks = [slicer.util.arrayFromSegmentBinaryLabelmap(output, name, reference) for name in ("WT", "TC", "ET")]
     return [int((mask > 0).sum()) for mask in masks]
 
 
 def edited(slicer, module, window):
     """Let the moment pass after which the table follows; returns its rows."""
-    until(slicer, lambda: not window.edits.waiting, 5)
-    return module.readTable(window.output().GetNodeReference(module.TABLE_ROLE))
+    until(slicer, lambda: not window.resultPanel.edits.waiting, 5)
+    return module.readTable(window.choices.output().GetNodeReference(module.TABLE_ROLE))
 
 
 def test_growing_a_segment_erases_none_of_those_inside_it(slicer, window, editor):
-    assert editor.segmentationNode() is window.output()
+    assert editor.segmentationNode() is window.choices.output()
     assert voxels(slicer, window) == [12, 8, 4]
     assert editor.mrmlSegmentEditorNode().GetSelectedSegmentID() == "WT"
     editor.stroke(np.s_[0:4, 0:3, 0:4])
@@ -265,7 +265,7 @@ def test_an_edit_that_is_taken_back_is_none(slicer, module, window, editor):
 
 
 def test_a_deleted_or_renamed_segment_is_so_in_the_table(slicer, module, window, editor):
-    segmentation = window.output().GetSegmentation()
+    segmentation = window.choices.output().GetSegmentation()
     segmentation.GetSegment("TC").SetName("core, corrected")
     segmentation.RemoveSegment("ET")
     rows = edited(slicer, module, window)
@@ -275,11 +275,13 @@ def test_a_deleted_or_renamed_segment_is_so_in_the_table(slicer, module, window,
 
 def test_strokes_do_not_wait_for_the_table(slicer, module, window, editor, monkeypatch):
     calls, real = [], module.followEdits
-    monkeypatch.setattr(module, "followEdits", lambda output: calls.append(output) or real(output))
+    monkeypatch.setattr(
+        "DanteSlicerLib.scene.volumes_table.followEdits", lambda output: calls.append(output) or real(output)
+    )
     for n in range(20):
         editor.stroke(np.s_[0:1, 0:1, 0:1], erase=bool(n % 2))
         slicer.app.processEvents()
-    assert calls == [] and window.edits.waiting
+    assert calls == [] and window.resultPanel.edits.waiting
     edited(slicer, module, window)
     assert len(calls) == 1
 
@@ -287,7 +289,7 @@ def test_strokes_do_not_wait_for_the_table(slicer, module, window, editor, monke
 def test_the_table_follows_while_the_segment_editor_is_shown(slicer, module, window, editor):
     window.parent.exit()
     editor.stroke(np.s_[0:4, 0:3, 0:4])
-    until(slicer, lambda: not window.edits.waiting, 5)
+    until(slicer, lambda: not window.resultPanel.edits.waiting, 5)
     window.parent.enter()
     assert window.ui.volumesTable.item(0, 1).text() == "0.3 edited"
 
@@ -295,7 +297,7 @@ def test_the_table_follows_while_the_segment_editor_is_shown(slicer, module, win
 def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module, window, editor, tmp_path, monkeypatch):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     path = str(tmp_path / "volumes.csv")
-    monkeypatch.setattr(module.qt.QFileDialog, "getSaveFileName", lambda *args: (path, "csv"))
+    monkeypatch.setattr("qt.QFileDialog.getSaveFileName", lambda *args: (path, "csv"))
     window.ui.saveTableButton.click()  # at once, before the table has followed by itself
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -307,7 +309,7 @@ def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module,
     assert slicer.mrmlScene.WriteToMRB(scene)  # at once, too
     slicer.mrmlScene.Clear(0)
     assert slicer.mrmlScene.ReadFromMRB(scene, True)
-    rows = module.readTable(window.output().GetNodeReference(module.TABLE_ROLE))
+    rows = module.readTable(window.choices.output().GetNodeReference(module.TABLE_ROLE))
     assert [row.edited for row in rows] == [True, False, False] and rows[0].volume == pytest.approx(0.288)
     rows = edited(slicer, module, window)
     assert [row.edited for row in rows] == [True, False, False]
@@ -335,9 +337,9 @@ def test_deleting_t1_empties_its_box_and_puts_no_other_volume_there(slicer, wind
     nodes = add_study(slicer, NAMES)
     assert window.ui.segmentButton.enabled
     delete(slicer, nodes["t1"])
-    assert window._inputSelectors["t1"].currentNode() is None
-    assert window._parameterNode.inputVolume("t1") is None
-    assert window._inputSelectors["t1ce"].currentNode() is nodes["t1ce"]
+    assert window.inputsPanel.selectors["t1"].currentNode() is None
+    assert window.choices.parameters.inputVolume("t1") is None
+    assert window.inputsPanel.selectors["t1ce"].currentNode() is nodes["t1ce"]
     assert not window.ui.segmentButton.enabled
     assert window.ui.segmentButton.toolTip == "Choose the volumes for: T1."
 
@@ -346,16 +348,16 @@ def test_another_patients_volume_does_not_take_a_deleted_ones_place_but_a_new_on
     nodes, others = add_study(slicer), add_study(slicer, prefix="b ")
     choose(window, nodes)
     delete(slicer, nodes["t1"])
-    assert window._parameterNode.inputVolume("t1") is None
+    assert window.choices.parameters.inputVolume("t1") is None
     delete(slicer, others["t1"])
     again = add_volume(slicer, NAMES["t1"])
-    assert window._parameterNode.inputVolume("t1") is again and shown(window._guessLabels["t1"], window)
+    assert window.choices.parameters.inputVolume("t1") is again and shown(window.inputsPanel.guessLabels["t1"], window)
 
 
 def test_deleting_what_is_in_no_box_changes_none(slicer, window):
     nodes, other = add_study(slicer), add_volume(slicer, "something")
     delete(slicer, other)
-    assert window.inputs() == nodes and window.ui.segmentButton.enabled
+    assert window.choices.inputs() == nodes and window.ui.segmentButton.enabled
 
 
 def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_box(slicer, window):
@@ -365,7 +367,7 @@ def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_
     window.parent.exit()
     delete(slicer, nodes["t1"])
     window.parent.enter()
-    assert window._inputSelectors["t1"].currentNode() is None and not window.ui.segmentButton.enabled
+    assert window.inputsPanel.selectors["t1"].currentNode() is None and not window.ui.segmentButton.enabled
     assert slicer.mrmlScene.IsNodePresent(others["t1"])
 
 
@@ -386,8 +388,8 @@ def test_deleting_our_result_does_not_make_the_users_segmentation_the_output(sli
     window.ui.segmentButton.click()
     if order == "after ours":
         draw(slicer, "theirs", nodes["t1"])
-    delete(slicer, window.output())
-    assert window.output() is None and window.ui.outputSelector.currentNode() is None
+    delete(slicer, window.choices.output())
+    assert window.choices.output() is None and window.ui.outputSelector.currentNode() is None
 
 
 def test_an_input_that_is_deleted_during_a_run_is_not_remembered_with_the_result(slicer, module, window):
@@ -404,11 +406,11 @@ def test_an_input_that_is_deleted_during_a_run_is_not_remembered_with_the_result
 def test_a_deleted_brain_mask_is_replaced_by_none(slicer, window):
     nodes = add_study(slicer)
     masks = [draw(slicer, name, nodes["t1"]) for name in ("my brain", "my tumour")]
-    window._parameterNode.prepare = True
+    window.choices.parameters.prepare = True
     window.ui.maskSelector.setCurrentNode(masks[0])
-    assert window._parameterNode.brainMask() is masks[0]
+    assert window.choices.parameters.brainMask() is masks[0]
     delete(slicer, masks[0])
-    assert window._parameterNode.brainMask() is None and window.ui.maskSelector.currentNode() is None
+    assert window.choices.parameters.brainMask() is None and window.ui.maskSelector.currentNode() is None
 
 
 def test_a_study_whose_volume_is_deleted_while_it_waits_is_said_in_its_row(slicer, module, window):
@@ -416,10 +418,10 @@ def test_a_study_whose_volume_is_deleted_while_it_waits_is_said_in_its_row(slice
     for name in ("one", "two", "three"):
         studies[name] = add_study(slicer, prefix=f"{name} ")
         module.makeStudy("patient", name, list(studies[name].values()))
-    window.batch.refresh()
+    window.severalStudies.refresh()
     window.ui.batchButton.click()  # the first one is done at once, the others wait for the event loop
     slicer.mrmlScene.RemoveNode(studies["two"]["t2"])
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     table = window.ui.batchTable
     rows = {table.item(n, 0).text(): table.item(n, 1).text() for n in range(table.rowCount)}
     assert rows["patient, one"] == rows["patient, three"] == "done"
@@ -440,7 +442,7 @@ def test_before_a_node_with_segments_of_others_is_written_into_the_user_is_asked
     assert len(questions) == 1 and "'theirs' holds 'my segment'" in questions[0]
     assert len(module.ourSegments(theirs)) == (3 if answer else 0)
     assert (slicer.util.arrayFromSegmentBinaryLabelmap(theirs, "mine", nodes["t1"]) == 1).all()
-    assert len(window.logic.run.calls) == int(answer)
+    assert len(window.logic.inference.run.calls) == int(answer)
     assert window.ui.segmentButton.enabled
 
 
@@ -448,9 +450,9 @@ def test_our_own_unchanged_result_is_replaced_without_a_question(slicer, window,
     add_study(slicer)
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *args, **options: pytest.fail("a question"))
     window.ui.segmentButton.click()
-    first = window.output()
+    first = window.choices.output()
     window.ui.segmentButton.click()
-    assert window.output() is first
+    assert window.choices.output() is first
 
 
 def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor, monkeypatch):
@@ -464,10 +466,10 @@ def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor,
 
 def test_a_corrected_result_stays_when_a_new_segmentation_is_asked_for(slicer, window, editor):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
-    corrected = window.output()
+    corrected = window.choices.output()
     window.ui.outputSelector.setCurrentNode(None)
     window.ui.segmentButton.click()
-    assert window.output() is not corrected and voxels(slicer, window) == [12, 8, 4]
+    assert window.choices.output() is not corrected and voxels(slicer, window) == [12, 8, 4]
 
 
 def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slicer, module, window):
@@ -483,12 +485,12 @@ def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slic
 
 
 def test_what_the_user_draws_during_a_run_is_not_written_over(slicer, window, editor):
-    job = window.logic.begin(window.inputs(), outputSegmentation=window.output())
+    job = window.logic.begin(window.choices.inputs(), outputSegmentation=window.choices.output())
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     _news, outcome = window.logic.inference.poll()
     for _step in window.logic.finish(job, outcome):
         pass
-    assert voxels(slicer, window) == [48, 8, 4] and job.output is not window.output()
+    assert voxels(slicer, window) == [48, 8, 4] and job.output is not window.choices.output()
 
 
 # The 3D view
@@ -540,10 +542,10 @@ def test_afterwards_the_camera_is_the_users(slicer, window, tmp_path):
 
 def test_a_new_scene_is_centred_again_and_only_when_there_is_something_in_3d(slicer, window):
     far_study(slicer)
-    window._parameterNode.show3D = False
+    window.choices.parameters.show3D = False
     window.ui.segmentButton.click()
     assert camera(slicer).GetFocalPoint() == (0, 0, 0)
-    window._parameterNode.show3D = True
+    window.choices.parameters.show3D = True
     window.ui.segmentButton.click()
     np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 402, 503), atol=0.01)
     slicer.mrmlScene.Clear(0)
@@ -555,7 +557,7 @@ def test_a_new_scene_is_centred_again_and_only_when_there_is_something_in_3d(sli
 
 def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(slicer, window):
     far_study(slicer)
-    run, empty = window.logic.inference._run, [True]
+    run, empty = window.logic.inference.run, [True]
 
     def nothing_first(*arguments):
         result = run(*arguments)
@@ -563,7 +565,7 @@ def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(sli
             mask &= not empty[0]
         return result
 
-    window.logic.inference._run = nothing_first
+    window.logic.inference.run = nothing_first
     window.ui.segmentButton.click()
     assert camera(slicer).GetFocalPoint() == (0, 0, 0)
     empty[0] = False
@@ -579,7 +581,7 @@ def test_the_3d_view_holds_a_large_result_and_not_the_whole_volume(slicer, modul
     mask[10:70, 20:50, 30:70] = 1
     output.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     output.CreateDefaultDisplayNodes()
-    segment = module.addSegment(output, window.model().spec.regions[0], window.model().spec.regions)
+    segment = module.addSegment(output, window.choices.model.spec.regions[0], window.choices.model.spec.regions)
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segment, reference)
     assert module.centre3D(output)
     distance = np.linalg.norm(np.subtract(camera(slicer).GetPosition(), camera(slicer).GetFocalPoint()))
@@ -592,7 +594,7 @@ def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
     import views
 
     drawn = module.DanteSegmenterTest()
-    inputs = drawn.drawnInputs(window.model().spec)
+    inputs = drawn.drawnInputs(window.choices.model.spec)
     for node in inputs.values():
         node.SetOrigin(300, 400, 500)
     drawn.drawnLogic().segment(inputs)
@@ -607,8 +609,8 @@ def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
 @pytest.fixture
 def probable(module, window):
     """The computation answers with probabilities too, of 0.9 inside and 0.1 outside, where they are asked for."""
-    run = window.logic.inference._run
-    window._parameterNode.showProbabilities = True
+    run = window.logic.inference.run
+    window.choices.parameters.showProbabilities = True
 
     def with_probabilities(*arguments):
         result = run(*arguments)
@@ -616,8 +618,8 @@ def probable(module, window):
             result.probabilities = np.stack([np.where(mask, 0.9, 0.1) for mask in result.masks.values()])
         return result
 
-    window.logic.inference._run = with_probabilities
-    return window._parameterNode
+    window.logic.inference.run = with_probabilities
+    return window.choices.parameters
 
 
 def foregrounds(slicer):
@@ -648,19 +650,19 @@ def test_probabilities_of_the_result_before_go_with_it(slicer, module, window, p
         assert slicer.mrmlScene.ReadFromMRB(path, True)
         slicer.app.processEvents()
         assert counted(slicer, KINDS[0]) == volumes + 3
-    window._parameterNode.showProbabilities = False
+    window.choices.parameters.showProbabilities = False
     window.ui.segmentButton.click()
     assert counted(slicer, KINDS[0]) == volumes and foregrounds(slicer) == {None}
     assert counted(slicer, KINDS[1]) <= volumes and counted(slicer, KINDS[2]) == 0
-    assert not module.probabilityRoles(window.output())
+    assert not module.probabilityRoles(window.choices.output())
 
 
 def test_new_probabilities_take_the_place_of_old_ones(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
-    first, before = probability(module, window.output(), "ET"), [counted(slicer, kind) for kind in KINDS]
+    first, before = probability(module, window.choices.output(), "ET"), [counted(slicer, kind) for kind in KINDS]
     window.ui.segmentButton.click()
-    assert probability(module, window.output(), "ET") is first
+    assert probability(module, window.choices.output(), "ET") is first
     assert [counted(slicer, kind) for kind in KINDS] == before
     assert foregrounds(slicer) == {first.GetID()}
 
@@ -668,7 +670,7 @@ def test_new_probabilities_take_the_place_of_old_ones(slicer, module, window, pr
 def test_sure_voxels_look_hot_and_doubtful_ones_cold(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
-    node = probability(module, window.output(), "ET")
+    node = probability(module, window.choices.output(), "ET")
     display = node.GetDisplayNode()
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 1)
     table, color = display.GetColorNode(), [0.0] * 4
@@ -685,7 +687,7 @@ def test_a_legend_says_what_the_colours_mean_and_of_which_region(slicer, module,
     add_study(slicer)
     window.ui.segmentButton.click()
     for region, name in (("WT", "whole tumour"), ("TC", "tumour core"), ("ET", "enhancing tumour")):
-        node = probability(module, window.output(), region)
+        node = probability(module, window.choices.output(), region)
         legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
         assert legend.GetTitleText() == f"Probability of\n{name}" and legend.GetVisibility()
         assert legend.GetLabelFormat() % 0.25 == "0.25"
@@ -707,7 +709,7 @@ def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probabl
     add_study(slicer)
     window.ui.segmentButton.click()
     logic = slicer.modules.colors.logic()
-    legends = {region: logic.GetColorLegendDisplayNode(probability(module, window.output(), region))
+    legends = {region: logic.GetColorLegendDisplayNode(probability(module, window.choices.output(), region))
                for region in ("WT", "ET")}  # fmt: skip
     shown_one, hidden_one = legends["ET"], legends["WT"]
     left, right = differs(lambda: shown_one.SetVisibility(False), lambda: shown_one.SetVisibility(True))
@@ -719,9 +721,9 @@ def test_an_overlay_is_hidden_with_its_patients_result_and_comes_back_with_it(sl
     one, two = add_study(slicer, prefix="one "), add_study(slicer, prefix="two ")
     choose(window, one)
     window.ui.segmentButton.click()
-    overlay = probability(module, window.output(), "ET").GetID()
+    overlay = probability(module, window.choices.output(), "ET").GetID()
     assert foregrounds(slicer) == {overlay}
-    window._parameterNode.showProbabilities = False
+    window.choices.parameters.showProbabilities = False
     choose(window, two)
     window.ui.segmentButton.click()
     assert foregrounds(slicer) == {None}
@@ -732,10 +734,10 @@ def test_an_overlay_is_hidden_with_its_patients_result_and_comes_back_with_it(sl
 def test_an_overlay_does_not_stay_over_another_result_of_the_same_volume(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
-    first = window.output()
-    window._parameterNode.showProbabilities = False
+    first = window.choices.output()
+    window.choices.parameters.showProbabilities = False
     another = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "another")
-    window.logic.segment(window.inputs(), outputSegmentation=another)
+    window.logic.segment(window.choices.inputs(), outputSegmentation=another)
     assert foregrounds(slicer) == {None} and len(module.probabilityRoles(first)) == 3
 
 
@@ -743,13 +745,13 @@ def test_a_volume_of_probabilities_is_never_guessed_as_an_input(slicer, module, 
     nodes = add_study(slicer)
     window.ui.segmentButton.click()
     for region in ("TC", "ET"):  # one of "3: AX T1 DANTE whole tumour probability" is no ambiguous name
-        delete(slicer, probability(module, window.output(), region))
-    delete(slicer, window.output())
+        delete(slicer, probability(module, window.choices.output(), region))
+    delete(slicer, window.choices.output())
     delete(slicer, nodes["t1"])
-    window._passedOver.clear()
-    window.guessInputs()
-    assert window._parameterNode.inputVolume("t1") is None
-    assert [study.problem for study in window.logic.studies(window.model().spec)] == ["no volume for T1"]
+    window.guesses._passedOver.clear()
+    window.guesses.fill()
+    assert window.choices.parameters.inputVolume("t1") is None
+    assert [study.problem for study in window.logic.studies(window.choices.model.spec)] == ["no volume for T1"]
 
 
 # What lies in the slices
@@ -805,7 +807,7 @@ def test_another_patients_volume_makes_room_for_flair(slicer, module, window, st
 
 def test_opening_the_editor_keeps_the_volume_in_the_slices_and_draws_on_it(slicer, window, editor):
     shown_now = backgrounds(slicer)
-    assert editor.sourceVolumeNode().GetID() == shown_now[0] == window.inputs()["flair"].GetID()
+    assert editor.sourceVolumeNode().GetID() == shown_now[0] == window.choices.inputs()["flair"].GetID()
     window.ui.editButton.click()
     assert backgrounds(slicer) == shown_now
 
@@ -817,9 +819,9 @@ def fill_of(module, output):
 def test_the_outlines_are_whole_and_the_fill_is_light(slicer, module, window):
     add_study(slicer)
     window.ui.segmentButton.click()
-    display = window.output().GetDisplayNode()
+    display = window.choices.output().GetDisplayNode()
     assert display.GetVisibility2DOutline() and display.GetOpacity2DOutline() == 1
-    assert fill_of(module, window.output()) == pytest.approx(0.1) and display.GetVisibility2DFill()
+    assert fill_of(module, window.choices.output()) == pytest.approx(0.1) and display.GetVisibility2DFill()
     assert window.ui.fillSlider.value == 10
 
 
@@ -836,11 +838,11 @@ def test_the_fill_is_changed_by_one_slider_and_stays_for_the_next_results(slicer
 def test_a_fill_that_was_set_elsewhere_is_the_sliders(slicer, module, window):
     add_study(slicer)
     window.ui.segmentButton.click()
-    window.output().GetDisplayNode().SetOpacity2DFill(0.35)
+    window.choices.output().GetDisplayNode().SetOpacity2DFill(0.35)
     window.updateGui()
     assert window.ui.fillSlider.value == 35
     window.ui.segmentButton.click()
-    assert fill_of(module, window.output()) == pytest.approx(0.35)
+    assert fill_of(module, window.choices.output()) == pytest.approx(0.35)
 
 
 def test_the_slider_leaves_the_users_own_segments_alone(slicer, module, window):

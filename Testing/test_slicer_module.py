@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from at_once import ImmediateInference, at_once
 from models import write_brain_model
+from slicer_half import SlicerHalf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODULE = REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py"
@@ -75,8 +77,8 @@ def slicer():
 
 @pytest.fixture
 def module(slicer):
-    """The Python module as it is now: Reload replaces it."""
-    return sys.modules["DanteSegmenter"]
+    """The Slicer half as it is now: Reload replaces it."""
+    return SlicerHalf()
 
 
 @pytest.fixture(scope="session")
@@ -115,10 +117,10 @@ class FakeRun:
 def window(slicer, module, model_folder):
     """The open window over an empty scene, with the tiny model and a computation that is none."""
     widget = slicer.util.getModuleWidget("DanteSegmenter")
-    widget.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=model_folder.parent)
+    widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
     slicer.mrmlScene.Clear(0)  # and with it the choice of a model that this logic does not know
     widget.parent.enter()
-    yield widget
+    yield at_once(widget)
     slicer.util.getModuleWidget("DanteSegmenter").parent.exit()
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
@@ -143,26 +145,26 @@ def shown(widget, window):
 def test_volumes_are_put_into_their_boxes_by_name_and_marked_as_guessed(slicer, window):
     nodes = add_study(slicer, NAMES)
     for modality, node in nodes.items():
-        assert window._inputSelectors[modality].currentNode() is node
-        assert shown(window._guessLabels[modality], window)
+        assert window.inputsPanel.selectors[modality].currentNode() is node
+        assert shown(window.inputsPanel.guessLabels[modality], window)
     assert not shown(window.ui.sampleLabel, window)
 
 
 def test_a_volume_with_a_meaningless_name_is_not_guessed(slicer, window):
     add_volume(slicer, "MRHead")
-    assert window._parameterNode.inputVolume("t1") is None
-    assert not shown(window._guessLabels["t1"], window)
+    assert window.choices.parameters.inputVolume("t1") is None
+    assert not shown(window.inputsPanel.guessLabels["t1"], window)
 
 
 def test_the_users_choice_stays_when_more_volumes_come(slicer, window):
     other = add_volume(slicer, "something")
-    window._inputSelectors["t1"].setCurrentNode(other)
+    window.inputsPanel.selectors["t1"].setCurrentNode(other)
     nodes = add_study(slicer)
-    assert window._parameterNode.inputVolume("t1") is other
-    assert window._parameterNode.inputVolume("t2") is nodes["t2"]
-    window._inputSelectors["t2"].setCurrentNode(None)
+    assert window.choices.parameters.inputVolume("t1") is other
+    assert window.choices.parameters.inputVolume("t2") is nodes["t2"]
+    window.inputsPanel.selectors["t2"].setCurrentNode(None)
     add_volume(slicer, "9: COR T2")
-    assert window._parameterNode.inputVolume("t2") is None
+    assert window.choices.parameters.inputVolume("t2") is None
 
 
 def test_the_button_waits_for_the_volumes_and_says_which(slicer, window):
@@ -173,7 +175,7 @@ def test_the_button_waits_for_the_volumes_and_says_which(slicer, window):
     assert window.ui.statusLabel.text == "Choose the volumes for: FLAIR."
     flair = add_volume(slicer, NAMES["flair"])
     assert window.ui.segmentButton.enabled
-    window._inputSelectors["t2"].setCurrentNode(flair)
+    window.inputsPanel.selectors["t2"].setCurrentNode(flair)
     assert not window.ui.segmentButton.enabled
     assert (
         window.ui.segmentButton.toolTip == "'6: AX FLAIR' is chosen for T2 and FLAIR; each needs a volume of its own."
@@ -189,24 +191,24 @@ def test_the_button_waits_when_an_input_is_deleted(slicer, window):
 
 
 def test_without_a_model_the_button_says_so(slicer, module, window, tmp_path):
-    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=tmp_path)
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
     window.enter()
-    window._parameterNode.model = ""
-    window.updateModels()
+    window.choices.parameters.model = ""
+    window.inputsPanel.updateModels()
     assert "There is no model" in window.ui.segmentButton.toolTip
     broken = write_brain_model(tmp_path / "broken")
     (broken / "model.json").write_text("{")
-    window.updateModels()
+    window.inputsPanel.updateModels()
     assert "not valid JSON" in window.ui.segmentButton.toolTip
 
 
 def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
     nodes = add_study(slicer)
     window.ui.segmentButton.click()
-    (folder, volumes, device) = window.logic.run.calls[0]
+    (folder, volumes, device) = window.logic.inference.run.calls[0]
     assert set(volumes) == {"t1", "t2", "flair"} and device == "auto"
     assert volumes["t1"].name == NAMES["t1"]
-    output = window._parameterNode.outputSegmentation
+    output = window.choices.parameters.outputSegmentation
     assert window.ui.outputSelector.currentNode() is output
     assert [window.ui.volumesTable.item(n, 0).text() for n in range(3)] == [
         "whole tumour", "tumour core", "enhancing tumour"
@@ -250,21 +252,21 @@ def at_rest(slicer, window):
 def test_the_optional_volume_is_passed_on_when_it_is_there(slicer, window):
     add_study(slicer, NAMES)
     window.ui.segmentButton.click()
-    assert set(window.logic.run.calls[0][1]) == set(NAMES)
+    assert set(window.logic.inference.run.calls[0][1]) == set(NAMES)
 
 
 def test_a_volume_the_model_cannot_use_is_not_asked_for(slicer, module, window, tmp_path):
     write_brain_model(tmp_path / "limited only")
-    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=tmp_path)
-    window._parameterNode.model = ""
-    window.updateModels()
-    assert list(window._inputSelectors) == ["t1", "t2", "flair"]
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
+    window.choices.parameters.model = ""
+    window.inputsPanel.updateModels()
+    assert list(window.inputsPanel.selectors) == ["t1", "t2", "flair"]
 
 
 def test_a_refusal_is_shown_as_it_stands_and_changes_nothing(slicer, module, window, caplog):
     from DanteSegmenterLib.errors import InputError
 
-    window.logic.run.error = InputError("'3: AX T1' holds 7 voxels that are NaN or infinite.")
+    window.logic.inference.run.error = InputError("'3: AX T1' holds 7 voxels that are NaN or infinite.")
     add_study(slicer)
     before = slicer.mrmlScene.GetNumberOfNodes()
     window.ui.segmentButton.click()
@@ -276,10 +278,10 @@ def test_a_refusal_is_shown_as_it_stands_and_changes_nothing(slicer, module, win
 
 
 def test_an_unexpected_error_is_shown_with_its_cause(slicer, window):
-    window.logic.run.error = RuntimeError("CUDA out of memory")
+    window.logic.inference.run.error = RuntimeError("CUDA out of memory")
     add_study(slicer)
     with pytest.raises(RuntimeError):
-        window.onSegment()
+        window.runPanel.onSegment()
     assert window.ui.statusLabel.text == "The segmentation failed: CUDA out of memory"
     at_rest(slicer, window)
 
@@ -291,7 +293,7 @@ def test_bad_volumes_are_refused_by_their_node_names(slicer, module, window):
     def run(folder, volumes, device, progress=None, cancelled=None):
         return segment(load_model(folder, "cpu"), volumes)
 
-    logic = module.DanteSegmenterLogic(run, embeddedModels=window.logic._embeddedModels)
+    logic = module.DanteSegmenterLogic(ImmediateInference(run), embeddedModels=window.logic._embeddedModels)
     nodes = {name: add_volume(slicer, name, (8, 9, 10)) for name in ("t1", "t2", "flair")}
     for name, array, message in (
         ("with holes", np.full((8, 9, 10), np.nan, np.float32), "'with holes' holds 720 voxels that are NaN"),
@@ -306,13 +308,13 @@ def test_bad_volumes_are_refused_by_their_node_names(slicer, module, window):
 def test_another_patients_volumes_let_go_of_the_result(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
-    first = window._parameterNode.outputSegmentation
+    first = window.choices.parameters.outputSegmentation
     others = add_study(slicer, prefix="b ")
     for modality, node in others.items():
-        window._inputSelectors[modality].setCurrentNode(node)
-    assert window._parameterNode.outputSegmentation is None
+        window.inputsPanel.selectors[modality].setCurrentNode(node)
+    assert window.choices.parameters.outputSegmentation is None
     window.ui.segmentButton.click()
-    assert window._parameterNode.outputSegmentation is not first
+    assert window.choices.parameters.outputSegmentation is not first
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
 
 
@@ -351,11 +353,11 @@ def test_an_output_whose_own_segments_would_move_is_refused(slicer, module, wind
 def test_a_deleted_result_is_forgotten(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
-    slicer.mrmlScene.RemoveNode(window._parameterNode.outputSegmentation)
+    slicer.mrmlScene.RemoveNode(window.choices.parameters.outputSegmentation)
     slicer.app.processEvents()
-    assert window.output() is None
+    assert window.choices.output() is None
     window.ui.segmentButton.click()
-    assert window.output() is not None
+    assert window.choices.output() is not None
 
 
 def test_closing_the_scene_empties_the_window(slicer, window):
@@ -377,10 +379,9 @@ def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
             slicer.util.reloadScriptedModule("DanteSegmenter")
         fresh = slicer.util.getModuleWidget("DanteSegmenter")
         assert fresh is not window
-        assert window._parameterNode is None and not window.Observations
-        window = fresh
-    module = sys.modules["DanteSegmenter"]
-    window.logic = module.DanteSegmenterLogic(FakeRun(), embeddedModels=model_folder.parent)
+        assert window.choices.parameters is None and not window.Observations
+        window = at_once(fresh)
+    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
     window.enter()
     add_study(slicer)
     assert window.ui.segmentButton.enabled
@@ -388,22 +389,61 @@ def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
+RELOAD = """
+import sys
+sys.path.insert(0, "Testing")
+from run_self_test import start_application, load_segmenter, leave
+app = start_application()
+widget = load_segmenter()
+widget.parent.enter()
+import slicer
+
+def loaded():
+    halves = ("DanteSlicerLib", "DanteSegmenterLib")
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in halves}
+
+for _ in range(3):
+    before, old = loaded(), widget
+    slicer.mrmlScene.Clear(0)
+    widget.onReload()
+    widget = slicer.util.getModuleWidget("DanteSegmenter")
+    widget.enter()
+    after = loaded()
+    print("kept:", [name for name in before if after.get(name) is before[name]])
+    print("old code in the window:", [part for part in ("runner", "inputsPanel", "logic")
+          if type(getattr(widget, part)) is type(getattr(old, part))])
+    sys.modules["DanteSegmenter"].loadSamplePatient(spacingMm=4.0)
+    app.processEvents()
+    print("ready:", widget.ui.segmentButton.enabled)
+leave(0)
+"""
+
+
+def test_reload_takes_up_every_file_of_the_segmenting_half(tmp_path):
+    environment = {**os.environ, "DANTE_TEST_MODEL": str(write_brain_model(tmp_path / "model"))}
+    command = [sys.executable, "-c", RELOAD]
+    result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-4000:]
+    for said in ("kept: []", "old code in the window: []", "ready: True"):
+        assert result.stdout.count(said) == 3, result.stdout
+
+
 def test_a_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path):
     nodes = add_study(slicer)
     extra = add_volume(slicer, "no modality")
-    window._inputSelectors["t2"].setCurrentNode(extra)
-    window._parameterNode.device = module.Device.CPU
-    window._parameterNode.show3D = False
+    window.inputsPanel.selectors["t2"].setCurrentNode(extra)
+    window.choices.parameters.device = module.Device.CPU
+    window.choices.parameters.show3D = False
     window.ui.segmentButton.click()
     path = str(tmp_path / "scene.mrb")
     assert slicer.mrmlScene.WriteToMRB(path)
     slicer.mrmlScene.Clear(0)
     assert slicer.mrmlScene.ReadFromMRB(path, True)
     slicer.app.processEvents()
-    parameters = window._parameterNode
+    parameters = window.choices.parameters
     assert parameters.model == "tiny" and parameters.device == module.Device.CPU and not parameters.show3D
     assert parameters.inputVolume("t1").GetName() == nodes["t1"].GetName()
-    assert window._inputSelectors["t2"].currentNode().GetName() == "no modality"
+    assert window.inputsPanel.selectors["t2"].currentNode().GetName() == "no modality"
     assert window.ui.volumesTable.rowCount == 3
     assert window.ui.statusLabel.text.startswith("Done in")
     again = parameters.outputSegmentation
@@ -432,7 +472,7 @@ def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_l
     nodes = SampleData.SampleDataLogic.click("DANTE", "DanteBrainMR")
     slicer.app.processEvents()
     for modality in ("t1", "t2", "flair"):
-        assert window._inputSelectors[modality].currentNode() is nodes[modality]
+        assert window.inputsPanel.selectors[modality].currentNode() is nodes[modality]
     assert window.ui.segmentButton.enabled
     slicer.mrmlScene.Clear(0)
     window.ui.sampleLabel.linkActivated.emit("sample")
@@ -440,12 +480,12 @@ def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_l
 
 
 def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, window, tmp_path):
-    window.addModel(str(tmp_path))
+    window.inputsPanel.addModel(str(tmp_path))
     assert "no model folder" in window.ui.statusLabel.text
     mine = write_brain_model(tmp_path / "mine")
-    window.addModel(str(mine))
-    assert window._parameterNode.model == str(mine)
-    assert window.model().folder == mine
+    window.inputsPanel.addModel(str(mine))
+    assert window.choices.parameters.model == str(mine)
+    assert window.choices.model.folder == mine
     assert module.DanteSegmenterLogic().addedModels() == [str(mine)]
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
@@ -455,9 +495,9 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 
     mine = write_brain_model(tmp_path / "zipped")
     archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", mine)
-    window.addModel(archive)
+    window.inputsPanel.addModel(archive)
     folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels" / "zipped"
-    assert window._parameterNode.model == str(folder) and window.model().spec.name == "test model"
+    assert window.choices.parameters.model == str(folder) and window.choices.model.spec.name == "test model"
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
@@ -467,7 +507,7 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 @pytest.fixture
 def without_torch(module, monkeypatch):
     """torch is not installed; the PyTorch extension is what the test puts there."""
-    from DanteSegmenterLib import requirements
+    from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "torch" else "99")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
@@ -502,8 +542,8 @@ def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, 
 
 
 def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
-    from DanteSegmenterLib import requirements
     from DanteSegmenterLib.errors import ResourceError
+    from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: "1.13.1+cu117")
     with pytest.raises(ResourceError, match="PyTorch 1.13.1.* is too old, torch>=2.5 is needed"):
@@ -513,10 +553,10 @@ def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
 @pytest.fixture
 def fake_pip(slicer, module, monkeypatch):
     """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""
-    from DanteSegmenterLib import requirements
+    from DanteSlicerLib import requirements
 
     state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True, asked=[])
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", lambda name: None)
 
     def pip_install(arguments):
         state.commands.append(arguments[2:])
@@ -567,7 +607,7 @@ def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
 
 
 def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pip, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == [["needed>=0.4"]] and fake_pip.constraints.startswith("torch==")
     assert fake_pip.asked == [
@@ -578,7 +618,7 @@ def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pi
 def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, module, fake_pip, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
 
-    monkeypatch.setattr(module, "find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
     fake_pip.answer = False
     with pytest.raises(ResourceError, match=r"needs it\. User declined package installation\. To install it by hand"):
         module.ensurePackages(["needed>=0.4"])
@@ -598,7 +638,7 @@ def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, m
 def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, said, wanted):
     from DanteSegmenterLib.errors import ResourceError
 
-    window.logic.run.error = ResourceError(said)
+    window.logic.inference.run.error = ResourceError(said)
     add_study(slicer)
     window.ui.segmentButton.click()
     assert window.ui.statusLabel.text == wanted
@@ -622,7 +662,7 @@ def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, 
     add_study(slicer)
     window.ui.segmentButton.click()
     path = str(tmp_path / "volumes.csv")
-    monkeypatch.setattr(module.qt.QFileDialog, "getSaveFileName", lambda *args: (path, "csv"))
+    monkeypatch.setattr("qt.QFileDialog.getSaveFileName", lambda *args: (path, "csv"))
     window.ui.saveTableButton.click()
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -640,7 +680,7 @@ def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     window.ui.editButton.click()
     monkeypatch.undo()
     assert opened == ["SegmentEditor"]
-    assert editor.segmentationNode() is window.output() and editor.sourceVolumeNode() is volumes["flair"]
+    assert editor.segmentationNode() is window.choices.output() and editor.sourceVolumeNode() is volumes["flair"]
 
 
 def test_the_window_tells_about_the_model(slicer, window, model_folder):
@@ -654,7 +694,7 @@ def test_the_window_tells_about_the_model(slicer, window, model_folder):
     told = replace(spec, licence="CC0", training_data="two cases", scores={"Scores (test)": {"WT Dice": 0.741}},
                    limited=replace(spec.limited, calibration=calibration))  # fmt: skip
     write_spec(model_folder, told)
-    window.updateModels()
+    window.inputsPanel.updateModels()
     text = window.ui.aboutLabel.text
     write_spec(model_folder, spec)
     for part in (

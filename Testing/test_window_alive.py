@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from slicer_half import SlicerHalf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -40,7 +41,7 @@ def models(brain_model_folder):
 @pytest.fixture
 def window(slicer, models):
     """The open window with a study loaded, and the real process behind it."""
-    module = sys.modules["DanteSegmenter"]
+    module = SlicerHalf()
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic.inference.close()
     widget.logic = module.DanteSegmenterLogic(embeddedModels=models)
@@ -85,7 +86,7 @@ def until(condition, seconds=RUN_SECONDS):
 
 def begin(window):
     window.ui.segmentButton.click()
-    assert window.isRunning() and not window.ui.segmentButton.enabled
+    assert window.runner.running and not window.ui.segmentButton.enabled
 
 
 def segmentations(slicer):
@@ -98,7 +99,7 @@ def client(window):
 
 def warm_up(window):
     begin(window)
-    until(lambda: not window.isRunning())
+    until(lambda: not window.runner.running)
 
 
 def gone(pid):
@@ -112,19 +113,19 @@ def gone(pid):
 
 def test_a_timer_in_the_window_is_never_kept_waiting_and_progress_is_told(slicer, window):
     told = []
-    show = window.showProgress
-    window.showProgress = lambda progress: (told.append((time.monotonic(), progress)), show(progress))
+    show = window.runPanel.progressed
+    window.runPanel.progressed = lambda progress: (told.append((time.monotonic(), progress)), show(progress))
     try:
         for _click in range(2):
             begin(window)
             watch, start = Watch(), time.monotonic()
             window.ui.segmentButton.click()  # a second click while running is impossible
-            until(lambda: not window.isRunning())
+            until(lambda: not window.runner.running)
             assert watch.gap < MAX_GAP_SECONDS
             times = [start, *(when for when, _ in told if when >= start), time.monotonic()]
             assert max(b - a for a, b in zip(times, times[1:])) < 1.0
     finally:
-        window.showProgress = show
+        window.runPanel.progressed = show
     assert segmentations(slicer) == 1 and window.ui.segmentButton.enabled
     assert {progress.phase for _, progress in told} >= {"start", "network", "restore"}
     assert window.ui.statusLabel.text.startswith("Done in")
@@ -134,8 +135,8 @@ def test_a_timer_in_the_window_is_never_kept_waiting_and_progress_is_told(slicer
 def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, window, after):
     if after == "network":
         warm_up(window)
-        slicer.mrmlScene.RemoveNode(window.output())
-        window._parameterNode.mirror = True
+        slicer.mrmlScene.RemoveNode(window.choices.output())
+        window.choices.parameters.mirror = True
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     begin(window)
     if isinstance(after, float):
@@ -146,11 +147,11 @@ def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, wind
         until(wanted)
     window.ui.cancelButton.click()
     asked = time.monotonic()
-    until(lambda: not window.isRunning())
+    until(lambda: not window.runner.running)
     assert time.monotonic() - asked < CANCEL_SECONDS
     assert window.ui.statusLabel.text == "Stopped; nothing was changed." and window.ui.segmentButton.enabled
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-    window._parameterNode.mirror = False
+    window.choices.parameters.mirror = False
     warm_up(window)  # the next click works
     assert segmentations(slicer) == 1
 
@@ -158,15 +159,15 @@ def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, wind
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_process_becomes_one_sentence_and_the_next_click_works(slicer, window, caplog):
     warm_up(window)
-    slicer.mrmlScene.RemoveNode(window.output())
-    window._parameterNode.mirror = True
+    slicer.mrmlScene.RemoveNode(window.choices.output())
+    window.choices.parameters.mirror = True
     begin(window)
     until(lambda: window.ui.progressBar.value > 10)
     os.kill(client(window).pid, signal.SIGKILL)
-    until(lambda: not window.isRunning(), 5)
+    until(lambda: not window.runner.running, 5)
     assert "ended unexpectedly (it was killed, as a system does that runs out of memory)" in window.ui.statusLabel.text
     assert segmentations(slicer) == 0
-    window._parameterNode.mirror = False
+    window.choices.parameters.mirror = False
     warm_up(window)
     assert segmentations(slicer) == 1
 
@@ -184,56 +185,58 @@ def test_closing_the_scene_ends_the_run(slicer, window):
     begin(window)
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
-    assert not window.isRunning() and not window.ui.segmentButton.enabled and segmentations(slicer) == 0
+    assert not window.runner.running and not window.ui.segmentButton.enabled and segmentations(slicer) == 0
 
 
 def test_a_deleted_volume_is_said_and_nothing_is_changed(slicer, window):
     begin(window)
-    slicer.mrmlScene.RemoveNode(window._parameterNode.inputVolume("t1"))
-    until(lambda: not window.isRunning())
+    slicer.mrmlScene.RemoveNode(window.choices.parameters.inputVolume("t1"))
+    until(lambda: not window.runner.running)
     assert "deleted while it was segmented" in window.ui.statusLabel.text and segmentations(slicer) == 0
 
 
 def test_the_result_arrives_although_another_module_is_shown(slicer, window):
     begin(window)
     window.parent.exit()
-    until(lambda: not window.isRunning())
+    until(lambda: not window.runner.running)
     assert segmentations(slicer) == 1
     window.parent.enter()
-    assert window.output() is not None
+    assert window.choices.output() is not None
 
 
 def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
-    module = sys.modules["DanteSegmenter"]
+    module = SlicerHalf()
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    window._parameterNode.showProbabilities = True
+    window.choices.parameters.showProbabilities = True
     for _click in range(2):
         warm_up(window)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before + 3
-    node = window.output().GetNodeReference(module.PROBABILITY_ROLE + "WT")
+    node = window.choices.output().GetNodeReference(module.PROBABILITY_ROLE + "WT")
     array = slicer.util.arrayFromVolume(node)
-    mask = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", window._parameterNode.inputVolume("t1"))
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(
+        window.choices.output(), "WT", window.choices.parameters.inputVolume("t1")
+    )
     assert array.min() >= 0 and array.max() <= 1 and ((array > 0.5) == (mask > 0)).mean() > 0.999
-    window._parameterNode.showProbabilities = False
+    window.choices.parameters.showProbabilities = False
 
 
 def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
     import numpy as np
 
     assert not window.ui.warningFrame.isVisibleTo(window.parent)
-    node = window._parameterNode.inputVolume("t2")
+    node = window.choices.parameters.inputVolume("t2")
     slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(np.float32) + 5.0)
     window.updateGui()
     warned = window.ui.warningLabel
     assert warned.isVisibleTo(window.parent) and node.GetName() in warned.text and "Tick 'Prepare'" in warned.text
-    window._parameterNode.prepare = True
+    window.choices.parameters.prepare = True
     assert not warned.isVisibleTo(window.parent)
-    window._parameterNode.prepare = False
+    window.choices.parameters.prepare = False
     warm_up(window)
     assert "do not rely on this result" in warned.text and warned.isVisibleTo(window.parent)  # never in silence
-    window._parameterNode.prepare = True
+    window.choices.parameters.prepare = True
     assert "do not rely on this result" in warned.text  # it speaks of the result that is shown
-    window._parameterNode.prepare = False
+    window.choices.parameters.prepare = False
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "label map"])
@@ -241,10 +244,10 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
     """Of a head with skull; deepbet is not needed then."""
     import numpy as np
 
-    t1 = window._parameterNode.inputVolume("t1")
+    t1 = window.choices.parameters.inputVolume("t1")
     brain = (slicer.util.arrayFromVolume(t1) > 0).astype(np.uint8)
     for modality in ("t1", "t2", "flair"):
-        node = window._parameterNode.inputVolume(modality)
+        node = window.choices.parameters.inputVolume(modality)
         slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(np.float32) + 5.0)
     if kind == "segmentation":
         mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "my brain")
@@ -252,20 +255,20 @@ def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
         mask.GetSegmentation().AddEmptySegment("brain", "brain")
         slicer.util.updateSegmentBinaryLabelmapFromArray(brain, mask, "brain", t1)
     else:
-        matrix = sys.modules["DanteSegmenter"].worldIjkToRas(t1)
+        matrix = SlicerHalf().worldIjkToRas(t1)
         mask = slicer.util.addVolumeFromArray(brain, matrix, "my brain", "vtkMRMLLabelMapVolumeNode")
-    window._parameterNode.prepare = True
+    window.choices.parameters.prepare = True
     window.ui.maskSelector.setCurrentNode(mask)
-    assert window.ui.maskFrame.isVisibleTo(window.parent) and window._parameterNode.brainMask() is mask
+    assert window.ui.maskFrame.isVisibleTo(window.parent) and window.choices.parameters.brainMask() is mask
     warm_up(window)
     assert (
         not window.ui.warningFrame.isVisibleTo(window.parent)
         and "'DanteBrainMR t2' was moved by" in window.ui.notesLabel.text
     )
-    window._parameterNode.prepare = False
+    window.choices.parameters.prepare = False
     window.ui.preparedButton.click()
-    shown = window.output().GetNodeReference(sys.modules["DanteSegmenter"].BRAIN_ROLE)
+    shown = window.choices.output().GetNodeReference(SlicerHalf().BRAIN_ROLE)
     segment = shown.GetSegmentation().GetNthSegmentID(0)
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(shown, segment, t1), brain)
-    found = slicer.util.arrayFromSegmentBinaryLabelmap(window.output(), "WT", t1) > 0
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(window.choices.output(), "WT", t1) > 0
     assert found.any() and not (found & (brain == 0)).any()

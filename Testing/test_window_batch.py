@@ -31,7 +31,7 @@ def studies(slicer, module, window):
         nodes[name] = add_study(slicer, modalities, prefix=f"{name} ")
         module.makeStudy("patient", name, list(nodes[name].values()))
     slicer.app.processEvents()
-    window.batch.refresh()
+    window.severalStudies.refresh()
     return nodes
 
 
@@ -44,72 +44,72 @@ def test_the_table_says_what_would_run_and_what_is_missing(window, studies):
 
 def test_every_study_of_the_scene_gets_its_own_result_and_is_finished_the_next_time(slicer, window, studies):
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     assert [states(window)[f"patient, {name}"] for name in ("one", "two")] == ["done", "done"]
     results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert sorted(node.GetName() for node in results) == [
         f"one {NAMES['t1']} DANTE", f"two {NAMES['t1']} DANTE",
     ]  # fmt: skip
-    window.batch.refresh()
+    window.severalStudies.refresh()
     assert states(window)["patient, one"] == "finished already" and not window.ui.batchButton.enabled
 
 
 def test_the_studies_go_on_while_another_module_is_shown(slicer, window, studies):
     window.ui.batchButton.click()
     window.parent.exit()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2
     window.parent.enter()
 
 
 def test_a_study_that_fails_does_not_stop_the_rest_and_opens_no_dialog(slicer, module, window, studies, monkeypatch):
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda *args, **options: pytest.fail("a dialog"))
-    run = window.logic.inference._run
+    run = window.logic.inference.run
 
     def failing_once(folder, volumes, device, progress, cancelled):
         if volumes["t1"].name.startswith("one"):
             raise InputError("'one T1' cannot be used.")
         return run(folder, volumes, device, progress, cancelled)
 
-    window.logic.inference._run = failing_once
+    window.logic.inference.run = failing_once
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     assert states(window)["patient, one"] == "'one T1' cannot be used."
     assert states(window)["patient, two"] == "done"
-    assert not window.isRunning() and window.ui.batchButton.text == "Segment all"
+    assert not window.runner.running and window.ui.batchButton.text == "Segment all"
 
 
 def test_while_several_studies_run_segment_waits_and_a_closed_scene_ends_them(slicer, window, studies):
     window.ui.batchButton.click()
-    assert window.batch.running and not window.ui.segmentButton.enabled
+    assert window.severalStudies.running and not window.ui.segmentButton.enabled
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
-    assert not window.batch.running and not window.isRunning()
+    assert not window.severalStudies.running and not window.runner.running
 
 
 def test_segment_can_be_clicked_again_after_several_studies_and_the_last_report_stays(slicer, window, studies):
     assert window.ui.segmentButton.enabled
     window.ui.batchButton.click()
     assert window.ui.segmentButton.toolTip == "Several studies are being segmented."
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     assert window.ui.segmentButton.enabled and window.ui.segmentButton.toolTip == "Segment the chosen volumes."
     assert window.ui.statusLabel.text.startswith("Done in")
 
 
 def test_a_brain_mask_that_was_chosen_for_one_patient_is_not_used_for_the_others(slicer, window, studies, monkeypatch):
     mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "the first patient's brain")
-    window._parameterNode.setBrainMask(mask)
+    window.choices.parameters.setBrainMask(mask)
     used, begin = [], window.logic.begin
     monkeypatch.setattr(window.logic, "begin", lambda *a, **options: used.append(options) or begin(*a, **options))
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running)
+    until(slicer, lambda: not window.severalStudies.running)
     assert [options["brainMask"] for options in used] == [None, None]
 
 
 def test_volumes_without_a_study_are_one_study(slicer, window):
     add_study(slicer)
     add_volume(slicer, "something else")
-    window.batch.refresh()
+    window.severalStudies.refresh()
     assert list(states(window).values()) == ["will run"]
 
 
@@ -119,56 +119,56 @@ def folder(window, tmp_path):
         write_case(tmp_path / "cases" / name, seed=ord(name))
     bad = write_case(tmp_path / "cases" / "C", seed=3)
     next(bad.glob("*flair*")).unlink()
-    window.ui.batchSourceSelector.setCurrentIndex(window.batch.FOLDER)
+    window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.FOLDER)
     yield tmp_path / "cases"
-    window.batch.close()
-    window.ui.batchSourceSelector.setCurrentIndex(window.batch.SCENE)
-    window.batch.folder = window.batch.out = None
+    window.severalStudies.close()
+    window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.SCENE)
+    window.severalStudies.folder = window.severalStudies.out = None
 
 
 def test_a_folder_is_segmented_in_a_process_and_what_is_finished_is_skipped(slicer, window, folder, tmp_path):
-    window.batch.folder, window.batch.out = folder, tmp_path / "results"
-    window.batch.refresh()
+    window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
+    window.severalStudies.refresh()
     assert states(window)["A"] == "will run" and "flair" in states(window)["C"]
     window.ui.batchButton.click()
-    assert window.batch.running
-    until(slicer, lambda: not window.batch.running)
+    assert window.severalStudies.running
+    until(slicer, lambda: not window.severalStudies.running)
     assert states(window)["A"].startswith("done") and states(window)["B"].startswith("done")
     assert states(window)["C"].startswith("failed") and "2 cases segmented" in window.ui.statusLabel.text
     written = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert written == ["A.seg.nrrd", "B.seg.nrrd", "contact_sheet.png", "summary.csv"]
     with open(tmp_path / "results" / "summary.csv", newline="", encoding="utf-8") as file:
         assert [line["state"] for line in csv.DictReader(file)] == ["done", "done", "failed"]
-    window.batch.refresh()
+    window.severalStudies.refresh()
     assert states(window)["A"] == "finished already" and not window.ui.batchButton.enabled
 
 
 def test_a_folder_can_be_stopped_and_the_window_stays_alive(slicer, window, folder, tmp_path):
-    window.batch.folder, window.batch.out = folder, tmp_path / "results"
-    window.batch.refresh()
+    window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
+    window.severalStudies.refresh()
     add_study(slicer)
     assert window.ui.segmentButton.enabled
     window.ui.batchButton.click()
-    process = window.batch._process
+    process = window.severalStudies._process
     slicer.app.processEvents()
     assert window.ui.batchButton.text == "Stop" and not window.ui.segmentButton.enabled
     window.ui.batchButton.click()
     assert window.ui.segmentButton.enabled
-    assert not window.batch.running and not process.running and window.ui.batchButton.text == "Segment all"
+    assert not window.severalStudies.running and not process.running and window.ui.batchButton.text == "Segment all"
 
 
 def test_an_empty_folder_is_said_in_the_table(window, folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    window.batch.folder, window.batch.out = tmp_path / "empty", tmp_path / "results"
-    window.batch.refresh()
+    window.severalStudies.folder, window.severalStudies.out = tmp_path / "empty", tmp_path / "results"
+    window.severalStudies.refresh()
     assert "holds no case" in next(iter(states(window).values())) and not window.ui.batchButton.enabled
     assert not (tmp_path / "results").exists()
 
 
 def test_a_folder_whose_process_prints_much_is_not_held_by_a_full_pipe(slicer, window, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds
-    window.batch.folder, window.batch.out = folder, tmp_path / "results"
-    window.batch.refresh()
+    window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
+    window.severalStudies.refresh()
     window.ui.batchButton.click()
-    until(slicer, lambda: not window.batch.running, 40)
+    until(slicer, lambda: not window.severalStudies.running, 40)
     assert states(window)["A"].startswith("done") and states(window)["B"].startswith("done")

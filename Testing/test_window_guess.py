@@ -23,7 +23,7 @@ def view(slicer, node):
 
 
 def boxes(window):
-    return {modality: selector.currentNode() for modality, selector in window._inputSelectors.items()}
+    return {modality: selector.currentNode() for modality, selector in window.inputsPanel.selectors.items()}
 
 
 def patient(slicer, module, name, modalities=LIMITED, prefix=""):
@@ -44,33 +44,33 @@ def sample(slicer, module, window):
 
 def test_the_sample_patient_does_without_the_contrast_t1(slicer, window, sample):
     assert boxes(window) == {**sample, "t1ce": None}
-    assert window.ui.segmentButton.enabled and not shown(window._guessLabels["t1ce"], window)
+    assert window.ui.segmentButton.enabled and not shown(window.inputsPanel.guessLabels["t1ce"], window)
 
 
 def test_one_click_uses_the_sample_patients_contrast_t1_too(slicer, window, sample):
-    offer = window._offerLabels["t1ce"]
+    offer = window.inputsPanel.offerLabels["t1ce"]
     assert shown(offer, window) and sample["t1ce"].GetName() in offer.toolTip
     offer.linkActivated.emit("use")
     assert boxes(window) == sample and not shown(offer, window)
     window.ui.segmentButton.click()
-    assert set(window.logic.run.calls[0][1]) == set(sample)
+    assert set(window.logic.inference.run.calls[0][1]) == set(sample)
 
 
 def test_several_studies_treat_the_sample_patient_likewise(window, sample):
-    (study,) = window.logic.studies(window.model().spec)
+    (study,) = window.logic.studies(window.choices.model.spec)
     assert set(study.inputs) == set(LIMITED) and not study.problem
 
 
 def test_a_patients_own_contrast_t1_is_used_where_it_is(slicer, window):
     nodes = add_study(slicer, NAMES)
-    assert boxes(window) == nodes and not shown(window._offerLabels["t1ce"], window)
+    assert boxes(window) == nodes and not shown(window.inputsPanel.offerLabels["t1ce"], window)
 
 
 def test_a_contrast_t1_that_was_taken_out_is_offered_again(slicer, window):
     nodes = add_study(slicer, NAMES)
-    window._inputSelectors["t1ce"].setCurrentNode(None)
-    assert shown(window._offerLabels["t1ce"], window)
-    window._offerLabels["t1ce"].linkActivated.emit("use")
+    window.inputsPanel.selectors["t1ce"].setCurrentNode(None)
+    assert shown(window.inputsPanel.offerLabels["t1ce"], window)
+    window.inputsPanel.offerLabels["t1ce"].linkActivated.emit("use")
     assert boxes(window) == nodes
 
 
@@ -93,7 +93,7 @@ def test_the_boxes_follow_when_another_patient_is_brought_into_view(slicer, modu
     assert boxes(window) == {**first, "t1ce": None}
     view(slicer, second["flair"])
     assert boxes(window) == {**second, "t1ce": None}
-    assert all(shown(window._guessLabels[modality], window) for modality in LIMITED)
+    assert all(shown(window.inputsPanel.guessLabels[modality], window) for modality in LIMITED)
 
 
 def test_patients_without_studies_are_told_apart_by_their_names(slicer, window):
@@ -109,9 +109,9 @@ def test_what_was_chosen_by_hand_stays_whatever_is_in_view(slicer, module, windo
     first = patient(slicer, module, "first")
     view(slicer, first["t1"])
     second = patient(slicer, module, "second")
-    window._inputSelectors["t1"].setCurrentNode(first["t1"])
-    window._inputSelectors["t2"].setCurrentNode(None)
-    window._inputSelectors["t2"].setCurrentNode(first["t2"])
+    window.inputsPanel.selectors["t1"].setCurrentNode(first["t1"])
+    window.inputsPanel.selectors["t2"].setCurrentNode(None)
+    window.inputsPanel.selectors["t2"].setCurrentNode(first["t2"])
     view(slicer, second["t1"])
     assert boxes(window) == {**first, "t1ce": None}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from in_worker import run_in_worker
 from models import write_brain_model
 
 from DanteSegmenterLib.errors import Cancelled, DanteError, ModelError, ResourceError
@@ -21,7 +22,7 @@ from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
 from DanteSegmenterLib.priority import NICENESS
 from DanteSegmenterLib.synthetic.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker.client import WorkerClient, WorkerDied, run_in_worker
+from DanteSegmenterLib.worker.client import WorkerClient, WorkerDied
 
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -225,7 +226,8 @@ PARENT = """
 import sys, time
 import numpy as np
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker.client import WorkerClient, run_in_worker
+from DanteSegmenterLib.worker.client import WorkerClient
+from in_worker import run_in_worker
 volume = Volume(np.random.default_rng(0).uniform(1, 2, (20, 24, 28)), np.diag([-2.0, -2.0, 2.0, 1.0]))
 client, study = WorkerClient(), dict.fromkeys(("t1", "t2", "flair"), volume)
 run_in_worker(client, sys.argv[1], study, "cpu")
@@ -236,7 +238,8 @@ time.sleep(60)
 
 @posix
 def test_the_process_ends_with_its_parent_however_that_dies(folder):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    paths = [str(REPOSITORY / name) for name in ("DanteSegmenter", "Testing")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(folder)], env=environment, stdout=subprocess.PIPE
     ) as parent:

@@ -110,7 +110,8 @@ class ClickThrough:
         assert self.ui.segmentButton.enabled, self.ui.segmentButton.toolTip
         self.ui.segmentButton.click()
         until(
-            lambda: not self.widget.isRunning(), what="the segmentation; the window says: " + self.ui.statusLabel.text
+            lambda: not self.widget.runner.running,
+            what="the segmentation; the window says: " + self.ui.statusLabel.text,
         )
         live()
         output = self.ui.outputSelector.currentNode()
@@ -129,7 +130,7 @@ class ClickThrough:
 
     def boxes(self):
         """The boxes of the inputs by modality id."""
-        return self.widget._inputSelectors
+        return self.widget.inputsPanel.selectors
 
     def chosen(self):
         return {modality: box.currentNode() for modality, box in self.boxes().items() if box.currentNode()}
@@ -154,14 +155,14 @@ class ClickThrough:
 
     def needs(self, *packages):
         """Skip what this Slicer cannot do for want of packages; nothing is installed in a test."""
-        from DanteSegmenterLib import requirements
+        from DanteSlicerLib import requirements
 
         missing = requirements.missing(list(packages))
         if missing:
             raise Skipped(f"not installed in this Slicer: {', '.join(missing)}")
 
     def needsTorch(self):
-        from DanteSegmenterLib import requirements
+        from DanteSlicerLib import requirements
 
         self.needs(requirements.TORCH, "safetensors")
 
@@ -196,12 +197,12 @@ class ClickThrough:
         before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
         self.choose({modality: node for modality, node in self.first.items() if modality != "t1ce"})
         self.ui.segmentButton.click()
-        assert self.widget.isRunning() and not self.ui.segmentButton.enabled
+        assert self.widget.runner.running and not self.ui.segmentButton.enabled
         live(0.5)
-        assert self.widget.isRunning(), "it was done before it could be cancelled"
+        assert self.widget.runner.running, "it was done before it could be cancelled"
         asked = time.monotonic()
         self.ui.cancelButton.click()
-        until(lambda: not self.widget.isRunning())
+        until(lambda: not self.widget.runner.running)
         assert time.monotonic() - asked < CANCEL_SECONDS
         equal(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), before)
         assert self.ui.segmentButton.enabled and not self.ui.progressBar.visible
@@ -296,7 +297,7 @@ class ClickThrough:
         self.ui.batchCollapsibleButton.collapsed = False
         assert self.ui.batchButton.enabled, self.cells(self.ui.batchTable, 1)
         self.ui.batchButton.click()
-        until(lambda: not self.widget.batch.running, what="several studies")
+        until(lambda: not self.widget.severalStudies.running, what="several studies")
         live()
         equal(self.cells(self.ui.batchTable, 1), ["done", "done"])
         results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
@@ -311,7 +312,7 @@ class ClickThrough:
         assert not self.ui.segmentButton.enabled and not self.chosen()
 
     def step_16_reload_leaves_a_window_that_works(self):
-        slicer.util.reloadScriptedModule("DanteSegmenter")
+        self.widget.onReload()
         self.widget = self.open("DanteSegmenter")
         sys.modules["DanteSegmenter"].loadSamplePatient(spacingMm=SPACING_MM)
         live()
@@ -319,7 +320,7 @@ class ClickThrough:
 
     def step_17_a_training_from_the_console_makes_steps_is_stopped_and_goes_on(self):
         import DanteTrainer
-        from DanteSegmenterLib.requirements import read_requirements
+        from DanteSlicerLib.requirements import read_requirements
 
         resources = Path(slicer.util.modulePath("DanteTrainer")).parent / "Resources"
         self.needsTorch()

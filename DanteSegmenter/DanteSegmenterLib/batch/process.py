@@ -13,9 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..child_process import child_environment, interpreter, window_options
 from ..errors import DanteError, ResourceError
 from ..priority import standing_back
-from ..worker.client import child_environment, interpreter, window_options
 
 SUMMARY_FILE = "summary.csv"
 REFUSED = 2  # exit code of the command line; its last line says why

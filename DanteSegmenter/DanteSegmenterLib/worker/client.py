@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import subprocess
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -19,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..child_process import child_environment, interpreter, window_options
 from ..errors import Cancelled, DanteError, ModelError, ResourceError
 from ..model_folder.spec import ModelSpec, read_spec
-from ..priority import standing_back, windows_flags
+from ..priority import standing_back
 from ..result.regions import mask_of
 from ..volume import Volume
 from .protocol import (
@@ -382,23 +381,6 @@ class WorkerClient:
         return f"Its last words: {lines[-1]}" if lines else ""
 
 
-def interpreter() -> str:
-    """Slicer's Python launcher, which sets up its environment; outside Slicer the running interpreter."""
-    return shutil.which("PythonSlicer") or sys.executable
-
-
-def child_environment(*more: Path) -> dict[str, str]:
-    """In which a child process finds this library and those in the folders `more`, and writes UTF-8."""
-    here = [*map(str, more), str(Path(__file__).resolve().parents[2])]
-    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONIOENCODING": "utf-8"}
-
-
-def window_options() -> dict[str, int]:
-    """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
-    return {"creationflags": windows_flags()} if os.name == "nt" else {}
-
-
 def _widen(descriptor: int) -> None:
     """Let a pipe hold a megabyte instead of 64 kB, where the system can (Linux): fewer turns for the same bytes."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
@@ -411,26 +393,3 @@ def _reason(code: int) -> str:
     if code in (-9, 137):
         return "it was killed, as a system does that runs out of memory"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def run_in_worker(
-    client: WorkerClient, model: Path | str, volumes: dict[str, Volume], device: str = "auto", progress=None,  # noqa: ANN001
-    cancelled=None, **options: bool | Volume | None,  # noqa: ANN001
-) -> RunResult:  # fmt: skip
-    """One run from beginning to end, for callers without a timer.
-
-    Raises:
-        DanteError: how it ended, if not with a result.
-    """
-    client.begin(model, volumes, device, **options)
-    while True:
-        news, outcome = client.poll()
-        if news is not None and progress is not None:
-            progress(news)
-        if isinstance(outcome, DanteError):
-            raise outcome
-        if outcome is not None:
-            return outcome
-        if cancelled is not None and cancelled():
-            client.cancel()
-        client.wait(0.02)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from DanteSegmenterLib.child_process import child_environment, interpreter, window_options
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
-from DanteSegmenterLib.worker.client import child_environment, interpreter, window_options
 
 from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status, status_changed, stored_status
 

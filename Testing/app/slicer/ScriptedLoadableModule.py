@@ -72,6 +72,12 @@ class ScriptedLoadableModuleWidget:
     def cleanup(self) -> None:
         pass
 
+    def onReload(self) -> None:
+        """What the button Reload does."""
+        import slicer
+
+        slicer.util.reloadScriptedModule(self.moduleName)
+
     def _onModuleAboutToBeUnloaded(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()

@@ -1,0 +1,99 @@
+"""Packages, installed on the first click that needs them, never at start-up."""
+
+import logging
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from DanteSegmenterLib.errors import ResourceError
+from DanteSlicerLib import requirements
+
+DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
+BATCH_PACKAGES = ["pynrrd>=1.0", "matplotlib>=3.8"]  # segmentation files and the contact sheet
+
+
+def ensureDependencies() -> None:
+    """Have torch and the few packages beside it, asking before anything is installed.
+
+    Raises:
+        ResourceError: something is missing and was not installed; the message says what to do.
+    """
+    ensureTorch()
+    ensurePackages(requirements.read_requirements(Path(__file__).parent.parent / "Resources" / "requirements.txt"))
+
+
+def ensureTorch() -> None:
+    """Have torch, through the PyTorch extension, which picks the build that fits the graphics driver."""
+    if requirements.is_installed(requirements.TORCH):
+        return
+    version = requirements.installed_version("torch")
+    if version:
+        raise ResourceError(
+            _(
+                "PyTorch {version} is too old, {wanted} is needed. Uninstall it in the module 'PyTorch Utils', restart "
+                "Slicer and press Segment again."
+            ).format(version=version, wanted=requirements.TORCH)
+        )
+    try:
+        import PyTorchUtils
+    except ImportError:
+        raise ResourceError(
+            _(
+                "PyTorch is needed to segment and is not installed. Install the extension 'PyTorch' in the Extensions "
+                "Manager, restart Slicer and press Segment again. Without internet, with a folder of downloaded wheels "
+                "run: PythonSlicer -m pip install --no-index --find-links FOLDER {torch}"
+            ).format(torch=forShell([requirements.TORCH]))
+        ) from None
+    wanted = requirements.TORCH.removeprefix("torch")
+    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
+        raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
+
+
+def ensurePackages(wanted: list[str]) -> None:
+    """Have the packages beside torch."""
+    missing = requirements.missing(wanted)
+    if not missing:
+        return
+    reason = ""
+    try:
+        installPackages(missing)
+    except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
+        reason = str(error)
+        logging.exception("DANTE: packages were not installed")
+    still = requirements.missing(wanted)
+    if still:
+        raise ResourceError(
+            _(
+                "Not installed: {missing}. Segmenting needs it. {reason} To install it by hand, behind a proxy or from "
+                "a folder of wheels, run: PythonSlicer -m pip install {quoted}"
+            ).format(missing=" ".join(still), reason=asSentence(reason), quoted=forShell(still))
+        )
+
+
+def forShell(wanted: list[str]) -> str:
+    """Requirements as every shell takes them: without the quotes `>=1.0` would write into a file called `=1.0`."""
+    return " ".join(f'"{requirement}"' for requirement in wanted)
+
+
+def asSentence(text: str) -> str:
+    """A text of somebody else's with the full stop that it may lack."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def installPackages(missing: list[str]) -> None:
+    """Install with Slicer's own means: the newest has `slicer.packaging`, which asks and shows progress itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(requirements.constraints(("torch", "numpy")), encoding="utf-8")
+        if find_spec("slicer.packaging"):
+            from slicer import packaging
+
+            packaging.pip_ensure(missing, constraints=str(constraints), requester="DANTE")
+            return
+        question = _("To segment, these small Python packages will be installed into Slicer: {missing}.")
+        if slicer.util.confirmOkCancelDisplay(question.format(missing=", ".join(missing))):
+            slicer.util.pip_install(["--constraint", str(constraints), *missing])

@@ -1,0 +1,1 @@
+"""Nodes of Slicer's scene: volumes read, results written, shown and followed."""

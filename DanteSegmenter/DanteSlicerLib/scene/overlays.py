@@ -1,0 +1,203 @@
+"""What lies in the slice views: a volume, and over it probabilities, or what *Prepare* did."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+
+from DanteSegmenterLib.model_folder import Region
+from DanteSlicerLib.scene.read_nodes import worldIjkToRas
+from DanteSlicerLib.scene.results import inputsOf, resultReference, rolesOf
+from DanteSlicerLib.scene.studies import ALIGNED_ATTRIBUTE, PROBABILITY_ATTRIBUTE, putBeside
+
+ALIGNMENT_ATTRIBUTE = "DanteSegmenter.Alignments"  # of a result: what `Prepare` did to each volume
+ALIGNED_ROLE = "DanteSegmenter.Aligned."
+BRAIN_ROLE = "DanteSegmenter.Brain"
+BRAIN_COLOR = (0.2, 0.8, 0.9)
+OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
+PROBABILITY_ROLE = "DanteSegmenter.Probability."
+COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
+
+
+def writeProbabilities(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
+    """A volume of probabilities per region, and the innermost one in colour over the slices."""
+    for region, probability in zip(result.spec.regions, result.probabilities):
+        role = f"{PROBABILITY_ROLE}{region.id}"
+        node = output.GetNodeReference(role)
+        if node is None:
+            name = f"{output.GetName()} {region.name} probability"
+            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            output.SetNodeReferenceID(role, node.GetID())
+            node.SetAttribute(PROBABILITY_ATTRIBUTE, region.id)
+        slicer.util.updateVolumeFromArray(node, probability.astype(np.float32))
+        matrix = vtk.vtkMatrix4x4()
+        reference.GetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID(COLD_TO_HOT)  # blue to red; "HotToCold" runs from red at 0 to blue at 1
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevelMinMax(0, 1)
+        display.SetApplyThreshold(True)
+        display.SetThreshold(0.05, 1)
+        addLegend(node, region)
+        putBeside(node, reference)
+        yield
+    layOver(node)
+
+
+def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
+    """A colour bar in the slices where these probabilities lie, which says of which region they are."""
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volume)
+    legend.SetTitleText(_("Probability of\n{region}").format(region=region.name))
+    legend.SetLabelFormat("%.2f")
+    legend.SetVisibility(True)
+
+
+def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's volumes of probabilities out of the scene: a new result makes them stale."""
+    for role in probabilityRoles(output):
+        volume = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if volume is not None:
+            removeWithItsOwn(volume)
+
+
+def removeWithItsOwn(displayed) -> None:
+    """Take a node out of the scene with how it is displayed and stored."""
+    displays = [displayed.GetNthDisplayNode(n) for n in range(displayed.GetNumberOfDisplayNodes())]
+    for node in (displayed, displayed.GetStorageNode(), *displays):
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def writePrepared(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+) -> Iterator[None]:  # fmt: skip
+    """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
+    removePrepared(output)
+    brain = getattr(result, "brain", None)
+    if brain is None:
+        return
+    matrices = {modality: np.ravel(matrix).tolist() for modality, matrix in result.alignments.items()}
+    output.SetAttribute(ALIGNMENT_ATTRIBUTE, json.dumps(matrices))
+    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} brain")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetDisplayVisibility(False)
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    segmentId = node.GetSegmentation().AddEmptySegment("brain", _("Brain"), BRAIN_COLOR)
+    node.GetDisplayNode().SetSegmentOpacity2DFill(segmentId, 0.0)  # an outline: the tissue matters
+    slicer.util.updateSegmentBinaryLabelmapFromArray(brain, node, segmentId, reference)
+    output.SetNodeReferenceID(BRAIN_ROLE, node.GetID())
+    putBeside(node, reference)
+    yield
+
+
+def removePrepared(output: vtkMRMLSegmentationNode) -> None:
+    """Take what a run before left of its preparing out of the scene."""
+    for role in (*rolesOf(output, ALIGNED_ROLE), *rolesOf(output, BRAIN_ROLE)):
+        node = output.GetNodeReference(role)
+        output.SetNodeReferenceID(role, None)
+        if node is not None:
+            removeWithItsOwn(node)
+    output.RemoveAttribute(ALIGNMENT_ATTRIBUTE)
+
+
+def wasPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return output is not None and output.GetNodeReference(BRAIN_ROLE) is not None
+
+
+def showsPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
+    return wasPrepared(output) and bool(output.GetNodeReference(BRAIN_ROLE).GetDisplayVisibility())
+
+
+def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Lay an aligned volume over the reference with the brain's outline, or take both off again.
+
+    The copies stay in the scene: any of them can be chosen in the slice views.
+    """
+    output.GetNodeReference(BRAIN_ROLE).SetDisplayVisibility(shown)
+    if shown:
+        takeOverlay(output)
+        if resultReference(output) is not None:
+            showInSlices(resultReference(output))
+        copies = alignedCopies(output)
+        if copies:
+            layOver(copies.get("flair") or next(iter(copies.values())))
+        return
+    ids = [output.GetNodeReferenceID(role) for role in rolesOf(output, ALIGNED_ROLE)]
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if view.GetForegroundVolumeID() in ids:
+            view.SetForegroundVolumeID(None)
+    bringOverlay(output)
+
+
+def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
+    """By modality, copies of the volumes that were aligned, lying where they were laid; made when first asked for."""
+    copies, inputs = {}, inputsOf(output)
+    for modality, numbers in json.loads(output.GetAttribute(ALIGNMENT_ATTRIBUTE) or "{}").items():
+        node, source = output.GetNodeReference(ALIGNED_ROLE + modality), inputs.get(modality)
+        if node is None and source is not None:
+            matrix = np.reshape(numbers, (4, 4)) @ worldIjkToRas(source)
+            name = _("{name} aligned").format(name=source.GetName())
+            node = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(source).copy(), matrix, name)
+            node.SetAttribute(ALIGNED_ATTRIBUTE, modality)
+            output.SetNodeReferenceID(ALIGNED_ROLE + modality, node.GetID())
+            putBeside(node, source)
+        if node is not None:
+            copies[modality] = node
+    return copies
+
+
+def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Take a result's probabilities off the slices, and remember which they were."""
+    roles = {output.GetNodeReferenceID(role): role for role in probabilityRoles(output)}
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        role = roles.get(view.GetForegroundVolumeID())
+        if role:
+            output.SetAttribute(OVERLAY_ATTRIBUTE, role)
+            view.SetForegroundVolumeID(None)
+
+
+def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Lay the probabilities over the slices again that `takeOverlay` took off."""
+    role = output.GetAttribute(OVERLAY_ATTRIBUTE)
+    output.RemoveAttribute(OVERLAY_ATTRIBUTE)
+    node = output.GetNodeReference(role) if role else None
+    if node is not None:
+        layOver(node)
+
+
+def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
+    """Make a volume the foreground of all slice views, as opaque as the user likes it, or by half."""
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        view.SetForegroundVolumeID(volume.GetID())
+        if not view.GetForegroundOpacity():
+            view.SetForegroundOpacity(0.5)
+
+
+def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
+    """The names of the references from a result to its volumes of probabilities."""
+    return rolesOf(output, PROBABILITY_ROLE)
+
+
+def backgroundOf(view) -> vtkMRMLScalarVolumeNode | None:
+    volumeId = view.GetBackgroundVolumeID()
+    return slicer.mrmlScene.GetNodeByID(volumeId) if volumeId else None
+
+
+def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
+    """Make a volume the background of all slice views; zoom to it only where it was not there before."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = all(view.GetBackgroundVolumeID() == volume.GetID() for view in views)
+    if not shown:
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)

@@ -1,0 +1,97 @@
+"""The segments that this module made: known again, made anew, and measured as they are now."""
+
+import zlib
+
+import numpy as np
+import slicer
+import vtk
+from slicer import vtkMRMLSegmentationNode
+
+from DanteSegmenterLib.model_folder import Region
+
+REGION_TAG = "DanteSegmenter.Region"
+FINGERPRINT_TAG = "DanteSegmenter.Mask"  # of a segment as the model made it
+
+
+def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
+    """Region id -> segment id, of the segments that this module made."""
+    segmentation = output.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    text = vtk.reference("")
+    return {
+        str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)
+    }  # fmt: skip
+
+
+def otherSegments(output: vtkMRMLSegmentationNode) -> bool:
+    return output.GetSegmentation().GetNumberOfSegments() > len(ourSegments(output))
+
+
+def removeSegments(output: vtkMRMLSegmentationNode, segmentIds) -> None:
+    for segmentId in list(segmentIds):
+        output.GetSegmentation().RemoveSegment(segmentId)
+
+
+def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[Region, ...]) -> str:
+    """An empty segment with the region's name, colour and codes; returns its id."""
+    segmentation = output.GetSegmentation()
+    wanted = segmentation.GenerateUniqueSegmentID(region.id)
+    segmentId = segmentation.AddEmptySegment(wanted, region.name, region.color)
+    segment = segmentation.GetSegment(segmentId)
+    segment.SetTag(REGION_TAG, region.id)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), region.terminology.entry())
+    # A region that encloses another must let it be seen.
+    encloses = any(set(other.labels) < set(region.labels) for other in regions)
+    display = output.GetDisplayNode()
+    display.SetSegmentOpacity3D(segmentId, 0.35 if encloses else 1.0)
+    return segmentId
+
+
+def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
+    """Whether a segment is not any more as the model made it; False where an older version did not note that."""
+    noted = vtk.reference("")
+    if not output.GetSegmentation().GetSegment(segmentId).GetTag(FINGERPRINT_TAG, noted):
+        return False
+    sum_, *corner = str(noted).split()
+    sumNow, *cornerNow = fingerprint(output, segmentId).split()
+    # A saved scene keeps positions to some digits, and may cut the empty margin of a labelmap.
+    return sum_ != sumNow or not np.allclose(np.float64(corner), np.float64(cornerNow), atol=0.01)
+
+
+def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:
+    """A check sum of a segment's voxels within their bounding box, and where the box begins (RAS mm, no transform)."""
+    mask, corner, _voxelMl = segmentBox(output, segmentId)
+    checksum = zlib.crc32(np.packbits(mask).tobytes(), zlib.crc32(repr(mask.shape).encode()))
+    return " ".join([f"{checksum:08x}", *(f"{value:.3f}" for value in corner)])
+
+
+def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
+    """What a segment measures as it is, in mL; a linear transform above it counts."""
+    mask, _corner, voxelMl = segmentBox(output, segmentId)
+    transform, scale = output.GetParentTransformNode(), 1.0
+    if transform is not None and transform.IsTransformToWorldLinear():
+        toWorld = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(toWorld)
+        scale = abs(toWorld.Determinant())
+    return float(mask.sum()) * voxelMl * scale
+
+
+def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndarray, tuple[float, ...], float]:
+    """The voxels of a segment, bool [K, J, I] within their bounding box; its first voxel in RAS mm; a voxel in mL."""
+    image = output.GetBinaryLabelmapInternalRepresentation(segmentId)
+    nothing = np.zeros((0, 0, 0), bool), (0.0, 0.0, 0.0), 0.0
+    if image is None or image.IsEmpty():
+        return nothing
+    # The labelmap may hold several segments that do not overlap, each with a value of its own.
+    label = output.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    mask = slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId) == label
+    inPlane = mask.any(axis=0)
+    ranges = [np.flatnonzero(hits) for hits in (mask.any(axis=(1, 2)), inPlane.any(axis=1), inPlane.any(axis=0))]
+    if not len(ranges[0]):
+        return nothing
+    box = tuple(slice(hits[0], hits[-1] + 1) for hits in ranges)
+    toWorld = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(toWorld)
+    first = [image.GetExtent()[2 * n] + int(ranges[2 - n][0]) for n in range(3)]
+    corner = toWorld.MultiplyPoint((*first, 1.0))[:3]
+    return mask[box], corner, abs(toWorld.Determinant()) / 1000

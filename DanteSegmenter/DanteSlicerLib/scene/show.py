@@ -1,0 +1,195 @@
+"""How a result is shown: over its volume, in 3D, and in the Segment Editor."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+from DanteSegmenterLib.cases.modality_guess import guess_modality
+from DanteSlicerLib.scene.overlays import (
+    backgroundOf,
+    bringOverlay,
+    showInSlices,
+    showPrepared,
+    showsPrepared,
+    takeOverlay,
+)
+from DanteSlicerLib.scene.results import inputsOf, ourResults, referenceOf, resultReference
+from DanteSlicerLib.scene.segments import otherSegments, ourSegments, segmentBox
+from DanteSlicerLib.scene.studies import PROBABILITY_ATTRIBUTE, putBeside, studyOf, volumeNodes
+from DanteSlicerLib.scene.volumes_table import TABLE_ROLE
+
+SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing of the study was read
+MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
+
+
+def showResult(
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool
+) -> Iterator[None]:  # fmt: skip
+    """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays. In steps."""
+    putBeside(output, reference)
+    if output.GetNodeReference(TABLE_ROLE):
+        putBeside(output.GetNodeReference(TABLE_ROLE), reference)
+    showOnly(output)
+    showStudyInSlices(inputsOf(output), reference)
+    jumpTo(output)
+    yield
+    if show3D:
+        yield from makeSurfaces(output)
+
+
+def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Surfaces of all segments for the 3D view, one a step: Slicer makes them all in one go, and the window waits."""
+    segmentation = output.GetSegmentation()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    for segmentId in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
+        segment = segmentation.GetSegment(segmentId)
+        if segment is None or segment.GetRepresentation(closed) is not None:
+            continue  # deleted between two steps, or made by an edit
+        alone = slicer.vtkSegmentation()
+        alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+        alone.CopyConversionParameters(segmentation)
+        alone.CopySegmentFromSegmentation(segmentation, segmentId)
+        alone.CreateRepresentation(closed)
+        surface = alone.GetSegmentRepresentation(segmentId, closed)
+        if surface is not None:
+            segment.AddRepresentation(closed, surface)
+        yield
+    output.CreateClosedSurfaceRepresentation()  # finds them made, and lets the views know
+    yield
+
+
+def showOnly(output: vtkMRMLSegmentationNode) -> None:
+    """Show a result and hide those of other volumes, which would lie over this patient's images.
+
+    Only ours are hidden. The eye in the subject hierarchy, or choosing it in the window, brings any of them back.
+    """
+    for other in ourResults():
+        if resultReference(other) is not resultReference(output):
+            setShown(other, False)
+        elif other is not output:
+            takeOverlay(other)  # another model's, or another run's: its probabilities are not those of this result
+    setShown(output, True)
+
+
+def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
+    """Show or hide a result in slices and 3D, with its probabilities; in the user's node, our segments alone."""
+    if shown or not otherSegments(output):
+        output.SetDisplayVisibility(shown)
+    display = output.GetDisplayNode()
+    if display is not None and otherSegments(output):
+        for segmentId in ourSegments(output).values():
+            display.SetSegmentVisibility(segmentId, shown)
+    if shown:
+        bringOverlay(output)
+    else:
+        if showsPrepared(output):
+            showPrepared(output, False)
+        takeOverlay(output)
+
+
+def fillOf(output: vtkMRMLSegmentationNode) -> float:
+    """How much a result's colour covers the tissue, 0 to 1."""
+    display, ours = output.GetDisplayNode(), list(ourSegments(output).values())
+    if display is None or not ours:
+        return 0.0
+    return display.GetOpacity2DFill() * display.GetSegmentOpacity2DFill(ours[-1])
+
+
+def setFill(output: vtkMRMLSegmentationNode, fill: float) -> None:
+    """Let a result's colour cover the tissue by so much; segments of others in its node stay as they are."""
+    display = output.GetDisplayNode()
+    if display is None:
+        return
+    if not otherSegments(output):
+        display.SetOpacity2DFill(fill)
+    for segmentId in ourSegments(output).values():
+        ofNode = display.GetOpacity2DFill()
+        display.SetSegmentOpacity2DFill(segmentId, min(fill / ofNode, 1.0) if ofNode else 1.0)
+
+
+def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> None:
+    """Leave what is read in the slice views if it is of this study; elsewhere show that, or FLAIR, or the reference.
+
+    Args:
+        inputs: the volumes of the study that the model was given, by modality id.
+        reference: the one whose grid the result has.
+    """
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = {view.GetID(): backgroundOf(view) for view in views}
+    kept = {view: volume for view, volume in volumes.items() if isOfStudy(volume, inputs, reference)}
+    if not kept:
+        showInSlices(next((inputs[modality] for modality in SHOWS_LESIONS_BEST if modality in inputs), reference))
+    for view in views:
+        if kept and view.GetID() not in kept:
+            view.SetBackgroundVolumeID(next(iter(kept.values())).GetID())
+
+
+def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume is one of the study's: given to the model, or beside it in the subject hierarchy."""
+    if volume is None or volume is reference or volume in inputs.values():
+        return volume is not None
+    study = studyOf(reference)[0]
+    if studyOf(volume)[0] != study or volume.GetAttribute(PROBABILITY_ATTRIBUTE):
+        return False
+    # Volumes without a study are one patient's as long as no modality is there twice.
+    together = [guess_modality(node.GetName() or "") for node in volumeNodes() if studyOf(node)[0] == study]
+    known = [guess for guess in together if guess]
+    return bool(study) or len(known) == len(set(known))
+
+
+def firstFound(output: vtkMRMLSegmentationNode) -> str | None:
+    """The segment of the outermost region that was found, or None if nothing was."""
+    ids = ourSegments(output).values()
+    return next((segmentId for segmentId in ids if segmentBox(output, segmentId)[0].size), None)
+
+
+def jumpTo(output: vtkMRMLSegmentationNode) -> None:
+    """Bring the slice views to the middle of the first region that was found."""
+    segmentId = firstFound(output)
+    if segmentId is not None:
+        center = output.GetSegmentCenterRAS(segmentId)
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def centre3D(output: vtkMRMLSegmentationNode) -> bool:
+    """Let every 3D view look at a result from the side it looks from now; whether there was something to look at."""
+    segmentId = firstFound(output)
+    if segmentId is None:
+        return False
+    center = np.array(output.GetSegmentCenterRAS(segmentId))
+    spacing = output.GetBinaryLabelmapInternalRepresentation(segmentId).GetSpacing()[::-1]
+    size = np.multiply(segmentBox(output, segmentId)[0].shape, spacing)
+    radius = max(np.linalg.norm(size) / 2, MIN_VIEW_RADIUS_MM)
+    for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+        direction = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
+        distance = radius / np.sin(np.radians(camera.GetViewAngle() / 2))
+        camera.SetFocalPoint(*center)
+        camera.SetPosition(*(center + direction * distance / np.linalg.norm(direction)))
+        camera.SetParallelScale(radius)
+        camera.ResetClippingRange()
+    return True
+
+
+def openEditor(output: vtkMRMLSegmentationNode) -> None:
+    """Slicer's Segment Editor on a result, so that correcting one of its nested segments erases no other."""
+    if slicer.util.mainWindow() is not None:
+        slicer.util.selectModule("SegmentEditor")
+    editor = slicer.util.getModuleWidget("SegmentEditor").editor
+    editor.setSegmentationNode(output)
+    editor.setSourceVolumeNode(readVolume(output) or referenceOf(output))
+    choices = editor.mrmlSegmentEditorNode()
+    choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's own is "all"
+    choices.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+    choices.SetSourceVolumeIntensityMask(False)
+    ours = list(ourSegments(output).values())
+    if ours:
+        choices.SetSelectedSegmentID(ours[0])
+
+
+def readVolume(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
+    """The volume in the slices if the result was made from it: the editor would show another in its place."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    volumes = [backgroundOf(view) for view in views]
+    return next((volume for volume in volumes if volume in inputsOf(output).values()), None)

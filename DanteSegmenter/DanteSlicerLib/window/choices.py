@@ -1,0 +1,84 @@
+"""What is chosen in the window, and what follows from it: shared by the panels, which do not know each other."""
+
+from contextlib import contextmanager
+
+import slicer
+from slicer.i18n import tr as _
+
+from DanteSegmenterLib.model_folder import choose_pathway
+from DanteSlicerLib.scene.studies import usedModalities
+
+
+class Choices:
+    """
+    logic: computes, and knows the models.
+    parameters: the scene's choices; None while another module is shown.
+    model: entry of the chosen model; None if there is none.
+    changing: whether the window changes its own parts; what they signal then was not chosen by the user.
+    """
+
+    def __init__(self):
+        self.logic = None
+        self.parameters = None
+        self.model = None
+        self.changing = False
+
+    @contextmanager
+    def change(self):
+        """While the window changes its own parts."""
+        before, self.changing = self.changing, True
+        try:
+            yield
+        finally:
+            self.changing = before
+
+    def areTheUsers(self):
+        """Whether a signal of the window's parts tells what the user has chosen."""
+        return not self.changing and self.parameters is not None
+
+    @property
+    def spec(self):
+        """What the chosen model says of itself; None while no usable model is chosen."""
+        return self.model.spec if self.model else None
+
+    def modalities(self):
+        """The ids of the modalities that the chosen model can make use of."""
+        return [modality.id for modality in usedModalities(self.spec)] if self.spec else []
+
+    def inputs(self):
+        """The chosen volume nodes by modality id, without the empty ones."""
+        nodes = {modality: self.parameters.inputVolume(modality) for modality in self.modalities()}
+        return {modality: node for modality, node in nodes.items() if node is not None}
+
+    def referenceVolume(self):
+        """The volume on whose grid the result will be, or None while it is not chosen."""
+        spec, inputs = self.spec, self.inputs()
+        if spec is None:
+            return None
+        missing = set(spec.limited.modalities) - set(inputs)
+        pathway = spec.limited if missing else choose_pathway(spec, inputs)[0]
+        return inputs.get(pathway.modalities[0])
+
+    def output(self):
+        """The chosen output node; None if there is none, or it was deleted meanwhile."""
+        node = self.parameters.outputSegmentation
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def whatIsMissing(self):
+        """Why Segment cannot run; empty if it can."""
+        if self.model is None:
+            return _("There is no model. Add a model folder with the button beside the list.")
+        spec = self.spec
+        if spec is None:
+            return self.model.problem
+        inputs = self.inputs()
+        missing = [spec.modality(m).label for m in spec.limited.modalities if m not in inputs]
+        if missing:
+            return _("Choose the volumes for: {missing}.").format(missing=", ".join(missing))
+        for node in inputs.values():
+            twins = [spec.modality(m).label for m, other in inputs.items() if other is node]
+            if len(twins) > 1:
+                return _("'{name}' is chosen for {labels}; each needs a volume of its own.").format(
+                    name=node.GetName(), labels=_(" and ").join(twins)
+                )
+        return ""

@@ -1,0 +1,117 @@
+"""The section *Volumes*: the table of the chosen result, and what can be done with it."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DanteSlicerLib.scene.overlays import showPrepared, showsPrepared, wasPrepared
+from DanteSlicerLib.scene.results import ourResults
+from DanteSlicerLib.scene.segments import ourSegments
+from DanteSlicerLib.scene.show import fillOf, openEditor, setFill
+from DanteSlicerLib.scene.volumes_table import TABLE_ROLE, EditWatch, readTable, saveTable
+from DanteSlicerLib.scene.write_result import partsOfReport
+
+MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
+ROW_HEIGHT = 24
+
+
+class ResultPanel:
+    """Shows the chosen output node, and follows corrections by hand whichever module is shown."""
+
+    def __init__(self, ui, parent, choices, changed):
+        """
+        Args:
+            parent: of dialogs.
+            changed: called after another look at the chosen result, outside of an update of the whole window.
+        """
+        self.ui = ui
+        self._parent = parent
+        self._choices = choices
+        self._changed = changed
+        ui.volumesTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        ui.volumesTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (1, 2, 3, MODEL_COLUMN):
+            ui.volumesTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
+        ui.editButton.connect("clicked(bool)", self.onEdit)
+        ui.preparedButton.connect("clicked(bool)", self.onShowPrepared)
+        ui.fillSlider.connect("valueChanged(int)", self.onFill)
+        self.edits = EditWatch(self.onEdited)
+
+    def close(self):
+        self.edits.close()
+
+    def update(self):
+        """The table, and the notes of the last run, of the chosen output node."""
+        output = self._choices.output()
+        if output is not None:
+            with self._choices.change():
+                self.ui.fillSlider.value = round(100 * fillOf(output))
+        table = output.GetNodeReference(TABLE_ROLE) if output else None
+        rows = readTable(table)
+        segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
+        self.fillTable(rows, [segment.GetColor() for segment in segments])
+        self.ui.volumesCollapsibleButton.setVisible(bool(rows))
+        self.ui.preparedButton.setVisible(wasPrepared(output))
+        self.ui.preparedButton.checked = showsPrepared(output)
+        _done, _warnings, notes = partsOfReport(output)
+        self.ui.notesLabel.text = "\n".join(notes)
+        self.ui.notesLabel.setVisible(bool(notes))
+
+    def fillTable(self, rows, colors):
+        table = self.ui.volumesTable
+        table.setRowCount(len(rows))
+        table.setColumnHidden(MODEL_COLUMN, not any(row.edited for row in rows))
+        for n, row in enumerate(rows):
+            table.setItem(n, 0, qt.QTableWidgetItem(row.name))
+            volume = _("{volume:.1f} edited") if row.edited else "{volume:.1f}"
+            texts = (
+                volume.format(volume=row.volume),
+                f"{row.low:.1f} - {row.high:.1f}",
+                "" if row.sure != row.sure else f"{100 * row.sure:.0f} %",
+                f"{row.modelVolume:.1f}",
+            )
+            for column, text in enumerate(texts, start=1):
+                item = qt.QTableWidgetItem(text)
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(n, column, item)
+            if n < len(colors):
+                red, green, blue = (int(255 * part) for part in colors[n])
+                pixmap = qt.QPixmap(12, 12)
+                pixmap.fill(qt.QColor(red, green, blue))
+                table.item(n, 0).setIcon(qt.QIcon(pixmap))
+        # As high as its rows, so that nothing has to be scrolled and nothing is left empty.
+        table.setFixedHeight(ROW_HEIGHT * (len(rows) + 1) + 8)
+
+    def onFill(self, percent):
+        """One place for all results, those that are shown and those to come."""
+        if self._choices.areTheUsers():
+            with self._choices.change():  # nothing else in the window follows from it
+                self._choices.parameters.fill = percent / 100
+            for output in ourResults():
+                setFill(output, percent / 100)
+
+    def onEdited(self):
+        """Segments were corrected by hand and the tables have followed."""
+        if self._choices.parameters is not None:
+            self._changed()
+
+    def onSaveTable(self, checked=False):
+        title, kinds = _("Save the table"), _("Comma-separated values (*.csv)")
+        chosen = qt.QFileDialog.getSaveFileName(self._parent, title, "", kinds)
+        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
+        if path:
+            with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
+                self.edits.follow()
+                saveTable(self._choices.output().GetNodeReference(TABLE_ROLE), path)
+
+    def onShowPrepared(self, checked=False):
+        with slicer.util.tryWithErrorDisplay(_("What Prepare did could not be shown.")):
+            output = self._choices.output()
+            showPrepared(output, not showsPrepared(output))
+            self._changed()
+
+    def onEdit(self, checked=False):
+        """Open Slicer's Segment Editor on the result."""
+        with slicer.util.tryWithErrorDisplay(_("The Segment Editor could not be opened.")):
+            openEditor(self._choices.output())

@@ -1,0 +1,171 @@
+"""The button Segment and what stands below it: progress, the warning, and the line that says how things are."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DanteSegmenterLib.errors import Cancelled, InputError
+from DanteSegmenterLib.result.regions import shows_whole_head
+from DanteSlicerLib.scene.read_nodes import volumeFromNode
+from DanteSlicerLib.scene.results import usersWork
+from DanteSlicerLib.scene.write_result import partsOfReport
+
+ERROR_COLOR = "#c0392b"
+WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
+WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
+ICON_SIZE = 16
+
+
+class StatusLine:
+    """One line below the button; every panel may say something in it."""
+
+    def __init__(self, label):
+        self._label = label
+
+    def show(self, text, color="gray"):
+        self._label.styleSheet = f"color: {color};"
+        self._label.text = text
+
+    def showError(self, message):
+        """Say what went wrong, in the line, in a dialog and in the log."""
+        self.show(message, ERROR_COLOR)
+        slicer.util.errorDisplay(message, windowTitle=_("DANTE Segmenter"))
+
+    def tell(self, error, dialog=True):
+        """Say why a run has failed.
+
+        Args:
+            error: what `runner.attempt` gives.
+            dialog: whether a refusal needs the user's attention.
+        """
+        if isinstance(error, Cancelled):
+            self.show(str(error))
+        elif isinstance(error, str) or not dialog:  # a defect has had its dialog
+            self.show(str(error), ERROR_COLOR)
+        else:
+            self.showError(str(error))
+
+
+class RunPanel:
+    """Begins a run with the chosen volumes, and shows every run that goes on: it is the runner's `watcher`."""
+
+    def __init__(self, ui, choices, runner, status, rested):
+        """
+        Args:
+            rested: called when a run is over.
+        """
+        self.ui = ui
+        self._choices = choices
+        self._runner = runner
+        self._status = status
+        self._tellRested = rested
+        self._wholeHeads = {}
+        ui.warningFrame.setStyleSheet(WARNING_STYLE)
+        ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
+        icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
+        ui.warningIcon.setPixmap(icon.pixmap(ICON_SIZE, ICON_SIZE))
+        ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        ui.cancelButton.connect("clicked(bool)", self.onCancel)
+
+    # The run that this panel begins
+
+    def onSegment(self, checked=False):
+        if self._runner.running or self._runner.reserved or self._choices.whatIsMissing():
+            return
+        output = self._choices.output()
+        work = usersWork(output) if output else ""
+        if work and not self.asked(work):
+            self._status.show(_("Nothing was changed. Choose another output segmentation, or (new segmentation)."))
+            return
+        self._runner.start(self, self._choices.inputs(), output, self._choices.parameters.brainMask())
+
+    def asked(self, work):
+        """Whether the user lets the result be written where there is work of their own."""
+        question = work + _(" Go on?")
+        return slicer.util.confirmYesNoDisplay(question, windowTitle=_("DANTE Segmenter"))
+
+    def onCancel(self, checked=False):
+        self._runner.cancel()
+
+    def finished(self, job):
+        """The scene's choices hold the volumes already."""
+
+    def ended(self, error):
+        if error is not None:
+            self._status.tell(error)
+
+    # Every run
+
+    def starting(self):
+        self._status.show(_("Starting..."))
+
+    def begun(self):
+        self.ui.warningFrame.setVisible(False)  # it spoke of the result before
+        self.ui.segmentButton.enabled = False
+        self.ui.cancelButton.enabled = True
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.visible = True
+        self.ui.cancelButton.visible = True
+
+    def progressed(self, progress):
+        if not self.ui.cancelButton.enabled:
+            return  # stopping
+        self.ui.progressBar.value = int(100 * progress.fraction)
+        left = progress.seconds_left
+        rest = "" if left is None else _(", about {seconds:.0f} s left").format(seconds=left)
+        self._status.show(progress.message + rest)
+
+    def finishing(self):
+        self.ui.cancelButton.enabled = False
+
+    def stopping(self):
+        self.ui.cancelButton.enabled = False
+        self._status.show(_("Stopping..."))
+
+    def rested(self):
+        """At rest again, with whatever the scene now holds."""
+        self.ui.progressBar.visible = False
+        self.ui.cancelButton.visible = False
+        self._tellRested()
+
+    # What is chosen, and what came of it
+
+    def updateButton(self):
+        missing = self._choices.whatIsMissing()
+        self.ui.segmentButton.enabled = not missing and not self._runner.running and not self._runner.reserved
+        self.ui.segmentButton.toolTip = missing or self._runner.reserved or _("Segment the chosen volumes.")
+        if not self._runner.running:
+            self._status.show(missing)
+
+    def showDone(self):
+        """Say of the chosen result that it is done, if nothing else is to be said."""
+        done, _warnings, _notes = partsOfReport(self._choices.output())
+        if done and not self._runner.running and not self._choices.whatIsMissing():
+            self._status.show(done)
+
+    def updateWarning(self):
+        """The first thing below Segment: what speaks against the shown result, or against the chosen volumes."""
+        raw = "" if self._choices.parameters.prepare else self.whatLooksRaw()
+        _done, warnings, _notes = partsOfReport(self._choices.output())
+        text = "" if self._runner.running else "\n".join(warnings) or raw
+        self.ui.warningLabel.text = text
+        self.ui.warningFrame.setVisible(bool(text))
+
+    def whatLooksRaw(self):
+        """Why the chosen volumes should be prepared first; empty if they need not."""
+        if self._choices.spec is None or not self._choices.spec.skull_stripped:
+            return ""
+        heads = [node.GetName() for node in self._choices.inputs().values() if self.showsWholeHead(node)]
+        if not heads:
+            return ""
+        return _("{names}: a whole head, not a brain without skull. Tick 'Prepare'.").format(names=", ".join(heads))
+
+    def showsWholeHead(self, node):
+        """Looked at once for every image: counting its voxels takes some milliseconds."""
+        key = (node.GetID(), node.GetImageData().GetMTime() if node.GetImageData() else 0)
+        if key not in self._wholeHeads:
+            try:
+                self._wholeHeads[key] = shows_whole_head(volumeFromNode(node))
+            except InputError:
+                self._wholeHeads[key] = False  # Segment will say what is wrong with it
+        return self._wholeHeads[key]

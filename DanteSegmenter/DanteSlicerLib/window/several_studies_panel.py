@@ -1,0 +1,246 @@
+"""The section *Several studies*: a run for each study of the scene, or a process for a folder of cases."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DanteSegmenterLib.batch.process import BatchProcess
+from DanteSegmenterLib.errors import DanteError
+from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
+from DanteSlicerLib.window.runner import attempt
+
+BATCH_POLL_MS = 300
+
+
+class SeveralStudiesPanel:
+    """Several studies one after the other: those of the scene through the runner, or a folder in a process.
+
+    Whatever fails is written into the table and does not stop the rest.
+    """
+
+    SCENE, FOLDER = 0, 1
+
+    def __init__(self, ui, parent, choices, runner, status, studyChosen, reserved):
+        """
+        Args:
+            parent: of dialogs.
+            studyChosen: called with the volumes of a study that the user wants to see.
+            reserved: called when this panel begins or ends to work, while it keeps the runner to itself.
+        """
+        self.ui = ui
+        self._parent = parent
+        self._choices = choices
+        self._runner = runner
+        self._status = status
+        self._studyChosen = studyChosen
+        self._tellReserved = reserved
+        self.folder = self.out = None
+        self._queue = None  # rows of the scene's studies that are still to do
+        self._studies = []
+        self._row = None  # the one that is going on
+        self._process = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(BATCH_POLL_MS)
+        self._timer.timeout.connect(self.onTick)
+        header = self.ui.batchTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        self.ui.batchSourceSelector.connect("currentIndexChanged(int)", self.onSource)
+        self.ui.batchFolderButton.connect("clicked(bool)", self.onFolder)
+        self.ui.batchOutButton.connect("clicked(bool)", self.onOut)
+        self.ui.batchButton.connect("clicked(bool)", self.onButton)
+        self.ui.batchTable.connect("cellClicked(int,int)", self.onRow)
+        self.refresh()
+
+    @property
+    def running(self) -> bool:
+        return self._queue is not None or self._process is not None
+
+    def close(self):
+        """End whatever is going on; nothing that was finished is lost."""
+        self._runner.reserved = ""
+        self._timer.stop()
+        self._queue = self._row = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    # What would run
+
+    def refresh(self, lookIntoFolder=True):
+        """Bring buttons and table into agreement with the scene and the chosen folders."""
+        if self.running:
+            return
+        fromFolder = self.ui.batchSourceSelector.currentIndex == self.FOLDER
+        if fromFolder and not lookIntoFolder:
+            return
+        for button, path, empty in (
+            (self.ui.batchFolderButton, self.folder, _("Choose the folder of cases...")),
+            (self.ui.batchOutButton, self.out, _("Choose the folder for results...")),
+        ):
+            button.setVisible(fromFolder)
+            button.text = str(path) if path else empty
+        rows, able = self.folderRows() if fromFolder else self.sceneRows()
+        self.fill(rows)
+        self.ui.batchButton.enabled = able and not self._runner.running
+        self.ui.batchButton.text = _("Segment all")
+
+    def sceneRows(self):
+        spec = self._choices.spec
+        self._studies = self._choices.logic.studies(spec) if spec else []
+        rows = [(study.name, study.problem or _("will run")) for study in self._studies]
+        return rows, any(not study.problem for study in self._studies)
+
+    def folderRows(self):
+        spec = self._choices.spec
+        if self.folder is None or self.out is None or spec is None:
+            return [], False
+        from DanteSegmenterLib.batch import to_do
+        from DanteSegmenterLib.cases.case_list import find_cases
+
+        try:
+            table = to_do(find_cases(self.folder), spec, self.out)
+        except DanteError as error:
+            return [(str(self.folder), str(error))], False
+        rows = [(case.name, obstacle or _("will run")) for case, obstacle in table]
+        return rows, any(not obstacle for _case, obstacle in table)
+
+    def fill(self, rows):
+        self.ui.batchTable.setRowCount(len(rows))
+        for n, (name, state) in enumerate(rows):
+            self.write(n, 0, name)
+            self.write(n, 1, state)
+
+    def write(self, row, column, text):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(text)
+        self.ui.batchTable.setItem(row, column, item)
+
+    def onSource(self, index=None):
+        self.refresh()
+
+    def onFolder(self, checked=False):
+        self.folder = self.chosenFolder(_("Folder of cases")) or self.folder
+        self.refresh()
+
+    def onOut(self, checked=False):
+        self.out = self.chosenFolder(_("Folder for results")) or self.out
+        self.refresh()
+
+    def chosenFolder(self, title):
+        path = qt.QFileDialog.getExistingDirectory(self._parent, title)
+        return Path(path) if path else None
+
+    def onRow(self, row, column=0):
+        """A click on a study brings its volumes and its result back into view."""
+        fromScene = self.ui.batchSourceSelector.currentIndex == self.SCENE
+        if fromScene and not self.running and not self._runner.running and row < len(self._studies):
+            self._studyChosen(self._studies[row].inputs)
+
+    # Running
+
+    def onButton(self, checked=False):
+        if self.running:
+            self.stop()
+            return
+        self.refresh()
+        if not self.ui.batchButton.enabled:
+            return
+        self.ui.batchButton.text = _("Stop")
+        if self.ui.batchSourceSelector.currentIndex == self.FOLDER:
+            attempt(self.startProcess, self._status.tell)
+            if self._process is None:
+                self.refresh()
+        else:
+            self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
+            self.reserve(_("Several studies are being segmented."))
+            self.next()
+
+    def stop(self):
+        if self._row is not None:
+            self._queue = []
+            self._runner.cancel()
+        else:
+            self.close()
+            self.refresh()
+            self.reserve("")
+
+    def next(self):
+        """Begin the next study of the scene, or come to rest."""
+        if self._queue is None:
+            return
+        if not self._queue:
+            self.end()
+            return
+        self._row = self._queue.pop(0)
+        if not all(slicer.mrmlScene.IsNodePresent(node) for node in self._studies[self._row].inputs.values()):
+            self.noteEnd(_("a volume was deleted"))
+            return
+        self.write(self._row, 1, _("running"))
+        self._runner.start(self, self._studies[self._row].inputs)
+
+    def finished(self, job):
+        """A study's result is in the scene; while another module is shown, the boxes follow there too."""
+        if self._choices.parameters is None:
+            for modality in job.entry.spec.modalities:
+                parameters = self._choices.logic.getParameterNode()
+                parameters.setInputVolume(modality.id, job.inputs.get(modality.id))
+
+    def ended(self, error=None):
+        """The run that this panel began is over."""
+        if error is not None:
+            self._status.tell(error, dialog=False)  # the rest goes on
+        self.noteEnd(error)
+
+    def noteEnd(self, error=None):
+        """Write into the table how the study's run has ended, and go on with the next."""
+        if self._row is None:
+            return
+        row, self._row = self._row, None
+        self.write(row, 1, str(error) if error else _("done"))
+        qt.QTimer.singleShot(0, self.next)
+
+    def end(self):
+        self._queue = None
+        self.ui.batchButton.text = _("Segment all")
+        self.reserve("")
+
+    def reserve(self, reason):
+        """Let others wait for a reason, or for none any more."""
+        self._runner.reserved = reason
+        self._tellReserved()
+
+    def startProcess(self):
+        ensureDependencies()
+        ensurePackages(BATCH_PACKAGES)
+        parameters, model = self._choices.parameters, self._choices.model
+        self._process = BatchProcess(
+            self.folder, model.folder, self.out, parameters.device.value, bool(parameters.mirror)
+        )
+        self._timer.start()
+        self.reserve(_("Several studies are being segmented."))
+
+    def onTick(self):
+        """Look after the process now and then."""
+        process = self._process
+        if process is None:
+            return
+        running, rows = process.running, process.rows()
+        if rows:
+            states = {row.case: row for row in rows}
+            for n in range(self.ui.batchTable.rowCount):
+                row = states.get(self.ui.batchTable.item(n, 0).text())
+                if row is not None:
+                    self.write(n, 1, f"{row.state}. {row.message}".strip(". "))
+        if not running:
+            self._timer.stop()
+            error, self._process = process.error(), None
+            process.stop()
+            self.end()
+            done = sum(row.state == "done" for row in rows)
+            if error is not None:
+                self._status.showError(str(error))
+            else:
+                self._status.show(_("{done} cases segmented; see {out}.").format(done=done, out=self.out))

@@ -1,0 +1,223 @@
+"""The module's window: its life cycle, and who is told of what."""
+
+import qt
+import slicer
+import vtk
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from DanteSlicerLib.logic import DanteSegmenterLogic
+from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, inputsOf, resultReference
+from DanteSlicerLib.scene.show import showOnly, showStudyInSlices
+from DanteSlicerLib.window.choices import Choices
+from DanteSlicerLib.window.guesses import Guesses
+from DanteSlicerLib.window.inputs_panel import InputsPanel
+from DanteSlicerLib.window.result_panel import ResultPanel
+from DanteSlicerLib.window.run_panel import RunPanel, StatusLine
+from DanteSlicerLib.window.runner import Runner
+from DanteSlicerLib.window.several_studies_panel import SeveralStudiesPanel
+
+
+class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Panels along the sections of DanteSegmenter.ui: they share choices and runner, and do not know each other.
+
+    choices: what is chosen.
+    runner: segments, for whichever panel asks.
+    inputsPanel, runPanel, resultPanel, severalStudies: the panels.
+    """
+
+    def __init__(self, parent=None):
+        self.ui = None
+        self.choices = Choices()
+        self.guesses = Guesses(self.choices)
+        self.runner = self.status = None
+        self.inputsPanel = self.runPanel = self.resultPanel = self.severalStudies = None
+        self._guiTag = None
+        self._shown = None  # the output node that was shown last
+        self._followingView = False  # whether boxes are being filled for the patient in view
+        self._refreshPlanned = False
+        super().__init__(parent)
+
+    @property
+    def logic(self):
+        """Slicer finds the module's logic here."""
+        return self.choices.logic
+
+    @logic.setter
+    def logic(self, logic):
+        self.choices.logic = logic
+
+    # Life cycle
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = DanteSegmenterLogic()
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/DanteSegmenter.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.outputSelector.setMRMLScene(slicer.mrmlScene)
+        self.makePanels()
+        self.observeScene()
+        self.initializeParameterNode()
+
+    def makePanels(self):
+        ui, choices = self.ui, self.choices
+        self.status = StatusLine(ui.statusLabel)
+        self.runner = Runner(choices)
+        self.inputsPanel = InputsPanel(
+            ui, self.parent, choices, self.guesses, self.status, self.onModelChanged, self.updateGui
+        )
+        self.runPanel = RunPanel(ui, choices, self.runner, self.status, self.onRested)
+        self.runner.watcher = self.runPanel
+        self.resultPanel = ResultPanel(ui, self.parent, choices, self.updateResult)
+        self.severalStudies = SeveralStudiesPanel(
+            ui, self.parent, choices, self.runner, self.status, self.onStudyChosen, self.onReserved
+        )
+
+    def observeScene(self):
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeLeaves)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.addObserver(view, vtk.vtkCommand.ModifiedEvent, self.onViewChanged)
+
+    def cleanup(self):
+        """Reload, or the end of Slicer: the computing process ends with the window."""
+        self.severalStudies.close()
+        self.resultPanel.close()
+        self.runner.abandon()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        self.setParameterNode(None)
+
+    def initializeParameterNode(self):
+        """Take up the scene's choices, and guess what is not chosen yet."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode):
+        choices = self.choices
+        if choices.parameters is not None:
+            choices.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(choices.parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        choices.parameters = parameterNode
+        self.guesses.forgetReference()
+        if parameterNode is not None:
+            self._shown = choices.output()  # as the scene shows it; only another choice changes that
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.inputsPanel.updateModels()
+            self.guesses.fill()
+            self.updateGui()
+
+    # What happens in the scene
+
+    def onSceneStartClose(self, caller, event):
+        self.severalStudies.close()
+        if self.runner.running:  # its volumes are about to go
+            self.runner.abandon()
+            self.runPanel.rested()
+        self.setParameterNode(None)
+
+    def onSceneChanged(self, caller, event):
+        self.guesses.forgetHands()
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeLeaves(self, caller, event, node=None):
+        """A node is being deleted: selectors that hold it would move on to another with a choice's signal."""
+        if node is None or slicer.mrmlScene.IsClosing():
+            return
+        with self.choices.change():
+            self.inputsPanel.nodeLeaves(node)
+            if self.ui.outputSelector.currentNode() is node:
+                if self.choices.parameters is not None:
+                    self.choices.parameters.outputSegmentation = None
+                self.ui.outputSelector.setCurrentNode(None)
+
+    def onNodesChanged(self, caller, event):
+        """Volumes came or went. Nodes get their name and image after this event, so look a moment later, once."""
+        if not self._refreshPlanned:
+            self._refreshPlanned = True
+            qt.QTimer.singleShot(0, self.onRefresh)
+
+    def onViewChanged(self, caller, event):
+        """Perhaps another patient is looked at; the views change one after the other, so look a moment later, once."""
+        if self.guesses.viewHasChanged():
+            self.onNodesChanged(caller, event)
+
+    def onRefresh(self):
+        self._refreshPlanned = False
+        if self.choices.parameters is not None and not self.runner.running:
+            self._followingView = True
+            try:
+                self.guesses.fill()
+                self.updateGui()
+            finally:
+                self._followingView = False
+
+    def onParametersModified(self, caller=None, event=None):
+        if self.choices.areTheUsers():
+            self.updateGui()
+
+    # What happens in the panels
+
+    def onModelChanged(self):
+        self.guesses.fill()
+        self.updateGui()
+        self.severalStudies.refresh()
+
+    def onRested(self):
+        if self.choices.parameters is not None:
+            self.updateGui()
+
+    def onStudyChosen(self, inputs):
+        self.guesses.chooseVolumes(inputs)
+        self.updateGui()
+
+    def onReserved(self):
+        """Several studies begin or end; what the window says of the last result stays."""
+        if self.choices.parameters is not None:
+            self.runPanel.updateButton()
+            self.updateResult()
+
+    def updateGui(self):
+        """Bring every panel into agreement with the parameter node and the scene."""
+        self.inputsPanel.update()
+        self.runPanel.updateButton()
+        self.updateResult()
+        self.showChosen()
+        self.runPanel.updateWarning()
+        self.severalStudies.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
+
+    def updateResult(self):
+        self.resultPanel.update()
+        self.runPanel.showDone()
+
+    def showChosen(self):
+        """Show the result that was chosen, with the volumes it was made from, and hide those of other volumes."""
+        output = self.choices.output()
+        if output is self._shown:
+            return
+        self._shown = output
+        if output is None or not output.GetAttribute(MODEL_ATTRIBUTE):
+            return
+        reference = resultReference(output)
+        inputs = inputsOf(output)
+        if reference is not self.choices.referenceVolume() and reference in inputs.values():
+            # The last of several studies was not chosen by hand.
+            self.guesses.chooseVolumes(inputs, byHand=not self.runner.reserved)
+            self.updateGui()
+        showOnly(output)
+        if reference is not None and not self._followingView:  # what the user has just put there stays
+            showStudyInSlices(inputs, reference)

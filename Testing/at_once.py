@@ -1,0 +1,41 @@
+"""A run that is over when the click returns: for tests with a function in place of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from DanteSegmenterLib.errors import DanteError
+
+
+class ImmediateInference:
+    """Stands in for `logic.WarmInference`: computes while `begin` is called.
+
+    run: a function (folder, volumes, device, progress, cancelled) that gives a result.
+    """
+
+    def __init__(self, run: Callable) -> None:
+        self.run = run
+        self._outcome = None
+
+    def begin(self, modelFolder: Any, volumes: dict, device: str, **options: Any) -> None:
+        try:
+            self._outcome = self.run(modelFolder, volumes, device, lambda progress: None, lambda: False)
+        except DanteError as error:
+            self._outcome = error
+
+    def poll(self) -> tuple[None, Any]:
+        outcome, self._outcome = self._outcome, None
+        return None, outcome
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def at_once(window: Any) -> Any:
+    """Let a window's runner take its steps one after the other instead of waiting for its timer; returns the window."""
+    window.runner.later = lambda milliseconds: window.runner.onTick()
+    return window
