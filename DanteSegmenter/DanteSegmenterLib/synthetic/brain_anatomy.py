@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..volume import triple
 from .shapes import (
     Coordinates,
     Grid,
@@ -105,14 +106,14 @@ def _anatomy(rng: np.random.Generator, at: Coordinates, tumour_centre: Triple) -
 
 def _individual(rng: np.random.Generator, at: Coordinates) -> Coordinates:
     """Coordinates bent by a smooth displacement of some millimetres: no two heads are alike."""
-    return tuple(c + np.float32(2.5) * smooth_noise(rng, LATTICE, 45.0) for c in at)
+    return triple(c + np.float32(2.5) * smooth_noise(rng, LATTICE, 45.0) for c in at)
 
 
 def _pushed(at: Coordinates, centre: Triple) -> Coordinates:
     """Where tissue seen at a place belongs in the healthy brain: the tumour pushed it outward by up to 7 mm."""
     squared = sum((c - m) ** 2 for c, m in zip(at, centre))
     push = np.float32(0.4) * np.exp(-squared / np.float32(35.0**2))
-    return tuple(c - (c - m) * push for c, m in zip(at, centre))
+    return triple(c - (c - m) * push for c, m in zip(at, centre))
 
 
 def _outer_shapes(at: Coordinates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
