@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, TypedDict
 
 import numpy as np
 
@@ -107,7 +109,7 @@ class WorkerClient:
 
     def __init__(self, idle_seconds: float = 600.0) -> None:
         self._idle_seconds = idle_seconds
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._reader = FrameReader()
         self._outbox: deque[memoryview] = deque()
         self._errors = bytearray()
@@ -121,6 +123,18 @@ class WorkerClient:
     def running(self) -> bool:
         """Whether a run is going on."""
         return self._run is not None
+
+    @property
+    def _current(self) -> _Run:
+        """The run; for where there is one."""
+        assert self._run is not None
+        return self._run
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        """The process; for where there is one."""
+        assert self._process is not None
+        return self._process
 
     @property
     def pid(self) -> int | None:
@@ -152,7 +166,7 @@ class WorkerClient:
         self._send_request()
 
     def _send_request(self) -> None:
-        self._queue(self._run.request, tuple(volume.array for volume in self._run.volumes.values()))
+        self._queue(self._current.request, tuple(volume.array for volume in self._current.volumes.values()))
 
     def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
         """What is new: the latest progress, and how the run ended if it did.
@@ -161,7 +175,8 @@ class WorkerClient:
         """
         if self._run is None or self._process is None:
             return None, None
-        progress, outcome = None, None
+        progress: RunProgress | None = None
+        outcome: RunResult | DanteError | None = None
         try:
             for message, arrays in self._exchange():
                 if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
@@ -182,7 +197,7 @@ class WorkerClient:
 
     def _told(self, progress: RunProgress | None) -> RunProgress | None:
         """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
-        run, now = self._run, time.monotonic()
+        run, now = self._current, time.monotonic()
         if progress is not None:
             run.last, run.last_at = progress, now
         elif now - max(run.last_at, run.repeated_at) >= REPEAT_SECONDS:
@@ -205,7 +220,7 @@ class WorkerClient:
         """End the process; a run that is going on is lost."""
         if self._process is None:
             return
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in _pipes(self._process):
             with contextlib.suppress(OSError):
                 stream.close()  # the process ends itself when its input closes, whoever stands between
         try:
@@ -224,7 +239,7 @@ class WorkerClient:
                 os.kill(pid, 9 if os.name == "posix" else 15)
         with contextlib.suppress(OSError):
             self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in _pipes(self._process):
             with contextlib.suppress(OSError):
                 stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -249,10 +264,11 @@ class WorkerClient:
             )  # fmt: skip
         except OSError as error:
             raise ResourceError(f"The computing process could not be started: {error}.") from None
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        pipes = _pipes(self._process)
+        for stream in pipes:
             os.set_blocking(stream.fileno(), False)
-        _widen(self._process.stdin.fileno())
-        _widen(self._process.stdout.fileno())
+        for stream in pipes[:2]:
+            _widen(stream.fileno())
         self.seconds = {"start": time.monotonic() - self._started}
 
     def _queue(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
@@ -260,11 +276,12 @@ class WorkerClient:
 
     def _exchange(self) -> list[tuple[Message, tuple[np.ndarray, ...]]]:
         """Move bytes both ways until there is nothing to move, or the time for it is over."""
-        messages = []
+        messages: list[tuple[Message, tuple[np.ndarray, ...]]] = []
+        _, output, errors = _pipes(self._child)
         deadline = time.monotonic() + POLL_SECONDS
         while time.monotonic() < deadline:
-            written, data = self._write(), self._read(self._process.stdout)
-            self._errors += self._read(self._process.stderr) or b""
+            written, data = self._write(), self._read(output)
+            self._errors += self._read(errors) or b""
             for frame in self._reader.feed(data or b""):
                 if isinstance(frame.message, Hello):
                     self._hello = frame.message
@@ -283,13 +300,14 @@ class WorkerClient:
             time.sleep(0.0005)
             return
         left = max(0.0, deadline - time.monotonic())
-        select.select([self._process.stdout], [self._process.stdin], [], left)
+        to_child, from_child, _ = _pipes(self._child)
+        select.select([from_child], [to_child], [], left)
 
     def _write(self) -> int:
-        total = 0
+        total, stream = 0, _pipes(self._child)[0]
         while self._outbox:
             try:
-                count = os.write(self._process.stdin.fileno(), self._outbox[0][: 1 << 20])
+                count = os.write(stream.fileno(), self._outbox[0][: 1 << 20])
             except BlockingIOError:
                 break
             except OSError:  # it is gone; `_what_went_wrong` says so
@@ -302,7 +320,7 @@ class WorkerClient:
         return total
 
     @staticmethod
-    def _read(stream) -> bytes | None:  # noqa: ANN001 - a raw pipe
+    def _read(stream: IO[bytes]) -> bytes | None:
         try:
             return os.read(stream.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -311,7 +329,7 @@ class WorkerClient:
             return b""
 
     def _progress(self, message: ProgressMessage) -> RunProgress:
-        run, now = self._run, time.monotonic()
+        run, now = self._current, time.monotonic()
         left = None
         if message.phase == "network":
             run.first_progress = run.first_progress or (now, message.fraction)
@@ -320,20 +338,22 @@ class WorkerClient:
                 left = since / done * (1 - message.fraction)
         return RunProgress(message.phase, message.fraction, message.message, left)
 
-    def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]):  # noqa: ANN202
+    def _outcome(
+        self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]
+    ) -> RunResult | DanteError:
         if isinstance(message, FailureMessage):
             if message.kind == "cancelled":
                 return Cancelled(message.message)
             if message.kind == "refused":
                 return DanteError(message.message)
             return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
-        run = self._run
+        run = self._current
         reference, spec = run.volumes.get(message.reference), run.spec
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         if reference is not None:
-            shapes = [reference.shape] + [(len(spec.regions), *reference.shape)] * run.request.probabilities
+            shapes = [reference.shape, *[(len(spec.regions), *reference.shape)] * run.request.probabilities]
             shapes += [reference.shape] * message.brain
-        if not shapes or [array.shape for array in arrays] != shapes:
+        if reference is None or [array.shape for array in arrays] != shapes:
             raise ProtocolError("the result's arrays do not fit the volumes.")
         if any(len(matrix) != 16 for matrix in message.alignments.values()):
             raise ProtocolError("an alignment is no 4x4 matrix.")
@@ -357,8 +377,8 @@ class WorkerClient:
 
     def _what_went_wrong(self) -> DanteError | None:
         """A run that will not end by itself: its process is gone, or does not stop."""
-        run = self._run
-        code = self._process.poll()
+        run = self._current
+        code = self._child.poll()
         if run.cancelled_at is not None:
             if code is None and time.monotonic() - run.cancelled_at < CANCEL_SECONDS:
                 return None
@@ -371,7 +391,7 @@ class WorkerClient:
             self._run = replace(run, sent_again=True)
             self._send_request()
             return None
-        self._errors += self._read(self._process.stderr) or b""
+        self._errors += self._read(_pipes(self._child)[2]) or b""
         error = WorkerDied(f"The computing process ended unexpectedly ({_reason(code)}). {self._last_words()}".strip())
         self.kill()
         return error
@@ -394,9 +414,21 @@ def child_environment(*more: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONIOENCODING": "utf-8"}
 
 
-def window_options() -> dict[str, int]:
+class WindowOptions(TypedDict, total=False):
+    """Of `Popen`, on Windows."""
+
+    creationflags: int
+
+
+def window_options() -> WindowOptions:
     """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
     return {"creationflags": windows_flags()} if os.name == "nt" else {}
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+    """Standard input, output and error, which are pipes all of them."""
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    return process.stdin, process.stdout, process.stderr
 
 
 def _widen(descriptor: int) -> None:
@@ -414,15 +446,16 @@ def _reason(code: int) -> str:
 
 
 def run_in_worker(
-    client: WorkerClient, model: Path | str, volumes: dict[str, Volume], device: str = "auto", progress=None,  # noqa: ANN001
-    cancelled=None, **options: bool | Volume | None,  # noqa: ANN001
+    client: WorkerClient, model: Path | str, volumes: dict[str, Volume], device: str = "auto",
+    progress: Callable[[RunProgress], object] | None = None, cancelled: Callable[[], bool] | None = None,
+    mirror: bool = False, probabilities: bool = False, prepare: bool = False, brain_mask: Volume | None = None,
 ) -> RunResult:  # fmt: skip
     """One run from beginning to end, for callers without a timer.
 
     Raises:
         DanteError: how it ended, if not with a result.
     """
-    client.begin(model, volumes, device, **options)
+    client.begin(model, volumes, device, mirror, probabilities, prepare, brain_mask)
     while True:
         news, outcome = client.poll()
         if news is not None and progress is not None:

@@ -233,7 +233,6 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
 
 def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen, IO[bytes]]:
     """The process, and a file for what it complains of: a pipe that nobody reads would fill up and hold it."""
-    options: dict = {"start_new_session": True} if os.name == "posix" and detach else {}
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
     try:
         process = subprocess.Popen(
@@ -243,7 +242,7 @@ def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen, IO[b
             stderr=errors,
             env=child_environment(Path(__file__).resolve().parents[2]),
             **window_options(),
-            **options,
+            start_new_session=os.name == "posix" and detach,
         )
     except OSError as error:
         raise ResourceError(f"The training process could not be started: {error}.") from None
