@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ Job = tuple[Case, Task, Preprocessing, Path, str]
 """A case, how it is prepared, its folder in the cache, and a folder for what is not whole yet."""
 
 
-def _map(workers: int, todo: list[Job]):  # noqa: ANN202 - an iterator of None
+def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
     if workers < 2 or len(todo) < 2:
         yield from map(_prepare_case, todo)
         return
