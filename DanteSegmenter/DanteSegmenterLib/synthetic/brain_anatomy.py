@@ -7,6 +7,7 @@ centre: z up, y to the back, x to the patient's left.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -240,6 +241,6 @@ def _of_volume(distance: np.ndarray, volume_mm3: float, room: np.ndarray) -> np.
 
 def _connected(depth: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """A shape (depth in mm) without its parts that touch no place of the seed shape; thin bridges do not count."""
-    parts, _ = ndimage.label(depth > 0.7)
+    parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(depth > 0.7))
     kept = ndimage.binary_dilation(np.isin(parts, np.setdiff1d(parts[seed > 0], [0])))
     return np.where((depth > 0) & ~kept, np.float32(-1.0), depth)

@@ -66,7 +66,7 @@ def draw(generator: np.random.Generator, channels: int, spatial_only: bool = Fal
     if spatial_only:
         return Augmentation(angles=angles, scale=scale, mirror=mirror)
 
-    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple:
+    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple[Any, ...]:
         if g.random() >= probability:
             return ()
         return tuple(value() if g.random() < each else None for _ in range(channels))

@@ -83,7 +83,7 @@ def cache_cases(
     return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
 
 
-def _scratch(folder: Path) -> tempfile.TemporaryDirectory:
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(prefix=".writing-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
@@ -151,7 +151,7 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
         )
     bits = np.zeros(labels.shape, np.uint8)
     for r, region in enumerate(task.regions):
-        bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << r
+        bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << np.uint8(r)
     return labels.with_array(bits)
 
 

@@ -46,7 +46,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class PatchSource(Dataset):
+class PatchSource(Dataset[Batch]):
     """Draws batches.
 
     Attributes:
