@@ -79,7 +79,7 @@ pictures: $(VENV)/ready-to-test
 	@$(BIN)/python Testing/demo.py --out $(OUT) && cp $(OUT)/view.png Resources/Pictures/demo.png
 
 lint: $(VENV)/ready-to-test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) demo slicer-test bench.json faults.json

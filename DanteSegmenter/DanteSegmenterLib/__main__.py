@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import Cancelled, DanteError, InputError, ResourceError
@@ -16,6 +17,9 @@ from .memory import keep_freed_memory
 from .model_folder.about import about
 from .model_folder.spec import ModelSpec, check_can_prepare, choose_pathway, read_spec
 from .volume import Volume
+
+if TYPE_CHECKING:  # torch is imported when it is needed
+    from .inference.segmenting import Progress, Segmentation
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,7 +116,7 @@ def _segment(options: argparse.Namespace) -> None:
     model = load_model(options.model, options.device)
     with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}") as bar:
 
-        def show(progress) -> None:  # noqa: ANN001 - inference.Progress, imported late
+        def show(progress: Progress) -> None:
             bar.set_description_str(progress.message, refresh=False)
             bar.update(round(100 * progress.fraction, 1) - bar.n)
 
@@ -218,7 +222,7 @@ def _check_output(path: Path) -> None:
     raise InputError(f"'{path.name}': unknown ending; use {SEGMENTATION_ENDING} or .nii.gz.")
 
 
-def _write_probabilities(path: Path, result) -> None:  # noqa: ANN001 - inference.Segmentation, imported late
+def _write_probabilities(path: Path, result: Segmentation) -> None:
     from .files.images import write_components
 
     write_components(path, result.probabilities, result.reference)

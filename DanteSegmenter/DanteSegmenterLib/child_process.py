@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 from .priority import windows_flags
 
@@ -22,6 +23,12 @@ def child_environment(*more: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONIOENCODING": "utf-8"}
 
 
-def window_options() -> dict[str, int]:
+class WindowOptions(TypedDict, total=False):
+    """Of `Popen`, on Windows."""
+
+    creationflags: int
+
+
+def window_options() -> WindowOptions:
     """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
     return {"creationflags": windows_flags()} if os.name == "nt" else {}

@@ -22,7 +22,8 @@ def standing_back() -> list[str]:
 
 def windows_flags() -> int:
     """For `Popen` on Windows, which has no nice: no console window, and the priority below that of others."""
-    return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+    # Names that subprocess has on Windows alone.
+    return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

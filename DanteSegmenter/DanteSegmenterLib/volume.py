@@ -7,7 +7,9 @@ order while everything said of array axes (`shape`, `spacing_mm`) is in K, J, I 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +17,18 @@ from .errors import InputError
 
 # Two voxel grids are the same grid if no corner of one lies further than this from its twin.
 SAME_GRID_TOLERANCE_MM = 0.01
+
+Item = TypeVar("Item")
+
+
+def triple(values: Iterable[Item]) -> tuple[Item, Item, Item]:
+    """One value an axis, as a tuple.
+
+    Raises:
+        ValueError: there are not three.
+    """
+    first, second, third = values
+    return first, second, third
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +74,7 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along K, J, I."""
-        return self.array.shape  # type: ignore[return-value]
+        return triple(self.array.shape)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -92,7 +92,9 @@ class StopRequest:
                 return
             self._interrupted = True
         if hasattr(signal, "pthread_kill"):  # wakes a main thread that waits
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+            main = threading.main_thread().ident
+            assert main is not None  # it has started
+            signal.pthread_kill(main, signal.SIGTERM)
         else:
             _thread.interrupt_main(signal.SIGTERM)
 
@@ -129,5 +131,7 @@ def end_with_parent() -> None:
 
 
 def _wait_and_end() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a process of a pool
+    parent.join()
     os._exit(1)

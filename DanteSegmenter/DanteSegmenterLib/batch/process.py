@@ -77,6 +77,7 @@ class BatchProcess:
 
     def stop(self) -> None:
         """End it; the case that is going on is lost, files that are written are whole."""
+        assert self._process.stdin is not None  # a pipe
         for stream in (self._process.stdin, self._errors):
             with contextlib.suppress(OSError):
                 stream.close()  # ends the process even where a launcher stands between

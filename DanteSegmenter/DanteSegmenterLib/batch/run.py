@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +20,17 @@ from ..errors import DanteError, InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING, write_atomically, write_segmentation
 from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
 from ..pictures.contact_sheet import Sheet
+from ..volume import Volume
 from .process import SUMMARY_FILE
+
+if TYPE_CHECKING:  # torch is imported when it is needed
+    from ..inference.segmenting import Model
 
 PICTURE_FILE = "contact_sheet.png"
 # A case whose machine died is given to another so often.
 CLUSTER_RETRIES = 3
 
-Tile = tuple[str, object, dict[str, np.ndarray]]
+Tile = tuple[str, Volume, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,10 @@ def segment_case(model_folder: str, case: Case, out: str, options: Options) -> t
     return outcome, (case.name, result.reference, result.masks)
 
 
-_MODELS: dict[tuple[str, str], object] = {}
+_MODELS: dict[tuple[str, str], Model] = {}
 
 
-def _loaded(folder: str, device: str, load: Callable) -> object:
+def _loaded(folder: str, device: str, load: Callable[[str, str], Model]) -> Model:
     """A model is loaded once a process."""
     if (folder, device) not in _MODELS:
         _MODELS.clear()

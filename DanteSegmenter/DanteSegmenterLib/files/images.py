@@ -176,7 +176,7 @@ def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]
     }
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path` and move the result into place: all or nothing.
 
     Raises:

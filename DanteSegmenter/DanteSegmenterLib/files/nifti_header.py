@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from ..errors import InputError
 
@@ -36,7 +36,11 @@ def check_nifti(path: Path) -> None:
         raise InputError(f"'{path}': {problem}. Copy it again, or convert it anew from its source.")
 
 
-def _rest(file: BinaryIO) -> int:
+class _Bytes(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _rest(file: _Bytes) -> int:
     """Bytes up to the end; a compressed stream is read, for only then its checksum is."""
     length = 0
     while piece := file.read(PIECE):

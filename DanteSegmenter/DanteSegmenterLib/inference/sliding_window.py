@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import Cancelled, ResourceError
+from ..volume import triple
 
 OVERLAP = 0.5
 SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
@@ -130,7 +132,7 @@ def gaussian_window(patch: tuple[int, ...]) -> Tensor:
 def needed_windows(image: Tensor, patch: Sequence[int]) -> list[Window]:
     """Windows of a padded image [C, K, J, I] in which some input is not background."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
-    occupied = (image != 0).numpy().any(axis=0)  # torch's own `any` along an axis took a third of a run
+    occupied = np.any((image != 0).numpy(), axis=0)  # torch's own `any` along an axis took a third of a run
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
 
 
@@ -150,20 +152,21 @@ def _predict(
     sums = torch.zeros((channels_out, *padded.shape[1:]), device=sums_device)
     weight_sums = torch.zeros(padded.shape[1:], device=sums_device)
     weight = gaussian_window(tuple(patch)).to(sums_device)
-    network = network.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
+    network = network.to(plan.device, plan.dtype)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
     mirrorings = MIRRORINGS if plan.mirror else MIRRORINGS[:1]
     with torch.inference_mode(), _ticks(network, len(batches) * len(mirrorings), progress, cancelled):
         for batch in batches:
-            inputs = torch.stack([source[(slice(None), *_slices(window, patch))] for window in batch])
+            inputs = torch.stack([_at(source, _slices(window, patch)) for window in batch])
             inputs = inputs.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
             logits = _averaged(network, inputs, mirrorings).to(sums_device, torch.float32)
             for window, value in zip(batch, logits):
                 where = _slices(window, patch)
-                sums[(slice(None), *where)] += value * weight
+                _at(sums, where).add_(value * weight)
                 weight_sums[where] += weight
     # 0 / 0 is NaN: the mark for "nothing to segment here".
-    return (sums / weight_sums)[(slice(None), *inner)].cpu()
+    return _at(sums / weight_sums, inner).cpu()
 
 
 def _averaged(network: nn.Module, inputs: Tensor, mirrorings: Sequence[tuple[int, ...]]) -> Tensor:
@@ -181,13 +184,19 @@ def _pad_to(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, s
     """Pad with background to at least one window; where the image lies in the result."""
     before = [max(0, window - size) // 2 for size, window in zip(image.shape[1:], patch)]
     after = [max(0, window - size) - b for size, window, b in zip(image.shape[1:], patch, before)]
-    inner = tuple(slice(b, b + size) for b, size in zip(before, image.shape[1:]))
+    inner = triple(slice(b, b + size) for b, size in zip(before, image.shape[1:]))
     pads = [pad for pair in reversed(list(zip(before, after))) for pad in pair]
-    return nn.functional.pad(image, pads), inner  # type: ignore[return-value]
+    return nn.functional.pad(image, pads), inner
+
+
+def _at(image: Tensor, where: tuple[slice, slice, slice]) -> Tensor:
+    """A box of [C, K, J, I], all channels (a view)."""
+    k, j, i = where
+    return image[:, k, j, i]
 
 
 def _slices(window: Window, patch: Sequence[int]) -> tuple[slice, slice, slice]:
-    return tuple(slice(start, start + size) for start, size in zip(window, patch))  # type: ignore[return-value]
+    return triple(slice(start, start + size) for start, size in zip(window, patch))
 
 
 @contextlib.contextmanager

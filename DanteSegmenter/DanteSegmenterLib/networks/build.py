@@ -31,8 +31,8 @@ def _unet(spec: ModelSpec, pathway: Pathway) -> nn.Module:
 
 def _dante_full(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     channels = len(pathway.modalities)
-    encoders = (Encoder(channels, spec.network) for _ in range(2))
-    return FullNetwork(*encoders, Fusion(spec.network), Decoder(spec.out_channels, spec.network))
+    anchor, privileged = (Encoder(channels, spec.network) for _ in range(2))
+    return FullNetwork(anchor, privileged, Fusion(spec.network), Decoder(spec.out_channels, spec.network))
 
 
 def _gated(spec: ModelSpec, pathway: Pathway) -> nn.Module:

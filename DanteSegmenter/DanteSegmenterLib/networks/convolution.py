@@ -23,19 +23,24 @@ SLOW_UP_TO, SLOW_POINTWISE_BELOW = 20480, 16
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` (zero padding, no groups, no dilation), fast everywhere."""
+    """`nn.Conv3d` (zero padding by numbers, a bias, no groups, no dilation), fast everywhere."""
+
+    kernel_size: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    padding: tuple[int, int, int]
+    bias: nn.Parameter
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return convolve(input, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
+        return convolve(input, weight, bias, self.stride, self.padding)
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` whose stride is its kernel, as in every decoder here; fast for one sample too."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: Size) -> None:
-        super().__init__(channels_in, channels_out, stride, stride)  # type: ignore[arg-type]
+    def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> None:
+        super().__init__(channels_in, channels_out, stride, stride)
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # no choice of an output size
         if _is_slow(input, self.kernel_size, self.stride):
             return _upsampled(input, self.weight, self.bias)
         return super().forward(input)
@@ -61,7 +66,7 @@ def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from torch import Tensor, nn
 
 from ..model_folder.spec import NetworkSpec
@@ -32,7 +35,8 @@ class Fusion(nn.Module):
         Returns:
             fused Z^F_i and corrections proj_i(...), both shaped like `anchor`.
         """
-        corrections = [_project(projection, a, p) for projection, a, p in zip(self.projections, anchor, privileged)]
+        projections = cast("Iterable[Conv3d]", self.projections)
+        corrections = [_project(projection, a, p) for projection, a, p in zip(projections, anchor, privileged)]
         if visible is not None:
             corrections = [correction * mask for correction, mask in zip(corrections, visible)]
         return [correction + a for correction, a in zip(corrections, anchor)], corrections

@@ -6,8 +6,9 @@ Built over the backbone's numbers: the encoders have half its features, the fuse
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class GatedNetwork(nn.Module):
 
     def restricted_to(self, keep: Sequence[int]) -> GatedNetwork:
         """The network as it is when all other modalities are dropped; shares nothing with this one."""
-        part = copy.deepcopy(self)
+        part, fusions = copy.deepcopy(self), cast("Iterable[GatedFusion]", self.fusions)
         part.encoders = nn.ModuleList(part.encoders[n] for n in keep)
-        part.fusions = nn.ModuleList(fusion.restricted_to(keep) for fusion in self.fusions)
+        part.fusions = nn.ModuleList(fusion.restricted_to(keep) for fusion in fusions)
         return part

@@ -131,8 +131,9 @@ def _moments(sample: Tensor) -> Tensor:
     """Mean and variance of every channel, [2, C]."""
     table = _table(sample)
     exact = torch.promote_types(sample.dtype, torch.float32)  # which this argument of PyTorch's function decides
-    unused = torch.zeros(2, table.shape[1], dtype=exact)
-    means, variances = (m.view(-1, len(sample)) for m in torch.batch_norm_update_stats(table, *unused, 0.0))
+    no_mean, no_variance = torch.zeros(2, table.shape[1], dtype=exact)
+    found = torch.batch_norm_update_stats(table, no_mean, no_variance, 0.0)
+    means, variances = (m.view(-1, len(sample)) for m in found)
     mean = means.mean(dim=0)
     return torch.stack((mean, (variances + (means - mean).square()).mean(dim=0)))
 

@@ -10,10 +10,14 @@ the strided first convolution of a stage, upsampling by a transposed convolution
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from ..model_folder.spec import NetworkSpec
+from ..volume import triple
 from .convolution import Conv3d, ConvTranspose3d
 from .instance_norm import InstanceNorm
 
@@ -26,12 +30,16 @@ class ConvBlock(nn.Sequential):
     def __init__(
         self, channels_in: int, channels_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
     ) -> None:
-        padding = tuple(k // 2 for k in kernel)
+        padding = triple(k // 2 for k in kernel)
         super().__init__(
             Conv3d(channels_in, channels_out, kernel, stride, padding),
             InstanceNorm(channels_out),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
         )
+
+    def parts(self) -> tuple[Conv3d, InstanceNorm, nn.LeakyReLU]:
+        """The three of them."""
+        return cast("tuple[Conv3d, InstanceNorm, nn.LeakyReLU]", tuple(self))
 
 
 def _stage(
@@ -58,6 +66,10 @@ class Encoder(nn.Module):
             image = stage(image)
             features.append(image)
         return features
+
+    def blocks(self) -> list[list[ConvBlock]]:
+        """The blocks of every stage, finest first."""
+        return [list(stage) for stage in cast("Iterable[Iterable[ConvBlock]]", self.stages)]
 
 
 class Decoder(nn.Module):

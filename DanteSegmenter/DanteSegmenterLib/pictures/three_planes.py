@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ..model_folder.spec import Region
 from ..preprocess.preparing import reorient, resample
-from ..volume import Volume
+from ..volume import Volume, triple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def _foreground(volume: Volume) -> tuple[slice, slice, slice]:
     """Box around what is not background, with a margin of 5 mm."""
     found = ndimage.find_objects((volume.array > volume.array.min()).astype(np.uint8))[0]
     margins = [round(5 / spacing) for spacing in volume.spacing_mm]
-    return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found, margins))  # type: ignore[return-value]
+    return triple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found, margins))
 
 
 def _centre(masks: dict[str, np.ndarray], regions: Sequence[Region]) -> tuple[int, int, int]:
@@ -70,8 +70,8 @@ def _centre(masks: dict[str, np.ndarray], regions: Sequence[Region]) -> tuple[in
     for region in reversed(regions):
         mask = masks[region.id]
         if mask.any():
-            return tuple(int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax()) for axis in range(3))
-    return tuple(n // 2 for n in masks[regions[0].id].shape)  # type: ignore[return-value]
+            return triple(int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax()) for axis in range(3))
+    return triple(n // 2 for n in masks[regions[0].id].shape)
 
 
 # Per plane: title, and the letters left, right, top and bottom; radiological convention, LPS arrays.

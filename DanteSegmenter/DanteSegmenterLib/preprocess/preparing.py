@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 from scipy import ndimage
@@ -23,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
 from ..result.regions import shows_whole_head
-from ..volume import Volume, check_image
+from ..volume import Volume, check_image, triple
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
@@ -55,7 +56,8 @@ class Geometry:
 
     def crop(self, oriented: np.ndarray) -> np.ndarray:
         """Foreground box of an oriented array (a view)."""
-        return oriented[(..., *(slice(start, stop) for start, stop in self.box))]
+        where: tuple[EllipsisType | slice, ...] = (..., *(slice(start, stop) for start, stop in self.box))
+        return oriented[where]
 
     def restore(self, array: np.ndarray) -> np.ndarray:
         """Network's grid -> reference's grid: the inverse of orientation, crop and resampling.
@@ -161,8 +163,8 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 def reorient(volume: Volume, orientation: str) -> Volume:
     """The same voxels (a view), stored so that the axes I, J, K point as near to `orientation` as they can."""
     axes, flipped = _orientation(volume.ijk_to_ras, orientation)
-    shape = tuple(volume.shape[axis] for axis in axes)
-    whole = Geometry(volume, axes, flipped, tuple((0, n) for n in shape), shape)  # type: ignore[arg-type]
+    shape = triple(volume.shape[axis] for axis in axes)
+    whole = Geometry(volume, axes, flipped, triple((0, n) for n in shape), shape)
     return Volume(whole.orient(volume.array), whole.ijk_to_ras, volume.name)
 
 
@@ -222,15 +224,15 @@ def _orientation(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, i
     """Array axes and flips that bring the voxel axes closest to `orientation` (letters for I, J, K)."""
     direction = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
     world_axes, index_axes = linear_sum_assignment(-np.abs(direction))  # each world axis its own voxel axis
-    index_of = dict(zip(world_axes, index_axes))
+    index_of: dict[int, int] = dict(zip(world_axes.tolist(), index_axes.tolist()))
     axes, flipped = [], []
     for letter in reversed(orientation):  # K, J, I
         world = next(n for n, pair in enumerate(("LR", "AP", "IS")) if letter in pair)
         index = index_of[world]
         points_to_positive = direction[world, index] > 0
-        axes.append(2 - int(index))  # voxel axis i is the array's last
+        axes.append(2 - index)  # voxel axis i is the array's last
         flipped.append(bool(points_to_positive != (letter in "RAS")))
-    return tuple(axes), tuple(flipped)  # type: ignore[return-value]
+    return triple(axes), triple(flipped)
 
 
 def _permute(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
@@ -239,7 +241,8 @@ def _permute(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 
 
 def _flip(array: np.ndarray, flipped: Sequence[bool]) -> np.ndarray:
-    return array[(..., *(slice(None, None, -1 if flip else 1) for flip in flipped))]
+    where: tuple[EllipsisType | slice, ...] = (..., *(slice(None, None, -1 if flip else 1) for flip in flipped))
+    return array[where]
 
 
 def _background(normalisation: Normalisation) -> float:
@@ -310,7 +313,7 @@ def _foreground_box(
     for axis in range(3):
         profile = np.flatnonzero(foreground.any(axis=tuple(n for n in range(3) if n != axis)))
         box.append((int(profile[0]), int(profile[-1]) + 1))
-    return tuple(box)  # type: ignore[return-value]
+    return triple(box)
 
 
 def _network_shape(
@@ -320,4 +323,4 @@ def _network_shape(
     sizes = []
     for axis, (start, stop), wanted in zip(axes, box, spacing_mm):
         sizes.append(max(1, round((stop - start) * reference.spacing_mm[axis] / wanted)))
-    return tuple(sizes)  # type: ignore[return-value]
+    return triple(sizes)

@@ -7,10 +7,12 @@ centre: z up, y to the back, x to the patient's left.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
 
+from ..volume import triple
 from .shapes import (
     Coordinates,
     Grid,
@@ -105,14 +107,14 @@ def _anatomy(rng: np.random.Generator, at: Coordinates, tumour_centre: Triple) -
 
 def _individual(rng: np.random.Generator, at: Coordinates) -> Coordinates:
     """Coordinates bent by a smooth displacement of some millimetres: no two heads are alike."""
-    return tuple(c + np.float32(2.5) * smooth_noise(rng, LATTICE, 45.0) for c in at)
+    return triple(c + np.float32(2.5) * smooth_noise(rng, LATTICE, 45.0) for c in at)
 
 
 def _pushed(at: Coordinates, centre: Triple) -> Coordinates:
     """Where tissue seen at a place belongs in the healthy brain: the tumour pushed it outward by up to 7 mm."""
     squared = sum((c - m) ** 2 for c, m in zip(at, centre))
     push = np.float32(0.4) * np.exp(-squared / np.float32(35.0**2))
-    return tuple(c - (c - m) * push for c, m in zip(at, centre))
+    return triple(c - (c - m) * push for c, m in zip(at, centre))
 
 
 def _outer_shapes(at: Coordinates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -239,6 +241,6 @@ def _of_volume(distance: np.ndarray, volume_mm3: float, room: np.ndarray) -> np.
 
 def _connected(depth: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """A shape (depth in mm) without its parts that touch no place of the seed shape; thin bridges do not count."""
-    parts, _ = ndimage.label(depth > 0.7)
+    parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(depth > 0.7))
     kept = ndimage.binary_dilation(np.isin(parts, np.setdiff1d(parts[seed > 0], [0])))
     return np.where((depth > 0) & ~kept, np.float32(-1.0), depth)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Volume
+from ..volume import Volume, triple
 from .brain_anatomy import LATTICE, MENINGES_MM, RIBBON_MM, Anatomy, Tumour, cortex_depth, patient_shapes
 from .shapes import Grid, SyntheticPatient, Triple, interpolate, share, smooth_noise
 
@@ -81,7 +81,7 @@ def brain_mr(seed: int = 0, spacing_mm: float = 1.0) -> SyntheticPatient:
 
 def _voxels(spacing_mm: float) -> tuple[Grid, tuple[int, int, int], np.ndarray]:
     """BraTS's grid at a spacing: voxels are blocks of the 1 mm grid, so their centres move by half the difference."""
-    shape = tuple(int(extent / spacing_mm + 1e-6) for extent in EXTENT_MM)
+    shape = triple(int(extent / spacing_mm + 1e-6) for extent in EXTENT_MM)
     half = 0.5 * (spacing_mm - 1.0)
     ijk_to_ras = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     ijk_to_ras[:3, 3] = (-half, 239.0 - half, half)

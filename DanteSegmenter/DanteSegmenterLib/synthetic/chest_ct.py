@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..volume import Volume
+from ..volume import Volume, triple
 from .shapes import (
     Coordinates,
     Grid,
@@ -58,7 +58,8 @@ class _Branch:
     def between(self, first: float, last: float) -> tuple[Triple, Triple]:
         """Points at two shares of the length."""
         ends = (np.array(self.start) + part * np.subtract(self.end, self.start) for part in (first, last))
-        return tuple(tuple(map(float, point)) for point in ends)  # type: ignore[return-value]
+        at_first, at_last = (triple(map(float, point)) for point in ends)
+        return at_first, at_last
 
 
 def chest_ct(
@@ -82,7 +83,7 @@ def chest_ct(
     clot_hu = BLOOD_HU + for_emboli.uniform(*CLOT_OVER_BLOOD_HU)
     # Smaller and larger people; branches bend a little with the same stretch.
     stretch = for_shape.uniform(0.93, 1.07, 3).astype(np.float32)
-    at = tuple(c / s for c, s in zip(grid.coordinates(), stretch))
+    at = triple(c / s for c, s in zip(grid.coordinates(), stretch))
     width_mm = float(np.mean(spacing_mm))
 
     images = np.full((2, *grid.shape), AIR[0], np.float32)
@@ -112,14 +113,14 @@ def _patient(name: str, grid: Grid, images: np.ndarray, embolism: np.ndarray) ->
 
 def _centred_grid(spacing_mm: Triple, shape: tuple[int, int, int] | None) -> Grid:
     """The voxels, centred on the bifurcation."""
-    shape = shape or tuple(max(2, int(round(extent / s))) for extent, s in zip(EXTENT_MM, spacing_mm))
-    origin = tuple(-0.5 * (n - 1) * s for n, s in zip(shape, spacing_mm))
-    return Grid(origin, tuple(map(float, spacing_mm)), tuple(map(int, shape)))
+    shape = shape or triple(max(2, int(round(extent / s))) for extent, s in zip(EXTENT_MM, spacing_mm))
+    origin = triple(-0.5 * (n - 1) * s for n, s in zip(shape, spacing_mm))
+    return Grid(origin, triple(map(float, spacing_mm)), triple(map(int, shape)))
 
 
 def _roughness(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     """Noise of unit deviation that makes surfaces uneven; drawn on the whole chest, whatever part is wanted."""
-    lattice = Grid(tuple(-0.5 * extent for extent in EXTENT_MM), (8.0,) * 3, tuple(int(e / 8) + 1 for e in EXTENT_MM))
+    lattice = Grid(triple(-0.5 * extent for extent in EXTENT_MM), (8.0,) * 3, triple(int(e / 8) + 1 for e in EXTENT_MM))
     return interpolate(smooth_noise(rng, lattice, 16.0), lattice, grid)
 
 
@@ -209,7 +210,7 @@ def _tubes_depth(at: Coordinates, tubes: Iterable[Tube]) -> np.ndarray:
             near.append(slice(int(first), int(last)))
         if any(part.start >= part.stop for part in near):
             continue
-        local = tuple(
+        local = triple(
             c[tuple(p if n == axis else slice(None) for n, p in enumerate(near))] for axis, c in enumerate(at)
         )
         depth[tuple(near)] = np.maximum(depth[tuple(near)], tube_depth(local, (start, end), radii))
@@ -260,7 +261,7 @@ def _grow(
     in_lung = ellipsoid_depth((z, y, abs(x)), (-20.0, 2.0, 70.0), (150.0, 84.0, 62.0)) > 4.0
     if radius < 0.8 or generation > 9 or not (in_lung or generation == 2):
         return []
-    branches = [_Branch(tuple(map(float, start)), tuple(map(float, end)), (radius, 0.9 * radius), generation)]
+    branches = [_Branch(triple(map(float, start)), triple(map(float, end)), (radius, 0.9 * radius), generation)]
     bend = np.cross(direction, rng.standard_normal(3))
     bend /= np.linalg.norm(bend)
     for sign, shrink in ((1.0, rng.uniform(0.72, 0.85)), (-1.0, rng.uniform(0.6, 0.78))):

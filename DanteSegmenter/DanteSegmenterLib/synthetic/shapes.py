@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..volume import Volume
+from ..volume import Volume, triple
 
 # Coordinates (k, j, i) of every node: arrays that broadcast to the lattice's shape.
 Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -68,8 +68,8 @@ class Grid:
             inside = np.flatnonzero((positions >= first_mm[axis]) & (positions <= last_mm[axis]))
             slices.append(slice(int(inside[0]), int(inside[-1]) + 1))
             origin.append(float(positions[inside[0]]))
-        shape = tuple(part.stop - part.start for part in slices)
-        return Grid(tuple(origin), self.spacing_mm, shape), tuple(slices)
+        shape = triple(part.stop - part.start for part in slices)
+        return Grid(triple(origin), self.spacing_mm, shape), triple(slices)
 
 
 def bspline_matrix(count: int, positions: np.ndarray) -> np.ndarray:
@@ -106,9 +106,9 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, scale_mm: float | Triple)
     """
     scales = (scale_mm,) * 3 if isinstance(scale_mm, (int, float)) else scale_mm
     extent = [n * spacing for n, spacing in zip(grid.shape, grid.spacing_mm)]
-    counts = tuple(int(np.ceil(length / scale)) + 4 for length, scale in zip(extent, scales))
-    origin = tuple(start - 1.5 * scale for start, scale in zip(grid.origin_mm, scales))
-    coarse = Grid(origin, tuple(map(float, scales)), counts)
+    counts = triple(int(np.ceil(length / scale)) + 4 for length, scale in zip(extent, scales))
+    origin = triple(start - 1.5 * scale for start, scale in zip(grid.origin_mm, scales))
+    coarse = Grid(origin, triple(map(float, scales)), counts)
     field = interpolate(rng.standard_normal(counts, dtype=np.float32), coarse, grid)
     return (field - field.mean()) / field.std()
 
@@ -124,7 +124,7 @@ def ellipsoid_depth(at: Coordinates, centre: Triple, semi_axes: Triple) -> np.nd
 
 def tube_depth(at: Coordinates, points: Sequence[Triple], radii: Sequence[float]) -> np.ndarray:
     """Depth in mm inside a tube along a polyline, its radius interpolated between the points; negative outside."""
-    depth = np.float32(-np.inf)
+    depth: np.ndarray = np.array(-np.inf, np.float32)
     for start, end, r_start, r_end in zip(points[:-1], points[1:], radii[:-1], radii[1:]):
         direction = [b - a for a, b in zip(start, end)]
         length_squared = sum(d * d for d in direction)

@@ -12,8 +12,9 @@ import select
 import subprocess
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from ..model_folder.spec import ModelSpec, read_spec
 from ..priority import standing_back
 from ..result.regions import mask_of
 from ..volume import Volume
+from .outcome import RunProgress, RunResult, WorkerDied
+from .pipes import pipes_of, reason_of, widen
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -41,49 +44,12 @@ from .protocol import (
 
 # Bytes are moved for so long at most per poll, so that a window stays fluid.
 POLL_SECONDS = 0.015
-READ_BYTES = PIPE_BYTES = 1 << 20
+READ_BYTES = 1 << 20
 # A run that was asked to stop and has not after this time is ended with its process.
 CANCEL_SECONDS = 1.2
 ERROR_LINES = 20
 # A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
 REPEAT_SECONDS = 0.5
-
-
-class WorkerDied(DanteError):
-    """The inference process ended while it was needed; the next run starts a new one."""
-
-
-@dataclass(frozen=True)
-class RunProgress:
-    """How far a run is: phase, share done 0 to 1, words for the user, and seconds left where they can be told."""
-
-    phase: str
-    fraction: float
-    message: str
-    seconds_left: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """What a run found, on the grid of `reference`; see `inference.Segmentation`.
-
-    Of a run that prepared the study: `brain`, the mask uint8 [K, J, I]; `alignments`, by modality of what was moved,
-    4x4 matrices from where a point lay to where it belongs, RAS mm.
-    """
-
-    spec: ModelSpec
-    reference: Volume
-    label_map: np.ndarray
-    masks: dict[str, np.ndarray]
-    volumes_ml: dict[str, float]
-    confidence: dict[str, float]
-    volume_ranges_ml: dict[str, tuple[float, float]]
-    seconds: dict[str, float]
-    device: str
-    notes: tuple[str, ...]
-    probabilities: np.ndarray | None = None  # float16 [R, K, J, I] if asked for
-    alignments: dict[str, np.ndarray] = field(default_factory=dict)
-    brain: np.ndarray | None = None
 
 
 @dataclass
@@ -106,7 +72,7 @@ class WorkerClient:
 
     def __init__(self, idle_seconds: float = 600.0) -> None:
         self._idle_seconds = idle_seconds
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._reader = FrameReader()
         self._outbox: deque[memoryview] = deque()
         self._errors = bytearray()
@@ -120,6 +86,18 @@ class WorkerClient:
     def running(self) -> bool:
         """Whether a run is going on."""
         return self._run is not None
+
+    @property
+    def _current(self) -> _Run:
+        """The run; for where there is one."""
+        assert self._run is not None
+        return self._run
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        """The process; for where there is one."""
+        assert self._process is not None
+        return self._process
 
     @property
     def pid(self) -> int | None:
@@ -151,7 +129,7 @@ class WorkerClient:
         self._send_request()
 
     def _send_request(self) -> None:
-        self._queue(self._run.request, tuple(volume.array for volume in self._run.volumes.values()))
+        self._queue(self._current.request, tuple(volume.array for volume in self._current.volumes.values()))
 
     def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
         """What is new: the latest progress, and how the run ended if it did.
@@ -160,7 +138,8 @@ class WorkerClient:
         """
         if self._run is None or self._process is None:
             return None, None
-        progress, outcome = None, None
+        progress: RunProgress | None = None
+        outcome: RunResult | DanteError | None = None
         try:
             for message, arrays in self._exchange():
                 if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
@@ -181,7 +160,7 @@ class WorkerClient:
 
     def _told(self, progress: RunProgress | None) -> RunProgress | None:
         """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
-        run, now = self._run, time.monotonic()
+        run, now = self._current, time.monotonic()
         if progress is not None:
             run.last, run.last_at = progress, now
         elif now - max(run.last_at, run.repeated_at) >= REPEAT_SECONDS:
@@ -204,7 +183,7 @@ class WorkerClient:
         """End the process; a run that is going on is lost."""
         if self._process is None:
             return
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in pipes_of(self._process):
             with contextlib.suppress(OSError):
                 stream.close()  # the process ends itself when its input closes, whoever stands between
         try:
@@ -223,7 +202,7 @@ class WorkerClient:
                 os.kill(pid, 9 if os.name == "posix" else 15)
         with contextlib.suppress(OSError):
             self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in pipes_of(self._process):
             with contextlib.suppress(OSError):
                 stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -248,10 +227,11 @@ class WorkerClient:
             )  # fmt: skip
         except OSError as error:
             raise ResourceError(f"The computing process could not be started: {error}.") from None
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        pipes = pipes_of(self._process)
+        for stream in pipes:
             os.set_blocking(stream.fileno(), False)
-        _widen(self._process.stdin.fileno())
-        _widen(self._process.stdout.fileno())
+        for stream in pipes[:2]:
+            widen(stream.fileno())
         self.seconds = {"start": time.monotonic() - self._started}
 
     def _queue(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
@@ -259,11 +239,12 @@ class WorkerClient:
 
     def _exchange(self) -> list[tuple[Message, tuple[np.ndarray, ...]]]:
         """Move bytes both ways until there is nothing to move, or the time for it is over."""
-        messages = []
+        messages: list[tuple[Message, tuple[np.ndarray, ...]]] = []
+        _, output, errors = pipes_of(self._child)
         deadline = time.monotonic() + POLL_SECONDS
         while time.monotonic() < deadline:
-            written, data = self._write(), self._read(self._process.stdout)
-            self._errors += self._read(self._process.stderr) or b""
+            written, data = self._write(), self._read(output)
+            self._errors += self._read(errors) or b""
             for frame in self._reader.feed(data or b""):
                 if isinstance(frame.message, Hello):
                     self._hello = frame.message
@@ -282,13 +263,14 @@ class WorkerClient:
             time.sleep(0.0005)
             return
         left = max(0.0, deadline - time.monotonic())
-        select.select([self._process.stdout], [self._process.stdin], [], left)
+        to_child, from_child, _ = pipes_of(self._child)
+        select.select([from_child], [to_child], [], left)
 
     def _write(self) -> int:
-        total = 0
+        total, stream = 0, pipes_of(self._child)[0]
         while self._outbox:
             try:
-                count = os.write(self._process.stdin.fileno(), self._outbox[0][: 1 << 20])
+                count = os.write(stream.fileno(), self._outbox[0][: 1 << 20])
             except BlockingIOError:
                 break
             except OSError:  # it is gone; `_what_went_wrong` says so
@@ -301,7 +283,7 @@ class WorkerClient:
         return total
 
     @staticmethod
-    def _read(stream) -> bytes | None:  # noqa: ANN001 - a raw pipe
+    def _read(stream: IO[bytes]) -> bytes | None:
         try:
             return os.read(stream.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -310,7 +292,7 @@ class WorkerClient:
             return b""
 
     def _progress(self, message: ProgressMessage) -> RunProgress:
-        run, now = self._run, time.monotonic()
+        run, now = self._current, time.monotonic()
         left = None
         if message.phase == "network":
             run.first_progress = run.first_progress or (now, message.fraction)
@@ -319,20 +301,22 @@ class WorkerClient:
                 left = since / done * (1 - message.fraction)
         return RunProgress(message.phase, message.fraction, message.message, left)
 
-    def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]):  # noqa: ANN202
+    def _outcome(
+        self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]
+    ) -> RunResult | DanteError:
         if isinstance(message, FailureMessage):
             if message.kind == "cancelled":
                 return Cancelled(message.message)
             if message.kind == "refused":
                 return DanteError(message.message)
             return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
-        run = self._run
+        run = self._current
         reference, spec = run.volumes.get(message.reference), run.spec
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         if reference is not None:
-            shapes = [reference.shape] + [(len(spec.regions), *reference.shape)] * run.request.probabilities
+            shapes = [reference.shape, *[(len(spec.regions), *reference.shape)] * run.request.probabilities]
             shapes += [reference.shape] * message.brain
-        if not shapes or [array.shape for array in arrays] != shapes:
+        if reference is None or [array.shape for array in arrays] != shapes:
             raise ProtocolError("the result's arrays do not fit the volumes.")
         if any(len(matrix) != 16 for matrix in message.alignments.values()):
             raise ProtocolError("an alignment is no 4x4 matrix.")
@@ -356,8 +340,8 @@ class WorkerClient:
 
     def _what_went_wrong(self) -> DanteError | None:
         """A run that will not end by itself: its process is gone, or does not stop."""
-        run = self._run
-        code = self._process.poll()
+        run = self._current
+        code = self._child.poll()
         if run.cancelled_at is not None:
             if code is None and time.monotonic() - run.cancelled_at < CANCEL_SECONDS:
                 return None
@@ -370,8 +354,10 @@ class WorkerClient:
             self._run = replace(run, sent_again=True)
             self._send_request()
             return None
-        self._errors += self._read(self._process.stderr) or b""
-        error = WorkerDied(f"The computing process ended unexpectedly ({_reason(code)}). {self._last_words()}".strip())
+        self._errors += self._read(pipes_of(self._child)[2]) or b""
+        error = WorkerDied(
+            f"The computing process ended unexpectedly ({reason_of(code)}). {self._last_words()}".strip()
+        )
         self.kill()
         return error
 
@@ -379,17 +365,3 @@ class WorkerClient:
         """The end of what the process wrote to its standard error."""
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()[-ERROR_LINES:]
         return f"Its last words: {lines[-1]}" if lines else ""
-
-
-def _widen(descriptor: int) -> None:
-    """Let a pipe hold a megabyte instead of 64 kB, where the system can (Linux): fewer turns for the same bytes."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _reason(code: int) -> str:
-    if code in (-9, 137):
-        return "it was killed, as a system does that runs out of memory"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -119,7 +119,7 @@ class FailureMessage:
     message: str
 
 
-MESSAGES = {
+MESSAGES: dict[str, type[Message]] = {
     kind.type: kind for kind in (Hello, SegmentRequest, CancelRequest, ProgressMessage, ResultMessage, FailureMessage)
 }
 Message = Hello | SegmentRequest | CancelRequest | ProgressMessage | ResultMessage | FailureMessage
@@ -147,7 +147,7 @@ def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return memoryview(little.reshape(-1).view(np.uint8))
+    return little.reshape(-1).view(np.uint8).data
 
 
 @dataclass
@@ -235,7 +235,7 @@ def _parse(header: bytes, payload_bytes: int) -> tuple[Message, list[tuple[np.dt
     if not isinstance(plain, dict) or not isinstance(plain.get("type"), str) or plain["type"] not in MESSAGES:
         raise ProtocolError("a message of unknown type.")
     kind, arrays = MESSAGES[plain.pop("type")], plain.pop("arrays", None)
-    message = from_plain(kind, plain, kind.__name__, ProtocolError)
+    message: Message = from_plain(kind, plain, kind.__name__, ProtocolError)
     layouts = [_layout(entry) for entry in arrays] if isinstance(arrays, list) else None
     if layouts is None or sum(dtype.itemsize * math.prod(shape) for dtype, shape in layouts) != payload_bytes:
         raise ProtocolError(f"the arrays of a {kind.__name__} do not add up to its {payload_bytes} bytes.")

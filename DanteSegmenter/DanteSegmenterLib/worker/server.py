@@ -90,7 +90,7 @@ def _take_over_streams() -> tuple[int, int]:
         import msvcrt
 
         for descriptor in (source, sink):
-            msvcrt.setmode(descriptor, os.O_BINARY)  # type: ignore[attr-defined]
+            msvcrt.setmode(descriptor, os.O_BINARY)  # type: ignore[attr-defined]  # on Windows alone
     return source, sink
 
 

@@ -17,6 +17,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from DanteSegmenterLib.volume import triple
+
 Per = tuple[float | None, ...]
 """One value a channel; None leaves the channel as it is."""
 Sigmas = tuple[tuple[float, float, float] | None, ...]
@@ -58,19 +60,19 @@ MAX_ANGLE = math.radians(30)
 def draw(generator: np.random.Generator, channels: int, spatial_only: bool = False) -> Augmentation:
     """Draw with nnU-Net's probabilities and ranges; `spatial_only` leaves intensities alone (Stage 1)."""
     g = generator
-    angles = tuple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < 0.2 else None
+    angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < 0.2 else None
     scale = float(g.uniform(0.7, 1.4)) if g.random() < 0.2 else None
-    mirror = tuple(bool(g.random() < 0.5) for _ in range(3))
+    mirror = triple(bool(g.random() < 0.5) for _ in range(3))
     if spatial_only:
-        return Augmentation(angles=angles, scale=scale, mirror=mirror)  # type: ignore[arg-type]
+        return Augmentation(angles=angles, scale=scale, mirror=mirror)
 
-    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple:
+    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple[Any, ...]:
         if g.random() >= probability:
             return ()
         return tuple(value() if g.random() < each else None for _ in range(channels))
 
     return Augmentation(
-        angles=angles,  # type: ignore[arg-type]
+        angles=angles,
         scale=scale,
         noise=float(g.uniform(0, 0.1)) if g.random() < 0.1 else None,
         noise_seed=int(g.integers(1 << 31)),
@@ -80,7 +82,7 @@ def draw(generator: np.random.Generator, channels: int, spatial_only: bool = Fal
         resolution=per(0.25, 0.5, lambda: float(g.uniform(0.5, 1.0))),
         gamma_inverted=per(0.1, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
         gamma=per(0.3, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
-        mirror=mirror,  # type: ignore[arg-type]
+        mirror=mirror,
     )
 
 
@@ -92,9 +94,9 @@ def _bg_contrast(generator: np.random.Generator, low: float, high: float) -> flo
 def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, int, int]:
     """Size of the region that a rotated or scaled patch reaches into, K, J, I; at least the patch."""
     if augmentation.angles is None and augmentation.scale is None:
-        return tuple(patch)  # type: ignore[return-value]
+        return triple(patch)
     reach = np.abs(_matrix(augmentation)) @ np.array(patch, float)
-    return tuple(max(size, math.ceil(r) + 2) for size, r in zip(patch, reach))  # type: ignore[return-value]
+    return triple(max(size, math.ceil(r) + 2) for size, r in zip(patch, reach))
 
 
 def apply(images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation) -> tuple[Tensor, Tensor]:
@@ -150,14 +152,15 @@ def _intensity(images: Tensor, augmentation: Augmentation) -> Tensor:
     if a.noise is not None:
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(a.noise_seed))
         images += noise * a.noise
-    for transform, values in (
+    by_channel: tuple[tuple[Callable[..., Tensor], Sequence[object]], ...] = (
         (_blur, a.blur),
         (_brightness, a.brightness),
         (_contrast, a.contrast),
         (_low_resolution, a.resolution),
         (_gamma_inverted, a.gamma_inverted),
         (_gamma, a.gamma),
-    ):
+    )
+    for transform, values in by_channel:
         for channel, value in enumerate(values):
             if value is not None:
                 images[channel] = transform(images[channel], value)

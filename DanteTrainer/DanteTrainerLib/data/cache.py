@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def cache_cases(
     return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
 
 
-def _scratch(folder: Path) -> tempfile.TemporaryDirectory:
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(prefix=".writing-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
@@ -94,7 +94,7 @@ Job = tuple[Case, Task, Preprocessing, Path, str]
 """A case, how it is prepared, its folder in the cache, and a folder for what is not whole yet."""
 
 
-def _map(workers: int, todo: list[Job]):  # noqa: ANN202 - an iterator of None
+def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
     if workers < 2 or len(todo) < 2:
         yield from map(_prepare_case, todo)
         return
@@ -151,7 +151,7 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
         )
     bits = np.zeros(labels.shape, np.uint8)
     for r, region in enumerate(task.regions):
-        bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << r
+        bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << np.uint8(r)
     return labels.with_array(bits)
 
 

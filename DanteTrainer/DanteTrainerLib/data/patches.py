@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class PatchSource(Dataset):
+class PatchSource(Dataset[Batch]):
     """Draws batches.
 
     Attributes:
@@ -81,7 +82,7 @@ class PatchSource(Dataset):
 
     def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor]:
         generator = np.random.default_rng([self.seed, self.stream, step, n])
-        case = self.cases[generator.integers(len(self.cases))]
+        case = self.cases[int(generator.integers(len(self.cases)))]
         forced = n >= round(self.batch_size * (1 - self.foreground_share))
         images, labels = case.images(), case.labels()
         centre = self._centre(generator, case, labels.shape, forced)
@@ -123,7 +124,8 @@ def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.nda
     """Region [..., *size] of the last three axes; 0 outside the array."""
     shape = array.shape[-3:]
     inner = tuple(slice(max(0, s), max(0, min(n, s + e))) for s, e, n in zip(start, size, shape))
-    piece = np.asarray(array[(..., *inner)])
+    where: tuple[EllipsisType | slice, ...] = (..., *inner)
+    piece = np.asarray(array[where])
     pads = [(max(0, -s), e - max(0, -s) - p) for s, e, p in zip(start, size, piece.shape[-3:])]
     if not any(before or after for before, after in pads):
         return piece.copy()

@@ -77,7 +77,8 @@ def check_split(dataset: Dataset, split: Split) -> None:
     Raises:
         InputError: names both.
     """
-    patients, seen = read_mappings([dataset.folder]), {}
+    patients = read_mappings([dataset.folder])
+    seen: dict[str, tuple[str, str]] = {}
     for part in ("train", "val", "test"):
         for name in getattr(split, part):
             where, other = seen.setdefault(patients.patient(name), (part, name))

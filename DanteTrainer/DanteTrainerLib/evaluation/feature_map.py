@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ import torch
 
 from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model
-from DanteSegmenterLib.networks.unet import Encoder
+from DanteSegmenterLib.networks.build import FullNetwork
+from DanteSegmenterLib.networks.unet import Encoder, UNet
 
 from ..data.cache import cache_cases
 from ..data.dataset import Dataset, check_cases
@@ -64,7 +66,8 @@ def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
     full = model.spec.full
     if full is None or full.architecture != "dante_full":
         raise ModelError(f"'{model.spec.name}' holds no E_A and E_P; train method dante to map its features.")
-    limited, both = model.network(model.spec.limited), model.network(full)
+    # `build` makes these of a model with that architecture.
+    limited, both = cast(UNet, model.network(model.spec.limited)), cast(FullNetwork, model.network(full))
     return {
         "Z^L": (limited.encoder, model.spec.limited.modalities),
         "Z^A": (both.anchor, full.modalities),

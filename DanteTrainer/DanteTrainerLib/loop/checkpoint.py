@@ -53,7 +53,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
     Raises:
         ResourceError: there are checkpoints, but none is intact.
     """
-    damaged = []
+    damaged: list[str] = []
     for name in (NAME, PREVIOUS):
         path = folder / name
         if not path.is_file():

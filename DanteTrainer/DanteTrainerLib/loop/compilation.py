@@ -30,7 +30,7 @@ def compile_networks(networks: nn.Module, device: torch.device) -> None:
         if isinstance(part, (Encoder, Fusion)):
             part.compile(dynamic=False)
         elif isinstance(part, Decoder):  # both of its doors lead through here
-            part.decode = torch.compile(part.decode, dynamic=False)
+            part.decode = torch.compile(part.decode, dynamic=False)  # type: ignore[method-assign]  # as Module.compile
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -44,7 +44,9 @@ class Mover:
         group: Group = Group(),  # noqa: B008 - frozen
     ) -> None:
         self.stage, self.settings, self.device, self.dtype, self.group = stage, settings, device, dtype, group
-        self.networks: nn.ModuleDict = stage.networks.to(device).to(memory_format=torch.channels_last_3d).train()
+        self.networks: nn.ModuleDict = stage.networks.to(device).train()
+        # The stub of torch lacks this overload.
+        self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
         self.optimiser = torch.optim.SGD(
             self.networks.parameters(),

@@ -8,6 +8,7 @@ which is the weak one by construction; distillation at the three levels before t
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.unet import Decoder, UNet, initialise
+from DanteSegmenterLib.volume import triple
 
 from ..data.patches import Batch
 from ..loop.segmentation_loss import segmentation_loss
@@ -92,7 +94,7 @@ def read_teacher(experiment: Experiment, task: Task) -> UNet:
         raise ConfigError(
             f"the teacher '{folder}' must read {', '.join(task.full)} with the experiment's network numbers."
         )
-    return model.network(model.spec.limited)  # type: ignore[return-value]
+    return cast(UNet, model.network(model.spec.limited))  # the pathway of an `upper` is one
 
 
 def margin_aware_distillation(
@@ -106,7 +108,7 @@ def margin_aware_distillation(
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
         for s, t in list(zip(student, teacher))[-4:-1]:
-            size = [min(POOLED, n) for n in s.shape[2:]]
+            size = triple(min(POOLED, n) for n in s.shape[2:])
             entropy = functional.adaptive_avg_pool3d(_entropy(teacher_logits.float(), output), size).flatten(1)
             weights = entropy / entropy.sum(dim=1, keepdim=True).clamp_min(1e-8)
             squares = (_similarity(s, size) - _similarity(t, size)).square().sum(dim=2)
@@ -114,7 +116,7 @@ def margin_aware_distillation(
         return total
 
 
-def _similarity(features: Tensor, size: list[int]) -> Tensor:
+def _similarity(features: Tensor, size: tuple[int, int, int]) -> Tensor:
     rows = functional.adaptive_avg_pool3d(features.float(), size).flatten(2).transpose(1, 2)  # [B, positions, C]
     return functional.normalize(rows @ rows.transpose(1, 2), dim=2)
 
@@ -132,10 +134,11 @@ def _entropy(logits: Tensor, output: str) -> Tensor:
 def without_channels(network: UNet, keep: list[int]) -> UNet:
     """The same network for images whose other channels are zero, without those channels; a copy."""
     part = copy.deepcopy(network)
-    first = part.encoder.stages[0][0][0]
+    block = part.encoder.blocks()[0][0]
+    first, _, _ = block.parts()
     smaller = Conv3d(len(keep), first.out_channels, first.kernel_size, first.stride, first.padding)
     with torch.no_grad():
         smaller.weight.copy_(first.weight[:, keep])
         smaller.bias.copy_(first.bias)
-    part.encoder.stages[0][0][0] = smaller
+    block[0] = smaller
     return part

@@ -37,9 +37,11 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         network = GatedNetwork(modalities, outputs, spec)
-        styles = nn.ModuleList(StyleEncoder(max(4, spec.features[0] // 2)) for _ in range(modalities))
-        images = nn.ModuleList(ImageDecoder(spec) for _ in range(modalities))
-        networks = nn.ModuleDict({"segmentation": network, "styles": styles, "images": images})
+        styles = [StyleEncoder(max(4, spec.features[0] // 2)) for _ in range(modalities)]
+        images = [ImageDecoder(spec) for _ in range(modalities)]
+        networks = nn.ModuleDict(
+            {"segmentation": network, "styles": nn.ModuleList(styles), "images": nn.ModuleList(images)}
+        )
         initialise(networks)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -12,8 +13,13 @@ from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary
-from ..settings.experiment import Experiment, tomllib
+from ..settings.experiment import Experiment
 from .model_card import model_card
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class _Launch:
     before: when the run's status was written last before it began.
     """
 
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     errors: IO[bytes]
     before: int
     stopped: bool = False
@@ -166,7 +166,7 @@ class Evaluation:
     """
 
     out: Path
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     errors: IO[bytes]
 
     @property
@@ -231,9 +231,8 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
         raise DanteError(_last_line(errors))
 
 
-def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen, IO[bytes]]:
+def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """The process, and a file for what it complains of: a pipe that nobody reads would fill up and hold it."""
-    options: dict = {"start_new_session": True} if os.name == "posix" and detach else {}
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
     try:
         process = subprocess.Popen(
@@ -243,14 +242,14 @@ def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen, IO[b
             stderr=errors,
             env=child_environment(Path(__file__).resolve().parents[2]),
             **window_options(),
-            **options,
+            start_new_session=os.name == "posix" and detach,
         )
     except OSError as error:
         raise ResourceError(f"The training process could not be started: {error}.") from None
     return process, errors
 
 
-def _close(process: subprocess.Popen, errors: IO[bytes]) -> None:
+def _close(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     errors.close()
     with contextlib.suppress(OSError):
         if process.stdin:

@@ -12,6 +12,7 @@ from DanteSegmenterLib.errors import ConfigError, ModelError
 from DanteSegmenterLib.model_folder import MAX_STAGES, NetworkSpec
 from DanteSegmenterLib.networks.unet import brats_1mm
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key_message
+from DanteSegmenterLib.volume import triple
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -295,7 +296,7 @@ def smoke(experiment: Experiment) -> Experiment:
         kernels=experiment.network.kernels[:stages],
         convs_per_stage=1,
     )
-    spacing = tuple(max(spacing, 4.0) for spacing in experiment.data.spacing_mm)
+    spacing = triple(max(spacing, 4.0) for spacing in experiment.data.spacing_mm)
     return replace(
         experiment,
         data=replace(experiment.data, spacing_mm=spacing, patch=(16, 16, 16), workers=0),

@@ -64,7 +64,7 @@ def gap_table(scores: pd.DataFrame, study: Study) -> str:
         "|---|---|---|---|---|",
     ]
     gap = _gap(scores, study, region)
-    seeds_of = {method: set(rows.seed) for method, rows in scores.groupby("method", sort=False)}
+    seeds_of = {str(method): set(rows.seed) for method, rows in scores.groupby("method", sort=False)}
     for method, own in seeds_of.items():
         seeds = sorted(own & seeds_of.get(study.baseline, set()))
         if method == study.baseline or not seeds:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.instance_norm import instance_norm
 from DanteSegmenterLib.networks.unet import ConvBlock, Decoder, Encoder
+from DanteSegmenterLib.volume import triple
 
 
 def block_size(spec: NetworkSpec) -> tuple[int, int, int]:
@@ -25,7 +27,7 @@ def block_size(spec: NetworkSpec) -> tuple[int, int, int]:
     There one position of the feature map is one block; only the bottleneck is coarser than the mask, and fully visible.
     """
     strides = spec.strides[:-1]
-    return tuple(math.prod(stride[axis] for stride in strides) for axis in range(3))  # type: ignore[return-value]
+    return triple(math.prod(stride[axis] for stride in strides) for axis in range(3))
 
 
 def draw_mask(
@@ -79,13 +81,13 @@ class _Gather(torch.autograd.Function):
     """Rows of [N, C] by indices that are all different; torch's own backward would have to allow for twins."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN001 - autograd's context
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.count = len(x)
         return x.index_select(0, rows)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (rows,) = ctx.saved_tensors
         return gradient.new_zeros((ctx.count, gradient.shape[1])).index_copy_(0, rows, gradient), None
 
@@ -94,12 +96,12 @@ class _Scatter(torch.autograd.Function):
     """The reverse: rows put into zeros of a shape [..., C]."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, x: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(rows)
         return x.new_zeros((shape[:-1].numel(), shape[-1])).index_copy_(0, rows, x).reshape(shape)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (rows,) = ctx.saved_tensors
         return gradient.reshape(-1, gradient.shape[-1]).index_select(0, rows), None, None
 
@@ -119,15 +121,15 @@ def encode_visible(encoder: Encoder, image: Tensor, mask: Tensor) -> list[Tensor
     """
     x = image * mask_at(mask, image.shape[2:])
     features = []
-    for stage in encoder.stages:
-        for block in stage:
+    for blocks in encoder.blocks():
+        for block in blocks:
             x = _visible_block(block, x, mask)
         features.append(x)
     return features
 
 
 def _visible_block(block: ConvBlock, x: Tensor, mask: Tensor) -> Tensor:
-    convolution, norm, activation = block
+    convolution, norm, activation = block.parts()
     x = convolution(x)
     return visible_norm(x, mask_at(mask, x.shape[2:]), norm.weight, norm.bias, norm.eps, activation)
 

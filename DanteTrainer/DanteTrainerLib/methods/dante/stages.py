@@ -7,6 +7,7 @@ of the privileged correction (eq. 2-6). E_L and D_L are deployed; f_F is the mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
@@ -49,7 +50,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         return [first, _stage_2(experiment, task, pretrained=True)]
 
 
-def _encoders(experiment: Experiment, task: Task) -> dict[str, nn.Module]:
+def _encoders(experiment: Experiment, task: Task) -> dict[str, Encoder]:
     """E_L reads X^L; E_A and E_P both read the full X^F."""
     channels = {"E_L": len(task.limited), "E_A": len(task.full), "E_P": len(task.full)}
     return {name: Encoder(channels[name], experiment.network) for name in ENCODERS}
@@ -81,26 +82,27 @@ def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) 
 def _stage_1(experiment: Experiment, task: Task) -> Stage:
     """L -> L, A+P -> F and L+P -> F, weight 1 each, on hidden voxels (eq. 7-9)."""
     spec, limited = experiment.network, task.limited_channels
-    networks = nn.ModuleDict(_encoders(experiment, task))
-    networks["psi_1"], networks["psi_2"] = Fusion(spec), Fusion(spec)
-    networks["rec_L"] = ReconstructionDecoder(len(task.limited), spec)
-    networks["rec_F"] = ReconstructionDecoder(len(task.full), spec)  # one for both eq. 8 and eq. 9
+    encoders = _encoders(experiment, task)
+    psi_1, psi_2 = Fusion(spec), Fusion(spec)
+    rec_l = ReconstructionDecoder(len(task.limited), spec)
+    rec_f = ReconstructionDecoder(len(task.full), spec)  # one for both eq. 8 and eq. 9
+    networks = nn.ModuleDict({**encoders, "psi_1": psi_1, "psi_2": psi_2, "rec_L": rec_l, "rec_F": rec_f})
     _initialise(networks, experiment, task)
     masked = _Masked(experiment)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         x_f, x_l = batch.images, batch.images[:, limited]
         mask = masked.draw(x_f, context)
-        z_l = masked.encode(networks["E_L"], x_l, mask[:, limited] if mask.shape[1] > 1 else mask)
-        z_a, z_p = (masked.encode(networks[name], x_f, mask) for name in ("E_A", "E_P"))
+        z_l = masked.encode(encoders["E_L"], x_l, mask[:, limited] if mask.shape[1] > 1 else mask)
+        z_a, z_p = (masked.encode(encoders[name], x_f, mask) for name in ("E_A", "E_P"))
         visible = masked.visible(z_l, mask)
-        from_ap, _ = networks["psi_1"](z_a, z_p, visible)
-        from_lp, _ = networks["psi_2"](z_l, z_p, visible)
+        from_ap, _ = psi_1(z_a, z_p, visible)
+        from_lp, _ = psi_2(z_l, z_p, visible)
         return LossTerms(
             {
-                "L_from_L": Term(masked.error(networks["rec_L"], z_l, x_l, mask, limited)),
-                "F_from_AP": Term(masked.error(networks["rec_F"], from_ap, x_f, mask)),
-                "F_from_LP": Term(masked.error(networks["rec_F"], from_lp, x_f, mask)),
+                "L_from_L": Term(masked.error(rec_l, z_l, x_l, mask, limited)),
+                "F_from_AP": Term(masked.error(rec_f, from_ap, x_f, mask)),
+                "F_from_LP": Term(masked.error(rec_f, from_lp, x_f, mask)),
             }
         )
 
@@ -109,9 +111,10 @@ def _stage_1(experiment: Experiment, task: Task) -> Stage:
 
 def _naive_stage_1(experiment: Experiment, task: Task) -> Stage:
     """Ablation: each encoder is a masked autoencoder of its own input, with its own decoder."""
-    networks = nn.ModuleDict(_encoders(experiment, task))
-    for name, channels in zip(ENCODERS, (len(task.limited), len(task.full), len(task.full))):
-        networks[f"rec_{name}"] = ReconstructionDecoder(channels, experiment.network)
+    encoders = _encoders(experiment, task)
+    channels_of = zip(ENCODERS, (len(task.limited), len(task.full), len(task.full)))
+    decoders = {name: ReconstructionDecoder(channels, experiment.network) for name, channels in channels_of}
+    networks = nn.ModuleDict({**encoders, **{f"rec_{name}": decoder for name, decoder in decoders.items()}})
     _initialise(networks, experiment, task)
     masked = _Masked(experiment)
 
@@ -121,14 +124,16 @@ def _naive_stage_1(experiment: Experiment, task: Task) -> Stage:
         for name in ENCODERS:
             channels = task.limited_channels if name == "E_L" else list(range(len(task.full)))
             image = batch.images[:, channels]
-            features = masked.encode(networks[name], image, mask[:, channels] if mask.shape[1] > 1 else mask)
-            terms[name] = Term(masked.error(networks[f"rec_{name}"], features, image, mask, channels))
+            features = masked.encode(encoders[name], image, mask[:, channels] if mask.shape[1] > 1 else mask)
+            terms[name] = Term(masked.error(decoders[name], features, image, mask, channels))
         return LossTerms(terms)
 
     return _pretraining(experiment, networks, loss)
 
 
-def _pretraining(experiment: Experiment, networks: nn.ModuleDict, loss) -> Stage:  # noqa: ANN001 - Stage.loss
+def _pretraining(
+    experiment: Experiment, networks: nn.ModuleDict, loss: Callable[[Batch, StepContext], LossTerms]
+) -> Stage:
     steps = experiment.run.pretrain_steps
     return Stage("stage-1", networks, steps, loss, augmentation="spatial", labelled_only=False)
 
@@ -175,18 +180,18 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     """L_seg(f_F) + L_seg(f_L) + lambda_1 L_PIB + lambda_2 L_Align (eq. 6); decoders and psi are new."""
     settings, outputs = experiment.dante, task.outputs
     limited = task.limited_channels
-    networks = nn.ModuleDict(_encoders(experiment, task))
-    networks["psi"] = Fusion(experiment.network)
-    networks["D_L"], networks["D_F"] = (Decoder(outputs, experiment.network) for _ in range(2))
+    encoders, psi = _encoders(experiment, task), Fusion(experiment.network)
+    d_l, d_f = (Decoder(outputs, experiment.network) for _ in range(2))
+    networks = nn.ModuleDict({**encoders, "psi": psi, "D_L": d_l, "D_F": d_f})
     _initialise(networks, experiment, task)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
-        z_l = networks["E_L"](batch.images[:, limited])
-        z_a, z_p = networks["E_A"](batch.images), networks["E_P"](batch.images)
-        fused, corrections = networks["psi"](z_a, z_p)
+        z_l = encoders["E_L"](batch.images[:, limited])
+        z_a, z_p = encoders["E_A"](batch.images), encoders["E_P"](batch.images)
+        fused, corrections = psi(z_a, z_p)
         terms = {
-            "seg_L": Term(segmentation_loss(networks["D_L"].all_logits(z_l), batch.regions, task.output)),
-            "seg_F": Term(segmentation_loss(networks["D_F"].all_logits(fused), batch.regions, task.output)),
+            "seg_L": Term(segmentation_loss(d_l.all_logits(z_l), batch.regions, task.output)),
+            "seg_F": Term(segmentation_loss(d_f.all_logits(fused), batch.regions, task.output)),
         }
         if context.share >= settings.auxiliary_from:
             terms["pib"] = Term(compaction(corrections), settings.compaction_weight)
@@ -199,8 +204,8 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     carried = {name: name for name in ENCODERS} if pretrained else {}
     if pretrained and settings.carry_fusion and not settings.naive:
         carried["psi"] = "psi_1"
-    full = FullNetwork(networks["E_A"], networks["E_P"], networks["psi"], networks["D_F"])
-    f_l = UNet.of(networks["E_L"], networks["D_L"])
+    full = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f)
+    f_l = UNet.of(encoders["E_L"], d_l)
     return Stage(
         name="stage-2",
         networks=networks,
