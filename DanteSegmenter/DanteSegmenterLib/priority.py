@@ -22,8 +22,7 @@ def standing_back() -> list[str]:
 
 def windows_flags() -> int:
     """For `Popen` on Windows, which has no nice: no console window, and the priority below that of others."""
-    # Names that subprocess has on Windows alone.
-    return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS  # type: ignore[attr-defined]
+    return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS  # type: ignore[attr-defined]  # Windows
 
 
 if __name__ == "__main__":

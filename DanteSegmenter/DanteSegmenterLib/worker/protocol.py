@@ -206,7 +206,7 @@ class FrameReader:
             count = math.prod(shape)
             arrays.append(np.frombuffer(payload, dtype, count, start).reshape(shape))
             start += count * dtype.itemsize
-        self.__init__()  # type: ignore[misc]
+        self.__init__()  # type: ignore[misc]  # all fields as in the beginning; nobody derives
         return Frame(message, tuple(arrays))
 
 

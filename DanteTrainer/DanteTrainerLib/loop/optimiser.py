@@ -45,8 +45,7 @@ class Mover:
     ) -> None:
         self.stage, self.settings, self.device, self.dtype, self.group = stage, settings, device, dtype, group
         self.networks: nn.ModuleDict = stage.networks.to(device).train()
-        # The stub of torch lacks this overload.
-        self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
         # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
         self.optimiser = torch.optim.SGD(
             self.networks.parameters(),
