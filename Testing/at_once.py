@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from DanteSegmenterLib.errors import DanteError
@@ -35,7 +36,11 @@ class ImmediateInference:
         pass
 
 
-def at_once(window: Any) -> Any:
-    """Let a window's runner take its steps one after the other instead of waiting for its timer; returns the window."""
+@contextmanager
+def at_once(window: Any) -> Iterator[Any]:
+    """The window, whose runner takes its steps one after the other here instead of waiting for its timer."""
     window.runner.later = lambda milliseconds: window.runner.onTick()
-    return window
+    try:
+        yield window
+    finally:
+        del window.runner.later

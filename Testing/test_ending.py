@@ -60,7 +60,7 @@ STUBBORN = """
 import multiprocessing, sys, time
 from DanteSegmenterLib.errors import Cancelled
 from DanteTrainerLib import ending
-ending.IMPATIENCE_SECONDS = 1.0
+ending.IMPATIENCE_SECONDS = 3.0
 stop = ending.StopRequest(with_parent=True)
 child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
 child.start()

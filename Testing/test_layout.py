@@ -31,7 +31,8 @@ def window(slicer, module, brain_model_folder):
     widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=brain_model_folder.parent)
     slicer.mrmlScene.Clear(0)
     widget.parent.enter()
-    yield at_once(widget)
+    with at_once(widget):
+        yield widget
     widget.parent.exit()
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()

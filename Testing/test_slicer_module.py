@@ -120,7 +120,8 @@ def window(slicer, module, model_folder):
     widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
     slicer.mrmlScene.Clear(0)  # and with it the choice of a model that this logic does not know
     widget.parent.enter()
-    yield at_once(widget)
+    with at_once(widget):
+        yield widget
     slicer.util.getModuleWidget("DanteSegmenter").parent.exit()
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
@@ -380,13 +381,14 @@ def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
         fresh = slicer.util.getModuleWidget("DanteSegmenter")
         assert fresh is not window
         assert window.choices.parameters is None and not window.Observations
-        window = at_once(fresh)
-    window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
-    window.enter()
-    add_study(slicer)
-    assert window.ui.segmentButton.enabled
-    window.ui.segmentButton.click()
-    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        window = fresh
+    with at_once(window):
+        window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
+        window.enter()
+        add_study(slicer)
+        assert window.ui.segmentButton.enabled
+        window.ui.segmentButton.click()
+        assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
 RELOAD = """

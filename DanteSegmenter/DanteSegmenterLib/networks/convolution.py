@@ -61,6 +61,7 @@ def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
     pointwise = tuple(kernel) == tuple(stride) == ONE and len(x) < SLOW_POINTWISE_BELOW and torch.get_num_threads() == 1
     return (
         (small or pointwise)
+        and type(x) is Tensor  # none that only pretends to have memory
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
