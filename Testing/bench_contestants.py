@@ -35,6 +35,7 @@ from DanteSegmenterLib.inference import batch_of, load_model  # noqa: E402
 from DanteSegmenterLib.inference.devices import fastest_dtype, synchronise  # noqa: E402
 from DanteSegmenterLib.inference.sliding_window import Plan, needed_windows, predict_logits  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
+from DanteSegmenterLib.networks.convolution import Conv3d, ConvTranspose3d  # noqa: E402
 from DanteSegmenterLib.networks.unet import InstanceNorm  # noqa: E402
 from DanteSegmenterLib.preprocess import prepare  # noqa: E402
 from DanteSegmenterLib.synthetic.sample import brain_mr  # noqa: E402
@@ -130,7 +131,7 @@ def convolutions(s: Setting) -> Callable[[], object]:
 
 
 def as_usually_written(network: nn.Module) -> nn.Module:
-    """The same network with torch's own instance norm, in float32 and the default memory layout."""
+    """The same network with torch's own layers, in float32 and the default memory layout."""
     twin = copy.deepcopy(network).float().to(memory_format=torch.contiguous_format)
     for part in list(twin.modules()):
         for name, child in part.named_children():
@@ -138,6 +139,11 @@ def as_usually_written(network: nn.Module) -> nn.Module:
                 norm = nn.InstanceNorm3d(child.num_channels, eps=child.eps, affine=True)
                 norm.load_state_dict(child.state_dict())
                 setattr(part, name, norm)
+            elif isinstance(child, (Conv3d, ConvTranspose3d)):  # ours avoid a slow path of PyTorch's
+                plain = nn.Conv3d if isinstance(child, Conv3d) else nn.ConvTranspose3d
+                own = plain(child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding)
+                own.load_state_dict(child.state_dict())
+                setattr(part, name, own)
     return twin.eval().requires_grad_(False)
 
 

@@ -36,20 +36,24 @@ from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict:
     """Keys: `training` (one report a method and number format), loader_wait_share, training_seconds_per_step."""
-    device = resolve_device(device_name)
+    device, all_threads = resolve_device(device_name), torch.get_num_threads()
     formats = dict.fromkeys((choose_precision("auto", device), torch.float32))
     reports = []
-    for dtype in formats:
-        for method in ("lower", "dante"):
-            experiment = load_experiment(experiment_name, method=method)
-            reports.append(step_against_parts(experiment, device, dtype, repeats))
+    for threads in dict.fromkeys((1, all_threads)):  # one: as trainings of a study run side by side
+        torch.set_num_threads(threads)
+        for dtype in formats:
+            for method in ("lower", "dante"):
+                experiment = load_experiment(experiment_name, method=method)
+                reports.append(step_against_parts(experiment, device, dtype, repeats))
+    torch.set_num_threads(all_threads)
     return {"training": reports, **waiting(experiment_name, device_name)}
 
 
 def step_against_parts(experiment: Experiment, device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
     """A whole step of the last stage, in turn with its convolutions alone and, for DANTE, its networks alone.
 
-    Keys: method, dtype, seconds (medians by name), step_vs_convolutions, step_vs_parts (DANTE), peak_memory_gib.
+    Keys: method, dtype, threads, seconds (medians by name), step_vs_convolutions, step_vs_parts (DANTE) and
+    peak_memory_gib.
     """
     task = TASKS[experiment.task]
     stage = method_named(experiment.method)(experiment, task)[-1]
@@ -77,6 +81,7 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
     report = {
         "method": experiment.method,
         "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
         "seconds": medians,
         "step_vs_convolutions": medians["step"] / medians["convolutions"],
         "peak_memory_gib": _peak_memory_gib(device),
@@ -182,7 +187,8 @@ def waiting(experiment_name: str, device_name: str, steps: int = 30) -> dict:
 
 def show_training(report: dict) -> None:
     for part in report["training"]:
-        print(f"a training step of {part['method']}, {part['dtype']}, and its parts, forward and backward:")
+        threads = f"{part['threads']} thread(s)"
+        print(f"a training step of {part['method']}, {part['dtype']}, {threads}, and its parts, forward and backward:")
         for name, value in part["seconds"].items():
             print(f"  {name:<14} {value:7.3f} s")
         prefix = "train_step" if part["method"] == "lower" else f"{part['method']}_step"
