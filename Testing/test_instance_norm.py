@@ -70,3 +70,13 @@ def test_what_is_chosen_is_what_was_fastest():
         assert [module.fastest(x) for x in (finest, middle, deep)] == ["rows", "group_norm", "torch"]
     assert module.fastest(torch.zeros(1, 32, 64, 64, 64)) == "torch"
     assert module.fastest(torch.zeros(2, 8, 64, 64, 64, device="meta")) == "group_norm"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_map_of_one_voxel_becomes_its_bias(batch):
+    norm = InstanceNorm(3)
+    norm.load_state_dict({"weight": torch.full((3,), 2.0), "bias": torch.tensor([1.0, -1.0, 0.5])})
+    x = torch.full((batch, 3, 1, 1, 1), 7.0, requires_grad=True)
+    assert norm(x)[:, :, 0, 0, 0].tolist() == [pytest.approx([1.0, -1.0, 0.5], abs=1e-3)] * batch
+    norm(x).sum().backward()
+    assert x.grad.abs().max() < 1e-3
