@@ -45,14 +45,14 @@ $(VENV)/ready-to-test: $(VENV)/ready-to-run
 	@touch $@
 
 demo: $(VENV)/ready-to-run
-	@$(BIN)/python Testing/demo.py --out $(OUT) $(if $(CASE),--case "$(CASE)") $(if $(KIND),--kind $(KIND))
+	@$(BIN)/python Testing/tools/demo.py --out $(OUT) $(if $(CASE),--case "$(CASE)") $(if $(KIND),--kind $(KIND))
 
 test: $(VENV)/ready-to-test
-	@sh Testing/system_libraries.sh
+	@sh Testing/tools/system_libraries.sh
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: $(VENV)/ready-to-test
-	@sh Testing/system_libraries.sh
+	@sh Testing/tools/system_libraries.sh
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
 # The click-through and the self-tests in a Slicer of the user's, under settings that are thrown away.
@@ -65,18 +65,18 @@ $(VENV)/ready-to-bench: $(VENV)/ready-to-test
 	@touch $@
 
 bench: $(VENV)/ready-to-bench
-	@sh Testing/system_libraries.sh
-	@$(BIN)/python Testing/bench.py $(if $(CASE),--case "$(CASE)")
+	@sh Testing/tools/system_libraries.sh
+	@$(BIN)/python Testing/bench/run.py $(if $(CASE),--case "$(CASE)")
 
 faults: $(VENV)/ready-to-test
-	@sh Testing/system_libraries.sh
-	@$(BIN)/python Testing/faults.py
+	@sh Testing/tools/system_libraries.sh
+	@$(BIN)/python Testing/tools/faults.py
 
 # The README's pictures. Off-screen rendering needs EGL (Debian: libegl-mesa0 libgl1-mesa-dri).
 pictures: $(VENV)/ready-to-test
 	@mkdir -p Resources/Pictures
-	@$(BIN)/python Testing/render_window.py --out Resources/Pictures
-	@$(BIN)/python Testing/demo.py --out $(OUT) && cp $(OUT)/view.png Resources/Pictures/demo.png
+	@$(BIN)/python Testing/tools/render_window.py --out Resources/Pictures
+	@$(BIN)/python Testing/tools/demo.py --out $(OUT) && cp $(OUT)/view.png Resources/Pictures/demo.png
 
 lint: $(VENV)/ready-to-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

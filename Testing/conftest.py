@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-for folder in ("DanteSegmenter", "DanteTrainer", "Testing"):
-    sys.path.insert(0, str(REPOSITORY / folder))
 
 
 def pytest_configure(config: pytest.Config) -> None:

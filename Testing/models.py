@@ -1,9 +1,11 @@
-"""Small model folders for tests: real networks with weights filled by rule."""
+"""Small model folders for tests: real networks with weights filled by rule; and a small study for them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from DanteSegmenterLib.model_folder import (
@@ -20,9 +22,12 @@ from DanteSegmenterLib.model_folder import (
 from DanteSegmenterLib.model_folder.terminology import Code, Terminology
 from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteSegmenterLib.networks.weights import save_weights
+from DanteSegmenterLib.volume import Volume
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LIMITED = ("t1", "t2", "flair")
+# Voxel indices to world: 2 mm, rows to the left and to the back.
+LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 TINY_NETWORK = NetworkSpec(features=(2, 4), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3), (3, 3, 3)))
 
 
@@ -74,3 +79,16 @@ def write_brain_model(folder: Path, with_full: bool = False, seed: int = 0) -> P
     spec = brain_spec(pathways["limited"].sha256, full=pathways.get("full"))
     write_spec(folder, spec)
     return folder
+
+
+def study(
+    shape: tuple[int, int, int] = (20, 24, 28), matrix: np.ndarray = LPS_2MM, names: Sequence[str] = LIMITED
+) -> dict[str, Volume]:
+    """A block of noise in air, once a modality."""
+    rng = np.random.default_rng(0)
+    volumes = {}
+    for name in names:
+        array = np.zeros(shape, np.float32)
+        array[2:-2, 3:-3, 4:-4] = rng.uniform(1, 2, (shape[0] - 4, shape[1] - 6, shape[2] - 8))
+        volumes[name] = Volume(array, matrix, name)
+    return volumes

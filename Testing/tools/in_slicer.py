@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from xml.etree import ElementTree
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / "Testing" / "tools"
 MODULES = ("DanteSegmenter", "DanteTrainer")
 CLICK_THROUGH = "click-through"
@@ -99,9 +99,9 @@ def slicer_command(part: str, slicer: str) -> list[str]:
 
 def stand_in_command(part: str) -> list[str]:
     if part == CLICK_THROUGH:
-        return [sys.executable, str(REPOSITORY / "Testing" / "run_self_test.py"), "--script",
+        return [sys.executable, str(REPOSITORY / "Testing" / "tools" / "run_self_test.py"), "--script",
                 str(TOOLS / "click_through.py")]  # fmt: skip
-    return [sys.executable, str(REPOSITORY / "Testing" / "run_self_test.py"), part]
+    return [sys.executable, str(REPOSITORY / "Testing" / "tools" / "run_self_test.py"), part]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from models import LPS_2MM, brain_spec, study, write_brain_model
+from torch.profiler import ProfilerActivity, profile
+
+from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
+from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
+from DanteSegmenterLib.inference.devices import resolve_device
+from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, write_spec
+from DanteSegmenterLib.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("model"), with_full=True)
+
+
+def test_volume_ranges_hold_the_volumes(folder):
+    result = segment(load_model(folder, "cpu"), study())
+    for region, (low, high) in result.volume_ranges_ml.items():
+        assert low <= result.volumes_ml[region] <= high
+
+
+def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
+    folder = write_brain_model(tmp_path / "model")
+    spec = read_spec(folder)
+    measured = {"WT": Calibration(17, 0.9, 0.85, 0.5), "ET": Calibration(17, 0.8, 0.41, 0.2)}
+    write_spec(folder, replace(spec, limited=replace(spec.limited, calibration=measured)))
+    notes = segment(load_model(folder, "cpu"), study()).notes
+    # WT is only 5 points too sure, ET 39.
+    assert notes[-1].endswith("on 17 test cases this model was too sure (enhancing tumour 80% sure and 41% right).")
+
+
+def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):
+    result = segment(load_model(folder, "cpu"), study())
+    assert result.probabilities.shape == (3, 20, 24, 28) and result.label_map.shape == (20, 24, 28)
+    assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM)
+    assert not (result.masks["ET"] & ~result.masks["TC"]).any() and not (result.masks["TC"] & ~result.masks["WT"]).any()
+    assert result.masks["WT"].any()
+    assert result.volumes_ml["WT"] == pytest.approx(result.masks["WT"].sum() * 0.008)
+    assert set(result.seconds) == {"load", "prepare", "network", "restore"}
+
+
+def test_outside_the_foreground_nothing_is_segmented(folder):
+    volumes = study()
+    for volume in volumes.values():
+        volume.array[8:12, 10:14, 10:14] = 0  # a hole in all of them
+    result = segment(load_model(folder, "cpu"), volumes)
+    outside = np.ones(result.label_map.shape, bool)
+    outside[2:-2, 3:-3, 4:-4] = False
+    outside[8:12, 10:14, 10:14] = True
+    assert not result.probabilities[:, outside].any()
+
+
+def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(folder):
+    """The network sees the same image, so the answer must be the same at each place in the world."""
+    model = load_model(folder, "cpu")
+    plain = segment(model, study())
+    swapped_matrix = LPS_2MM @ np.array(
+        [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]
+    )  # I and K change places
+    swapped = {n: Volume(v.array.transpose(2, 1, 0), swapped_matrix, n) for n, v in study().items()}
+    again = segment(model, swapped)
+    assert np.array_equal(again.label_map.transpose(2, 1, 0), plain.label_map)
+
+
+def test_the_full_network_is_used_when_the_privileged_volume_is_given_and_that_is_said(folder):
+    model = load_model(folder, "cpu")
+    limited = segment(model, study())
+    full = segment(model, study(names=("t1", "t1ce", "t2", "flair")))
+    assert any("full-modality network" in note for note in full.notes) and not limited.notes
+    assert not np.array_equal(limited.probabilities, full.probabilities)
+
+
+def test_without_a_full_network_the_privileged_volume_changes_nothing_and_that_is_said(tmp_path):
+    model = load_model(write_brain_model(tmp_path), "cpu")
+    result = segment(model, study(names=("t1", "t2", "flair", "t1ce")))
+    assert result.notes == ("T1CE is not used by this model.",)
+    assert np.array_equal(result.probabilities, segment(model, study()).probabilities)
+
+
+def test_a_missing_and_an_unknown_modality_are_named(folder):
+    model = load_model(folder, "cpu")
+    with pytest.raises(InputError, match="missing: flair"):
+        segment(model, study(names=("t1", "t2")))
+    with pytest.raises(InputError, match="unknown modality pet"):
+        segment(model, study(names=("t1", "t2", "flair", "pet")))
+
+
+def test_no_convolution_of_a_run_in_single_precision_takes_torchs_slow_path(folder, monkeypatch):
+    monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.fastest_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.batch_of", lambda *_: 1)
+    model = load_model(folder, "cpu")
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        segment(model, study())
+    names = {event.key for event in record.key_averages()}
+    assert "aten::mkldnn_convolution" in names and not [name for name in names if "slow_conv" in name]
+
+
+def test_progress_rises_from_0_to_1_through_all_phases(folder):
+    seen = []
+    segment(load_model(folder, "cpu"), study(), progress=seen.append)
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
+    assert [*dict.fromkeys(p.phase for p in seen)] == ["load", "prepare", "network", "restore"]
+
+
+@pytest.mark.parametrize("phase", ["load", "prepare", "network"])
+def test_a_run_cancelled_in_any_phase_ends_before_the_next(folder, phase):
+    seen = []
+    with pytest.raises(Cancelled):
+        segment(
+            load_model(folder, "cpu"),
+            study(),
+            progress=lambda p: seen.append(p.phase),
+            cancelled=lambda: bool(seen) and seen[-1] == phase,
+        )
+    assert seen[-1] == phase
+
+
+def test_regions_are_written_in_order_later_over_earlier():
+    spec = brain_spec()
+    p = np.array([[0.9, 0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.9, 0.1]], np.float32)
+    label_map = label_map_of(p.reshape(3, 1, 1, 5), spec)
+    assert label_map.ravel().tolist() == [2, 1, 4, 4, 1]  # oedema, core, enhancing; ET and TC count without WT too
+    masks = [mask_of(label_map, region, spec.regions).ravel().astype(int).tolist() for region in spec.regions]
+    assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
+
+
+def test_labels_that_exclude_each_other_go_to_the_most_probable():
+    spec = replace(brain_spec(), output="labels")
+    p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
+    assert label_map_of(p, spec).ravel().tolist() == [2, 2, 0]  # background 0.2, 0.1, 0.6
+
+
+def test_probabilities_are_0_where_no_window_was_needed():
+    logits = torch.tensor([[0.0, float("nan")]] * 3).reshape(3, 1, 1, 2)
+    assert probabilities_of(logits, brain_spec()).ravel().tolist() == [0.5, 0, 0.5, 0, 0.5, 0]
+    labels = replace(brain_spec(), output="labels")
+    four = torch.tensor([[0.0, float("nan")]] * 4).reshape(4, 1, 1, 2)
+    assert probabilities_of(four, labels).ravel().tolist() == [0.25, 0, 0.25, 0, 0.25, 0]
+
+
+def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
+    with pytest.raises(ResourceError, match="unknown device"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="not available"):
+            resolve_device("cuda")
+    assert resolve_device("cpu").type == "cpu"
+
+
+def test_a_ct_voxel_in_the_middle_of_the_window_is_no_background(tmp_path):
+    """40 HU, the density of blood, is 0 once normalised; in a skull-stripped MR 0 would mean outside."""
+    spec = read_spec(write_brain_model(tmp_path))
+    window = Normalisation("hu_window", low=-160, high=240, mean=40, std=60)
+    normalisation = dict.fromkeys(("t1", "t1ce", "t2", "flair"), window)
+    write_spec(tmp_path, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
+    volumes = {name: Volume(np.full((16, 16, 16), 40, np.int16), LPS_2MM, name) for name in ("t1", "t2", "flair")}
+    for volume in volumes.values():
+        volume.array[:2] = 100  # a window of nothing but zeros is not computed
+    assert (segment(load_model(tmp_path, "cpu"), volumes).probabilities > 0).all()

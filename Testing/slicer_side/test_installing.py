@@ -1,0 +1,133 @@
+"""Packages asked for on the first click: PyTorch by its extension, the rest by pip."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+
+
+@pytest.fixture
+def without_torch(module, monkeypatch):
+    """torch is not installed; the PyTorch extension is what the test puts there."""
+    from DanteSlicerLib import requirements
+
+    monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "torch" else "99")
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+
+
+def test_without_the_pytorch_extension_the_message_says_how_to_get_it(module, without_torch):
+    from DanteSegmenterLib.errors import ResourceError
+
+    with pytest.raises(ResourceError, match="Install the extension 'PyTorch'.*--find-links FOLDER \"torch>=2.5\""):
+        module.ensureTorch()
+
+
+@pytest.mark.parametrize("answer", [None, "the torch module"])
+def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, without_torch, monkeypatch, answer):
+    from DanteSegmenterLib.errors import ResourceError
+
+    calls = []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            calls.append(options)
+            return answer
+
+    fake = types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", fake)
+    if answer is None:
+        with pytest.raises(ResourceError, match="PyTorch was not installed"):
+            module.ensureTorch()
+    else:
+        module.ensureTorch()
+    assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.5"}]
+
+
+def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
+    from DanteSegmenterLib.errors import ResourceError
+    from DanteSlicerLib import requirements
+
+    monkeypatch.setattr(requirements, "installed_version", lambda name: "1.13.1+cu117")
+    with pytest.raises(ResourceError, match="PyTorch 1.13.1.* is too old, torch>=2.5 is needed"):
+        module.ensureTorch()
+
+
+@pytest.fixture
+def fake_pip(slicer, module, monkeypatch):
+    """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""
+    from DanteSlicerLib import requirements
+
+    state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True, asked=[])
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", lambda name: None)
+
+    def pip_install(arguments):
+        state.commands.append(arguments[2:])
+        state.constraints = Path(arguments[1]).read_text()
+        if state.error:
+            raise state.error
+        state.installed = True
+
+    known = requirements.installed_version
+    monkeypatch.setattr(
+        requirements,
+        "installed_version",
+        lambda name: ("1.0" if state.installed else None) if name == "needed" else known(name),
+    )
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_, **__: state.asked.append(text) or state.answer
+    )
+    return state
+
+
+def test_packages_are_installed_with_torch_and_numpy_held(module, fake_pip):
+    module.ensurePackages(["needed>=0.4"])
+    assert fake_pip.commands == [["needed>=0.4"]]
+    assert fake_pip.asked[0].endswith("needed>=0.4.")
+    assert fake_pip.constraints.startswith("torch==") and f"numpy=={np.__version__}" in fake_pip.constraints
+
+
+def test_nothing_is_asked_where_nothing_is_missing(module, fake_pip):
+    fake_pip.installed = True
+    module.ensurePackages(["needed>=0.4"])
+    assert fake_pip.commands == []
+
+
+def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
+    from DanteSegmenterLib.errors import ResourceError
+
+    fake_pip.error = subprocess.CalledProcessError(1, "pip")
+    # Quoted: a shell would write into a file called =0.4 otherwise.
+    command = 'PythonSlicer -m pip install "needed>=0.4"'
+    with pytest.raises(
+        ResourceError, match=rf"returned non-zero exit status 1\. To install it by hand.*run: {command}$"
+    ):
+        module.ensurePackages(["needed>=0.4"])
+    fake_pip.answer = False
+    with pytest.raises(ResourceError, match="Not installed: needed>=0.4"):
+        module.ensurePackages(["needed>=0.4"])
+
+
+def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pip, monkeypatch):
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
+    module.ensurePackages(["needed>=0.4"])
+    assert fake_pip.commands == [["needed>=0.4"]] and fake_pip.constraints.startswith("torch==")
+    assert fake_pip.asked == [
+        "1 Python package needs to be installed.\n\nThis will modify Slicer's Python environment. Continue?"
+    ]
+
+
+def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, module, fake_pip, monkeypatch):
+    from DanteSegmenterLib.errors import ResourceError
+
+    monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
+    fake_pip.answer = False
+    with pytest.raises(ResourceError, match=r"needs it\. User declined package installation\. To install it by hand"):
+        module.ensurePackages(["needed>=0.4"])

@@ -1,0 +1,122 @@
+"""DanteTrainer in the application stand-in: found as Slicer finds it, and the README's own lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+from datasets import write_dataset
+
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+pytest.importorskip("slicer_core", reason="slicer-core is not installed")
+
+from slicer_window import add_study, model_folder, module, window  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def slicer():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))
+    import slicer
+
+    for name in ("DanteSegmenter", "DanteTrainer"):
+        slicer.app.load_module(REPOSITORY / name / f"{name}.py")
+    slicer.app.startup_completed()
+    return slicer
+
+
+def until(slicer, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.01)
+    assert condition(), "it did not happen in time"
+
+
+def readme_lines(module_name):
+    """The block of the README that gets a module's logic."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    .*\n)+", text, flags=re.MULTILINE)
+    found = [block for block in blocks if f'getModuleLogic("{module_name}")' in block]
+    assert len(found) == 1
+    return re.sub(r"^    ", "", found[0], flags=re.MULTILINE)
+
+
+def test_a_module_without_a_widget_class_has_no_logic_for_slicer(slicer, tmp_path):
+    (tmp_path / "Bare.py").write_text(
+        "from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic\n"
+        "class Bare(ScriptedLoadableModule): pass\n"
+        "class BareLogic(ScriptedLoadableModuleLogic): pass\n"
+    )
+    slicer.app.load_module(tmp_path / "Bare.py")
+    for get in (slicer.util.getModuleLogic, slicer.util.getModuleWidget):
+        with pytest.raises(RuntimeError, match="Could not find module widget representation with name 'Bare'"):
+            get("Bare")
+
+
+def test_the_readmes_training_begins_makes_steps_and_is_stopped(slicer, tmp_path, capsys):
+    data, run = write_dataset(tmp_path / "data"), tmp_path / "run"
+    lines = readme_lines("DanteTrainer").replace("/data/BraTS2021", str(data)).replace("/runs/mine", str(run))
+    space, printed = {"slicer": slicer}, []
+    exec(lines, space)
+
+    def told():
+        printed.append(capsys.readouterr().out)
+        return "".join(printed)
+
+    until(slicer, lambda: "state='starting'" in told())
+    until(slicer, lambda: re.search(r"state='running'.*step=[1-9]", told()))
+    start = time.monotonic()
+    assert space["trainer"].stop(run).state == "running" and time.monotonic() - start < 0.5
+    until(slicer, lambda: "state='stopped'" in told())
+    assert space["trainer"].runs()[run.resolve()].state == "stopped"
+
+
+def test_the_readmes_segmentation_is_a_node(slicer, window):
+    nodes = add_study(slicer)
+    space = {"slicer": slicer, **{f"{modality}Node": node for modality, node in nodes.items()}}
+    exec(readme_lines("DanteSegmenter"), space)
+    assert space["segmentation"].IsA("vtkMRMLSegmentationNode")
+
+
+def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(slicer, tmp_path):
+    logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+    run = logic.start("lower", write_dataset(tmp_path / "data"), tmp_path / "run", ["run.steps=100000"], device="cpu")
+    logic.follow(run, told.append)
+    until(slicer, lambda: told)
+    slicer.util.reloadScriptedModule("DanteTrainer")
+    told.clear()
+    fresh, after = slicer.util.getModuleLogic("DanteTrainer"), []
+    assert fresh is not logic
+    fresh.follow(run, after.append)
+    until(slicer, lambda: after and after[-1].step > 0)
+    fresh.stop(run)
+    until(slicer, lambda: after[-1].state == "stopped")
+    assert not told
+
+
+def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(slicer, tmp_path, caplog):
+    import shutil
+
+    from DanteSegmenterLib.errors import InputError
+    from DanteTrainerLib.status import RUN_FILE, RunStatus, write_status
+
+    logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+    with pytest.raises(InputError, match="is no run folder"):
+        logic.follow(tmp_path / "nowhere", told.append)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / RUN_FILE).write_text("{}")
+    write_status(run, RunStatus("starting"))
+    logic.follow(run, told.append)
+    until(slicer, lambda: told)
+    shutil.rmtree(run)
+    until(slicer, lambda: "is no run folder" in caplog.text)
+    caplog.clear()
+    end = time.monotonic() + 1.5
+    until(slicer, lambda: time.monotonic() > end)
+    assert not caplog.text

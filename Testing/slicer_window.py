@@ -1,0 +1,108 @@
+"""The window over an empty scene, with a tiny model and a computation that is none: fixtures and users' gestures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+from at_once import ImmediateInference, at_once
+from conftest import REPOSITORY
+from models import write_brain_model
+from slicer_half import SlicerHalf
+
+MODULE = REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py"
+NAMES = {"t1": "3: AX T1", "t1ce": "5: AX T1 POST GAD", "t2": "4: AX T2", "flair": "6: AX FLAIR"}
+
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+pytest.importorskip("slicer_core", reason="slicer-core is not installed")
+
+
+@pytest.fixture(scope="session")
+def slicer():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))
+    import slicer
+
+    slicer.app.load_module(MODULE)
+    slicer.app.startup_completed()
+    return slicer
+
+
+@pytest.fixture
+def module(slicer):
+    """The Slicer half as it is now: Reload replaces it."""
+    return SlicerHalf()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("Models") / "tiny", with_full=True)
+
+
+class FakeRun:
+    """Stands in for the computation: answers with a block, and remembers what it was given."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.calls = []
+
+    def __call__(self, folder, volumes, device, progress=None, cancelled=None):
+        from DanteSegmenterLib.model_folder import read_spec
+
+        self.calls.append((folder, volumes, device))
+        progress(types.SimpleNamespace(phase="network", fraction=0.5, message="Segmenting"))
+        if self.error:
+            raise self.error
+        spec = read_spec(folder)
+        reference = volumes["t1"]
+        masks = {region.id: np.zeros(reference.shape, bool) for region in spec.regions}
+        for n, mask in enumerate(masks.values()):
+            mask[1:3, 1:3, 1 : 4 - n] = True
+        volumes_ml = {name: mask.sum() * reference.voxel_volume_ml for name, mask in masks.items()}
+        return types.SimpleNamespace(
+            spec=spec, reference=reference, masks=masks, volumes_ml=volumes_ml, seconds={"network": 1.25}, device="cpu",
+            notes=("A note.",), volume_ranges_ml={name: (v / 2, 2 * v) for name, v in volumes_ml.items()},
+            confidence=dict.fromkeys(masks, 0.875),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def window(slicer, module, model_folder):
+    """The open window over an empty scene, with the tiny model and a computation that is none."""
+    widget = slicer.util.getModuleWidget("DanteSegmenter")
+    widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
+    slicer.mrmlScene.Clear(0)  # and with it the choice of a model that this logic does not know
+    widget.parent.enter()
+    with at_once(widget):
+        yield widget
+    slicer.util.getModuleWidget("DanteSegmenter").parent.exit()
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+
+
+def add_volume(slicer, name, shape=(4, 5, 6)):
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    node = slicer.util.addVolumeFromArray(array, np.diag([1.0, 2.0, 3.0, 1.0]), name)
+    slicer.app.processEvents()
+    return node
+
+
+def add_study(slicer, modalities=("t1", "t2", "flair"), prefix=""):
+    return {modality: add_volume(slicer, prefix + NAMES[modality]) for modality in modalities}
+
+
+def shown(widget, window):
+    """Whether a widget would be seen if the window were on a screen."""
+    return widget.isVisibleTo(window.parent)
+
+
+def until(slicer, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.005)
+    assert condition(), "it did not happen in time"

@@ -1,0 +1,286 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from datasets import write_case, write_dataset
+from steps import batch, context
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from DanteSegmenterLib.errors import Cancelled, ConfigError
+from DanteSegmenterLib.inference import load_model, segment
+from DanteSegmenterLib.model_folder import sha256_of
+from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.loop.checkpoint import read_state
+from DanteTrainerLib.loop.stage import StepContext
+from DanteTrainerLib.methods.bounds import lower as lower_bound
+from DanteTrainerLib.methods.dante import masking
+from DanteTrainerLib.methods.dante import stages as dante
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN, TASKS
+
+
+def experiment(**settings) -> Experiment:
+    small = smoke(load_experiment("brats-2mm", method="dante"))
+    return replace(small, dante=replace(small.dante, **settings))
+
+
+def stage_2(**settings):
+    return dante.stages(experiment(**settings), BRAIN)[1]
+
+
+def with_other_t1ce(b):
+    images = b.images.clone()
+    images[:, BRAIN.full.index("t1ce")] += 5
+    return Batch(images, b.regions)
+
+
+def test_the_limited_pathway_never_sees_the_privileged_scan():
+    stage = stage_2()
+    assert torch.equal(stage.predict(batch().images), stage.predict(with_other_t1ce(batch()).images))
+    before, after = (stage.loss(b, context(0)).terms for b in (batch(), with_other_t1ce(batch())))
+    assert torch.equal(before["seg_L"].value, after["seg_L"].value)
+    assert not torch.equal(before["seg_F"].value, after["seg_F"].value)
+
+
+def test_the_loss_is_both_segmentations_plus_three_tenths_compaction_plus_half_alignment():
+    terms = stage_2().loss(batch(), context(50))
+    assert {name: term.weight for name, term in terms.terms.items()} == {
+        "seg_L": 1,
+        "seg_F": 1,
+        "pib": 0.3,
+        "align": 0.5,
+    }
+    by_hand = sum(
+        weight * terms.terms[name].value for name, weight in (("seg_L", 1), ("seg_F", 1), ("pib", 0.3), ("align", 0.5))
+    )
+    assert torch.allclose(terms.total, by_hand)
+
+
+def test_auxiliary_terms_begin_at_a_fifth_and_are_not_computed_before():
+    stage = stage_2()
+    assert set(stage.loss(batch(), context(19)).terms) == {"seg_L", "seg_F"}
+    assert set(stage.loss(batch(), context(20)).terms) == {"seg_L", "seg_F", "pib", "align"}
+
+
+def gradients(term, **settings):
+    stage = stage_2(**settings)
+    stage.loss(batch(), context(50)).terms[term].value.backward()
+    return {
+        name: any(p.grad is not None and p.grad.any() for p in net.parameters()) for name, net in stage.networks.items()
+    }
+
+
+def test_each_term_moves_what_the_paper_says():
+    nothing = dict.fromkeys(("E_L", "E_A", "E_P", "psi", "D_L", "D_F"), False)
+    assert gradients("seg_L") == nothing | {"E_L": True, "D_L": True}
+    assert gradients("seg_F") == nothing | {"E_A": True, "E_P": True, "psi": True, "D_F": True}
+    assert gradients("pib") == nothing | {"E_A": True, "E_P": True, "psi": True}
+    assert gradients("align") == nothing | {"E_L": True, "E_A": True}
+    assert gradients("align", align_grad="to_L") == nothing | {"E_L": True}
+    assert gradients("align", align_grad="to_A") == nothing | {"E_A": True}
+
+
+@pytest.mark.parametrize("settings", [{"align": "l2"}, {"align": "infonce"}, {"align_norm": "channel_l2"}])
+def test_other_alignments_are_one_setting_and_differ(settings):
+    plain = stage_2().loss(batch(), context(50)).terms["align"].value
+    other = stage_2(**settings).loss(batch(), context(50)).terms["align"].value
+    assert torch.isfinite(other) and not torch.allclose(plain, other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"common_start": True}, {"naive": True}])
+def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings):
+    """A difference between the two is then the method's, not that of two draws of first weights."""
+    chosen = experiment(**settings)
+    first, second = dante.stages(chosen, BRAIN)
+    (lower,) = lower_bound(chosen, BRAIN)
+    e_l = lower.networks["unet"].encoder.state_dict()
+    assert all(torch.equal(e_l[name], weight) for name, weight in first.networks["E_L"].state_dict().items())
+    assert torch.equal(second.predict(batch().images), lower.predict(batch().images))
+    (alone,) = lower.loss(batch(), context(0)).terms.values()
+    assert torch.equal(second.loss(batch(), context(0)).terms["seg_L"].value, alone.value)
+
+
+@pytest.mark.parametrize("of_stage", [0, 1])
+def test_with_a_common_start_both_encoders_see_the_same_at_first(of_stage):
+    images = batch().images
+
+    def features(**settings):
+        networks = dante.stages(experiment(**settings), BRAIN)[of_stage].networks
+        return networks["E_L"](images[:, BRAIN.limited_channels]), networks["E_A"](images)
+
+    assert all(torch.allclose(z_l, z_a, atol=1e-5) for z_l, z_a in zip(*features(common_start=True)))
+    assert not any(torch.allclose(z_l, z_a, atol=1e-2) for z_l, z_a in zip(*features()))
+
+
+def test_with_a_common_start_both_decoders_begin_alike():
+    def alike(**settings):
+        networks = stage_2(**settings).networks
+        return all(torch.equal(a, b) for a, b in zip(networks["D_L"].parameters(), networks["D_F"].parameters()))
+
+    assert alike(common_start=True) and not alike()
+
+
+def test_without_stage_1_there_is_one_stage_and_nothing_is_frozen():
+    small = experiment()
+    only = dante.stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)
+    assert [stage.name for stage in only] == ["stage-2"] and not only[0].frozen_until and not only[0].carried
+
+
+@pytest.mark.parametrize("settings", [{}, {"masking": "dense"}, {"masking": "dense", "per_modality_masks": True}])
+def test_stage_1_reconstructs_limited_from_limited_and_full_from_two_pairs(settings):
+    stage = dante.stages(experiment(**settings), BRAIN)[0]
+    terms = stage.loss(batch(), context(0)).terms
+    assert set(terms) == {"L_from_L", "F_from_AP", "F_from_LP"} and all(t.weight == 1 for t in terms.values())
+    stage.loss(batch(), context(0)).total.backward()
+    # The finest level's alone: coarser heads of a reconstruction decoder are not used.
+    silent = {n for n, net in stage.networks.items() if not any(p.grad is not None for p in net.parameters())}
+    assert not silent and stage.augmentation == "spatial" and not stage.labelled_only
+
+
+def test_the_naive_ablation_trains_three_encoders_that_share_nothing():
+    stage = dante.stages(experiment(naive=True), BRAIN)[0]
+    terms = stage.loss(batch(), context(0)).terms
+    assert set(terms) == {"E_L", "E_A", "E_P"}
+    terms["E_P"].value.backward()
+    moved = {n for n, net in stage.networks.items() if any(p.grad is not None for p in net.parameters())}
+    assert moved == {"E_P", "rec_E_P"}
+
+
+def test_stage_1_masks_differ_from_step_to_step_and_not_between_runs():
+    stage = dante.stages(experiment(), BRAIN)[0]
+
+    def value(seed):
+        step = StepContext(0, 10, torch.Generator().manual_seed(seed))
+        return stage.loss(batch(), step).total.item()
+
+    assert value(1) == value(1) != value(2)
+
+
+def test_contradicting_settings_are_refused():
+    with pytest.raises(ConfigError, match="needs dante.masking = 'dense'"):
+        experiment(per_modality_masks=True)
+    with pytest.raises(ConfigError, match="dante.align must be one of"):
+        experiment(align="l3")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def settings_for_runs():
+    small = experiment()
+    return replace(small, run=replace(small.run, steps=20, pretrain_steps=6, checkpoint_every=1, validate_every=0))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    start_run(settings_for_runs(), data, folder)
+    continue_run(folder, "cpu", quiet=True)
+    return folder
+
+
+def encoders(state):
+    return {name: value for name, value in state["networks"].items() if name[:3] in ("E_L", "E_A", "E_P")}
+
+
+def test_stage_2_begins_with_stage_1s_encoders_rests_them_for_a_tenth_and_then_moves_them(run, data, tmp_path):
+    pretrained = encoders(read_state(run / "stage-1.pt"))
+    for steps, same in ((2, True), (3, False)):  # 2 of 20 steps are the first tenth
+        folder = tmp_path / str(steps)
+        start_run(settings_for_runs(), data, folder)
+        asked = iter([False] * (6 + steps - 1) + [True])
+        with pytest.raises(Cancelled):
+            continue_run(folder, "cpu", quiet=True, stop=lambda asked=asked: next(asked))
+        now = encoders(read_state(folder / "checkpoint.pt"))
+        assert now.keys() == pretrained.keys()
+        assert all(torch.equal(now[name], value) for name, value in pretrained.items()) == same
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 7, 8, 15])
+def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, after):
+    folder = tmp_path / "run"
+    start_run(settings_for_runs(), data, folder)
+    asked = iter([False] * (after - 1) + [True] + [False] * 100)
+    try:
+        continue_run(folder, "cpu", quiet=True, stop=lambda: next(asked))
+    except Cancelled:
+        continue_run(folder, "cpu", quiet=True)
+    for name in ("limited.safetensors", "full.safetensors"):
+        assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
+
+
+def test_the_model_has_two_doors_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):
+    from DanteSegmenterLib.cases.case_folder import read_case_folder
+
+    volumes = read_case_folder(write_case(tmp_path / "case", 3)).read_images()
+    model = load_model(run / "model", "cpu")
+    full = segment(model, volumes)
+    limited = segment(model, {name: volumes[name] for name in ("t1", "t2", "flair")})
+    assert "full-modality network" in full.notes[0] and not limited.notes
+    assert (full.probabilities != limited.probabilities).any()
+
+
+def test_the_log_holds_each_levels_magnitudes(run):
+    header = (run / "log.csv").read_text().splitlines()[0]
+    for name in ("anchor", "limited", "gap", "cosine", "correction"):
+        assert all(f"log_{name}_{level}" in header for level in (1, 2, 3))
+
+
+@pytest.mark.parametrize("name,megaparameters", [("stage-2", 77.0)])
+def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparameters):
+    with torch.device("meta"):
+        stage = dante._stage_2(load_experiment("brats-1mm"), BRAIN, pretrained=True)
+    assert stage.name == name
+    assert sum(p.numel() for p in stage.networks.parameters()) / 1e6 == pytest.approx(megaparameters, abs=0.1)
+
+
+@pytest.mark.parametrize("name, stages", [("brats-1mm", 2), ("chest-dp2e", 2)])
+def test_the_papers_sizes_fit_together_in_both_stages(name, stages, monkeypatch):
+    """Without memory behind the tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
+    paper = load_experiment(name, method="dante")
+    task = TASKS[paper.task]
+    # What looks at values cannot be done without memory.
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
+    monkeypatch.setattr(masking, "visible_positions", lambda mask: torch.arange(mask.numel() // 2))
+    with FakeTensorMode():
+        trained = dante.stages(paper, task)
+        shape = (paper.data.batch_size, len(task.full), *paper.data.patch)
+        big = Batch(torch.empty(shape), torch.empty(shape[0], len(task.regions), *shape[2:]))
+        assert len(trained) == stages
+        for stage in trained:
+            terms = stage.loss(big, StepContext(stage.steps - 1, stage.steps, torch.Generator().manual_seed(0)))
+            assert terms.total.shape == () and len(terms.terms) == (3 if stage.name == "stage-1" else 4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("stage, step", [("stage-1", 2), ("stage-1", 6), ("stage-2", 4)])
+def test_killed_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, stage, step):
+    folder = tmp_path / "run"
+    start_run(settings_for_runs(), data, folder)
+    command = [sys.executable, "-m", "DanteTrainerLib", "resume", str(folder), "--device", "cpu", "--quiet"]
+    process = subprocess.Popen(command, env=environment())
+    while (state := read_state(folder / "checkpoint.pt")) is None or (
+        state["stage"] + 1 < int(stage[-1]) or (state["stage"] + 1 == int(stage[-1]) and state["step"] < step)
+    ):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    continue_run(folder, "cpu", quiet=True)
+    for name in ("limited.safetensors", "full.safetensors"):
+        assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
+
+
+def environment():
+    """This process's, so that a new one finds both libraries and computes with as many threads."""
+    paths = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())}

@@ -1,0 +1,312 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from datasets import write_dataset
+from models import write_brain_model
+
+from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
+from DanteTrainerLib.run import background
+from DanteTrainerLib.status import in_use, read_status
+
+# With processes that prepare the batches, as every training of a user has them.
+LONG = ["run.steps=100000", "data.patch=[16,16,16]", "features=[4,8]", "strides=[[1,1,1],[2,2,2]]", "workers=2",
+        "kernels=[[3,3,3],[3,3,3]]", "spacing_mm=[4.0,4.0,4.0]", "validate_every=0"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_a_training_is_started_followed_stopped_and_resumed_from_another_process(data, tmp_path):
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu")
+    wait_for(lambda: read_status(run).step > 3)
+    status = read_status(run)
+    assert status.state == "running" and status.stage == "supervised" and status.steps == 100_000
+    with pytest.raises(ResourceError, match="trained already"):
+        background.resume(run)
+    stopped = background.stop(run)
+    assert stopped.state == "stopped" and "resume" in stopped.message and (run / "checkpoint.pt").is_file()
+    background.resume(run, device="cpu")
+    wait_for(lambda: read_status(run).step > stopped.step)
+    assert background.stop(run).step > stopped.step
+
+
+def test_a_short_training_finishes_and_can_be_evaluated(data, tmp_path):
+    run = background.start("lower", data, tmp_path / "run", smoke=True, device="cpu")
+    assert background.wait(run, 60).state == "finished"
+    assert (background.evaluate(run, data, "test", "cpu") / "cases.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("loser", "DATA", "OUT"), "Did you mean 'lower'"),
+        (("lower", "nowhere", "OUT"), "does not exist"),
+        (("lower", "DATA", "OUT", ["stepz=1"]), "unknown key"),
+        (("lower", "DATA", "missing/OUT"), "does not exist"),
+    ],
+)
+def test_what_the_training_refuses_is_said_in_its_words(data, tmp_path, arguments, reason):
+    method, folder, out, *rest = arguments
+    with pytest.raises(DanteError, match=reason):
+        background.start(method, data if folder == "DATA" else tmp_path / folder, tmp_path / out, *rest)
+    assert not (tmp_path / "OUT").exists()
+
+
+PARENT = """
+import sys
+from DanteTrainerLib.run import background
+data, run, how, *settings = sys.argv[1:]
+background.start("lower", data, run, settings, device="cpu", detach=how == "detach")
+print("started", flush=True)
+for line in sys.stdin:  # until it ends
+    print(getattr(background, line.strip())(run), flush=True)
+"""
+MARK = "DANTE_TEST_MARK"
+
+
+def family(mark):
+    """Command lines of all living processes with this mark in their environment, by process id."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+class Parent:
+    """A process that starts a training, with a pipe as its standard input; its family can be counted."""
+
+    def __init__(self, *arguments):
+        self.mark = uuid.uuid4().hex
+        paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PARENT, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": paths, MARK: self.mark},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(self):
+        return self.process.stdout.readline().strip()
+
+    def call(self, name):
+        self.process.stdin.write(f"{name}\n")
+        self.process.stdin.flush()
+        return self.says()
+
+    def end(self, how):
+        """ "orderly": its standard input ends; "killed": SIGKILL."""
+        self.process.stdin.close() if how == "orderly" else self.process.kill()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+    def family(self):
+        """The processes that it or its children started."""
+        return {pid: command for pid, command in family(self.mark).items() if pid != self.process.pid}
+
+    def clean_up(self):
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            stream.close()
+        for pid in self.family():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def parent(data, tmp_path):
+    """Begins a `Parent`; whatever happens, nothing of it stays."""
+    begun = []
+
+    def begin(how="bound", settings=LONG, cases=None):
+        begun.append(Parent(cases or data, tmp_path / "run", how, *settings))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.clean_up()
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="counts processes in /proc")
+
+
+@linux
+def test_a_parent_with_a_pipe_starts_a_training_and_no_process_is_left_when_it_ends(parent, tmp_path):
+    run, slicer = tmp_path / "run", parent()
+    assert slicer.says() == "started"
+    wait_for(lambda: read_status(run).step > 1)
+    assert len(slicer.family()) == 3  # the training, and two that prepare its batches
+    slicer.end("orderly")
+    wait_for(lambda: not slicer.family(), 30)
+    assert read_status(run).state == "stopped" and (run / "checkpoint.pt").is_file()
+
+
+@linux
+def test_a_parent_with_a_pipe_stops_and_resumes_and_no_process_is_left_when_it_is_killed(parent, tmp_path):
+    run, slicer = tmp_path / "run", parent()
+    assert slicer.says() == "started"
+    wait_for(lambda: read_status(run).step > 1)
+    assert "state='stopped'" in slicer.call("stop") and not slicer.family()
+    step = read_status(run).step
+    slicer.call("resume")
+    wait_for(lambda: read_status(run).step > step)
+    assert len(slicer.family()) == 3
+    slicer.end("killed")
+    wait_for(lambda: not slicer.family(), 30)
+    assert read_status(run).state == "stopped"
+
+
+@linux
+def test_a_detached_training_goes_on_without_the_process_that_started_it(parent, tmp_path):
+    run, slicer = tmp_path / "run", parent("detach")
+    assert slicer.says() == "started"
+    wait_for(lambda: read_status(run).step > 1)
+    slicer.end("killed")
+    step = read_status(run).step
+    wait_for(lambda: read_status(run).step > step)
+    assert in_use(run)
+    assert background.stop(run).state == "stopped"
+    wait_for(lambda: not slicer.family(), 10)
+
+
+# Preparing takes half a minute: many cases on a fine grid.
+SLOW = [*LONG, "spacing_mm=[0.6,0.6,0.6]"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("many"), 24)
+
+
+def preparing(slicer, run):
+    """Wait until two processes prepare cases."""
+    assert slicer.says() == "started"
+    wait_for(lambda: len(slicer.family()) == 3 and list((run / "cache").glob("[!.]*")))
+
+
+@linux
+def test_no_process_is_left_either_while_the_cases_are_prepared(parent, many, tmp_path):
+    run, slicer = tmp_path / "run", parent("bound", SLOW, many)
+    preparing(slicer, run)
+    slicer.end("killed")
+    wait_for(lambda: not slicer.family(), 10)
+    assert read_status(run).state == "stopped" and len(list((run / "cache").glob("[!.]*"))) < 22
+
+
+@linux
+def test_a_training_that_prepares_its_cases_is_stopped_at_once(parent, many, tmp_path):
+    run, slicer = tmp_path / "run", parent("bound", SLOW, many)
+    preparing(slicer, run)
+    start = time.monotonic()
+    assert "state='stopped'" in slicer.call("stop") and time.monotonic() - start < 10
+    assert not slicer.family() and not list((run / "cache").glob(".writing*"))
+
+
+@linux
+def test_the_processes_that_prepare_cases_end_with_a_killed_training(parent, many, tmp_path):
+    run, slicer = tmp_path / "run", parent("bound", SLOW, many)
+    preparing(slicer, run)
+    os.kill(min(slicer.family()), signal.SIGKILL)
+    wait_for(lambda: not slicer.family(), 10)
+
+
+EVALUATING = "import sys; from DanteTrainerLib.run import background; background.evaluate(*sys.argv[1:])"
+
+
+@linux
+def test_no_evaluation_is_left_when_the_one_that_started_it_is_killed(many, tmp_path, monkeypatch):
+    monkeypatch.setenv(MARK, uuid.uuid4().hex)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    model = write_brain_model(tmp_path / "model")
+    slicer = subprocess.Popen([sys.executable, "-c", EVALUATING, model, many, "train"])
+    wait_for(lambda: len(family(os.environ[MARK])) == 2)
+    slicer.kill()
+    slicer.wait()
+    wait_for(lambda: not family(os.environ[MARK]), 15)
+    assert not list(model.glob("evaluation-train/cases.csv"))
+
+
+def test_much_that_is_printed_before_the_first_step_blocks_no_training(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu")
+    wait_for(lambda: read_status(run).step > 1)
+    assert background.stop(run).state == "stopped"
+
+
+def test_a_caller_who_does_not_wait_learns_later_how_the_training_began(data, tmp_path):
+    start = time.monotonic()
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
+    assert time.monotonic() - start < 0.5
+    assert background.status(run).state == "starting"
+    wait_for(lambda: background.status(run).step > 1)
+    start = time.monotonic()
+    assert background.stop(run, 0).state == "running" and time.monotonic() - start < 0.5
+    assert background.wait(run, 30).state == "stopped"
+
+
+def test_a_training_that_is_starting_is_stopped_before_it_begins(data, tmp_path):
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
+    assert background.stop(run).state == "stopped"
+
+
+def test_a_caller_who_does_not_wait_is_told_what_was_refused(data, tmp_path):
+    run = background.start("loser", data, tmp_path / "run", device="cpu", until_begun=False)
+    wait_for(lambda: background.status(run).state != "starting")
+    status = background.status(run)
+    assert status.state == "failed" and "Did you mean 'lower'" in status.message and not run.exists()
+
+
+@linux
+def test_a_killed_training_takes_its_processes_along_is_known_as_interrupted_and_resumes(parent, tmp_path):
+    run, slicer = tmp_path / "run", parent("bound", [*LONG, "checkpoint_every=1"])
+    wait_for(lambda: (run / "checkpoint.pt").is_file())
+    os.kill(min(slicer.family()), signal.SIGKILL)
+    wait_for(lambda: not slicer.family(), 30)
+    assert read_status(run).state == "interrupted"
+    background.resume(run, device="cpu")
+    assert background.stop(run).state == "stopped"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_process_group_ends_in_a_checkpoint(data, tmp_path, number):
+    """As Ctrl-C in a terminal and a cluster's scheduler send it: to the processes that prepare batches too."""
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    settings = [part for setting in LONG for part in ("--set", setting)]
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "DanteTrainerLib", "train", "lower", "--data", str(data), "--out", str(run), *settings],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(lambda: (run / "run.json").is_file() and read_status(run).step > 1)
+    os.killpg(process.pid, number)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1 and "resume the run" in error and "Traceback" not in error
+    assert read_status(run).state == "stopped" and (run / "checkpoint.pt").is_file()
+
+
+def test_another_folder_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="is no run folder"):
+        background.stop(tmp_path)
