@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.result import Result
 from DanteSegmenterLib.volume import Volume
-from DanteSegmenterLib.worker.client import RunResult, WorkerClient
+from DanteSegmenterLib.worker.client import WorkerClient
 
 
 def run_in_worker(
@@ -17,8 +19,8 @@ def run_in_worker(
     device: str = "auto",
     progress: Callable | None = None,
     cancelled: Callable[[], bool] | None = None,
-    **options: bool | Volume | None,
-) -> RunResult:
+    **options: Any,
+) -> Result:
     """One run from beginning to end, for callers without a timer.
 
     Raises:

@@ -14,6 +14,10 @@ from conftest import REPOSITORY
 from models import write_brain_model
 from slicer_half import SlicerHalf
 
+from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.result import Finding, Report, Result
+from DanteSegmenterLib.result.regions import mask_of
+
 MODULE = REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py"
 NAMES = {"t1": "3: AX T1", "t1ce": "5: AX T1 POST GAD", "t2": "4: AX T2", "flair": "6: AX FLAIR"}
 
@@ -43,6 +47,17 @@ def model_folder(tmp_path_factory):
     return write_brain_model(tmp_path_factory.mktemp("Models") / "tiny", with_full=True)
 
 
+def result_of(spec, reference, labels, **more):
+    """A result with this label map; `more` are further fields of it."""
+    findings = []
+    for region in spec.regions:
+        volume = float(mask_of(labels, region, spec.regions).sum()) * reference.voxel_volume_ml
+        findings.append(Finding(region.id, volume, volume / 2, 2 * volume, 0.875))
+    seconds, notes = {"network": 1.25}, ("A note.",)
+    report = Report(spec.name, spec.version, "", SegmentOptions(), tuple(findings), seconds, "cpu", notes)
+    return Result(spec, reference, "t1", labels, report, **more)
+
+
 class FakeRun:
     """Stands in for the computation: answers with a block, and remembers what it was given."""
 
@@ -59,15 +74,10 @@ class FakeRun:
             raise self.error
         spec = read_spec(folder)
         reference = volumes["t1"]
-        masks = {region.id: np.zeros(reference.shape, bool) for region in spec.regions}
-        for n, mask in enumerate(masks.values()):
-            mask[1:3, 1:3, 1 : 4 - n] = True
-        volumes_ml = {name: mask.sum() * reference.voxel_volume_ml for name, mask in masks.items()}
-        return types.SimpleNamespace(
-            spec=spec, reference=reference, masks=masks, volumes_ml=volumes_ml, seconds={"network": 1.25}, device="cpu",
-            notes=("A note.",), volume_ranges_ml={name: (v / 2, 2 * v) for name, v in volumes_ml.items()},
-            confidence=dict.fromkeys(masks, 0.875),
-        )  # fmt: skip
+        labels = np.zeros(reference.shape, np.uint8)
+        for n, region in enumerate(spec.regions):
+            labels[1:3, 1:3, 1 : 4 - n] = region.label_value
+        return result_of(spec, reference, labels)
 
 
 @pytest.fixture

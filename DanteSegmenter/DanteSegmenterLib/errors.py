@@ -7,6 +7,9 @@ shows it as it stands. Any other exception is a defect of ours.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class DanteError(Exception):
     """Base of every error that is explained to the user."""
@@ -30,3 +33,21 @@ class ResourceError(DanteError):
 
 class Cancelled(DanteError):
     """The user asked to stop; nothing was written."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """Any error in one line: what the system says, or what went wrong and where in the code."""
+    if isinstance(error, DanteError):
+        return _one_line(str(error))
+    if isinstance(error, MemoryError):
+        return "there is not enough memory. Close what is not needed, or take a smaller volume."
+    if isinstance(error, OSError) and error.strerror:
+        name = f" '{error.filename}'" if error.filename is not None else ""
+        return _one_line(f"{error.strerror}:{name or ' a file or pipe'}.")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return _one_line(f"{type(error).__name__}: {error}{where}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

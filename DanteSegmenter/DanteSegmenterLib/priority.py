@@ -29,5 +29,8 @@ if __name__ == "__main__":
     # Before numpy: its threads start when it is imported, and keep the priority they were born with.
     with contextlib.suppress(AttributeError, OSError):  # Windows has no nice
         os.nice(NICENESS)
+    # Python 3.10 knows no PYTHONSAFEPATH: the current folder would come before everything else.
+    if sys.path and sys.path[0] in ("", os.getcwd()) and sys.version_info < (3, 11):
+        del sys.path[0]
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -17,6 +17,7 @@ from DanteSegmenterLib.errors import DanteError, InputError
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
+from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
 from DanteSlicerLib.installing import DEEPBET, ensureDependencies, ensurePackages
@@ -51,11 +52,18 @@ class WarmInference:
     def __init__(self):
         self._client = WorkerClient()
 
-    def begin(self, modelFolder: Path, volumes: dict[str, Volume], device: str, **options: bool) -> None:
+    def begin(
+        self,
+        modelFolder: Path,
+        volumes: dict[str, Volume],
+        device: str,
+        options: SegmentOptions,
+        brainMask: Volume | None,
+    ) -> None:
         ensureDependencies()
-        if options.get("prepare") and options.get("brain_mask") is None:
+        if options.prepare and brainMask is None:
             ensurePackages([DEEPBET])
-        self._client.begin(modelFolder, volumes, device, **options)
+        self._client.begin(modelFolder, volumes, device, options, brainMask)
 
     def poll(self):
         return self._client.poll()
@@ -165,7 +173,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             mirror: average over mirrored images; eight times as long.
             prepare: align the volumes with the first and extract the brain (deepbet): for raw clinical studies.
             brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
-            progress: called with `worker.client.RunProgress`.
+            progress: called with `worker.outcome.RunProgress`.
             cancelled: asked often; True ends the run.
             confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
                 are replaced; otherwise such a node is refused.
@@ -217,10 +225,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             check_can_prepare(entry.spec)
         logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
-        self.inference.begin(
-            entry.folder, inputs, device, mirror=mirror, probabilities=showProbabilities, prepare=prepare,
-            brain_mask=mask,
-        )  # fmt: skip
+        options = SegmentOptions(mirror, prepare, showProbabilities)
+        self.inference.begin(entry.folder, inputs, device, options, mask)
         return Job(entry, given, reference, outputSegmentation, work)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
@@ -239,7 +245,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
         known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}
-        fresh = getattr(result, "probabilities", None) is not None
+        fresh = result.probabilities is not None
         if not fresh or not set(probabilityRoles(job.output)) <= known:
             removeProbabilities(job.output)
         isNew = not job.output.GetAttribute(MODEL_ATTRIBUTE)
@@ -253,4 +259,4 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         parameters = self.getParameterNode()
         if show3D and not parameters.centred3D:
             parameters.centred3D = centre3D(job.output)
-        logging.info("DANTE: %s", reportText(result))
+        logging.info("DANTE: %s", reportText(result.report))

@@ -1,7 +1,6 @@
 """The self-test: in Slicer's Reload & Test, through ctest, and in pytest."""
 
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import slicer
@@ -12,6 +11,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import choose_pathway
 from DanteSegmenterLib.model_folder.library import choose_model
+from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.result import Finding, Report, Result
+from DanteSegmenterLib.result.regions import mask_of
 from DanteSlicerLib import requirements
 from DanteSlicerLib.logic import DanteSegmenterLogic
 from DanteSlicerLib.parameters import Device
@@ -31,7 +33,7 @@ class DrawnInference:
         self._answer = answer
         self._outcome = None
 
-    def begin(self, modelFolder, volumes, device, **options):
+    def begin(self, modelFolder, volumes, device, options, brainMask):
         self._outcome = self._answer(modelFolder, volumes)
 
     def poll(self):
@@ -69,24 +71,15 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
 
     def drawnResult(self, spec, reference, corner=(5, 6, 7)):
         """A result with known masks: the outermost region is one corner voxel and a block, inner ones parts of it."""
-        masks = {}
+        labels, findings = np.zeros(reference.shape, np.uint8), []
         for n, region in enumerate(spec.regions):
-            mask = np.zeros(reference.shape, bool)
-            mask[1:4, 1 : 5 - n, 1:5] = True
-            masks[region.id] = mask
-        masks[spec.regions[0].id][corner] = True
-        volumes = {name: mask.sum() * reference.voxel_volume_ml for name, mask in masks.items()}
-        return SimpleNamespace(
-            spec=spec,
-            reference=reference,
-            masks=masks,
-            volumes_ml=volumes,
-            volume_ranges_ml={name: (volume, volume) for name, volume in volumes.items()},
-            confidence=dict.fromkeys(masks, 0.9),
-            seconds={"network": 0.0},
-            device="test",
-            notes=(),
-        )
+            labels[1:4, 1 : 5 - n, 1:5] = region.label_value
+        labels[corner] = spec.regions[0].label_value
+        for region in spec.regions:
+            volume = float(mask_of(labels, region, spec.regions).sum()) * reference.voxel_volume_ml
+            findings.append(Finding(region.id, volume, volume, volume, 0.9))
+        report = Report(spec.name, spec.version, "", SegmentOptions(), tuple(findings), {"network": 0.0}, "test")
+        return Result(spec, reference, spec.limited.modalities[0], labels, report)
 
     def drawnLogic(self):
         """A logic that computes nothing and answers with `drawnResult`."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from DanteSegmenterLib.child_process import when_parent_ends
 from DanteSegmenterLib.errors import Cancelled
 
 # How often the stop file is looked for until the loop does it itself.
@@ -43,7 +44,7 @@ class StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if with_parent:
-            self._start_thread(self._wait_for_parent, _take_over_standard_input())
+            when_parent_ends(self._parent_ended)
 
     def __call__(self) -> bool:
         self._listening = True
@@ -67,10 +68,7 @@ class StopRequest:
             raise Cancelled(self._message)
         print("\nStopping after this step (again: at once)...", file=sys.stderr)
 
-    def _wait_for_parent(self, source: int) -> None:
-        with contextlib.suppress(OSError):
-            while os.read(source, 1):
-                pass
+    def _parent_ended(self) -> None:
         self._interrupt()
         start = time.monotonic()
         while time.monotonic() - start < (PATIENCE_SECONDS if self._listening else IMPATIENCE_SECONDS):
@@ -101,18 +99,6 @@ class StopRequest:
     @staticmethod
     def _start_thread(target: Callable[..., None], *arguments: object) -> None:
         threading.Thread(target=target, args=arguments, daemon=True).start()
-
-
-def _take_over_standard_input() -> int:
-    """A descriptor that reads what was standard input, which is empty from now on.
-
-    A thread that sits in `sys.stdin` holds its lock, and a forked process waits for ever to close it; on Windows
-    loading a library waits for whoever reads the descriptor 0.
-    """
-    source, empty = os.dup(0), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    return source
 
 
 def _touched(file: Path) -> int:

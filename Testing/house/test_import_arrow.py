@@ -13,11 +13,12 @@ HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerL
 FLOORS = {
     "DanteSegmenterLib": (
         {"__main__"},
+        {"command_line"},
         {"worker", "batch"},
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
-        {"errors", "strict_dataclass", "memory", "priority", "child_process"},
+        {"errors", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
     ),
     "DanteTrainerLib": (
         {"__main__"},
@@ -47,9 +48,9 @@ MODULE_FOLDERS = {
 TORCH_ROOMS = {"networks", "inference"}
 # Read by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = [
-    "errors", "volume", "strict_dataclass", "memory", "priority", "child_process", "model_folder",
+    "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
-    "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result.regions",
+    "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
     "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
 ]  # fmt: skip
 TORCH_FREE_TRAINING = ("run.background", "status", "ending")

@@ -33,11 +33,12 @@ def test_segment_writes_a_coded_segmentation_probabilities_and_a_report(folder, 
     assert main(command(folder, tmp_path / "out.seg.nrrd", *more)) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report) == {
-        "model", "volumes_ml", "volume_ranges_ml", "confidence", "seconds", "device", "notes"
+        "model", "version", "weights", "options", "findings", "seconds", "device", "notes"
     }  # fmt: skip
-    for region, (low, high) in report["volume_ranges_ml"].items():
-        assert low <= report["volumes_ml"][region] <= high
-    assert set(report["volumes_ml"]) == {"WT", "TC", "ET"}
+    assert [found["region"] for found in report["findings"]] == ["WT", "TC", "ET"]
+    for found in report["findings"]:
+        assert found["low_ml"] <= found["volume_ml"] <= found["high_ml"]
+        assert found["confidence"] is None or 0.5 < found["confidence"] <= 1
     assert read_volume(tmp_path / "p.nrrd", component=2).shape == (20, 24, 28)
     assert sorted(os.listdir(tmp_path)) == ["out.seg.nrrd", "p.nrrd", "report.json"]
     assert "mL" in capsys.readouterr().out

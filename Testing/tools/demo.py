@@ -101,7 +101,7 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
         "case": patient.name,
         "volumes_ml": {region: round(volume, 3) for region, volume in result.volumes_ml.items()},
         "dice": scores,
-        "seconds": {"read": read_seconds, "open_model": load_seconds, **result.seconds},
+        "seconds": {"read": read_seconds, "open_model": load_seconds, **result.report.seconds},
         "device": result.device,
         "model": {"name": spec.name, "version": spec.version, "sha256": spec.limited.sha256},
         "notes": list(result.notes),

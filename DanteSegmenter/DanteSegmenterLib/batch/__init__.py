@@ -1,5 +1,6 @@
 """Many cases with one command."""
 
-from .run import Options, run_batch, to_do
+from .case import Options, Outcome
+from .run import run_batch, to_do
 
-__all__ = ["Options", "run_batch", "to_do"]
+__all__ = ["Options", "Outcome", "run_batch", "to_do"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import SimpleITK as sitk
@@ -86,15 +87,31 @@ def _ijk_to_ras(image: sitk.Image) -> np.ndarray:
     return _LPS @ matrix
 
 
-def _to_image(volume: Volume) -> sitk.Image:
+def check_grid_for(path: Path | str, grid: Volume) -> None:
+    """Refuse a file whose format cannot hold this volume's grid.
+
+    Raises:
+        InputError: the grid is sheared, and the format is none of segmentations.
+    """
+    if not str(path).endswith(SEGMENTATION_ENDING):
+        _direction(grid)
+
+
+def _direction(volume: Volume) -> np.ndarray:
+    """The axes as unit vectors, 3x3, LPS."""
     lps = _LPS @ volume.ijk_to_ras
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    direction = lps[:3, :3] / spacing
+    direction = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
         raise InputError(
             f"the grid of '{volume.name}' is sheared, which this file format cannot hold. Resample the volume onto a "
             "grid with perpendicular axes, or save as .seg.nrrd."
         )
+    return np.asarray(direction)
+
+
+def _to_image(volume: Volume) -> sitk.Image:
+    lps, direction = _LPS @ volume.ijk_to_ras, _direction(volume)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(spacing.tolist())
@@ -123,7 +140,13 @@ def write_components(path: Path | str, array: np.ndarray, grid: Volume) -> None:
     write_atomically(Path(path), lambda temporary: sitk.WriteImage(sitk.JoinSeries(images), str(temporary), True))
 
 
-def write_segmentation(path: Path | str, masks: dict[str, np.ndarray], regions: Sequence[Region], grid: Volume) -> None:
+def write_segmentation(
+    path: Path | str,
+    masks: dict[str, np.ndarray],
+    regions: Sequence[Region],
+    grid: Volume,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write overlapping regions as a Slicer segmentation: one layer a region, with name, colour and terminology.
 
     Args:
@@ -131,6 +154,7 @@ def write_segmentation(path: Path | str, masks: dict[str, np.ndarray], regions: 
         masks: bool [K, J, I] by region id, on `grid`.
         regions: what is written, in this order.
         grid: any volume on the masks' grid.
+        more: further fields of the header.
 
     Raises:
         InputError: wrong ending. ResourceError: as `write_volume`.
@@ -154,6 +178,7 @@ def write_segmentation(path: Path | str, masks: dict[str, np.ndarray], regions: 
     }
     for n, region in enumerate(regions):
         header |= _segment_fields(n, region, layers[n])
+    header |= more
     write_atomically(path, lambda temporary: nrrd.write(str(temporary), layers, header, index_order="F"))
 
 

@@ -6,72 +6,57 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..errors import Cancelled
-from ..model_folder.spec import ModelSpec, Pathway, check_weights_file, choose_pathway, read_spec
+from ..model_folder.spec import (
+    ModelSpec,
+    Pathway,
+    check_can_prepare,
+    check_weights_file,
+    choose_pathway,
+    read_spec,
+)
 from ..networks.build import build
 from ..networks.weights import load_weights
+from ..options import DEFAULTS, SegmentOptions
 from ..preprocess.preparing import Prepared, prepare
-from ..result.regions import (
-    calibration_note,
-    confidence_of,
-    label_map_of,
-    mask_of,
-    nested_probability,
-    volume_range_ml,
-)
+from ..result.regions import calibration_note, findings_of, label_map_of
+from ..result.report import Finding, Report
+from ..result.result import Result
 from ..volume import Volume
 from .devices import fastest_dtype, resolve_device
 from .sliding_window import Plan, predict_logits
 
+if TYPE_CHECKING:  # SimpleITK is imported when a study is prepared
+    from ..preprocess.align import PreparedStudy
+
+# Of a run that prepares a raw study first, the part that this takes.
+PREPARE_SHARE = 0.7
+# Of the weights' SHA-256 in a report: enough to tell one file from another.
+WEIGHTS_DIGITS = 12
 # Voxels of the windows computed at once: two 64^3 windows were 5 % faster than one on two CPU cores; a GPU takes more.
 BATCH_VOXELS = {"cpu": 2 * 64**3, "mps": 2 * 64**3, "cuda": 4 * 128**3}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `phase` is "load", "prepare", "network" or "restore"; `fraction` of the whole run, 0 to 1."""
+    """How far a run is.
+
+    Attributes:
+        phase: "align", "load", "prepare", "network" or "restore".
+        fraction: of the whole run, 0 to 1.
+        message: for the user.
+    """
 
     phase: str
     fraction: float
     message: str
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """Result on the grid of `reference`.
-
-    Attributes:
-        spec: the model's description.
-        reference: the volume whose grid everything is on.
-        probabilities: float32 [R, K, J, I] in the order of `spec.regions`.
-        label_map: uint8 [K, J, I], each region's `label_value`.
-        masks: bool [K, J, I] by region id, nested as the regions are (ET in TC in WT).
-        volumes_ml: by region id.
-        confidence: mean probability inside each mask, by region id; NaN for an empty one.
-        volume_ranges_ml: of each region at a strict and at a lenient threshold (`regions.RANGE_THRESHOLDS`).
-        seconds: by phase.
-        device: where the network ran, and in which number format.
-        notes: what the user should know.
-    """
-
-    spec: ModelSpec
-    reference: Volume
-    probabilities: np.ndarray
-    label_map: np.ndarray
-    masks: dict[str, np.ndarray]
-    volumes_ml: dict[str, float]
-    confidence: dict[str, float]
-    volume_ranges_ml: dict[str, tuple[float, float]]
-    seconds: dict[str, float]
-    device: str
-    notes: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -113,58 +98,92 @@ def load_model(folder: Path | str, device: str = "auto") -> Model:
 def segment(
     model: Model,
     volumes: dict[str, Volume],
+    options: SegmentOptions = DEFAULTS,
+    brain_mask: Volume | None = None,
     *,
-    mirror: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Segmentation:
+    **choices: bool,
+) -> Result:
     """Segment loaded volumes.
 
     Args:
         model: from `load_model`.
         volumes: by modality id, on any grids; the result is on the grid of the pathway's first modality.
-        mirror: average over the eight mirrorings of each window; takes eight times as long.
+        options: what is asked for.
+        brain_mask: of a study that is to be prepared, on any grid; without it deepbet finds the brain.
         progress: called at least once per convolution.
         cancelled: asked as often; True ends the run.
+        choices: single options by name, e.g. `mirror=True`.
 
     Raises:
-        InputError: a volume is missing or unusable. Cancelled. ResourceError: memory ran out at every step down.
+        InputError: a volume is missing or unusable.
+        ResourceError: memory ran out at every step down, or deepbet is needed and not there.
+        Cancelled: it was asked to end.
     """
+    options = replace(options, **choices)
     clock = _Clock(progress or (lambda _: None), cancelled or (lambda: False))
-    pathway, notes = choose_pathway(model.spec, volumes)
+    pathway, notes = choose_pathway(model.spec, volumes, options.limited)
+    study = None
+    if options.prepare:
+        check_can_prepare(model.spec)
+        study = _prepared_study(volumes, pathway, brain_mask, clock)
+        volumes, notes = study.volumes, (*study.notes, *notes)
     with clock.phase("load", 0.0, "Loading the network"):
         network = model.network(pathway)
         dtype = fastest_dtype(model.device)
     with clock.phase("prepare", 0.02, "Preparing the volumes"):
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
-        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=mirror)
+        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=options.mirror)
         logits, fallbacks = _logits(model.spec, pathway, network, prepared, plan, clock)
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
-        masks = {region.id: mask_of(label_map, region, model.spec.regions) for region in model.spec.regions}
-        voxel_ml = prepared.geometry.reference.voxel_volume_ml
-        doubt = {}
-        for region in model.spec.regions:
-            nested = nested_probability(probabilities, region, model.spec)
-            doubt[region.id] = confidence_of(nested, masks[region.id]), volume_range_ml(nested, voxel_ml)
+        findings = findings_of(probabilities, label_map, model.spec, prepared.geometry.reference.voxel_volume_ml)
     clock.report("restore", 1.0, "Done")
-    doubtful = calibration_note(model.spec, pathway)
-    reference = prepared.geometry.reference
-    return Segmentation(
+    device = f"{model.device.type} ({str(dtype).removeprefix('torch.')})"
+    notes = (*notes, *prepared.notes, *fallbacks)
+    return Result(
         spec=model.spec,
-        reference=reference,
-        probabilities=probabilities,
+        reference=prepared.geometry.reference,
+        modality=pathway.modalities[0],
         label_map=label_map,
-        masks=masks,
-        volumes_ml={name: float(mask.sum()) * voxel_ml for name, mask in masks.items()},
-        confidence={name: confidence for name, (confidence, _) in doubt.items()},
-        volume_ranges_ml={name: volumes for name, (_, volumes) in doubt.items()},
-        seconds=clock.seconds,
-        device=f"{model.device.type} ({str(dtype).removeprefix('torch.')})",
-        notes=(*notes, *prepared.notes, *fallbacks, *([doubtful] if doubtful else [])),
+        report=_report(model.spec, pathway, options, findings, clock.seconds, device, notes),
+        probabilities=probabilities if options.probabilities else None,
+        alignments={modality: motion.matrix for modality, motion in study.motions.items()} if study else {},
+        brain=study.brain.array if study else None,
     )
+
+
+def _report(
+    spec: ModelSpec,
+    pathway: Pathway,
+    options: SegmentOptions,
+    findings: tuple[Finding, ...],
+    seconds: dict[str, float],
+    device: str,
+    notes: tuple[str, ...],
+) -> Report:
+    """The numbers, with what they were made and how far they are to be trusted."""
+    doubtful = calibration_note(spec, pathway)
+    notes = (*notes, doubtful) if doubtful else notes
+    return Report(spec.name, spec.version, pathway.sha256[:WEIGHTS_DIGITS], options, findings, seconds, device, notes)
+
+
+def _prepared_study(
+    volumes: dict[str, Volume], pathway: Pathway, brain_mask: Volume | None, clock: _Clock
+) -> PreparedStudy:  # fmt: skip
+    """A raw study's volumes on the grid of the pathway's first modality, without skull."""
+    from ..preprocess.align import prepare_study
+
+    clock.begins_at = PREPARE_SHARE
+
+    def tell(share: float, message: str) -> None:
+        clock.report("align", (share - 1) * PREPARE_SHARE / (1 - PREPARE_SHARE), message)
+
+    with clock.phase("align", -PREPARE_SHARE / (1 - PREPARE_SHARE), "Preparing the study"):
+        return prepare_study(volumes, pathway.modalities[0], brain_mask, tell, clock.cancelled)
 
 
 def _logits(
@@ -203,21 +222,26 @@ def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 
 class _Clock:
-    """Measures phases, reports progress and asks whether to go on."""
+    """Measures phases, reports progress and asks whether to go on.
+
+    begins_at: which part of the run is over when the network is loaded; shares are counted from there.
+    """
 
     def __init__(self, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
         self._progress = progress
         self.cancelled = cancelled
+        self.begins_at = 0.0
         self.seconds: dict[str, float] = {}
 
-    def report(self, phase: str, fraction: float, message: str) -> None:
-        self._progress(Progress(phase, fraction, message))
+    def report(self, phase: str, share: float, message: str) -> None:
+        fraction = self.begins_at + (1 - self.begins_at) * share
+        self._progress(Progress(phase, min(1.0, max(0.0, fraction)), message))
 
     @contextmanager
-    def phase(self, name: str, fraction: float, message: str) -> Iterator[None]:
+    def phase(self, name: str, share: float, message: str) -> Iterator[None]:
         if self.cancelled():
             raise Cancelled("Stopped; nothing was changed.")
-        self.report(name, fraction, message)
+        self.report(name, share, message)
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

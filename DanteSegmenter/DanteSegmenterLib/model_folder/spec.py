@@ -165,6 +165,9 @@ class ModelSpec:
     def modality(self, modality_id: str) -> Modality:
         return next(m for m in self.modalities if m.id == modality_id)
 
+    def region(self, region_id: str) -> Region:
+        return next(region for region in self.regions if region.id == region_id)
+
 
 def read_spec(folder: Path | str) -> ModelSpec:
     """Read and check `model.json`; needs no torch and does not look at the weights.
@@ -278,8 +281,13 @@ def _check_network(spec: ModelSpec) -> None:
         raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")
 
 
-def choose_pathway(spec: ModelSpec, given: Collection[str]) -> tuple[Pathway, tuple[str, ...]]:
-    """Which door to take for these modality ids: f_F if the model has it and all it reads is there, else f_L.
+def choose_pathway(
+    spec: ModelSpec, given: Collection[str], limited: bool = False
+) -> tuple[Pathway, tuple[str, ...]]:  # fmt: skip
+    """The pathway for these modality ids: f_F if the model has it and all it reads is there, else f_L.
+
+    Args:
+        limited: f_L whatever is there.
 
     Returns:
         the pathway and what to tell the user about the choice.
@@ -291,7 +299,7 @@ def choose_pathway(spec: ModelSpec, given: Collection[str]) -> tuple[Pathway, tu
     unknown = [modality for modality in given if modality not in known]
     if unknown:
         raise InputError(f"unknown modality {', '.join(unknown)}; '{spec.name}' knows {', '.join(known)}.")
-    if spec.full is not None and set(spec.full.modalities) <= set(given):
+    if not limited and spec.full is not None and set(spec.full.modalities) <= set(given):
         extra = [m.label for m in spec.modalities if m.id in given and m.id not in spec.limited.modalities]
         return spec.full, (f"{', '.join(extra)} is given: the full-modality network was used.",)
     missing = [modality for modality in spec.limited.modalities if modality not in given]

@@ -1,1 +1,6 @@
-"""What a segmentation says: regions, volumes, how sure."""
+"""What a segmentation says: label map, volumes, how sure."""
+
+from .report import Finding, Report
+from .result import Result
+
+__all__ = ["Finding", "Report", "Result"]

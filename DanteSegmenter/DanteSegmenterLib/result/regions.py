@@ -6,6 +6,7 @@ import numpy as np
 
 from ..model_folder.spec import ModelSpec, Pathway, Region
 from ..volume import Volume
+from .report import Finding
 
 THRESHOLD = 0.5
 # A volume range is what the region would measure if only sure voxels counted, and if doubtful ones did too.
@@ -54,9 +55,23 @@ def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpe
     return probabilities[inside].max(axis=0) if spec.output == "regions" else probabilities[inside].sum(axis=0)
 
 
-def confidence_of(probability: np.ndarray, mask: np.ndarray) -> float:
-    """Mean probability inside a mask; NaN if it is empty."""
-    return float(probability[mask].mean()) if mask.any() else float("nan")
+def findings_of(
+    probabilities: np.ndarray, label_map: np.ndarray, spec: ModelSpec, voxel_ml: float
+) -> tuple[Finding, ...]:  # fmt: skip
+    """What is in a label map [K, J, I] that was made of probabilities [R, K, J, I]: one finding a region."""
+    findings = []
+    for region in spec.regions:
+        mask = mask_of(label_map, region, spec.regions)
+        probability = nested_probability(probabilities, region, spec)
+        low, high = volume_range_ml(probability, voxel_ml)
+        volume = float(np.count_nonzero(mask)) * voxel_ml
+        findings.append(Finding(region.id, volume, low, high, confidence_of(probability, mask)))
+    return tuple(findings)
+
+
+def confidence_of(probability: np.ndarray, mask: np.ndarray) -> float | None:
+    """Mean probability inside a mask; None if it is empty."""
+    return float(probability[mask].mean()) if mask.any() else None
 
 
 def volume_range_ml(probability: np.ndarray, voxel_ml: float) -> tuple[float, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -18,14 +17,14 @@ from typing import IO
 
 import numpy as np
 
-from ..child_process import child_environment, interpreter, window_options
+from ..child_process import Child
 from ..errors import Cancelled, DanteError, ModelError, ResourceError
 from ..model_folder.spec import ModelSpec, read_spec
-from ..priority import standing_back
-from ..result.regions import mask_of
+from ..options import DEFAULTS, SegmentOptions
+from ..result.result import Result
 from ..volume import Volume
-from .outcome import RunProgress, RunResult, WorkerDied
-from .pipes import pipes_of, reason_of, widen
+from .outcome import RunProgress, WorkerDied
+from .pipes import reason_of, widen
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -39,6 +38,7 @@ from .protocol import (
     ProtocolError,
     ResultMessage,
     SegmentRequest,
+    arrays_of,
     encode,
 )
 
@@ -47,7 +47,7 @@ POLL_SECONDS = 0.015
 READ_BYTES = 1 << 20
 # A run that was asked to stop and has not after this time is ended with its process.
 CANCEL_SECONDS = 1.2
-ERROR_LINES = 20
+ERROR_BYTES = 1 << 16
 # A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
 REPEAT_SECONDS = 0.5
 
@@ -59,6 +59,7 @@ class _Run:
     request: SegmentRequest
     spec: ModelSpec
     volumes: dict[str, Volume]
+    frame: list[bytes | memoryview]  # the request as bytes
     sent_again: bool = False
     cancelled_at: float | None = None
     first_progress: tuple[float, float] | None = None  # when and how far the network began
@@ -72,7 +73,7 @@ class WorkerClient:
 
     def __init__(self, idle_seconds: float = 600.0) -> None:
         self._idle_seconds = idle_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._reader = FrameReader()
         self._outbox: deque[memoryview] = deque()
         self._errors = bytearray()
@@ -94,10 +95,10 @@ class WorkerClient:
         return self._run
 
     @property
-    def _child(self) -> subprocess.Popen[bytes]:
+    def _process(self) -> Child:
         """The process; for where there is one."""
-        assert self._process is not None
-        return self._process
+        assert self._child is not None
+        return self._child
 
     @property
     def pid(self) -> int | None:
@@ -105,10 +106,15 @@ class WorkerClient:
         return self._hello.pid if self._hello else None
 
     def begin(
-        self, model: Path | str, volumes: dict[str, Volume], device: str = "auto", mirror: bool = False,
-        probabilities: bool = False, prepare: bool = False, brain_mask: Volume | None = None,
-    ) -> None:  # fmt: skip
-        """Start a run; the process is started first where there is none. `brain_mask` serves `prepare`.
+        self,
+        model: Path | str,
+        volumes: dict[str, Volume],
+        device: str = "auto",
+        options: SegmentOptions = DEFAULTS,
+        brain_mask: Volume | None = None,
+        **choices: bool,
+    ) -> None:
+        """Start a run, with the arguments of `inference.segment`; the process is started first where there is none.
 
         Raises:
             ResourceError: a run is going on, or the process cannot be started. ModelError: no usable model.json.
@@ -116,30 +122,29 @@ class WorkerClient:
         if self._run is not None:
             raise ResourceError("A segmentation is running already. Wait for it, or cancel it.")
         spec = read_spec(model)
-        if self._process is None or self._process.poll() is not None or self._hello is None:
-            self._start()
         sent = dict(volumes) if brain_mask is None else {**volumes, BRAIN_MASK: brain_mask}
         grids = tuple(
             Grid(modality, volume.name, tuple(map(float, volume.ijk_to_ras.ravel())))
             for modality, volume in sent.items()
         )
-        request = SegmentRequest(self._next_id, str(model), device, grids, mirror, probabilities, prepare)
-        self._run = _Run(request, spec, sent, last_at=time.monotonic())
+        folder = os.path.abspath(model)  # the process may have another current folder
+        request = SegmentRequest(self._next_id, folder, device, grids, replace(options, **choices))
+        run = _Run(request, spec, sent, encode(request, arrays_of(sent)), last_at=time.monotonic())
+        if self._child is None or not self._child.running or self._hello is None:
+            self._start()
         self._next_id += 1
-        self._send_request()
+        self._run = run
+        self._queue(run.frame)
 
-    def _send_request(self) -> None:
-        self._queue(self._current.request, tuple(volume.array for volume in self._current.volumes.values()))
-
-    def poll(self) -> tuple[RunProgress | None, RunResult | DanteError | None]:
+    def poll(self) -> tuple[RunProgress | None, Result | DanteError | None]:
         """What is new: the latest progress, and how the run ended if it did.
 
         An error is returned, not raised: `Cancelled`, what the model or the volumes were refused for, or `WorkerDied`.
         """
-        if self._run is None or self._process is None:
+        if self._run is None or self._child is None:
             return None, None
         progress: RunProgress | None = None
-        outcome: RunResult | DanteError | None = None
+        outcome: Result | DanteError | None = None
         try:
             for message, arrays in self._exchange():
                 if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
@@ -177,40 +182,24 @@ class WorkerClient:
         """Ask the run to stop; `poll` says when it has, within `CANCEL_SECONDS` even if it does not listen."""
         if self._run is not None and self._run.cancelled_at is None:
             self._run.cancelled_at = time.monotonic()
-            self._queue(CancelRequest(self._run.request.id))
+            self._queue(encode(CancelRequest(self._run.request.id)))
 
     def close(self) -> None:
         """End the process; a run that is going on is lost."""
-        if self._process is None:
-            return
-        for stream in pipes_of(self._process):
-            with contextlib.suppress(OSError):
-                stream.close()  # the process ends itself when its input closes, whoever stands between
-        try:
-            self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._forget()
+        self._end(patience=0.5)
 
     def kill(self) -> None:
-        """End the process and the one that it started, at once."""
-        if self._process is None:
-            return
-        pid = self.pid
-        if pid is not None and pid != self._process.pid:  # a launcher stands between
-            with contextlib.suppress(OSError):
-                os.kill(pid, 9 if os.name == "posix" else 15)
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        for stream in pipes_of(self._process):
-            with contextlib.suppress(OSError):
-                stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1)
-        self._forget()
+        """End the process and those that it started, at once."""
+        self._end(patience=0.0)
 
-    def _forget(self) -> None:
-        self._process, self._hello, self._run = None, None, None
+    def _end(self, patience: float) -> None:
+        if self._child is not None:
+            pid = self.pid
+            self._child.end(patience)
+            if pid is not None and pid != self._child.process.pid and os.name == "nt":  # behind Slicer's launcher
+                with contextlib.suppress(OSError):
+                    os.kill(pid, 15)
+        self._child, self._hello, self._run = None, None, None
         self._outbox.clear()
         self._reader = FrameReader()
 
@@ -218,33 +207,25 @@ class WorkerClient:
         self.kill()
         self._errors.clear()
         self._started = time.monotonic()
-        command = [interpreter(), *standing_back(), "DanteSegmenterLib.worker.server"]
-        command += ["--idle-seconds", str(self._idle_seconds)]
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                env=child_environment(), **window_options(),
-            )  # fmt: skip
-        except OSError as error:
-            raise ResourceError(f"The computing process could not be started: {error}.") from None
-        pipes = pipes_of(self._process)
-        for stream in pipes:
+        child = Child("DanteSegmenterLib.worker.server", ["--idle-seconds", str(self._idle_seconds)], pipes=True)
+        self._child = child
+        for stream in child.streams():
             os.set_blocking(stream.fileno(), False)
-        for stream in pipes[:2]:
+        for stream in child.streams()[:2]:
             widen(stream.fileno())
         self.seconds = {"start": time.monotonic() - self._started}
 
-    def _queue(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
-        self._outbox.extend(memoryview(piece) for piece in encode(message, arrays) if len(piece))
+    def _queue(self, frame: list[bytes | memoryview]) -> None:
+        self._outbox.extend(memoryview(piece) for piece in frame if len(piece))
 
     def _exchange(self) -> list[tuple[Message, tuple[np.ndarray, ...]]]:
         """Move bytes both ways until there is nothing to move, or the time for it is over."""
         messages: list[tuple[Message, tuple[np.ndarray, ...]]] = []
-        _, output, errors = pipes_of(self._child)
+        _, output, errors = self._process.streams()
         deadline = time.monotonic() + POLL_SECONDS
         while time.monotonic() < deadline:
             written, data = self._write(), self._read(output)
-            self._errors += self._read(errors) or b""
+            self._hear(self._read(errors))
             for frame in self._reader.feed(data or b""):
                 if isinstance(frame.message, Hello):
                     self._hello = frame.message
@@ -263,11 +244,11 @@ class WorkerClient:
             time.sleep(0.0005)
             return
         left = max(0.0, deadline - time.monotonic())
-        to_child, from_child, _ = pipes_of(self._child)
+        to_child, from_child, _ = self._process.streams()
         select.select([from_child], [to_child], [], left)
 
     def _write(self) -> int:
-        total, stream = 0, pipes_of(self._child)[0]
+        total, stream = 0, self._process.streams()[0]
         while self._outbox:
             try:
                 count = os.write(stream.fileno(), self._outbox[0][: 1 << 20])
@@ -301,39 +282,35 @@ class WorkerClient:
                 left = since / done * (1 - message.fraction)
         return RunProgress(message.phase, message.fraction, message.message, left)
 
-    def _outcome(
-        self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]
-    ) -> RunResult | DanteError:
+    def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]) -> Result | DanteError:
         if isinstance(message, FailureMessage):
             if message.kind == "cancelled":
                 return Cancelled(message.message)
             if message.kind == "refused":
                 return DanteError(message.message)
             return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
+        return self._result(message, arrays)
+
+    def _result(self, message: ResultMessage, arrays: tuple[np.ndarray, ...]) -> Result:
         run = self._current
-        reference, spec = run.volumes.get(message.reference), run.spec
+        reference, spec = run.volumes.get(message.modality), run.spec
         shapes: list[tuple[int, ...]] = []
         if reference is not None:
-            shapes = [reference.shape, *[(len(spec.regions), *reference.shape)] * run.request.probabilities]
+            shapes = [reference.shape, *[(len(spec.regions), *reference.shape)] * run.request.options.probabilities]
             shapes += [reference.shape] * message.brain
         if reference is None or [array.shape for array in arrays] != shapes:
             raise ProtocolError("the result's arrays do not fit the volumes.")
         if any(len(matrix) != 16 for matrix in message.alignments.values()):
             raise ProtocolError("an alignment is no 4x4 matrix.")
-        if set(message.volumes_ml) != {region.id for region in spec.regions}:
+        if [finding.region for finding in message.report.findings] != [region.id for region in spec.regions]:
             raise ModelError("the model folder changed while it was used. Segment again.")
-        return RunResult(
+        return Result(
             spec=spec,
             reference=reference,
+            modality=message.modality,
             label_map=arrays[0],
-            masks={region.id: mask_of(arrays[0], region, spec.regions) for region in spec.regions},
-            volumes_ml=message.volumes_ml,
-            confidence=message.confidence,
-            volume_ranges_ml=message.volume_ranges_ml,
-            seconds=message.seconds,
-            device=message.device,
-            notes=message.notes,
-            probabilities=arrays[1] if run.request.probabilities else None,
+            report=message.report,
+            probabilities=arrays[1] if run.request.options.probabilities else None,
             alignments={m: np.array(matrix).reshape(4, 4) for m, matrix in message.alignments.items()},
             brain=arrays[-1] if message.brain else None,
         )
@@ -341,7 +318,7 @@ class WorkerClient:
     def _what_went_wrong(self) -> DanteError | None:
         """A run that will not end by itself: its process is gone, or does not stop."""
         run = self._current
-        code = self._child.poll()
+        code = self._process.poll()
         if run.cancelled_at is not None:
             if code is None and time.monotonic() - run.cancelled_at < CANCEL_SECONDS:
                 return None
@@ -352,16 +329,21 @@ class WorkerClient:
         if code == ENDED_IDLE and not run.sent_again:  # it went to rest just as it was asked
             self._start()
             self._run = replace(run, sent_again=True)
-            self._send_request()
+            self._queue(run.frame)
             return None
-        self._errors += self._read(pipes_of(self._child)[2]) or b""
+        self._hear(self._read(self._process.streams()[2]))
         error = WorkerDied(
             f"The computing process ended unexpectedly ({reason_of(code)}). {self._last_words()}".strip()
         )
         self.kill()
         return error
 
+    def _hear(self, words: bytes | None) -> None:
+        """Keep the end of what it writes to standard error."""
+        self._errors += words or b""
+        del self._errors[:-ERROR_BYTES]
+
     def _last_words(self) -> str:
         """The end of what the process wrote to its standard error."""
-        lines = self._errors.decode("utf-8", "replace").strip().splitlines()[-ERROR_LINES:]
+        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
         return f"Its last words: {lines[-1]}" if lines else ""

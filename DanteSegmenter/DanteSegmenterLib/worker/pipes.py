@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-from typing import IO
 
 PIPE_BYTES = 1 << 20
-
-
-def pipes_of(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    """Standard input, output and error, which are pipes all of them."""
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    return process.stdin, process.stdout, process.stderr
 
 
 def widen(descriptor: int) -> None:

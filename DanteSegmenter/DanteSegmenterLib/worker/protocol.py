@@ -12,16 +12,19 @@ import dataclasses
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from ..errors import DanteError
+from ..options import DEFAULTS, SegmentOptions
+from ..result.report import Report
 from ..strict_dataclass import from_plain, to_plain
+from ..volume import Volume
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"DNTE"
 ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
 PREFIX = struct.Struct("<4sHIQ")
@@ -64,9 +67,7 @@ class SegmentRequest:
     model: str
     device: str
     grids: tuple[Grid, ...]
-    mirror: bool = False  # test-time augmentation
-    probabilities: bool = False  # send them too
-    prepare: bool = False  # a raw study: align its volumes and extract the brain first
+    options: SegmentOptions = DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,8 @@ class ResultMessage:
 
     type: ClassVar[str] = "result"
     id: int
-    reference: str  # modality on whose grid the arrays lie
-    volumes_ml: dict[str, float]
-    confidence: dict[str, float]  # of regions that are not empty
-    volume_ranges_ml: dict[str, tuple[float, float]]
-    seconds: dict[str, float]
-    device: str
-    notes: tuple[str, ...] = ()
+    modality: str  # on whose grid the arrays lie
+    report: Report
     alignments: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by modality: row-major 4x4, RAS mm
     brain: bool = False
 
@@ -119,10 +115,25 @@ class FailureMessage:
     message: str
 
 
+@dataclass(frozen=True)
+class CaseMessage:
+    """A case of a batch that another machine has segmented.
+
+    Arrays, if there is a result: a slice of the reference float32 [1, J, I] and its label map uint8 [1, J, I].
+    """
+
+    type: ClassVar[str] = "case"
+    case: str
+    state: str
+    message: str
+    report: Report | None = None
+
+
 MESSAGES: dict[str, type[Message]] = {
-    kind.type: kind for kind in (Hello, SegmentRequest, CancelRequest, ProgressMessage, ResultMessage, FailureMessage)
+    kind.type: kind
+    for kind in (Hello, SegmentRequest, CancelRequest, ProgressMessage, ResultMessage, FailureMessage, CaseMessage)
 }
-Message = Hello | SegmentRequest | CancelRequest | ProgressMessage | ResultMessage | FailureMessage
+Message = Hello | SegmentRequest | CancelRequest | ProgressMessage | ResultMessage | FailureMessage | CaseMessage
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +154,17 @@ def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes 
     header = json.dumps(plain, allow_nan=False).encode()
     payload = [_bytes_of(array) for array in arrays]
     return [PREFIX.pack(MAGIC, VERSION, len(header), sum(len(p) for p in payload)), header, *payload]
+
+
+def arrays_of(volumes: Mapping[str, Volume]) -> tuple[np.ndarray, ...]:
+    """The volumes' arrays in number types that can be sent; 64-bit integers become float64."""
+    return tuple(_sendable(volume.array) for volume in volumes.values())
+
+
+def _sendable(array: np.ndarray) -> np.ndarray:
+    if array.dtype.name in DTYPES:
+        return array
+    return array.astype(np.uint8 if array.dtype == bool else np.float64)
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:

@@ -8,6 +8,7 @@ nothing to do for a while, and when it is sent something that is no message.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 from .. import __version__
 from ..errors import Cancelled, DanteError
 from ..memory import give_back_freed_memory, keep_freed_memory
-from ..model_folder.spec import ModelSpec, check_can_prepare, choose_pathway
+from ..result.result import Result
 from ..volume import Volume
 from .protocol import (
     BRAIN_MASK,
@@ -41,8 +42,8 @@ from .protocol import (
     encode,
 )
 
-if TYPE_CHECKING:
-    from ..preprocess.align import PreparedStudy
+if TYPE_CHECKING:  # torch is imported after the first byte was read
+    from ..inference.segmenting import Progress
 
 IDLE_SECONDS = 600.0
 # After so long without a request, memory is given back; the models stay.
@@ -50,9 +51,7 @@ REST_SECONDS = 30.0
 READ_BYTES = 1 << 20
 # At most so often: a message costs little, but a network has a hundred convolutions a window.
 PROGRESS_EVERY_SECONDS = 0.1
-# Of a run that prepares a raw study first, the part that this takes.
-PREPARE_SHARE = 0.7
-ENDED_BY_PARENT, ENDED_BY_PROTOCOL = 0, 3
+ENDED_BY_PARENT, ENDED_BY_PROTOCOL, ENDED_BY_MEMORY = 0, 3, 5
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,6 +93,13 @@ def _take_over_streams() -> tuple[int, int]:
     return source, sink
 
 
+def _end(reason: str, code: int) -> None:
+    """From any thread, with a last word."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"DANTE worker: {reason}\n".encode())
+    os._exit(code)
+
+
 class Inbox:
     """Reads frames in a thread of its own: a request to cancel is seen while the network computes."""
 
@@ -113,9 +119,12 @@ class Inbox:
                     self._sort(frame)
             except OSError:
                 os._exit(ENDED_BY_PARENT)
+            except MemoryError:
+                _end("there is not enough memory for the volumes", ENDED_BY_MEMORY)
             except ProtocolError as error:
-                print(f"DANTE worker: {error}", file=sys.stderr, flush=True)
-                os._exit(ENDED_BY_PROTOCOL)
+                _end(str(error), ENDED_BY_PROTOCOL)
+            except BaseException as error:  # a process that does not read would stand still for ever
+                _end(f"{type(error).__name__}: {error}", ENDED_BY_PROTOCOL)
 
     def next(self, timeout: float) -> Frame | None:
         """The next request; None if none comes in time."""
@@ -175,52 +184,12 @@ class Server:
         if cancelled():
             raise Cancelled("Stopped; nothing was changed.")
         model = self._model(request.model, request.device)
-        done = PREPARE_SHARE if request.prepare else 0.0
 
-        def tell(progress: Any) -> None:
-            fraction = done + (1 - done) * progress.fraction
-            self.send(ProgressMessage(request.id, progress.phase, fraction, progress.message))
+        def tell(progress: Progress) -> None:
+            self.send(ProgressMessage(request.id, progress.phase, progress.fraction, progress.message))
 
-        study = None
-        if request.prepare:
-            study = self._prepared(request, volumes, mask, model.spec, cancelled)
-            volumes = study.volumes
-        result = segment(model, volumes, mirror=request.mirror, progress=_Throttle(tell), cancelled=cancelled)
-        reference = next(m for m, volume in volumes.items() if volume is result.reference)
-        motions = study.motions.items() if study else ()
-        message = ResultMessage(
-            id=request.id,
-            reference=reference,
-            volumes_ml=result.volumes_ml,
-            confidence={name: value for name, value in result.confidence.items() if np.isfinite(value)},
-            volume_ranges_ml=result.volume_ranges_ml,
-            seconds=result.seconds,
-            device=result.device,
-            notes=(*(study.notes if study else ()), *result.notes),
-            alignments={modality: tuple(motion.matrix.ravel().tolist()) for modality, motion in motions},
-            brain=study is not None,
-        )
-        wanted = (result.probabilities.astype(np.float16),) if request.probabilities else ()
-        brain = (study.brain.array,) if study else ()
-        self.send(message, (result.label_map, *wanted, *brain))
-
-    def _prepared(
-        self,
-        request: SegmentRequest,
-        volumes: dict[str, Volume],
-        mask: Volume | None,
-        spec: ModelSpec,
-        cancelled: Callable[[], bool],
-    ) -> PreparedStudy:
-        from ..preprocess.align import prepare_study
-
-        check_can_prepare(spec)
-
-        def tell(share: float, message: str) -> None:
-            self.send(ProgressMessage(request.id, "align", PREPARE_SHARE * share, message))
-
-        pathway, _ = choose_pathway(spec, volumes)
-        return prepare_study(volumes, pathway.modalities[0], mask, tell, cancelled)
+        result = segment(model, volumes, request.options, mask, progress=_Throttle(tell), cancelled=cancelled)
+        self.send(*answer(request.id, result))
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""
@@ -231,6 +200,18 @@ class Server:
         if known is None or known[0] != state:
             known = self._models[folder, device] = (state, load_model(folder, device))
         return known[1]
+
+
+def answer(number: int, result: Result) -> tuple[ResultMessage, tuple[np.ndarray, ...]]:
+    """What a run found, as a message and its arrays."""
+    arrays = [result.label_map]
+    if result.probabilities is not None:
+        arrays.append(result.probabilities.astype(np.float16))
+    if result.brain is not None:
+        arrays.append(result.brain)
+    alignments = {modality: tuple(matrix.ravel().tolist()) for modality, matrix in result.alignments.items()}
+    brain = result.brain is not None
+    return ResultMessage(number, result.modality, result.report, alignments, brain), tuple(arrays)
 
 
 def read_volumes(request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> dict[str, Volume]:

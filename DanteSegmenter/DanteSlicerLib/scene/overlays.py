@@ -10,6 +10,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.model_folder import Region
+from DanteSegmenterLib.result import Result
 from DanteSlicerLib.scene.read_nodes import worldIjkToRas
 from DanteSlicerLib.scene.results import inputsOf, resultReference, rolesOf
 from DanteSlicerLib.scene.studies import ALIGNED_ATTRIBUTE, PROBABILITY_ATTRIBUTE, putBeside
@@ -24,7 +25,7 @@ COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 
 def writeProbabilities(
-    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:  # fmt: skip
     """A volume of probabilities per region, and the innermost one in colour over the slices."""
     for region, probability in zip(result.spec.regions, result.probabilities):
@@ -79,11 +80,11 @@ def removeWithItsOwn(displayed) -> None:
 
 
 def writePrepared(
-    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:  # fmt: skip
     """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
     removePrepared(output)
-    brain = getattr(result, "brain", None)
+    brain = result.brain
     if brain is None:
         return
     matrices = {modality: np.ravel(matrix).tolist() for modality, matrix in result.alignments.items()}

@@ -11,11 +11,13 @@ import vtk
 from slicer import vtkMRMLSegmentationNode
 from slicer.util import VTKObservationMixin
 
+from DanteSegmenterLib.result import Result
 from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, ourResults
 from DanteSlicerLib.scene.segments import isEdited, ourSegments, segmentVolumeMl
 
 TABLE_ROLE = "DanteSegmenter.Table"
-NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", "Mean probability")
+CONFIDENCE_COLUMN, OLD_CONFIDENCE_COLUMN = "Confidence", "Mean probability"  # as scenes of version 0.1 have it
+NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", CONFIDENCE_COLUMN)
 MODEL_VOLUME_COLUMN = "Model volume [mL]"
 EDITED_COLUMN = "Edited"
 REGION_COLUMN = "Region"
@@ -28,7 +30,7 @@ class VolumeRow(NamedTuple):
     name: of the segment.
     volume: in mL, as the segment is now.
     low, high: the model's range of the volume, in mL.
-    sure: the model's mean probability inside its own segment.
+    confidence: the model's mean probability inside its own segment.
     model: name and version.
     modelVolume: in mL, as the model made the segment.
     edited: whether the segment is not as the model made it.
@@ -39,24 +41,24 @@ class VolumeRow(NamedTuple):
     volume: float
     low: float
     high: float
-    sure: float
+    confidence: float
     model: str
     modelVolume: float
     edited: bool
     region: str
 
 
-def writeTable(output: vtkMRMLSegmentationNode, result, model: str) -> None:
-    """Volumes in mL, their ranges and the mean probabilities as a table node that belongs to the segmentation."""
+def writeTable(output: vtkMRMLSegmentationNode, result: Result, model: str) -> None:
+    """Volumes in mL, their ranges and how sure the model is, as a table node that belongs to the segmentation."""
     table = output.GetNodeReference(TABLE_ROLE)
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
         output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
     rows = []
-    for region in result.spec.regions:
-        volume, (low, high) = result.volumes_ml[region.id], result.volume_ranges_ml[region.id]
-        sure = result.confidence.get(region.id, float("nan"))
-        rows.append(VolumeRow(region.name, volume, low, high, sure, model, volume, False, region.id))
+    for region, found in zip(result.spec.regions, result.report.findings):
+        confidence = float("nan") if found.confidence is None else found.confidence
+        numbers = found.volume_ml, found.low_ml, found.high_ml, confidence
+        rows.append(VolumeRow(region.name, *numbers, model, found.volume_ml, False, region.id))
     fillTableNode(table, rows)
 
 
@@ -175,7 +177,8 @@ def readTable(table) -> list[VolumeRow]:
         return []
     columns, rows = table.GetTable(), []
     for n in range(table.GetNumberOfRows()):
-        numbers = [columns.GetValueByName(n, title).ToDouble() for title in NUMBER_COLUMNS]
+        titles = [title if columns.GetColumnByName(title) else OLD_CONFIDENCE_COLUMN for title in NUMBER_COLUMNS]
+        numbers = [columns.GetValueByName(n, title).ToDouble() for title in titles]
         name, model, edited, region = (
             columns.GetValueByName(n, title).ToString() if columns.GetColumnByName(title) else ""
             for title in ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)

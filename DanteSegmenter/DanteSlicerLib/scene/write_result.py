@@ -7,6 +7,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from DanteSegmenterLib.result import Report, Result
 from DanteSlicerLib.parameters import deviceName
 from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, REPORT_ATTRIBUTE, RESULT_ROLE, modelName
 from DanteSlicerLib.scene.segments import (
@@ -23,7 +24,7 @@ WARNING_PREFIX = "WARNING: "  # what a note begins with that speaks against the 
 
 
 def writeSegmentation(
-    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result
+    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:  # fmt: skip
     """Put the result's regions into `output` as overlapping segments, replacing only those this module made.
 
@@ -32,7 +33,7 @@ def writeSegmentation(
     Args:
         output: any segmentation node; segments of others in it stay as they are.
         reference: the volume on whose grid the result is.
-        result: `worker.client.RunResult` or `inference.Segmentation`.
+        result: of the window's process, or of `inference.segment`.
     """
     spec = result.spec
     model = modelName(spec)
@@ -44,24 +45,24 @@ def writeSegmentation(
         if output.GetAttribute(MODEL_ATTRIBUTE) != model:
             removeSegments(output, ourSegments(output).values())
         output.SetAttribute(MODEL_ATTRIBUTE, model)
-        output.SetAttribute(REPORT_ATTRIBUTE, reportText(result))
+        output.SetAttribute(REPORT_ATTRIBUTE, reportText(result.report))
         output.SetNodeReferenceID(RESULT_ROLE, reference.GetID())
         # Surfaces of the segments before would be made anew at every change.
         output.RemoveClosedSurfaceRepresentation()
     for region in spec.regions:
         segmentId = ourSegments(output).get(region.id) or addSegment(output, region, spec.regions)
-        mask = result.masks[region.id].astype(np.uint8)
+        mask = result.mask(region.id).astype(np.uint8)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, output, segmentId, reference)
         output.GetSegmentation().GetSegment(segmentId).SetTag(FINGERPRINT_TAG, fingerprint(output, segmentId))
         yield
     writeTable(output, result, model)
 
 
-def reportText(result) -> str:
+def reportText(report: Report) -> str:
     """What the window says below the button after a run, and again when the scene is reopened."""
-    seconds = sum(result.seconds.values())
-    done = _("Done in {seconds:.1f} s on {device}.").format(seconds=seconds, device=deviceName(result.device))
-    return "\n".join([done, *result.notes])
+    done = _("Done in {seconds:.1f} s on {device}.")
+    done = done.format(seconds=report.total_seconds, device=deviceName(report.device))
+    return "\n".join([done, *report.notes])
 
 
 def partsOfReport(output: vtkMRMLSegmentationNode | None) -> tuple[str, list[str], list[str]]:

@@ -68,7 +68,7 @@ class ResultPanel:
             texts = (
                 volume.format(volume=row.volume),
                 f"{row.low:.1f} - {row.high:.1f}",
-                "" if row.sure != row.sure else f"{100 * row.sure:.0f} %",
+                "" if row.confidence != row.confidence else f"{100 * row.confidence:.0f} %",
                 f"{row.modelVolume:.1f}",
             )
             for column, text in enumerate(texts, start=1):

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.options import SegmentOptions
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
 from DanteSlicerLib.window.runner import attempt
 
@@ -216,9 +217,8 @@ class SeveralStudiesPanel:
         ensureDependencies()
         ensurePackages(BATCH_PACKAGES)
         parameters, model = self._choices.parameters, self._choices.model
-        self._process = BatchProcess(
-            self.folder, model.folder, self.out, parameters.device.value, bool(parameters.mirror)
-        )
+        options = SegmentOptions(bool(parameters.mirror), bool(parameters.prepare))
+        self._process = BatchProcess(self.folder, model.folder, self.out, parameters.device.value, options)
         self._timer.start()
         self.reserve(_("Several studies are being segmented."))
 

@@ -17,6 +17,7 @@ from DanteSegmenterLib.cases.case_folder import Case
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
+from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.pictures.contact_sheet import Sheet
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
@@ -173,7 +174,7 @@ def evaluate_case(
     """
     volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
     truth = case.label.read() if case.label else None
-    result = segment(model, volumes, mirror=mirror)
+    result = segment(model, volumes, SegmentOptions(mirror=mirror))
     if truth is None or not truth.same_grid(result.reference):
         raise InputError(f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'.")
     masks = truth_masks(truth, case, model.spec)
@@ -183,7 +184,7 @@ def evaluate_case(
     for region, mask in masks.items():
         found = result.masks[region]
         score = score_region(mask, found, result.reference.spacing_mm)
-        low, high = result.volume_ranges_ml[region]
+        finding = result.report.finding(region)
         rows.append(
             {
                 "model": model.spec.name,
@@ -193,11 +194,11 @@ def evaluate_case(
                 "hd95_mm": score.hd95_mm,
                 "brats_dice": score.brats_dice,
                 "brats_hd95_mm": score.brats_hd95_mm,
-                "volume_ml": result.volumes_ml[region],
-                "volume_low_ml": low,
-                "volume_high_ml": high,
+                "volume_ml": finding.volume_ml,
+                "volume_low_ml": finding.low_ml,
+                "volume_high_ml": finding.high_ml,
                 "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
-                "confidence": result.confidence[region],
+                "confidence": finding.confidence,
                 "precision": float(mask[found].mean()) if found.any() else float("nan"),
             }
         )

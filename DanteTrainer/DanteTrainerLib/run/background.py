@@ -8,16 +8,12 @@ went. A window must not wait: `until_begun=False` and a timeout of 0 return at o
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from DanteSegmenterLib.child_process import child_environment, interpreter, window_options
+from DanteSegmenterLib.child_process import Child
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
 
 from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status, status_changed, stored_status
@@ -32,26 +28,21 @@ ENDING_S = 2
 class _Launch:
     """A process of this session. As long as it is referenced, its standard input stays open and it goes on.
 
-    errors: what it prints until it has a run folder to print to.
+    child: complains to its own file until it has a run folder to print to.
     before: when the run's status was written last before it began.
     """
 
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
+    child: Child
     before: int
     stopped: bool = False
 
     @property
     def running(self) -> bool:
-        return self.process.poll() is None
+        return self.child.running
 
     def begun(self, run: Path) -> bool:
         """Whether it holds the run, or did; known from its status, for looking at the lock would take it away."""
         return status_changed(run) != self.before
-
-    def close(self) -> None:
-        """Let go of a process that has ended."""
-        _close(self.process, self.errors)
 
 
 # The last of every run, by its folder.
@@ -123,7 +114,7 @@ def status(run: Path | str) -> RunStatus:
         return RunStatus("starting")
     if launch.stopped:
         return RunStatus("stopped", message="Stopped before it began.")
-    return RunStatus("failed", message=_last_line(launch.errors))
+    return RunStatus("failed", message=_complaint(launch.child))
 
 
 def is_starting(run: Path) -> bool:
@@ -143,7 +134,8 @@ def stop(run: Path | str, timeout_s: float = 60) -> RunStatus:
         launch = _LAUNCHES[run.resolve()]
         launch.stopped = True
         with contextlib.suppress(OSError):
-            launch.process.stdin.close() if launch.process.stdin else launch.process.terminate()
+            process = launch.child.process
+            process.stdin.close() if process.stdin else process.terminate()
     elif in_use(run):
         ask_to_stop(run)
     return wait(run, timeout_s)
@@ -166,27 +158,26 @@ class Evaluation:
     """
 
     out: Path
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
+    child: Child
 
     @property
     def running(self) -> bool:
-        return self.process.poll() is None
+        return self.child.running
 
     def error(self) -> DanteError | None:
         """What it refused, in its words; None if it did not, or still runs."""
-        return DanteError(_last_line(self.errors)) if self.process.poll() else None
+        return DanteError(_complaint(self.child)) if self.child.poll() else None
 
     def close(self) -> None:
         """Let go of it; one that still runs ends."""
-        _close(self.process, self.errors)
+        self.child.let_go()
 
 
 def begin_evaluation(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Evaluation:
     """Begin to score a finished run on a split; returns at once."""
     out = Path(run) / f"evaluation-{split}"
     arguments = ["evaluate", str(run), "--data", str(data), "--split", split, "--out", str(out)]
-    return Evaluation(out, *_process([*arguments, "--device", device, "--quiet", "--with-parent"], detach=False))
+    return Evaluation(out, _process([*arguments, "--device", device, "--quiet", "--with-parent"], detach=False))
 
 
 def evaluate(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Path:
@@ -197,7 +188,7 @@ def evaluate(run: Path | str, data: Path | str, split: str = "test", device: str
     """
     evaluation = begin_evaluation(run, data, split, device)
     with contextlib.closing(evaluation):
-        evaluation.process.wait()
+        evaluation.child.process.wait()
         error = evaluation.error()
     if error is not None:
         raise error
@@ -215,49 +206,27 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
     if not run.parent.is_dir():
         raise ConfigError(f"the folder '{run.parent}' does not exist. Create it or choose another.")
     before = status_changed(run)
-    process, errors = _process([*arguments, "--quiet", "--log", *([] if detach else ["--with-parent"])], detach)
+    child = _process([*arguments, "--quiet", "--log", *([] if detach else ["--with-parent"])], detach)
     if run.resolve() in _LAUNCHES:
-        _LAUNCHES[run.resolve()].close()
-    launch = _LAUNCHES[run.resolve()] = _Launch(process, errors, before)
+        _LAUNCHES[run.resolve()].child.let_go()
+    launch = _LAUNCHES[run.resolve()] = _Launch(child, before)
     if not until_begun:
         return
     deadline = time.monotonic() + START_TIMEOUT_S
     while is_starting(run):
         if time.monotonic() > deadline:
-            process.kill()
+            child.end()
             raise ResourceError(f"the training did not begin within {START_TIMEOUT_S} s; see '{run / LOG_FILE}'.")
         time.sleep(0.05)
     if not launch.begun(run):
-        raise DanteError(_last_line(errors))
+        raise DanteError(_complaint(child))
 
 
-def _process(arguments: list[str], detach: bool) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """The process, and a file for what it complains of: a pipe that nobody reads would fill up and hold it."""
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
-    try:
-        process = subprocess.Popen(
-            [interpreter(), "-m", "DanteTrainerLib", *arguments],
-            stdin=subprocess.DEVNULL if detach else subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=child_environment(Path(__file__).resolve().parents[2]),
-            **window_options(),
-            start_new_session=os.name == "posix" and detach,
-        )
-    except OSError as error:
-        raise ResourceError(f"The training process could not be started: {error}.") from None
-    return process, errors
+def _process(arguments: list[str], detach: bool) -> Child:
+    paths = [Path(__file__).resolve().parents[2]]
+    return Child("DanteTrainerLib", arguments, detached=detach, paths=paths)
 
 
-def _close(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    errors.close()
-    with contextlib.suppress(OSError):
-        if process.stdin:
-            process.stdin.close()
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    """Of a process's complaint."""
-    errors.seek(0)
-    lines = errors.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else "the process ended without a word"
+def _complaint(child: Child) -> str:
+    """Why a process that has ended did not do its work."""
+    return child.complaint() or "the process ended without a word"

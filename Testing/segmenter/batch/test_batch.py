@@ -1,14 +1,19 @@
 import csv
+import itertools
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from datasets import write_case
 from models import write_brain_model
 
+from DanteSegmenterLib import inference
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.batch import Options, run_batch
 from DanteSegmenterLib.cases.case_list import find_cases
+from DanteSegmenterLib.model_folder import read_spec, write_spec
+from DanteSegmenterLib.options import SegmentOptions
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,8 @@ def test_failures_do_not_stop_the_rest_and_the_summary_says_why(cases, model, tm
         "D": "done",
     }
     assert "missing: flair" in rows["B"]["message"] and "cut short" in rows["C"]["message"]
-    assert float(rows["A"]["WT_ml"]) > 0 and 0.5 < float(rows["A"]["WT_mean_probability"]) <= 1
+    assert float(rows["A"]["WT_ml"]) > 0 and 0.5 < float(rows["A"]["WT_confidence"]) <= 1
+    assert float(rows["A"]["WT_low_ml"]) <= float(rows["A"]["WT_ml"]) <= float(rows["A"]["WT_high_ml"])
     assert "2 of 4 cases failed" in capsys.readouterr().err
 
 
@@ -61,6 +67,68 @@ def test_what_is_finished_is_skipped_when_the_command_is_run_again(cases, model,
     batch(cases, model, out)
     assert (out / "A.seg.nrrd").stat().st_mtime_ns == before
     assert "0 done, 2 skipped, 2 failed" in capsys.readouterr().out
+
+
+def test_a_second_run_keeps_the_numbers_of_the_first_and_those_of_other_folders(cases, model, tmp_path):
+    out = tmp_path / "out"
+    batch(cases, model, out)
+    first, picture = summary(out), (out / "contact_sheet.png").read_bytes()
+    write_case(tmp_path / "more" / "E", seed=9)
+    assert batch(tmp_path / "more", model, out) == 0
+    second = summary(out)
+    assert {name: second[name] for name in first} == first and second["E"]["state"] == "done"
+    batch(cases, model, out)
+    third = summary(out)
+    assert third["A"]["state"] == "skipped" and third["A"]["WT_ml"] == first["A"]["WT_ml"] != ""
+    assert (out / "contact_sheet.png").read_bytes() == picture and (out / "contact_sheet-2.png").is_file()
+
+
+def test_finished_is_only_what_this_model_made_with_these_options(cases, model, tmp_path):
+    """Another model's result, or one that was corrected by hand, is neither credited to this one nor lost."""
+    out = tmp_path / "out"
+    batch(cases, model, out)
+    first = (out / "A.seg.nrrd").read_bytes()
+    other = write_brain_model(tmp_path / "other", seed=1)
+    spec = read_spec(other)
+    write_spec(other, replace(spec, name="another model"))
+    batch(cases, other, out)
+    row = summary(out)["A"]
+    assert row["state"] == "done" and row["model"] == "another model 1" and "A.earlier.seg.nrrd" in row["message"]
+    assert (out / "A.earlier.seg.nrrd").read_bytes() == first
+    second = (out / "A.seg.nrrd").read_bytes()
+    batch(cases, other, out, "--mirror")
+    assert (out / "A.earlier-2.seg.nrrd").read_bytes() == second
+    batch(cases, other, out, "--mirror")
+    assert summary(out)["A"]["state"] == "skipped"
+    (out / "A.seg.nrrd").write_bytes(b"corrected by hand, in another program")
+    batch(cases, other, out, "--mirror")
+    assert (out / "A.earlier-3.seg.nrrd").read_bytes() == b"corrected by hand, in another program"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error:\nillegal access"), MemoryError(), OSError(5, "I/O")])
+def test_a_case_that_meets_an_unforeseen_error_costs_itself_alone(model, tmp_path, monkeypatch, error):
+    for n, name in enumerate("ABC"):
+        write_case(tmp_path / "cases" / name, seed=n)
+    real, count = inference.segment, itertools.count()
+
+    def breaks_once(*arguments, **more):
+        if next(count) == 1:
+            raise error
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(inference, "segment", breaks_once)
+    outcomes = run_batch(model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu"))
+    assert [outcome.state for outcome in outcomes] == ["done", "failed", "done"]
+    said = {RuntimeError: "CUDA error: illegal access", MemoryError: "not enough memory", OSError: "I/O"}
+    assert said[type(error)] in outcomes[1].message and "\n" not in outcomes[1].message
+
+
+def test_a_summary_that_was_cut_or_is_no_table_is_moved_aside(model, tmp_path):
+    write_case(tmp_path / "cases" / "A", seed=0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.csv").write_bytes(b"case,state\n\xff\xfe,d")
+    assert batch(tmp_path / "cases", model, tmp_path / "out") == 0
+    assert list(summary(tmp_path / "out")) == ["A"] and (tmp_path / "out" / "summary.unreadable.csv").is_file()
 
 
 def test_the_list_says_what_would_run_and_does_nothing(cases, model, tmp_path, capsys):
@@ -105,7 +173,7 @@ def test_on_a_cluster_a_killed_workers_cases_are_done_by_another(model, tmp_path
 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         outcomes = run_batch(
-            model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu", mirror=True),
+            model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu", SegmentOptions(mirror=True)),
             cluster.scheduler_address, kill_the_first,
         )  # fmt: skip
     assert killed and [outcome.state for outcome in outcomes] == ["done"] * 8

@@ -20,8 +20,8 @@ def folder(tmp_path_factory):
 
 def test_volume_ranges_hold_the_volumes(folder):
     result = segment(load_model(folder, "cpu"), study())
-    for region, (low, high) in result.volume_ranges_ml.items():
-        assert low <= result.volumes_ml[region] <= high
+    for found in result.report.findings:
+        assert found.low_ml <= found.volume_ml <= found.high_ml
 
 
 def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
@@ -35,20 +35,20 @@ def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
 
 
 def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):
-    result = segment(load_model(folder, "cpu"), study())
+    result = segment(load_model(folder, "cpu"), study(), probabilities=True)
     assert result.probabilities.shape == (3, 20, 24, 28) and result.label_map.shape == (20, 24, 28)
     assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM)
     assert not (result.masks["ET"] & ~result.masks["TC"]).any() and not (result.masks["TC"] & ~result.masks["WT"]).any()
     assert result.masks["WT"].any()
     assert result.volumes_ml["WT"] == pytest.approx(result.masks["WT"].sum() * 0.008)
-    assert set(result.seconds) == {"load", "prepare", "network", "restore"}
+    assert set(result.report.seconds) == {"load", "prepare", "network", "restore"}
 
 
 def test_outside_the_foreground_nothing_is_segmented(folder):
     volumes = study()
     for volume in volumes.values():
         volume.array[8:12, 10:14, 10:14] = 0  # a hole in all of them
-    result = segment(load_model(folder, "cpu"), volumes)
+    result = segment(load_model(folder, "cpu"), volumes, probabilities=True)
     outside = np.ones(result.label_map.shape, bool)
     outside[2:-2, 3:-3, 4:-4] = False
     outside[8:12, 10:14, 10:14] = True
@@ -69,17 +69,17 @@ def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(fol
 
 def test_the_full_network_is_used_when_the_privileged_volume_is_given_and_that_is_said(folder):
     model = load_model(folder, "cpu")
-    limited = segment(model, study())
-    full = segment(model, study(names=("t1", "t1ce", "t2", "flair")))
+    limited = segment(model, study(), probabilities=True)
+    full = segment(model, study(names=("t1", "t1ce", "t2", "flair")), probabilities=True)
     assert any("full-modality network" in note for note in full.notes) and not limited.notes
     assert not np.array_equal(limited.probabilities, full.probabilities)
 
 
 def test_without_a_full_network_the_privileged_volume_changes_nothing_and_that_is_said(tmp_path):
     model = load_model(write_brain_model(tmp_path), "cpu")
-    result = segment(model, study(names=("t1", "t2", "flair", "t1ce")))
+    result = segment(model, study(names=("t1", "t2", "flair", "t1ce")), probabilities=True)
     assert result.notes == ("T1CE is not used by this model.",)
-    assert np.array_equal(result.probabilities, segment(model, study()).probabilities)
+    assert np.array_equal(result.probabilities, segment(model, study(), probabilities=True).probabilities)
 
 
 def test_a_missing_and_an_unknown_modality_are_named(folder):
@@ -162,4 +162,5 @@ def test_a_ct_voxel_in_the_middle_of_the_window_is_no_background(tmp_path):
     volumes = {name: Volume(np.full((16, 16, 16), 40, np.int16), LPS_2MM, name) for name in ("t1", "t2", "flair")}
     for volume in volumes.values():
         volume.array[:2] = 100  # a window of nothing but zeros is not computed
-    assert (segment(load_model(tmp_path, "cpu"), volumes).probabilities > 0).all()
+    result = segment(load_model(tmp_path, "cpu"), volumes, probabilities=True)
+    assert (result.probabilities > 0).all()

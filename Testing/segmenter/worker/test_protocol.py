@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.result import Finding, Report
 from DanteSegmenterLib.worker.protocol import (
     MAGIC,
     PREFIX,
@@ -39,7 +41,9 @@ def raw(header, payload=b"", magic=MAGIC, version=VERSION, header_bytes=None, pa
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
 def test_messages_and_arrays_arrive_as_they_were_sent_in_whatever_pieces(piece):
-    result = ResultMessage(7, "t1", {"WT": 1.5}, {"WT": 0.9}, {"WT": (1.0, 2.0)}, {"network": 0.5}, "cpu", ("a note",))
+    findings = (Finding("WT", 1.5, 1.0, 2.0, 0.9), Finding("ET", 0.0, 0.0, 0.5))
+    report = Report("m", "1", "0a", SegmentOptions(mirror=True), findings, {"network": 0.5}, "cpu", ("a note",))
+    result = ResultMessage(7, "t1", report)
     stream = frame() + frame(CancelRequest(7), ()) + frame(result, (np.zeros((2, 2, 2), np.uint8),))
     reader = FrameReader()
     found = [f for n in range(0, len(stream), piece) for f in reader.feed(stream[n : n + piece])]

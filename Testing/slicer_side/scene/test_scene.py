@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from ctypes.util import find_library
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,7 +235,7 @@ def test_the_table_follows_an_edit_and_keeps_the_models_own_numbers_beside_it(sl
     # By hand: 48 voxels of 1 x 2 x 3 mm are 0.288 mL, where the model found 12, 0.072 mL, between 0.036 and 0.144.
     assert outer.edited and not core.edited and not inner.edited
     assert outer.volume == pytest.approx(0.288) and outer.modelVolume == pytest.approx(0.072)
-    assert (outer.low, outer.high) == pytest.approx((0.036, 0.144)) and outer.sure == pytest.approx(0.875)
+    assert (outer.low, outer.high) == pytest.approx((0.036, 0.144)) and outer.confidence == pytest.approx(0.875)
     assert core.volume == core.modelVolume == pytest.approx(0.048)
     table = window.ui.volumesTable
     assert table.item(0, 1).text() == "0.3 edited" and table.item(0, 4).text() == "0.1"
@@ -561,9 +562,7 @@ def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(sli
 
     def nothing_first(*arguments):
         result = run(*arguments)
-        for mask in result.masks.values():
-            mask &= not empty[0]
-        return result
+        return replace(result, label_map=result.label_map * (not empty[0]))
 
     window.logic.inference.run = nothing_first
     window.ui.segmentButton.click()
@@ -615,7 +614,7 @@ def probable(module, window):
     def with_probabilities(*arguments):
         result = run(*arguments)
         if window.logic.getParameterNode().showProbabilities:
-            result.probabilities = np.stack([np.where(mask, 0.9, 0.1) for mask in result.masks.values()])
+            return replace(result, probabilities=np.stack([np.where(m, 0.9, 0.1) for m in result.masks.values()]))
         return result
 
     window.logic.inference.run = with_probabilities

@@ -223,8 +223,8 @@ def test_the_model_has_two_doors_and_the_second_is_taken_when_the_privileged_sca
 
     volumes = read_case_folder(write_case(tmp_path / "case", 3)).read_images()
     model = load_model(run / "model", "cpu")
-    full = segment(model, volumes)
-    limited = segment(model, {name: volumes[name] for name in ("t1", "t2", "flair")})
+    full = segment(model, volumes, probabilities=True)
+    limited = segment(model, {name: volumes[name] for name in ("t1", "t2", "flair")}, probabilities=True)
     assert "full-modality network" in full.notes[0] and not limited.notes
     assert (full.probabilities != limited.probabilities).any()
 

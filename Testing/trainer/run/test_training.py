@@ -306,7 +306,8 @@ def test_weights_published_at_half_size_segment_as_before(whole, data, tmp_path)
     assert sizes[0] < 0.6 * sizes[1]
     volumes = read_case_folder(data / "A").read_images()
     limited = {name: volumes[name] for name in ("t1", "t2", "flair")}
-    half, full = (segment(load_model(folder, "cpu"), limited) for folder in (tmp_path / "half", whole / "model"))
+    models = [load_model(folder, "cpu") for folder in (tmp_path / "half", whole / "model")]
+    half, full = (segment(model, limited, probabilities=True) for model in models)
     assert abs(half.probabilities - full.probabilities).max() < 0.02
 
 

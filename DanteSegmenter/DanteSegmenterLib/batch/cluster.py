@@ -1,0 +1,151 @@
+"""A batch on an existing Dask cluster: cases go out, typed bytes come back.
+
+Who reaches the scheduler can run code on its workers: that is what Dask is. The other way round a worker's word is
+never unpickled here: an answer is a frame of `worker.protocol`, and anything else is that case's failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cases.case_folder import Case
+from ..errors import DanteError, ResourceError, sentence_of
+from ..model_folder.spec import ModelSpec, read_spec
+from ..result.regions import mask_of
+from ..volume import Volume
+from ..worker.protocol import CaseMessage, FrameReader, encode
+from .case import Answer, Options, Outcome, Tile, loaded, segment_case
+
+# A case whose machine died is given to another so often.
+RETRIES = 3
+CONNECT_SECONDS = 10
+# So long a cluster may be without any worker before the command gives up.
+WITHOUT_WORKERS_SECONDS = 30.0
+LOOK_SECONDS = 0.1
+# Serialisers of Dask that build nothing but bytes, numbers and texts.
+SAFE = ["dask", "msgpack"]
+
+
+def on_cluster(address: str, model: str, cases: Sequence[tuple[Case, Path]], options: Options) -> Iterator[Answer]:
+    """Segment cases on the cluster's machines, which write the results; answers in the order in which they end.
+
+    Args:
+        cases: each with the file for its result, under a path that every machine sees.
+
+    Raises:
+        ResourceError: no scheduler answers, it has no workers, or it was lost with cases undone.
+    """
+    spec = read_spec(model)
+    with _client(address) as client:
+        _wait_for_workers(client, address)
+        waiting = {}
+        for case, path in cases:
+            future = client.submit(segment_as_bytes, model, case, path, options, pure=False, retries=RETRIES)
+            waiting[future] = case
+        lost_since = None
+        while waiting:
+            ended = [future for future in waiting if future.status != "pending"]
+            for future in ended:
+                yield _answer(future, waiting.pop(future), spec)
+            lost_since = None if ended or _alive(client) else lost_since or time.monotonic()
+            if lost_since is not None and time.monotonic() - lost_since > WITHOUT_WORKERS_SECONDS:
+                raise ResourceError(
+                    f"the cluster at '{address}' has no workers any more; {len(waiting)} cases are undone. "
+                    "Run the command again when it has: what is finished is skipped."
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+def segment_as_bytes(model: str, case: Case, path: Path, options: Options) -> bytes:
+    """On a worker: `segment_case`, its answer as one frame."""
+    answer = segment_case(model, case, path, options)
+    outcome, tile = answer.outcome, answer.tile
+    arrays: tuple[np.ndarray, ...] = ()
+    if tile is not None:
+        label_map = np.zeros(tile.reference.shape, np.uint8)
+        for region in loaded(model, options.device).spec.regions:  # inner regions over outer ones
+            label_map[tile.masks[region.id]] = region.label_value
+        arrays = (tile.reference.array.astype(np.float32), label_map)
+    message = CaseMessage(outcome.case, outcome.state, outcome.message, outcome.report)
+    return b"".join(bytes(piece) for piece in encode(message, arrays))
+
+
+def decode(data: object, case: Case, spec: ModelSpec) -> Answer:
+    """The answer in a worker's bytes.
+
+    Raises:
+        DanteError: it is no answer about this case.
+    """
+    if not isinstance(data, (bytes, bytearray)):
+        raise DanteError(f"a worker answered with {type(data).__name__} instead of bytes.")
+    frames = list(FrameReader().feed(bytes(data)))
+    message = frames[0].message if len(frames) == 1 else None
+    if not isinstance(message, CaseMessage) or message.case != case.name:
+        raise DanteError("a worker answered something else than was asked.")
+    outcome = Outcome(message.case, message.state, message.message, message.report)
+    arrays = frames[0].arrays
+    if not arrays:
+        return Answer(outcome)
+    if len(arrays) != 2 or arrays[0].shape != arrays[1].shape or arrays[0].ndim != 3 or arrays[0].shape[0] != 1:
+        raise DanteError("a worker's picture is not one slice with its labels.")
+    masks = {region.id: mask_of(arrays[1], region, spec.regions) for region in spec.regions}
+    return Answer(outcome, Tile(Volume(arrays[0], np.eye(4), case.name), masks))
+
+
+def _answer(future: Any, case: Case, spec: ModelSpec) -> Answer:
+    try:
+        if future.status == "cancelled":
+            raise DanteError("the scheduler was lost before it ended.")
+        if future.status != "finished":  # why is a pickle from elsewhere, which is not opened
+            raise DanteError("its worker ended again and again, or answered with an error of Dask.")
+        return decode(future.result(timeout=CONNECT_SECONDS), case, spec)
+    except DanteError as error:
+        return Answer(Outcome(case.name, "failed", str(error)))
+    except Exception as error:  # an answer that Dask refuses to read, a connection that broke
+        return Answer(Outcome(case.name, "failed", f"the worker's answer cannot be read: {sentence_of(error)}"))
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ResourceError('a cluster needs the package distributed: pip install "slicer-dante[cluster]".') from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # its tracebacks; what matters is said here
+
+    class Careful(Client):
+        """Opens no pickle of a worker: not its results (`SAFE`), not its errors."""
+
+        def start(self, **options: Any) -> Any:
+            # Of the connection on which the scheduler reports; results come on others.
+            self.connection_args = {**self.connection_args, "deserialize": False}
+            return super().start(**options)
+
+        def _handle_task_erred(self, key: Any = None, exception: Any = None, traceback: Any = None) -> None:
+            super()._handle_task_erred(key, "refused to read", None)
+
+    try:
+        return Careful(address, timeout=CONNECT_SECONDS, serializers=SAFE, deserializers=SAFE, set_as_default=False)
+    except Exception as error:  # distributed raises what its streams raise
+        raise ResourceError(f"no Dask scheduler answers at '{address}' ({sentence_of(error)}).") from None
+
+
+def _wait_for_workers(client: Any, address: str) -> None:
+    deadline = time.monotonic() + WITHOUT_WORKERS_SECONDS
+    while not _alive(client):
+        if time.monotonic() > deadline:
+            raise ResourceError(f"the scheduler at '{address}' has no workers. Start some: dask worker {address}")
+        time.sleep(LOOK_SECONDS)
+
+
+def _alive(client: Any) -> bool:
+    """Whether the scheduler answers and has a worker."""
+    try:
+        return client.status == "running" and bool(client.scheduler_info(n_workers=1)["workers"])
+    except Exception:  # whatever a broken connection raises
+        return False

@@ -1,0 +1,50 @@
+"""What a result file knows of how it was made: only what was made in the same way counts as finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ..errors import DanteError
+from ..files.images import SEGMENTATION_ENDING
+from ..model_folder.spec import ModelSpec, Pathway
+from ..options import SegmentOptions
+from ..result.report import Report
+from ..strict_dataclass import from_plain
+
+REPORT_KEY = "DanteReport"  # in the header of .seg.nrrd
+
+
+def read_report(path: Path) -> Report | None:
+    """The report in a result's header; None where there is none that can be read."""
+    import nrrd
+
+    try:
+        header = nrrd.read_header(str(path))
+        return from_plain(Report, json.loads(header[REPORT_KEY]), path.name, DanteError)
+    except Exception:  # whatever is wrong with a file that others may have written
+        return None
+
+
+def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: SegmentOptions) -> Report | None:
+    """The report of a result of just this model, pathway and options; None if `path` holds another, or nothing."""
+    report = read_report(path) if path.is_file() else None
+    if report is None:
+        return None
+    made = (report.model, report.version, report.options.mirror, report.options.prepare)
+    wanted = (spec.name, spec.version, options.mirror, options.prepare)
+    return report if made == wanted and pathway.sha256.startswith(report.weights) else None
+
+
+def keep_earlier(path: Path) -> tuple[str, ...]:
+    """Move what is at a result's place aside, and say so: it was made in another way, or corrected by hand."""
+    if not path.exists():
+        return ()
+    stem = path.name.removesuffix(SEGMENTATION_ENDING)
+    number, kept = 1, path.with_name(f"{stem}.earlier{SEGMENTATION_ENDING}")
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{stem}.earlier-{number}{SEGMENTATION_ENDING}")
+    os.replace(path, kept)
+    return (f"What was there before was made in another way and is kept as {kept.name}.",)

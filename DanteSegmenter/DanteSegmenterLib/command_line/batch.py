@@ -1,0 +1,43 @@
+"""`batch`: a folder of many patients -> a segmentation each, a summary and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..batch import Options, Outcome, run_batch, to_do
+from ..cases.case_list import find_cases
+from ..child_process import when_parent_ends
+from ..errors import InputError
+from ..model_folder.spec import read_spec
+from ..options import SegmentOptions
+from ..program import STOPPED, StopRequest, say
+
+
+def batch(given: argparse.Namespace, stop: StopRequest) -> None:
+    """Show what would run, and run it.
+
+    Raises:
+        InputError: a case failed, after all others were tried.
+    """
+    if given.with_parent:
+        when_parent_ends(lambda: os._exit(STOPPED))
+    cases, spec = find_cases(given.folder), read_spec(given.model)
+    options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited))
+    for case, obstacle in to_do(cases, spec, given.out, options):
+        say(f"  {case.name:<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
+    if given.list:
+        return
+    outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show)
+    states = [outcome.state for outcome in outcomes]
+    say(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))
+    say(f"wrote {given.out}")
+    if "failed" in states:
+        raise InputError(f"{states.count('failed')} of {len(states)} cases failed; summary.csv says why.")
+
+
+def show(outcome: Outcome) -> None:
+    """One line for a case that has ended."""
+    found = outcome.report.volumes_ml if outcome.report is not None and outcome.state == "done" else {}
+    volumes = ", ".join(f"{region} {ml:.1f} mL" for region, ml in found.items())
+    say(f"  {outcome.case:<30} {outcome.state:<8} {volumes or outcome.message}")

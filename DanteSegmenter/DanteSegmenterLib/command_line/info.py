@@ -1,0 +1,25 @@
+"""`info`: what a model folder holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..model_folder.about import about
+from ..model_folder.spec import read_spec
+from ..program import StopRequest, say
+
+
+def info(given: argparse.Namespace, stop: StopRequest) -> None:
+    """Print a model's pathways, regions, grid and story."""
+    spec = read_spec(given.model)
+    say(f"{spec.name} {spec.version} ({spec.task})")
+    for name, pathway in (("limited", spec.limited), ("full", spec.full)):
+        if pathway is not None:
+            say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {pathway.weights}")
+    for region in spec.regions:
+        say(f"  {region.id:<8} {region.name}: {region.terminology.type.meaning}")
+    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
+    say(f"  grid     {spacing} mm, windows {' x '.join(map(str, spec.patch))}")
+    if spec.intended_use:
+        say(f"  use      {spec.intended_use}")
+    say(f"\n{about(spec)}")

@@ -1,0 +1,66 @@
+"""Files that a command will write, checked before minutes of work, not after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..errors import InputError, ResourceError
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
+# A label map that compresses badly, and some room.
+NEEDED_BYTES = 16 << 20
+
+
+def check_outputs(outputs: Iterable[tuple[Path, Sequence[str]]], inputs: Iterable[Path]) -> None:
+    """Refuse what could not be written, or would replace what is read.
+
+    Args:
+        outputs: each file with the endings that it may have.
+
+    Raises:
+        InputError: an unknown ending, an input, or one file twice.
+        ResourceError: a folder is missing, cannot be written or is full.
+    """
+    taken = list(inputs)
+    for path, endings in outputs:
+        _check_name(path, endings)
+        twin = next((other for other in taken if same_file(path, other)), None)
+        if twin is not None:
+            raise InputError(
+                f"'{path}' would replace '{twin}', which this command reads or writes too. Choose another."
+            )
+        _check_folder(path)
+        taken.append(path)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, through links and on disks that do not tell capitals."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there yet
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _check_name(path: Path, endings: Sequence[str]) -> None:
+    if path.is_dir():
+        raise ResourceError(f"'{path}' is a folder; give the name of a file to write.")
+    if path.name.endswith(tuple(endings)) and path.name not in endings:
+        return
+    raise InputError(f"'{path.name}': unknown ending; a name that ends in {', '.join(endings)} is needed.")
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".dante-", dir=path.parent) as folder:
+            (Path(folder) / path.name).touch()  # the name too must be possible there
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise ResourceError(f"'{path}' cannot be written: {error.strerror}.") from None
+    if free < NEEDED_BYTES:
+        raise ResourceError(f"'{path.parent}' has {free >> 20} MB left, {NEEDED_BYTES >> 20} MB are needed. Make room.")

@@ -1,0 +1,87 @@
+"""The command line's verbs and arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import __version__
+from ..program import StopRequest
+from .batch import batch
+from .info import info
+from .sample import sample
+from .segment import segment
+
+Verb = Callable[[argparse.Namespace, StopRequest], None]
+DEVICE_HELP = "auto (default), cpu, cuda, cuda:N or mps"
+MIRROR_HELP = "average over mirrored windows: 8 times as long"
+PREPARE_HELP = "raw studies: align the volumes and extract the brain (deepbet)"
+
+
+def path(text: str) -> Path:
+    """A path, with the home folder in place of a tilde."""
+    return Path(text).expanduser()
+
+
+def parser() -> argparse.ArgumentParser:
+    """`python -m DanteSegmenterLib segment | batch | info | sample`."""
+    description = "Segment where the decisive scan is missing, without 3D Slicer."
+    whole = argparse.ArgumentParser(prog="python -m DanteSegmenterLib", description=description)
+    whole.add_argument("--version", action="version", version=__version__)
+    commands = whole.add_subparsers(required=True)
+    _add_segment(commands)
+    _add_batch(commands)
+    _add_info_and_sample(commands)
+    return whole
+
+
+def _add(commands: argparse._SubParsersAction, name: str, verb: Verb, words: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=words)
+    command.set_defaults(command=verb)
+    return command
+
+
+def _add_segment(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "segment", segment, "segment image files with a model folder")
+    command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
+    command.add_argument(
+        "--input", required=True, action="append", metavar="MODALITY=FILE", help="one per modality, e.g. t1=A.nii.gz"
+    )
+    command.add_argument(
+        "--output", required=True, type=path, metavar="FILE",
+        help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
+    )  # fmt: skip
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+    command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
+    command.add_argument("--brain-mask", type=path, metavar="FILE", help="with --prepare: a mask of your own")
+    command.add_argument("--mirror", action="store_true", help=MIRROR_HELP)
+    command.add_argument("--probabilities", type=path, metavar="FILE", help="4-D .nrrd or .nii.gz, one volume a region")
+    command.add_argument("--report", type=path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
+
+
+def _add_batch(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "batch", batch, "segment all cases below a folder; go on if run again")
+    command.add_argument("folder", type=path, metavar="FOLDER", help="case folders (BraTS, paired CT), MSD or nnU-Net")
+    command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
+    command.add_argument("--out", required=True, type=path, metavar="DIR", help="NAME.seg.nrrd, summary.csv, picture")
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+    command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
+    command.add_argument("--mirror", action="store_true", help=MIRROR_HELP)
+    command.add_argument("--limited", action="store_true", help="leave the privileged scan out where it is there")
+    command.add_argument("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
+    command.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
+    command.add_argument("--list", action="store_true", help="only show what would run")
+
+
+def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "info", info, "what a model folder holds")
+    command.add_argument("model", type=path, metavar="DIR")
+
+    command = _add(commands, "sample", sample, "write a synthetic patient as a case folder, or a dataset of many")
+    command.add_argument("folder", type=path, metavar="DIR")
+    command.add_argument("--kind", choices=("brain", "chest"), default="brain")
+    command.add_argument("--seed", type=int, default=0, help="of the (first) patient")
+    command.add_argument("--cases", type=int, metavar="N", help="a dataset of N patients, one folder each in DIR")
+    command.add_argument("--spacing-mm", type=float, nargs="+", metavar="MM", help="one number, or three along K, J, I")
+    command.add_argument("--shape", type=int, nargs=3, metavar="N", help="voxels along K, J, I about a chest's centre")

@@ -1,0 +1,42 @@
+"""`sample`: synthetic patients as case folders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError, ResourceError
+from ..files.images import write_volume
+from ..program import StopRequest, say
+
+
+def sample(given: argparse.Namespace, stop: StopRequest) -> None:
+    """Write one patient, or a dataset of many."""
+    if not given.folder.parent.is_dir():
+        raise ResourceError(f"the folder '{given.folder.parent}' does not exist. Create it or choose another.")
+    given.folder.mkdir(exist_ok=True)
+    if given.cases is None:
+        _write_patient(given.folder, given.seed, given)
+        return
+    for seed in range(given.seed, given.seed + given.cases):
+        _write_patient(given.folder / f"Synthetic{given.kind.capitalize()}{seed:03d}", seed, given)
+
+
+def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
+    """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
+    from ..synthetic.sample import brain_mr, chest_ct
+
+    spacing = given.spacing_mm or ([1.0] if given.kind == "brain" else [2.0, 0.7, 0.7])
+    if len(spacing) not in (1, 3) or not min(spacing) > 0 or (given.kind == "brain" and len(set(spacing)) > 1):
+        raise InputError(f"--spacing-mm {spacing}: one positive number, for a chest also three, along K, J, I.")
+    if given.shape and (given.kind == "brain" or min(given.shape) < 2):
+        raise InputError("--shape takes three numbers of at least 2, and is for --kind chest.")
+    if given.kind == "brain":
+        patient, prefix, mask = brain_mr(seed, spacing[0]), f"{folder.resolve().name}_", "seg"
+    else:
+        shape = tuple(given.shape) if given.shape else None
+        patient, prefix, mask = chest_ct(seed, tuple(spacing * (3 // len(spacing))), shape), "", "label"
+    folder.mkdir(exist_ok=True)
+    for name, volume in {**patient.volumes, mask: patient.labels}.items():
+        write_volume(folder / f"{prefix}{name}.nii.gz", volume)
+    say(f"wrote {patient.name} to {folder}")

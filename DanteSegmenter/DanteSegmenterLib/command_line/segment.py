@@ -1,0 +1,116 @@
+"""`segment`: image files of one patient -> a segmentation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..files.images import (
+    SEGMENTATION_ENDING,
+    check_grid_for,
+    read_volume,
+    write_atomically,
+    write_components,
+    write_segmentation,
+    write_volume,
+)
+from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
+from ..options import SegmentOptions
+from ..program import StopRequest, printable, say
+from ..result.report import Report
+from ..result.result import Result
+from ..strict_dataclass import to_plain
+from ..volume import Volume
+from .outputs import IMAGE_ENDINGS, check_outputs
+
+if TYPE_CHECKING:  # torch is imported when it is needed
+    from ..inference.segmenting import Progress
+
+
+def segment(given: argparse.Namespace, stop: StopRequest) -> None:
+    """Check everything that can be known, then read, segment and write."""
+    options = SegmentOptions(given.mirror, given.prepare, given.probabilities is not None)
+    if given.brain_mask is not None and not options.prepare:
+        raise InputError("--brain-mask is used by --prepare only.")
+    spec = read_spec(given.model)
+    paths = input_paths(given.input, spec)
+    outputs = [(given.output, (SEGMENTATION_ENDING, *IMAGE_ENDINGS)), (given.probabilities, IMAGE_ENDINGS)]
+    outputs.append((given.report, (".json",)))
+    masks = [given.brain_mask] if given.brain_mask is not None else []
+    check_outputs([pair for pair in outputs if pair[0] is not None], [*paths.values(), *masks])
+    pathway, _ = choose_pathway(spec, paths)
+    volumes = {modality: read_volume(path) for modality, path in paths.items()}
+    for path in (given.output, given.probabilities):
+        if path is not None:
+            check_grid_for(path, volumes[pathway.modalities[0]])
+    mask = read_volume(given.brain_mask) if given.brain_mask is not None else None
+    result = _computed(given, volumes, options, mask, stop)
+    _write(given, result)
+    _tell(result, [str(path) for path, _ in outputs if path is not None])
+
+
+def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
+    """`MODALITY=FILE` pairs -> paths by modality id.
+
+    Raises:
+        InputError: no such pair, an unknown modality, or one twice.
+    """
+    known = [modality.id for modality in spec.modalities]
+    paths: dict[str, Path] = {}
+    for pair in given:
+        modality, equals, path = pair.partition("=")
+        if not equals or not path or modality not in known:
+            raise InputError(f"--input {pair}: MODALITY=FILE is needed, MODALITY one of {', '.join(known)}.")
+        if modality in paths:
+            raise InputError(f"--input {modality} is given twice.")
+        paths[modality] = Path(path).expanduser()
+    return paths
+
+
+def _computed(
+    given: argparse.Namespace,
+    volumes: dict[str, Volume],
+    options: SegmentOptions,
+    mask: Volume | None,
+    stop: StopRequest,
+) -> Result:
+    from tqdm import tqdm
+
+    from ..inference import load_model
+    from ..inference import segment as compute
+
+    model = load_model(given.model, given.device)
+    silent = sys.stderr is None
+    with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}", disable=silent) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.set_description_str(printable(progress.message), refresh=False)
+            bar.update(round(100 * progress.fraction, 1) - bar.n)
+
+        return compute(model, volumes, options, mask, progress=show, cancelled=stop)
+
+
+def _write(given: argparse.Namespace, result: Result) -> None:
+    if given.output.name.endswith(".nrrd"):
+        write_segmentation(given.output, result.masks, result.spec.regions, result.reference)
+    else:
+        write_volume(given.output, result.reference.with_array(result.label_map))
+    if result.probabilities is not None:
+        write_components(given.probabilities, result.probabilities, result.reference)
+    if given.report:
+        text = json.dumps(to_plain(result.report), indent=1) + "\n"
+        write_atomically(given.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _tell(result: Result, written: list[str]) -> None:
+    report: Report = result.report
+    for note in report.notes:
+        say(f"note: {note}")
+    for region, found in zip(result.spec.regions, report.findings):
+        volumes = f"{found.volume_ml:8.1f} mL ({found.low_ml:.1f} to {found.high_ml:.1f})"
+        say(f"{region.id:>4}  {volumes}  {region.name}")
+    say(f"{report.total_seconds:.1f} s on {report.device}; wrote {', '.join(written)}")

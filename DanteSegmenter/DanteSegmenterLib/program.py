@@ -1,0 +1,120 @@
+"""What every command of ours does around its work: one sentence for every error, an exit code, and a quiet end.
+
+Exit codes: 0 done, 1 stopped by the user (what is finished stays), 2 refused or failed, with one line of reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from .errors import Cancelled, sentence_of
+
+DONE, STOPPED, REFUSED = 0, 1, 2
+TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # set, it shows where an error came from
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM. Called, it says whether one has come.
+
+    Until somebody calls it, the first one interrupts the main thread with `Cancelled`; from then on it only answers.
+    The second one interrupts in any case.
+    """
+
+    def __init__(self) -> None:
+        self._asked = self._listening = False
+
+    def __call__(self) -> bool:
+        self._listening = True
+        return self._asked
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle the signals meanwhile; where this is not the main thread, nothing is done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        again, self._asked = self._asked, True
+        if again or not self._listening:
+            raise Cancelled("Stopped.")
+
+
+def run(action: Callable[[StopRequest], None], stopped: str = "Stopped; nothing was written.") -> int:
+    """Do the work of a command; returns the exit code.
+
+    Args:
+        action: is given what says whether it shall end.
+        stopped: what to say when the user has ended it.
+    """
+    stop = StopRequest()
+    try:
+        with stop.installed():
+            action(stop)
+        return DONE
+    except (Cancelled, KeyboardInterrupt):
+        complain(stopped)
+        return STOPPED
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            traceback.print_exc()
+        complain(f"error: {sentence_of(error)}")
+        return REFUSED
+
+
+def say(text: str) -> None:
+    """Print to standard output; a closed pipe, a full disk or letters it does not know are no reason to fail."""
+    _print(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Print to standard error, as `say` does."""
+    _print(text, sys.stderr)
+
+
+def _print(text: str, stream: object) -> None:
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+        print(printable(text), file=stream, flush=True)  # type: ignore[call-overload]  # None prints nothing
+
+
+def printable(text: str) -> str:
+    """The text without characters that move the cursor, colour the screen or hide what is written."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def prepare_streams() -> None:
+    """Before anything is opened or printed, in a process of its own.
+
+    Closed standard streams lead nowhere from now on (else the next file that is opened would get their number, and
+    warnings of libraries would be written into it); letters that a stream does not know are replaced.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def leave(code: int) -> None:
+    """End the process of a command: what cannot be printed any more is no reason for another exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    sys.stdout = sys.stderr = None
+    sys.exit(code)
