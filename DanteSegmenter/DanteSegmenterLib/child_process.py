@@ -1,7 +1,7 @@
 """Processes of ours: how they are started, listened to, and ended with the process that started them.
 
 A child has standard input from its parent, which closes however the parent ends, kill -9 included; the child listens to
-that with `when_parent_ends`. It is the leader of a session of its own: Ctrl-C in the parent's terminal is the parent's
+that with `when_parent_ends`. It leads a group of its own (`priority`): Ctrl-C in the parent's terminal is the parent's
 affair, and what the child starts ends with its group.
 """
 
@@ -39,7 +39,6 @@ class Child:
         *,
         pipes: bool = False,
         detached: bool = False,
-        behind_windows: bool = True,
         paths: Sequence[Path] = (),
     ) -> None:
         """Start `python -m module arguments`.
@@ -47,7 +46,6 @@ class Child:
         Args:
             pipes: standard output and error are read by the caller; else the first goes nowhere, the second to a file.
             detached: it outlives this process, and has no standard input.
-            behind_windows: it gets what the windows of others leave of the processor.
             paths: folders with libraries beside this one.
 
         Raises:
@@ -55,17 +53,16 @@ class Child:
         """
         # A pipe that nobody reads would fill up and hold the process.
         self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        start = standing_back() if behind_windows else ["-m"]
         try:
             self.process = subprocess.Popen(
-                [interpreter(), *start, module, *arguments],
+                [interpreter(), *standing_back(), module, *arguments],
                 stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
                 stdout=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stderr=subprocess.PIPE if pipes else self._errors,
                 bufsize=0,
                 env=child_environment(*paths),
                 **window_options(),
-                start_new_session=os.name == "posix",
+                start_new_session=os.name == "posix" and detached,
             )
         except OSError as error:
             if self._errors is not None:
@@ -110,11 +107,11 @@ class Child:
         self.let_go()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=patience)
-        with contextlib.suppress(OSError):
-            if os.name == "posix":
+        if os.name == "posix":
+            with contextlib.suppress(OSError):  # it has ended with its group, or leads none yet
                 os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.kill()
+        with contextlib.suppress(OSError):
+            self.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=KILL_SECONDS)
 

@@ -23,8 +23,8 @@ TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # set, it shows where an error came from
 class StopRequest:
     """Ctrl-C or SIGTERM. Called, it says whether one has come.
 
-    Until somebody calls it, the first one interrupts the main thread with `Cancelled`; from then on it only answers.
-    The second one interrupts in any case.
+    Until somebody calls it, the first one interrupts the main thread; from then on it only answers. The second one
+    interrupts in any case.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self._asked = self._asked, True
         if again or not self._listening:
-            raise Cancelled("Stopped.")
+            raise KeyboardInterrupt  # no handler of errors takes it for one
 
 
 def run(action: Callable[[StopRequest], None], stopped: str = "Stopped; nothing was written.") -> int:

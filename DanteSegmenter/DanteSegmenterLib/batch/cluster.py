@@ -6,6 +6,7 @@ never unpickled here: an answer is a frame of `worker.protocol`, and anything el
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -116,7 +117,9 @@ def _client(address: str) -> Any:
         from distributed import Client
     except ImportError:
         raise ResourceError('a cluster needs the package distributed: pip install "slicer-dante[cluster]".') from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # its tracebacks; what matters is said here
+    for name in logging.root.manager.loggerDict:  # tracebacks of lost connections; what matters is said here
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     class Careful(Client):
         """Opens no pickle of a worker: not its results (`SAFE`), not its errors."""
@@ -130,9 +133,19 @@ def _client(address: str) -> Any:
             super()._handle_task_erred(key, "refused to read", None)
 
     try:
+        asyncio.run(_try_to_reach(address))
         return Careful(address, timeout=CONNECT_SECONDS, serializers=SAFE, deserializers=SAFE, set_as_default=False)
     except Exception as error:  # distributed raises what its streams raise
-        raise ResourceError(f"no Dask scheduler answers at '{address}' ({sentence_of(error)}).") from None
+        reason = "no answer in time" if isinstance(error, TimeoutError) else sentence_of(error)
+        raise ResourceError(f"no Dask scheduler answers at '{address}' ({reason}). Check the address.") from None
+
+
+async def _try_to_reach(address: str) -> None:
+    """Shake hands once: of what speaks another language (a web server, say) Dask's client waits for ever."""
+    from distributed.comm.core import connect
+
+    comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS), CONNECT_SECONDS + 1)
+    await comm.close()
 
 
 def _wait_for_workers(client: Any, address: str) -> None:
