@@ -18,7 +18,17 @@ FLOORS = {
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
-        {"errors", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
+        {
+            "errors",
+            "plain_text",
+            "replace_folder",
+            "strict_dataclass",
+            "options",
+            "memory",
+            "priority",
+            "child_process",
+            "program",
+        },
     ),
     "DanteTrainerLib": (
         {"__main__"},
