@@ -6,6 +6,7 @@ Files store LPS directions; everything inside is RAS, and the change of sign hap
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 
 from ..errors import DanteError, InputError, ResourceError
 from ..model_folder.spec import Region
+from ..plain_text import LONG, one_line
 from ..volume import Volume
 from .nifti_header import check_nifti
 
@@ -159,8 +161,6 @@ def write_segmentation(
     Raises:
         InputError: wrong ending. ResourceError: as `write_volume`.
     """
-    import nrrd
-
     path = Path(path)
     if not path.name.lower().endswith(".nrrd"):
         raise InputError(f"'{path.name}': a segmentation's file name must end in {SEGMENTATION_ENDING}.")
@@ -176,10 +176,22 @@ def write_segmentation(
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
+    texts: dict[str, str] = {}
     for n, region in enumerate(regions):
-        header |= _segment_fields(n, region, layers[n])
-    header |= more
-    write_atomically(path, lambda temporary: nrrd.write(str(temporary), layers, header, index_order="F"))
+        texts |= _segment_fields(n, region, layers[n])
+    texts |= more
+    write_atomically(path, lambda temporary: temporary.write_bytes(_nrrd_bytes(layers, header, texts)))
+
+
+def _nrrd_bytes(layers: np.ndarray, header: dict[str, object], texts: dict[str, str]) -> bytes:
+    """An NRRD file with key/value pairs in UTF-8, as Slicer writes and reads them; pynrrd itself writes ASCII alone."""
+    import nrrd
+
+    whole = io.BytesIO()
+    nrrd.write(whole, layers, header, index_order="F")
+    head, _blank, data = whole.getvalue().partition(b"\n\n")
+    pairs = [f"{key}:={one_line(text, LONG)}".replace("\\", r"\\") for key, text in texts.items()]
+    return b"\n".join([head, *(pair.encode("utf-8") for pair in pairs), b"", data])
 
 
 def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]:

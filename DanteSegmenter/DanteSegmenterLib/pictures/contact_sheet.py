@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -72,8 +73,7 @@ class Sheet:
         pages = [self.tiles[start : start + size] for start in range(0, len(self.tiles), size)] or [[]]
         paths = _page_paths(Path(path))
         for tiles, target in zip(pages, paths):
-            page = _page(tiles, self.spec)
-            write_atomically(target, lambda temporary, page=page: page.save(temporary, format="PNG"))
+            write_atomically(target, partial(_page(tiles, self.spec).save, format="PNG"))
         for left in paths:  # of a run before with more cases
             if not left.is_file():
                 break
