@@ -45,7 +45,7 @@ FLOORS = {
         {"window"},
         {"logic", "sample_data"},
         {"scene"},
-        {"parameters", "installing"},
+        {"parameters", "installing", "foreign_texts"},
         {"requirements"},
     ),
 }

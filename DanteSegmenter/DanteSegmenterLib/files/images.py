@@ -156,7 +156,7 @@ def write_segmentation(
         masks: bool [K, J, I] by region id, on `grid`.
         regions: what is written, in this order.
         grid: any volume on the masks' grid.
-        more: further fields of the header.
+        more: further fields of the header, in ASCII.
 
     Raises:
         InputError: wrong ending. ResourceError: as `write_volume`.
@@ -175,11 +175,11 @@ def write_segmentation(
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+        **more,
     }
     texts: dict[str, str] = {}
     for n, region in enumerate(regions):
         texts |= _segment_fields(n, region, layers[n])
-    texts |= more
     write_atomically(path, lambda temporary: temporary.write_bytes(_nrrd_bytes(layers, header, texts)))
 
 
