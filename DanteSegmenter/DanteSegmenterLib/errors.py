@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from .plain_text import LONG, one_line
+from .guard.plain_text import LONG, one_line
 
 
 class DanteError(Exception):

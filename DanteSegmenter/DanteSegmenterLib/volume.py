@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from .errors import InputError
-from .plain_text import one_line
+from .guard.plain_text import one_line
 
 # Two voxel grids are the same grid if no corner of one lies further than this from its twin.
 SAME_GRID_TOLERANCE_MM = 0.01

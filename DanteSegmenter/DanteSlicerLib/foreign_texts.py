@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import qt
 import slicer
 
-from DanteSegmenterLib.plain_text import LONG, one_line
+from DanteSegmenterLib.guard.plain_text import LONG, one_line
 
 
 def nodeName(node) -> str:

@@ -18,17 +18,7 @@ FLOORS = {
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
-        {
-            "errors",
-            "plain_text",
-            "replace_folder",
-            "strict_dataclass",
-            "options",
-            "memory",
-            "priority",
-            "child_process",
-            "program",
-        },
+        {"errors", "guard", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
     ),
     "DanteTrainerLib": (
         {"__main__"},

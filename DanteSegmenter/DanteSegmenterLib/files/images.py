@@ -17,8 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import DanteError, InputError, ResourceError
+from ..guard.plain_text import LONG, one_line
 from ..model_folder.spec import Region
-from ..plain_text import LONG, one_line
 from ..volume import Volume
 from .nifti_header import check_nifti
 

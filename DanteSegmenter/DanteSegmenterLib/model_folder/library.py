@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-from ..plain_text import LONG, one_line
-from ..replace_folder import bring_back
+from ..guard.plain_text import LONG, one_line
+from ..guard.replace_folder import bring_back
 from .spec import SPEC_FILE, ModelSpec, read_spec
 
 

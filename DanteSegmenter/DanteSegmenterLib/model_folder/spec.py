@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
-from ..plain_text import LONG, SHORT, one_line
+from ..guard.plain_text import LONG, SHORT, one_line
 from ..strict_dataclass import from_plain, to_plain
 from .checks import MAX_STAGES as MAX_STAGES
 from .checks import check_spec

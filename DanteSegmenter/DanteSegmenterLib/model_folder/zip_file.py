@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ..errors import DanteError, ModelError, ResourceError
-from ..plain_text import one_line
-from ..replace_folder import folder_in_the_making, swap_in
+from ..guard.plain_text import one_line
+from ..guard.replace_folder import folder_in_the_making, swap_in
 from .checks import is_device_name
 from .spec import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
@@ -60,7 +60,10 @@ def unpack_model(archive: Path | str, into: Path) -> Path:
             _check_sizes(members, archive)
             _check_space(into, sum(member.file_size for member in members.values()))
             with folder_in_the_making(into) as new:
-                _unpack(packed, members, new, archive)
+                try:
+                    _unpack(packed, members, new, archive)
+                except ModelError as error:  # what is wrong is wrong in the zip file, the only one that the user knows
+                    raise ModelError(str(error).replace(str(new), str(archive))) from None
                 swap_in(new, target)
     return target
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import write_atomically
+from ..guard.plain_text import one_line
 from ..model_folder.spec import ModelSpec
-from ..plain_text import one_line
 from ..volume import Volume
 
 if TYPE_CHECKING:

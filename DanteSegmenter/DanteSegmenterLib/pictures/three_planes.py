@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
-from ..plain_text import one_line
 from ..preprocess.preparing import reorient, resample
 from ..volume import Volume, triple
 from .figure import new_figure

@@ -5,8 +5,8 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSegmenterLib.model_folder import ModelSpec
-from DanteSegmenterLib.plain_text import one_line
 from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.parameters import INPUT_ROLE
 from DanteSlicerLib.scene.segments import isEdited, otherSegments, ourSegments

@@ -4,7 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DanteSegmenterLib.plain_text import one_line
+from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSlicerLib.scene.overlays import showPrepared, showsPrepared, wasPrepared
 from DanteSlicerLib.scene.results import ourResults
 from DanteSlicerLib.scene.segments import ourSegments

@@ -8,8 +8,8 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
-from DanteSegmenterLib.plain_text import LONG, csv_cell, one_line
 from DanteSlicerLib.foreign_texts import toolTip
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
 from DanteSlicerLib.window.runner import attempt

@@ -21,7 +21,8 @@ def one_line(text: object, longest: int = SHORT) -> str:
     """A text as a label, a header or a terminal may show it.
 
     Line breaks and tabs become a space. Control characters, marks that change the direction of writing and others that
-    do not print are left out; what is no character at all (half of a pair, a byte that is not UTF-8) becomes U+FFFD.
+    do not print are left out. A byte of a file's name that is not UTF-8 is shown by its number, as "\\xfc"; half of a
+    pair, which is no character either, becomes U+FFFD.
 
     Args:
         text: anything; what `str` makes of it is shown.
@@ -38,7 +39,9 @@ def one_line(text: object, longest: int = SHORT) -> str:
 def _shown(character: str) -> str:
     if character.isprintable():
         return character
-    return "\ufffd" if 0xD800 <= ord(character) <= 0xDFFF else ""
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return "\ufffd" if "\ud800" <= character <= "\udfff" else ""
 
 
 def csv_cell(text: object, longest: int = LONG) -> str:

@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.plain_text import csv_cell, one_line
+from DanteSegmenterLib.guard.plain_text import csv_cell, one_line
 
 
 @pytest.mark.parametrize(
@@ -11,7 +13,8 @@ from DanteSegmenterLib.plain_text import csv_cell, one_line
         ("two\r\nlines\tand\u2028more", "two lines and more"),
         ("\x1b]0;owned\x07\x1b[2J\x9b31m", "]0;owned[2J31m"),
         ("\u202etxet\u2066 \u200bhidden\ufeff", "txet hidden"),
-        ("\ud800 and \udcfc", "\ufffd and \ufffd"),
+        ("half \ud800 of a pair", "half \ufffd of a pair"),
+        (os.fsdecode(b"M\xfcller"), r"M\xfcller"),
         ("no\xa0break", "no break"),
         ("two  spaces of one's own", "two  spaces of one's own"),
         ("<b>x</b> $^$", "<b>x</b> $^$"),

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from DanteSegmenterLib import replace_folder
-from DanteSegmenterLib.replace_folder import PREFIX, bring_back, folder_in_the_making, swap_in
+from DanteSegmenterLib.guard import replace_folder
+from DanteSegmenterLib.guard.replace_folder import PREFIX, bring_back, folder_in_the_making, swap_in
 
 
 def make(folder, text):
@@ -51,7 +51,7 @@ def test_a_kill_between_the_two_moves_loses_nothing(tmp_path):
     make(tmp_path / "new", "new")
     code = f"""
 import os, pathlib
-from DanteSegmenterLib import replace_folder
+from DanteSegmenterLib.guard import replace_folder
 move = os.replace
 def kill(source, to):
     if source.name == "new": os._exit(9)
