@@ -30,8 +30,8 @@ def seen(text):
 
 
 @pytest.fixture
-def hostile(model_folder, tmp_path):
-    """A model folder whose every text is HTML."""
+def hostile(slicer, module, model_folder, tmp_path):
+    """A model folder whose every text is HTML; forgotten afterwards."""
     folder = tmp_path / "models" / "hostile"
     shutil.copytree(model_folder, folder)
     spec = read_spec(folder)
@@ -39,11 +39,12 @@ def hostile(model_folder, tmp_path):
     modalities = tuple(replace(modality, label=f"{HTML} {modality.id}") for modality in spec.modalities)
     write_spec(folder, replace(spec, name=HTML, training_data=HTML, licence=HTML, citations=(HTML,), intended_use=HTML,
                                regions=regions, modalities=modalities))  # fmt: skip
-    return folder
+    yield folder
+    slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
 def test_no_text_of_a_model_or_a_volume_is_read_as_html(slicer, window, hostile):
-    window.inputsPanel.addModel(str(hostile))
+    window.inputsPanel.addModel(str(hostile))  # Slicer remembers it
     add_study(slicer, prefix=HTML)
     window.ui.segmentButton.click()
     assert HTML in window.ui.aboutLabel.text and HTML in window.ui.modelInfoLabel.text
