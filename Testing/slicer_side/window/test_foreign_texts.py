@@ -108,9 +108,16 @@ def log():
 
 
 def test_the_log_of_a_run_names_modalities_and_the_model_and_no_volume(slicer, window, log):
-    window.logic.inference.run.notes = ("'MUELLER^HANS 3: AX T1' was turned.",)
+    run = window.logic.inference.run
+
+    def run_with_a_note(*args):
+        result = run(*args)
+        return replace(result, report=replace(result.report, notes=("'MUELLER^HANS 3: AX T1' was turned.",)))
+
+    window.logic.inference.run = run_with_a_note
     add_study(slicer, prefix="MUELLER^HANS ")
     window.ui.segmentButton.click()
+    assert "MUELLER" in window.ui.notesLabel.text
     text = "\n".join(log)
     assert "segmenting t1, t2, flair with test model 1" in text and "Done in" in text
     assert "MUELLER" not in text and "/" not in text
