@@ -10,9 +10,17 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from .guard.plain_text import LONG, one_line
+
 
 class DanteError(Exception):
-    """Base of every error that is explained to the user."""
+    """Base of every error that is explained to the user.
+
+    The message is one line that prints: it names files, volumes and values as others wrote them.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message, LONG))
 
 
 class InputError(DanteError):
@@ -38,16 +46,12 @@ class Cancelled(DanteError):
 def sentence_of(error: BaseException) -> str:
     """Any error in one line: what the system says, or what went wrong and where in the code."""
     if isinstance(error, DanteError):
-        return _one_line(str(error))
+        return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory. Close what is not needed, or take a smaller volume."
     if isinstance(error, OSError) and error.strerror:
         name = f" '{error.filename}'" if error.filename is not None else ""
-        return _one_line(f"{error.strerror}:{name or ' a file or pipe'}.")
+        return one_line(f"{error.strerror}:{name or ' a file or pipe'}.", LONG)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return _one_line(f"{type(error).__name__}: {error}{where}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return one_line(f"{type(error).__name__}: {error}{where}", LONG)

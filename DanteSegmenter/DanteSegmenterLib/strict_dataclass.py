@@ -107,7 +107,10 @@ def _scalar(kind: Any, plain: Any, where: str, error: type[Exception]) -> Any:
     if kind is Any:
         return plain
     if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-        plain = float(plain)
+        try:
+            plain = float(plain)
+        except OverflowError:
+            raise error(f"{where}: a number that a float can hold is needed, got {_show(plain)}.") from None
     # bool is a subclass of int: `true` is no number here.
     if not isinstance(plain, kind) or (isinstance(plain, bool) and kind is not bool):
         raise error(f"{where}: {kind.__name__} is needed, got {_show(plain)}.")

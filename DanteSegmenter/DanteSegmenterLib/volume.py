@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from .errors import InputError
+from .guard.plain_text import one_line
 
 # Two voxel grids are the same grid if no corner of one lies further than this from its twin.
 SAME_GRID_TOLERANCE_MM = 0.01
@@ -39,7 +40,7 @@ class Volume:
         array: voxel values, shape [K, J, I], any real dtype.
         ijk_to_ras: 4x4 matrix from voxel indices (i, j, k, 1) to RAS millimetres. May be oblique, flipped, permuted or
             sheared; must be invertible.
-        name: what to call this volume in messages: a node's or a file's name.
+        name: what to call this volume in messages: a node's or a file's name, as one line that prints.
 
     Raises:
         InputError: the array is not three-dimensional and numeric, or the matrix is not an invertible affine one.
@@ -50,6 +51,7 @@ class Volume:
     name: str = "volume"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", one_line(self.name))
         array = np.asarray(self.array)
         matrix = np.asarray(self.ijk_to_ras, dtype=np.float64)
         if array.ndim != 3:

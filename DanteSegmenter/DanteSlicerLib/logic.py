@@ -41,7 +41,7 @@ from DanteSlicerLib.scene.results import (
 )
 from DanteSlicerLib.scene.show import centre3D, setFill, showResult
 from DanteSlicerLib.scene.studies import SceneStudy, isLeftOut, studyOf, usedModalities, volumeNodes
-from DanteSlicerLib.scene.write_result import reportText, writeSegmentation
+from DanteSlicerLib.scene.write_result import partsOfReport, writeSegmentation
 
 POLL_MS = 10  # how often the window looks after a run
 
@@ -223,7 +223,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             raise InputError(work + _(" Choose another output segmentation, or pass confirmed=True."))
         if prepare:
             check_can_prepare(entry.spec)
-        logging.info("DANTE: segmenting %s with %s", [volume.name for volume in inputs.values()], entry.folder)
+        logging.info("DANTE: segmenting %s with %s", ", ".join(inputs), entry.title)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         options = SegmentOptions(mirror, prepare, showProbabilities)
         self.inference.begin(entry.folder, inputs, device, options, mask)
@@ -259,4 +259,4 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         parameters = self.getParameterNode()
         if show3D and not parameters.centred3D:
             parameters.centred3D = centre3D(job.output)
-        logging.info("DANTE: %s", reportText(result.report))
+        logging.info("DANTE: %s", partsOfReport(job.output)[0])

@@ -18,7 +18,7 @@ FLOORS = {
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
-        {"errors", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
+        {"errors", "guard", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
     ),
     "DanteTrainerLib": (
         {"__main__"},
@@ -35,7 +35,7 @@ FLOORS = {
         {"window"},
         {"logic", "sample_data"},
         {"scene"},
-        {"parameters", "installing"},
+        {"parameters", "installing", "foreign_texts"},
         {"requirements"},
     ),
 }

@@ -6,6 +6,7 @@ Files store LPS directions; everything inside is RAS, and the change of sign hap
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import DanteError, InputError, ResourceError
+from ..guard.plain_text import LONG, one_line
 from ..model_folder.spec import Region
 from ..volume import Volume
 from .nifti_header import check_nifti
@@ -154,13 +156,11 @@ def write_segmentation(
         masks: bool [K, J, I] by region id, on `grid`.
         regions: what is written, in this order.
         grid: any volume on the masks' grid.
-        more: further fields of the header.
+        more: further fields of the header, in ASCII.
 
     Raises:
         InputError: wrong ending. ResourceError: as `write_volume`.
     """
-    import nrrd
-
     path = Path(path)
     if not path.name.lower().endswith(".nrrd"):
         raise InputError(f"'{path.name}': a segmentation's file name must end in {SEGMENTATION_ENDING}.")
@@ -175,11 +175,23 @@ def write_segmentation(
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+        **more,
     }
+    texts: dict[str, str] = {}
     for n, region in enumerate(regions):
-        header |= _segment_fields(n, region, layers[n])
-    header |= more
-    write_atomically(path, lambda temporary: nrrd.write(str(temporary), layers, header, index_order="F"))
+        texts |= _segment_fields(n, region, layers[n])
+    write_atomically(path, lambda temporary: temporary.write_bytes(_nrrd_bytes(layers, header, texts)))
+
+
+def _nrrd_bytes(layers: np.ndarray, header: dict[str, object], texts: dict[str, str]) -> bytes:
+    """An NRRD file with key/value pairs in UTF-8, as Slicer writes and reads them; pynrrd itself writes ASCII alone."""
+    import nrrd
+
+    whole = io.BytesIO()
+    nrrd.write(whole, layers, header, index_order="F")
+    head, _blank, data = whole.getvalue().partition(b"\n\n")
+    pairs = [f"{key}:={one_line(text, LONG)}".replace("\\", r"\\") for key, text in texts.items()]
+    return b"\n".join([head, *(pair.encode("utf-8") for pair in pairs), b"", data])
 
 
 def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]:

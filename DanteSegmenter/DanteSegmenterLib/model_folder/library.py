@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
+from ..guard.plain_text import LONG, one_line
+from ..guard.replace_folder import bring_back
 from .spec import SPEC_FILE, ModelSpec, read_spec
 
 
@@ -32,7 +34,9 @@ class ModelEntry:
     @property
     def title(self) -> str:
         """One line for a list."""
-        return f"{self.spec.name} {self.spec.version}" if self.spec else f"{self.folder.name} (cannot be used)"
+        return (
+            f"{self.spec.name} {self.spec.version}" if self.spec else f"{one_line(self.folder.name)} (cannot be used)"
+        )
 
 
 def embedded_models_folder(library: Path | None = None) -> Path | None:
@@ -87,6 +91,7 @@ def _names(entry: ModelEntry) -> set[str]:
 
 def _entry(key: str, folder: Path) -> ModelEntry:
     try:
+        bring_back(folder)
         return ModelEntry(key, folder, read_spec(folder))
-    except (ModelError, OSError) as error:
-        return ModelEntry(key, folder, None, str(error))
+    except Exception as error:  # whatever is wrong with one folder, the others are listed
+        return ModelEntry(key, folder, None, one_line(error, LONG) or type(error).__name__)

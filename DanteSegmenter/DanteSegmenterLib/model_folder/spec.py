@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
+from ..guard.plain_text import LONG, SHORT, one_line
 from ..strict_dataclass import from_plain, to_plain
+from .checks import MAX_STAGES as MAX_STAGES
+from .checks import check_spec
 from .terminology import Terminology
 
 FORMAT_VERSION = 1
 SPEC_FILE = "model.json"
-# Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
 MAX_SPEC_BYTES = 1 << 20
-MAX_FEATURES = 2048
-MAX_STAGES = 10
-MAX_PATCH_VOXELS = 512**3
+# Texts that may be some sentences long; any other is a name.
+PROSE = {"training_data", "intended_use", "licence", "citations"}
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class ModelSpec:
 def read_spec(folder: Path | str) -> ModelSpec:
     """Read and check `model.json`; needs no torch and does not look at the weights.
 
+    Its texts are anybody's: each is read as one line that prints (see `plain_text`).
+
     Raises:
         ModelError: the folder is no model folder, was written by a newer version, or contradicts itself.
     """
@@ -179,106 +182,62 @@ def read_spec(folder: Path | str) -> ModelSpec:
     path = folder / SPEC_FILE
     if not path.is_file():
         raise ModelError(f"'{folder}' is no model folder: it has no {SPEC_FILE}. Choose a folder that training wrote.")
-    if path.stat().st_size > MAX_SPEC_BYTES:
-        raise ModelError(f"'{path}' is larger than {MAX_SPEC_BYTES} bytes; a model description is a few kilobytes.")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"'{path}' is not valid JSON ({error}). Copy the model folder again.") from None
-    version = plain.get("format_version") if isinstance(plain, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ModelError(f"'{path}' has no valid format_version (got {version!r}, wanted 1 to {FORMAT_VERSION}).")
-    if version > FORMAT_VERSION:
-        raise ModelError(
-            f"'{path}' has format version {version}, this extension reads up to {FORMAT_VERSION}. Update SlicerDANTE."
-        )
-    try:
+        plain = _plain_texts(_read_json(path))
+        _check_version(plain)
         spec = from_plain(ModelSpec, plain, where=SPEC_FILE, error=ModelError)
         check_spec(spec)
     except ModelError as error:
         raise ModelError(f"'{path}' cannot be used: {error}") from None
+    except RecursionError:
+        raise ModelError(f"'{path}' cannot be used: it nests too deeply. Copy the model folder again.") from None
     return spec
 
 
-def check_spec(spec: ModelSpec) -> None:
-    """Refuse a description that contradicts itself or asks for something absurd."""
-    _check_modalities(spec)
-    _check_regions(spec)
-    _check_network(spec)
-    _check_preprocessing(spec.preprocessing, [modality.id for modality in spec.modalities])
+def _read_json(path: Path) -> Any:
+    """What is in the file, strictly: no key twice, no NaN. A byte order mark is passed over."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SPEC_BYTES + 1)
+        if len(content) > MAX_SPEC_BYTES:
+            raise ModelError(f"it is larger than {MAX_SPEC_BYTES} bytes; a model description is a few kilobytes.")
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each, parse_constant=_no_number)
+    except ValueError as error:
+        raise ModelError(f"it is not valid JSON ({error}). Copy the model folder again.") from None
+    except OSError as error:
+        raise ModelError(f"it cannot be read: {error.strerror or error}.") from None
 
 
-def _check_modalities(spec: ModelSpec) -> None:
-    ids = [modality.id for modality in spec.modalities]
-    if not ids or len(set(ids)) != len(ids):
-        raise ModelError(f"modalities must be a non-empty list of different ids, got {ids}")
-    for pathway in (spec.limited, spec.full):
-        if pathway is None:
-            continue
-        if not pathway.modalities or not set(pathway.modalities) <= set(ids):
-            raise ModelError(f"a pathway reads {list(pathway.modalities)}, the model knows {ids}")
-        if len(set(pathway.modalities)) != len(pathway.modalities):
-            raise ModelError(f"a pathway reads a modality twice: {list(pathway.modalities)}")
-        if Path(pathway.weights).name != pathway.weights or not pathway.weights.endswith(".safetensors"):
-            raise ModelError(f"weights '{pathway.weights}' must be a .safetensors file inside the model folder")
-    if spec.privileged is not None and spec.privileged not in ids:
-        raise ModelError(f"privileged modality '{spec.privileged}' is not among {ids}")
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError(f"a key is there twice, among {one_line(', '.join(key for key, _value in pairs))}")
+    return table
 
 
-def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
-    letters, pairs = preprocessing.orientation, ("LR", "AP", "IS")
-    if sorted(axis for letter in letters for axis, pair in enumerate(pairs) if letter in pair) != [0, 1, 2]:
-        raise ModelError(f"orientation '{letters}' is not three letters such as 'LPS' or 'RAS'")
-    if not all(0.01 <= spacing <= 100 for spacing in preprocessing.spacing_mm):
-        raise ModelError(f"spacing_mm {preprocessing.spacing_mm} is not within 0.01 to 100 mm")
-    for modality_id in ids:
-        normalisation = preprocessing.normalisation.get(modality_id)
-        if normalisation is None:
-            raise ModelError(f"modality '{modality_id}' has no normalisation")
-        if normalisation.kind not in ("zscore_nonzero", "hu_window"):
-            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'hu_window'")
-        if normalisation.kind == "hu_window" and not (normalisation.low < normalisation.high and normalisation.std > 0):
-            raise ModelError(f"hu_window of '{modality_id}' needs low < high and std > 0, got {normalisation}")
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
-def _check_regions(spec: ModelSpec) -> None:
-    if spec.output not in ("regions", "labels"):
-        raise ModelError(f"output '{spec.output}' is neither 'regions' nor 'labels'")
-    if not spec.regions or len({region.id for region in spec.regions}) != len(spec.regions):
-        raise ModelError("regions must be a non-empty list with different ids")
-    for region in spec.regions:
-        if not all(0 <= part <= 1 for part in region.color):
-            raise ModelError(f"colour {region.color} of region '{region.id}' is not within 0 to 1")
-        if not 1 <= region.label_value <= 255:
-            raise ModelError(f"label_value {region.label_value} of region '{region.id}' is not within 1 to 255")
-
-
-def _check_network(spec: ModelSpec) -> None:
-    network = spec.network
-    stages = len(network.features)
-    if not 2 <= stages <= MAX_STAGES or len(network.strides) != stages or len(network.kernels) != stages:
+def _check_version(plain: Any) -> None:
+    version = plain.get("format_version") if isinstance(plain, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(f"it has no valid format_version (got {version!r}, wanted 1 to {FORMAT_VERSION}).")
+    if version > FORMAT_VERSION:
         raise ModelError(
-            f"features, strides and kernels must have the same length of 2 to {MAX_STAGES}, got {stages}, "
-            f"{len(network.strides)}, {len(network.kernels)}"
+            f"it has format version {version}, this extension reads up to {FORMAT_VERSION}. Update SlicerDANTE."
         )
-    if not all(1 <= feature <= MAX_FEATURES for feature in network.features):
-        raise ModelError(f"features {network.features} are not within 1 to {MAX_FEATURES}")
-    if not 1 <= network.convs_per_stage <= 8:
-        raise ModelError(f"convs_per_stage {network.convs_per_stage} is not within 1 to 8")
-    if not all(1 <= s <= 4 for stride in network.strides for s in stride) or network.strides[0] != (1, 1, 1):
-        raise ModelError(f"strides {network.strides} must be 1 to 4, the first stage's all 1")
-    if not all(k in (1, 3, 5, 7) for kernel in network.kernels for k in kernel):
-        raise ModelError(f"kernels {network.kernels} must be odd, 1 to 7")
-    voxels = 1
-    for axis, size in enumerate(spec.patch):
-        reduction = 1
-        for stride in network.strides:
-            reduction *= stride[axis]
-        if size < 1 or size % reduction:
-            raise ModelError(f"patch {spec.patch} is not divisible by the network's strides (axis {axis}: {reduction})")
-        voxels *= size
-    if voxels > MAX_PATCH_VOXELS:
-        raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")
+
+
+def _plain_texts(value: Any, longest: int = SHORT) -> Any:
+    """The same nest of tables and lists, every text and key in it one line that prints."""
+    if isinstance(value, str):
+        return one_line(value, longest)
+    if isinstance(value, list):
+        return [_plain_texts(item, longest) for item in value]
+    if isinstance(value, dict):
+        return {one_line(k): _plain_texts(item, LONG if k in PROSE else longest) for k, item in value.items()}
+    return value
 
 
 def choose_pathway(
@@ -359,5 +318,5 @@ def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
 def write_spec(folder: Path | str, spec: ModelSpec) -> None:
     """Write `model.json`, refusing what `read_spec` would refuse."""
     check_spec(spec)
-    text = json.dumps(to_plain(spec), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_plain_texts(to_plain(spec)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (Path(folder) / SPEC_FILE).write_text(text, encoding="utf-8")

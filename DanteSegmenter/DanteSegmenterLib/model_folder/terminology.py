@@ -9,6 +9,7 @@ from ..errors import ModelError
 # Slicer looks a segment's codes up in this list; the codes themselves are SNOMED CT.
 CATEGORY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
+SEPARATORS = "~^|"  # of codes, of their parts, and of a segment's tags in a file
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Code:
 
     def __post_init__(self) -> None:
         for part in (self.scheme, self.value, self.meaning):
-            if not isinstance(part, str) or not part or "~" in part or "^" in part:
-                raise ModelError(f"a terminology code needs three non-empty texts without '~' and '^'; got {self}")
+            if not isinstance(part, str) or not part or any(mark in part for mark in SEPARATORS):
+                raise ModelError(f"a terminology code needs three non-empty texts without '~', '^' and '|'; got {self}")
 
     def __str__(self) -> str:
         return f"{self.scheme}^{self.value}^{self.meaning}"

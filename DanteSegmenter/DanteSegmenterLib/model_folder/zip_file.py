@@ -1,83 +1,226 @@
-"""A model folder out of a zip file, taking nothing from it but what a model folder holds."""
+"""A model folder out of a zip file, taking nothing from it but what a model folder holds.
+
+A zip file is anybody's. What it claims is looked at before anything is unpacked: how many files, of which kind, how
+large, and whether so little can become so much. `zipfile` itself trusts what it reads, so it reads in bounded pieces.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from ..errors import ModelError, ResourceError
-from .spec import SPEC_FILE, check_weights_file, read_spec
+from ..errors import DanteError, ModelError, ResourceError
+from ..guard.plain_text import one_line
+from ..guard.replace_folder import folder_in_the_making, swap_in
+from .checks import is_device_name
+from .spec import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
 OTHER_FILES = ("README.md", "provenance.json", "LICENSE", "LICENSE.txt")
+# What file managers leave in any folder.
+LEAVINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
 MAX_FILES = 20
 MAX_BYTES = 4 << 30
+MAX_OTHER_BYTES = 16 << 20
+# Weights hardly become smaller in a zip file: what grows more than this, and beyond some megabytes, is a bomb.
+MAX_GROWTH = 20
+MAX_SMALL = 64 << 20
 PIECE = 1 << 20
+MAX_NAME_BYTES = 100
+
+Members = dict[str, zipfile.ZipInfo]
 
 
 def unpack_model(archive: Path | str, into: Path) -> Path:
     """Unpack a zipped model folder to `into`/NAME, NAME being the zip file's; an earlier model there is replaced.
+
+    The new one is built beside it and checked whole before the earlier one goes.
 
     Args:
         archive: holds model.json and weights at its top, or in one folder.
         into: made if missing.
 
     Raises:
-        ModelError: no zip file, no model in it, a path that leads outside, a link, too many or too large files, or a
-            model folder that cannot be used. ResourceError: `into` cannot be written.
+        ModelError: no zip file, no model in it, a path that leads outside, a link, too many or too large files, a
+            model folder that cannot be used, or something else than a model stands in its place.
+        ResourceError: `into` cannot be written, or the disk is full.
     """
-    archive = Path(archive)
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            members = _members(packed, archive)
+    archive, into = Path(archive), Path(into)
+    target = into / _folder_name(archive)
+    with _opened(archive) as packed:
+        members = _members(packed, archive)
+        with _written_to(into, archive):
             into.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".model-", dir=into))
-            try:
-                for name, member in members.items():
-                    _extract(packed, member, temporary / name)
-                spec = read_spec(temporary)
-                for pathway in filter(None, (spec.limited, spec.full)):
-                    check_weights_file(temporary, pathway)
-                target = into / archive.stem
-                shutil.rmtree(target, ignore_errors=True)
-                os.chmod(temporary, 0o755)
-                os.replace(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ModelError(f"'{archive}' is no zip file that can be read ({error}). Copy it again.") from None
-    except OSError as error:
-        raise ResourceError(f"'{archive}' could not be unpacked to '{into}': {error.strerror or error}.") from None
+            _check_place(target)
+            _check_sizes(members, archive)
+            _check_space(into, sum(member.file_size for member in members.values()))
+            with folder_in_the_making(into) as new:
+                try:
+                    _unpack(packed, members, new, archive)
+                except ModelError as error:  # what is wrong is wrong in the zip file, the only one that the user knows
+                    raise ModelError(str(error).replace(str(new), str(archive))) from None
+                swap_in(new, target)
     return target
 
 
-def _members(packed: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
+def _folder_name(archive: Path) -> str:
+    """The zip file's name without ending, as a folder may be called anywhere."""
+    letters = (letter if letter not in '<>:"/\\|?*\ufffd' else "_" for letter in one_line(archive.stem))
+    name = "".join(letters).strip(". ").encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(". ")
+    return f"{name or 'model'}-model" if is_device_name(name) else name or "model"
+
+
+# What the zip file says
+
+
+class _InPieces(io.FileIO):
+    """A zip file's bytes, never many at once: `zipfile` would read a list of contents of any length in one go."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = PIECE + 1 if size is None or size < 0 else size
+        content = super().read(min(wanted, PIECE + 1)) or b""
+        if len(content) > PIECE:
+            raise zipfile.BadZipFile("its list of contents is too long for a model's")
+        return content
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file; whatever goes wrong with reading it is said in one way."""
+    if not archive.is_file():  # nor a pipe or a device, which might never end
+        raise ModelError(f"'{archive}' is no file. Choose a zip file of a model folder.")
+    try:
+        with _InPieces(archive) as file, zipfile.ZipFile(file) as packed:
+            yield packed
+    except DanteError:
+        raise
+    except MemoryError:
+        raise ResourceError(f"'{archive}' needs more memory than there is to be unpacked.") from None
+    except Exception as error:  # zipfile and its decompressors raise a dozen kinds for damaged bytes
+        reason = one_line(error) or type(error).__name__
+        raise ModelError(f"'{archive}' is no zip file that can be read ({reason}). Copy it again.") from None
+
+
+def _members(packed: zipfile.ZipFile, archive: Path) -> Members:
     """File name -> member of the model folder, after looking at the list of contents alone."""
-    members = [member for member in packed.infolist() if not member.is_dir()]
+    members = [member for member in packed.infolist() if not member.is_dir() and not _is_leaving(member.filename)]
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in member.filename:
             raise ModelError(f"'{archive}' holds '{member.filename}', a path that leads outside. It is not unpacked.")
-        if stat.S_ISLNK(member.external_attr >> 16):
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind == stat.S_IFLNK:
             raise ModelError(f"'{archive}' holds a link, '{member.filename}'. It is not unpacked.")
-    if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_BYTES:
+        if kind not in (0, stat.S_IFREG):
+            raise ModelError(f"'{archive}' holds '{member.filename}', which is no plain file. It is not unpacked.")
+    if len(members) > MAX_FILES:
         raise ModelError(f"'{archive}' holds more than a model ({len(members)} files). It is not unpacked.")
     specs = [PurePosixPath(member.filename) for member in members if PurePosixPath(member.filename).name == SPEC_FILE]
     if len(specs) != 1:
         raise ModelError(f"'{archive}' holds {len(specs)} files named {SPEC_FILE}; one model folder is wanted.")
-    beside = {PurePosixPath(m.filename).name: m for m in members if PurePosixPath(m.filename).parent == specs[0].parent}
-    return {n: m for n, m in beside.items() if n == SPEC_FILE or n.endswith(".safetensors") or n in OTHER_FILES}
+    beside = [member for member in members if PurePosixPath(member.filename).parent == specs[0].parent]
+    return _once_each([member for member in beside if _is_ours(PurePosixPath(member.filename).name)], archive)
+
+
+def _once_each(members: list[zipfile.ZipInfo], archive: Path) -> Members:
+    named = {PurePosixPath(member.filename).name: member for member in members}
+    if len(named) < len(members):
+        names = ", ".join(PurePosixPath(member.filename).name for member in members)
+        raise ModelError(f"'{archive}' holds a file twice, among {names}. It is not unpacked.")
+    return named
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a model folder may hold a file of this name."""
+    return name == SPEC_FILE or name.endswith(".safetensors") or name in OTHER_FILES
+
+
+def _is_leaving(filename: str) -> bool:
+    parts = PurePosixPath(filename).parts
+    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] in LEAVINGS)
+
+
+def _check_sizes(members: Members, archive: Path) -> None:
+    """Refuse a bomb: so few bytes do not hold so many weights, and nothing else of a model is large."""
+    size = archive.stat().st_size
+    total = sum(member.file_size for member in members.values())
+    if total > MAX_BYTES:
+        raise ModelError(f"'{archive}' holds more than a model ({total} bytes). It is not unpacked.")
+    if total > MAX_SMALL + MAX_GROWTH * size:
+        raise ModelError(
+            f"'{archive}' has {size} bytes and would become {total}, far more than any weights would. It is not "
+            "unpacked."
+        )
+    for name, member in members.items():
+        most = MAX_SPEC_BYTES if name == SPEC_FILE else MAX_BYTES if name.endswith(".safetensors") else MAX_OTHER_BYTES
+        if member.file_size > most:
+            raise ModelError(f"'{archive}': {name} has {member.file_size} bytes, at most {most} are allowed.")
+
+
+# Into the folder
+
+
+def _check_place(target: Path) -> None:
+    """Refuse to replace anything but a model folder.
+
+    Raises:
+        ModelError: something else is there.
+    """
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ModelError(f"'{target}' is in the way: it is no folder. Move it away, or rename the zip file.")
+    if not target.is_dir():
+        return
+    names = [path.name for path in target.iterdir() if not _is_leaving(path.name)]
+    foreign = [name for name in names if not _is_ours(name)]
+    if foreign or (names and SPEC_FILE not in names):
+        some = ", ".join(sorted(foreign or names)[:3])
+        raise ModelError(
+            f"'{target}' holds what is no model's ({some}) and is not replaced. Move it away, or rename the zip file."
+        )
+
+
+def _check_space(into: Path, wanted: int) -> None:
+    free = shutil.disk_usage(into).free
+    if free < wanted:
+        raise ResourceError(f"'{into}' has {free >> 20} MiB left, the model needs {wanted >> 20} MiB. Free some space.")
+
+
+@contextmanager
+def _written_to(into: Path, archive: Path) -> Iterator[None]:
+    """Tell what is wrong with the disk from what is wrong with the zip file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a decompressor's
+            raise
+        reason = error.strerror or error
+        raise ResourceError(f"'{archive}' could not be unpacked to '{into}': {reason}. Nothing was changed.") from None
+
+
+def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path) -> None:
+    """The description first: it says which weights there must be, and nothing large is unpacked without it."""
+    _extract(packed, members[SPEC_FILE], new / SPEC_FILE)
+    spec = read_spec(new)
+    pathways = [pathway for pathway in (spec.limited, spec.full) if pathway is not None]
+    for pathway in pathways:
+        if pathway.weights not in members:
+            raise ModelError(f"'{archive}' holds no '{pathway.weights}', which its {SPEC_FILE} names.")
+    for pathway in pathways:
+        _extract(packed, members[pathway.weights], new / pathway.weights)
+        check_weights_file(new, pathway)
+    for name in OTHER_FILES:
+        if name in members:
+            _extract(packed, members[name], new / name)
 
 
 def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """In pieces, and not a byte more than the list of contents says: a bomb claims little."""
-    left = member.file_size
+    """In pieces; `zipfile` gives not a byte more than the list of contents says, and compares the check sum."""
     with packed.open(member) as source, open(target, "wb") as file:
-        while piece := source.read(min(PIECE, left + 1)):
-            left -= len(piece)
-            if left < 0:
-                raise ModelError(f"'{member.filename}' in the zip file is larger than it says. It is not unpacked.")
-            file.write(piece)
+        shutil.copyfileobj(source, file, PIECE)
+        file.flush()
+        os.fsync(file.fileno())

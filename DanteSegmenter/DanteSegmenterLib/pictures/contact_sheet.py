@@ -1,55 +1,193 @@
-"""Many cases in one picture: truth, where it is known, and prediction as outlines on the slice with most of it."""
+"""Many cases in one picture: truth, where it is known, and prediction as outlines on the slice with most of it.
+
+A case is drawn when it comes, into some ten thousand bytes, and pages are put together of these: the last step of a
+thousand cases takes seconds, and no memory to speak of. No matplotlib, whose figure of so many panels takes gigabytes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..files import write_atomically
+from ..guard.plain_text import one_line
 from ..model_folder.spec import ModelSpec
 from ..volume import Volume
 
-COLUMNS = 6
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-Tile = tuple[str, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
+COLUMNS, ROWS = 6, 20  # of a page
+PANEL = 256  # pixels along the longer side of a slice
+MARGIN, TITLE = 4, 18  # pixels round a panel, and above it
+FONT_SIZE = 11
+LONGEST_NAME = 60
+DASH = 4  # pixels
+# A pixel of a page is a number: first come the greys, then a colour for each region.
+GREYS = 192
+
+Masks = dict[str, np.ndarray]
+Tile = tuple[str, np.ndarray]
 
 
 @dataclass
 class Sheet:
-    """Collects one slice a case; dashed outlines are the truth, solid ones the prediction."""
+    """Collects one slice a case; dashed outlines are the truth, solid ones the prediction.
+
+    tiles: of each case its name and its panel, uint8 [rows, columns] of numbers of the palette.
+    """
 
     spec: ModelSpec
     tiles: list[Tile] = field(default_factory=list)
 
-    def add(
-        self, name: str, image: Volume, truth: dict[str, np.ndarray] | None, prediction: dict[str, np.ndarray]
-    ) -> None:  # fmt: skip
-        """Keep the slice K where truth (or else prediction) is largest."""
-        first = self.spec.regions[0].id
-        truth = truth or {region: np.zeros_like(mask) for region, mask in prediction.items()}
-        area = truth[first].sum(axis=(1, 2)) if truth[first].any() else prediction[first].sum(axis=(1, 2))
-        k = int(area.argmax()) if area.any() else image.shape[0] // 2
-        self.tiles.append((name, image.array[k].copy(), _slices(truth, k), _slices(prediction, k)))
+    def add(self, name: str, image: Volume, truth: Masks | None, prediction: Masks) -> None:
+        """Draw the slice K where truth (or else prediction) is largest; whatever cannot be drawn is an empty panel.
+
+        Args:
+            name: of the case; shown as plain text.
+            image: the volume under the outlines.
+            truth: experts' masks, bool [K, J, I] by region id; None where they are not known.
+            prediction: bool [K, J, I] by region id.
+        """
+        try:
+            panel = _panel(self.spec, image, truth or {}, prediction)
+        except Exception:  # a picture of one case is never worth the results of all
+            panel = np.zeros((PANEL, PANEL), np.uint8)
+            name = f"{one_line(name, LONGEST_NAME - 15)} (not drawn)"
+        self.tiles.append((name, panel))
 
     def save(self, path: Path) -> None:
-        """Draw what was collected."""
-        from matplotlib.figure import Figure
+        """Write the pages: `path`, and where one does not hold all cases, NAME_2.png and so on beside it.
 
-        rows = max(1, -(-len(self.tiles) // COLUMNS))
-        figure = Figure(figsize=(2.4 * COLUMNS, 2.6 * rows), facecolor="black", layout="constrained")
-        axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for panel in axes:
-            panel.axis("off")
-        for panel, (name, image, truth, prediction) in zip(axes, self.tiles):
-            panel.imshow(image, cmap="gray", vmin=np.percentile(image, 1), vmax=np.percentile(image, 99.8))
-            panel.set_title(name, color="white", fontsize=7)
-            for masks, style in ((truth, "dashed"), (prediction, "solid")):
-                for region in self.spec.regions:
-                    if masks[region.id].any():
-                        panel.contour(masks[region.id], [0.5], colors=[region.color], linewidths=0.9, linestyles=style)
-        figure.savefig(path, dpi=110)
+        Raises:
+            ResourceError: a page cannot be written; the one of before stays.
+        """
+        size = COLUMNS * ROWS
+        pages = [self.tiles[start : start + size] for start in range(0, len(self.tiles), size)] or [[]]
+        paths = _page_paths(Path(path))
+        for tiles, target in zip(pages, paths):
+            write_atomically(target, partial(_page(tiles, self.spec).save, format="PNG"))
+        for left in paths:  # of a run before with more cases
+            if not left.is_file():
+                break
+            left.unlink()
 
 
-def _slices(masks: dict[str, np.ndarray], k: int) -> dict[str, np.ndarray]:
-    return {region: mask[k].copy() for region, mask in masks.items()}
+def _page_paths(path: Path) -> Iterator[Path]:
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}_{number}{path.suffix}")
+
+
+# One case
+
+
+def _panel(spec: ModelSpec, image: Volume, truth: Masks, prediction: Masks) -> np.ndarray:
+    """A case's slice in grey with its outlines, uint8 [rows, columns]."""
+    regions = [region.id for region in spec.regions]
+    k = _fullest_slice(image, truth.get(regions[0]), prediction.get(regions[0]))
+    _k, spacing_j, spacing_i = image.spacing_mm
+    length_mm = np.array(image.shape[1:]) * (spacing_j, spacing_i)
+    rows, columns = np.maximum(1, np.round(PANEL * length_mm / length_mm.max())).astype(int)
+    panel = _scaled(_greys(image.array[k]), rows, columns)
+    down, across = np.indices(panel.shape)
+    dashes = (down + across) // DASH % 2 == 0
+    for masks, drawn in ((truth, dashes), (prediction, np.True_)):
+        for number, region in enumerate(regions):
+            mask = masks.get(region)
+            if mask is not None and mask[k].any():
+                panel[_outline(mask[k], rows, columns) & drawn] = _colour_number(number)
+    return panel
+
+
+def _fullest_slice(image: Volume, *masks: np.ndarray | None) -> int:
+    """Where the first mask that is not empty has most voxels; the middle if all are empty."""
+    for mask in masks:
+        if mask is not None and mask.any():
+            return int(np.count_nonzero(mask, axis=(1, 2)).argmax())
+    return image.shape[0] // 2
+
+
+def _greys(pixels: np.ndarray) -> np.ndarray:
+    """A slice between its darkest and brightest hundredths, as numbers of greys."""
+    pixels = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = np.percentile(pixels, (1, 99.8))
+    share = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
+    return (np.clip(share, 0, 1) * (GREYS - 1)).astype(np.uint8)
+
+
+def _outline(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The outermost pixels of a mask, bool [rows, columns]."""
+    from scipy.ndimage import binary_erosion
+
+    shrinks = rows < mask.shape[0] or columns < mask.shape[1]
+    # Where a slice shrinks, a voxel is seen wherever it lies: no small lesion is lost.
+    covered = _scaled(mask.astype(np.uint8) * 255, rows, columns, smooth=not shrinks) > (0 if shrinks else 127)
+    return covered & ~binary_erosion(covered)
+
+
+def _scaled(pixels: np.ndarray, rows: int, columns: int, smooth: bool = True) -> np.ndarray:
+    from PIL import Image
+
+    filter = Image.Resampling.BILINEAR if smooth else Image.Resampling.BOX
+    return np.array(Image.fromarray(pixels).resize((columns, rows), filter))
+
+
+def _colour_number(region: int) -> int:
+    return GREYS + region % (256 - GREYS)
+
+
+# A page
+
+
+def _page(tiles: Sequence[Tile], spec: ModelSpec) -> Image:
+    """At most `COLUMNS` x `ROWS` panels under their names."""
+    from PIL import Image, ImageDraw
+
+    width, height = PANEL + 2 * MARGIN, PANEL + TITLE + 2 * MARGIN
+    page = Image.new("L", (width * COLUMNS, height * max(1, -(-len(tiles) // COLUMNS))))
+    draw, font = ImageDraw.Draw(page), _font()
+    for n, (name, panel) in enumerate(tiles):
+        left, top = n % COLUMNS * width, n // COLUMNS * height
+        title = _fitting(one_line(name, LONGEST_NAME), font, PANEL)
+        draw.text((left + width // 2, top + MARGIN + TITLE // 2), title, fill=GREYS - 1, font=font, anchor="mm")
+        rows, columns = panel.shape
+        corner = left + (width - columns) // 2, top + MARGIN + TITLE + (PANEL - rows) // 2
+        page.paste(Image.fromarray(panel), corner)
+    page.putpalette(_palette(spec))
+    return page
+
+
+def _palette(spec: ModelSpec) -> bytes:
+    """Red, green and blue of each number."""
+    colours = np.zeros((256, 3))
+    colours[:GREYS] = np.linspace(0, 1, GREYS)[:, None]
+    for number, region in enumerate(spec.regions):
+        colours[_colour_number(number)] = region.color
+    return np.round(255 * colours).astype(np.uint8).tobytes()
+
+
+def _font() -> Any:
+    """matplotlib's, which knows more letters than Pillow's own, where matplotlib is installed."""
+    from PIL import ImageFont
+
+    matplotlib = find_spec("matplotlib")  # found, not imported: a wrong MPLBACKEND would end its import
+    if matplotlib is not None and matplotlib.origin:
+        file = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.load_default(FONT_SIZE)
+
+
+def _fitting(title: str, font: Any, width: int) -> str:
+    """As much of a title as there is room for."""
+    while title and font.getlength(title) > width:
+        title = title.removesuffix("...")[:-1] + "..." if len(title) > 4 else title[:-1]
+    return title

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
 from ..preprocess.preparing import reorient, resample
 from ..volume import Volume, triple
+from .figure import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,20 +43,18 @@ def render_view(
         caption: one line above the picture.
         truth: experts' masks, drawn dashed.
     """
-    from matplotlib.figure import Figure
-
     whole = reorient(reference, "LPS")
     box = _foreground(whole)
     image = Volume(whole.array[box], whole.ijk_to_ras, whole.name)
     turned = {r.id: reorient(reference.with_array(masks[r.id]), "LPS").array[box] for r in regions}
     expert = {k: reorient(reference.with_array(m), "LPS").array[box] for k, m in (truth or {}).items()}
-    figure = Figure(figsize=(11, 10), facecolor=BACKGROUND, layout="constrained")
+    figure = new_figure(figsize=(11, 10), facecolor=BACKGROUND, layout="constrained")
     grid = figure.add_gridspec(2, 2)
     centre = _centre(turned, regions)
     for n, cell in enumerate(((0, 0), (0, 1), (1, 0))):
         _plane(figure.add_subplot(grid[cell]), n, centre[n], image, turned, expert, regions)
     _surfaces(figure.add_subplot(grid[1, 1], projection="3d"), image, turned, regions)
-    figure.suptitle(caption, color=TEXT, fontsize=13)
+    figure.suptitle(one_line(caption), color=TEXT, fontsize=13, parse_math=False)
     figure.savefig(path, dpi=100, facecolor=BACKGROUND)
 
 
@@ -131,9 +131,11 @@ def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: S
     axes.view_init(elev=20, azim=-60)
     axes.set_facecolor(BACKGROUND)
     axes.axis("off")
-    axes.legend(
+    legend = axes.legend(
         handles=handles, loc="upper left", labelcolor=TEXT, facecolor=BACKGROUND, edgecolor="#30363d", fontsize=9
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name with dollar signs is a name
 
 
 def _coarse(mask: np.ndarray, image: Volume) -> np.ndarray:

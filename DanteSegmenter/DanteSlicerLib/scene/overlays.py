@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.model_folder import Region
 from DanteSegmenterLib.result import Result
+from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.scene.read_nodes import worldIjkToRas
 from DanteSlicerLib.scene.results import inputsOf, resultReference, rolesOf
 from DanteSlicerLib.scene.studies import ALIGNED_ATTRIBUTE, PROBABILITY_ATTRIBUTE, putBeside
@@ -32,7 +33,7 @@ def writeProbabilities(
         role = f"{PROBABILITY_ROLE}{region.id}"
         node = output.GetNodeReference(role)
         if node is None:
-            name = f"{output.GetName()} {region.name} probability"
+            name = f"{nodeName(output)} {region.name} probability"
             node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
             output.SetNodeReferenceID(role, node.GetID())
             node.SetAttribute(PROBABILITY_ATTRIBUTE, region.id)
@@ -89,7 +90,7 @@ def writePrepared(
         return
     matrices = {modality: np.ravel(matrix).tolist() for modality, matrix in result.alignments.items()}
     output.SetAttribute(ALIGNMENT_ATTRIBUTE, json.dumps(matrices))
-    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} brain")
+    name = slicer.mrmlScene.GenerateUniqueName(f"{nodeName(reference)} brain")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetDisplayVisibility(False)
@@ -149,7 +150,7 @@ def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVol
         node, source = output.GetNodeReference(ALIGNED_ROLE + modality), inputs.get(modality)
         if node is None and source is not None:
             matrix = np.reshape(numbers, (4, 4)) @ worldIjkToRas(source)
-            name = _("{name} aligned").format(name=source.GetName())
+            name = _("{name} aligned").format(name=nodeName(source))
             node = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(source).copy(), matrix, name)
             node.SetAttribute(ALIGNED_ATTRIBUTE, modality)
             output.SetNodeReferenceID(ALIGNED_ROLE + modality, node.GetID())

@@ -5,7 +5,9 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSegmenterLib.model_folder import ModelSpec
+from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.parameters import INPUT_ROLE
 from DanteSlicerLib.scene.segments import isEdited, otherSegments, ourSegments
 
@@ -72,7 +74,7 @@ def inputsOf(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNo
 
 
 def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
-    name = slicer.mrmlScene.GenerateUniqueName(f"{reference.GetName()} DANTE")
+    name = slicer.mrmlScene.GenerateUniqueName(f"{nodeName(reference)} DANTE")
     return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
 
 
@@ -89,7 +91,7 @@ def usersWork(output: vtkMRMLSegmentationNode) -> str:
     """What a node holds that this module did not make, in sentences for the user; empty if there is nothing."""
     segmentation, ours = output.GetSegmentation(), set(ourSegments(output).values())
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
-    names = {segmentId: f"'{segmentation.GetSegment(segmentId).GetName()}'" for segmentId in ids}
+    names = {segmentId: f"'{one_line(segmentation.GetSegment(segmentId).GetName())}'" for segmentId in ids}
     others = [names[segmentId] for segmentId in ids if segmentId not in ours]
     corrected = [names[segmentId] for segmentId in ids if segmentId in ours and isEdited(output, segmentId)]
     sentences = []
@@ -97,8 +99,8 @@ def usersWork(output: vtkMRMLSegmentationNode) -> str:
         text = _(
             "'{name}' holds {segments}, which this module did not make; they would stay, and the result beside them."
         )
-        sentences.append(text.format(name=output.GetName(), segments=", ".join(others)))
+        sentences.append(text.format(name=nodeName(output), segments=", ".join(others)))
     if corrected:
         text = _("{segments} in '{name}' was corrected by hand; the result would replace it.")
-        sentences.append(text.format(name=output.GetName(), segments=", ".join(corrected)))
+        sentences.append(text.format(name=nodeName(output), segments=", ".join(corrected)))
     return " ".join(sentences)

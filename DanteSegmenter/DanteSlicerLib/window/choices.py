@@ -6,6 +6,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.model_folder import choose_pathway
+from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.scene.studies import usedModalities
 
 
@@ -79,6 +80,6 @@ class Choices:
             twins = [spec.modality(m).label for m, other in inputs.items() if other is node]
             if len(twins) > 1:
                 return _("'{name}' is chosen for {labels}; each needs a volume of its own.").format(
-                    name=node.GetName(), labels=_(" and ").join(twins)
+                    name=nodeName(node), labels=_(" and ").join(twins)
                 )
         return ""

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.model_folder.about import about
 from DanteSegmenterLib.model_folder.library import find_models
+from DanteSlicerLib.foreign_texts import plainLabel, toolTip
 from DanteSlicerLib.sample_data import loadSamplePatient
 from DanteSlicerLib.scene.studies import usedModalities, volumeNodes
 
@@ -114,7 +115,8 @@ class InputsPanel:
                 offer.connect("linkActivated(QString)", self.offerTaken(modality.id))
                 offer.setVisible(False)
                 row.addWidget(offer)
-            layout.addRow((_("{label}:") if needed else _("{label} (optional):")).format(label=modality.label), row)
+            title = _("{label}:") if needed else _("{label} (optional):")
+            layout.addRow(plainLabel(title.format(label=modality.label)), row)
             self.selectors[modality.id], self.guessLabels[modality.id] = selector, guess
 
     def makeSelector(self, modality):
@@ -200,7 +202,7 @@ class InputsPanel:
             label.setVisible(offered is not None)
             if offered is not None:
                 hint = _("'{name}' is loaded and not used. Click to use it too; the model has a network for that.")
-                label.setToolTip(hint.format(name=offered.GetName()))
+                label.setToolTip(toolTip(hint.format(name=offered.GetName())))
 
     def updatePrepare(self):
         """*Prepare* can be ticked for a model that reads brains without skull, and is off for any other."""

@@ -4,6 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSlicerLib.scene.overlays import showPrepared, showsPrepared, wasPrepared
 from DanteSlicerLib.scene.results import ourResults
 from DanteSlicerLib.scene.segments import ourSegments
@@ -63,7 +64,7 @@ class ResultPanel:
         table.setRowCount(len(rows))
         table.setColumnHidden(MODEL_COLUMN, not any(row.edited for row in rows))
         for n, row in enumerate(rows):
-            table.setItem(n, 0, qt.QTableWidgetItem(row.name))
+            table.setItem(n, 0, qt.QTableWidgetItem(one_line(row.name)))
             volume = _("{volume:.1f} edited") if row.edited else "{volume:.1f}"
             texts = (
                 volume.format(volume=row.volume),

@@ -1,11 +1,11 @@
 """The button Segment and what stands below it: progress, the warning, and the line that says how things are."""
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import Cancelled, InputError
 from DanteSegmenterLib.result.regions import shows_whole_head
+from DanteSlicerLib.foreign_texts import askYesNo, nodeName, showError, toolTip
 from DanteSlicerLib.scene.read_nodes import volumeFromNode
 from DanteSlicerLib.scene.results import usersWork
 from DanteSlicerLib.scene.write_result import partsOfReport
@@ -27,9 +27,9 @@ class StatusLine:
         self._label.text = text
 
     def showError(self, message):
-        """Say what went wrong, in the line, in a dialog and in the log."""
+        """Say what went wrong, in the line and in a dialog; in the log without names of volumes."""
         self.show(message, ERROR_COLOR)
-        slicer.util.errorDisplay(message, windowTitle=_("DANTE Segmenter"))
+        showError(message, _("DANTE Segmenter"))
 
     def tell(self, error, dialog=True):
         """Say why a run has failed.
@@ -81,8 +81,7 @@ class RunPanel:
 
     def asked(self, work):
         """Whether the user lets the result be written where there is work of their own."""
-        question = work + _(" Go on?")
-        return slicer.util.confirmYesNoDisplay(question, windowTitle=_("DANTE Segmenter"))
+        return askYesNo(work + _(" Go on?"), _("DANTE Segmenter"))
 
     def onCancel(self, checked=False):
         self._runner.cancel()
@@ -133,7 +132,7 @@ class RunPanel:
     def updateButton(self):
         missing = self._choices.whatIsMissing()
         self.ui.segmentButton.enabled = not missing and not self._runner.running and not self._runner.reserved
-        self.ui.segmentButton.toolTip = missing or self._runner.reserved or _("Segment the chosen volumes.")
+        self.ui.segmentButton.toolTip = toolTip(missing or self._runner.reserved or _("Segment the chosen volumes."))
         if not self._runner.running:
             self._status.show(missing)
 
@@ -155,7 +154,7 @@ class RunPanel:
         """Why the chosen volumes should be prepared first; empty if they need not."""
         if self._choices.spec is None or not self._choices.spec.skull_stripped:
             return ""
-        heads = [node.GetName() for node in self._choices.inputs().values() if self.showsWholeHead(node)]
+        heads = [nodeName(node) for node in self._choices.inputs().values() if self.showsWholeHead(node)]
         if not heads:
             return ""
         return _("{names}: a whole head, not a brain without skull. Tick 'Prepare'.").format(names=", ".join(heads))

@@ -8,7 +8,9 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
+from DanteSlicerLib.foreign_texts import toolTip
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
 from DanteSlicerLib.window.runner import attempt
 
@@ -40,6 +42,7 @@ class SeveralStudiesPanel:
         self.folder = self.out = None
         self._queue = None  # rows of the scene's studies that are still to do
         self._studies = []
+        self._names = []  # of the rows, as they are; the table shows what of them prints
         self._row = None  # the one that is going on
         self._process = None
         self._timer = qt.QTimer()
@@ -82,7 +85,7 @@ class SeveralStudiesPanel:
             (self.ui.batchOutButton, self.out, _("Choose the folder for results...")),
         ):
             button.setVisible(fromFolder)
-            button.text = str(path) if path else empty
+            button.text = one_line(path, LONG) if path else empty
         rows, able = self.folderRows() if fromFolder else self.sceneRows()
         self.fill(rows)
         self.ui.batchButton.enabled = able and not self._runner.running
@@ -109,14 +112,15 @@ class SeveralStudiesPanel:
         return rows, any(not obstacle for _case, obstacle in table)
 
     def fill(self, rows):
+        self._names = [name for name, _state in rows]
         self.ui.batchTable.setRowCount(len(rows))
         for n, (name, state) in enumerate(rows):
             self.write(n, 0, name)
             self.write(n, 1, state)
 
     def write(self, row, column, text):
-        item = qt.QTableWidgetItem(text)
-        item.setToolTip(text)
+        item = qt.QTableWidgetItem(one_line(text, LONG))
+        item.setToolTip(toolTip(text))
         self.ui.batchTable.setItem(row, column, item)
 
     def onSource(self, index=None):
@@ -229,9 +233,9 @@ class SeveralStudiesPanel:
             return
         running, rows = process.running, process.rows()
         if rows:
-            states = {row.case: row for row in rows}
-            for n in range(self.ui.batchTable.rowCount):
-                row = states.get(self.ui.batchTable.item(n, 0).text())
+            states = {csv_cell(row.case): row for row in rows}  # as the names stand in the file they come from
+            for n, name in enumerate(self._names):
+                row = states.get(csv_cell(name))
                 if row is not None:
                     self.write(n, 1, f"{row.state}. {row.message}".strip(". "))
         if not running:

@@ -103,9 +103,9 @@ def _embedded(features: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
-    from matplotlib.figure import Figure
+    from DanteSegmenterLib.pictures.figure import new_figure
 
-    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    figure = new_figure(figsize=(5, 4.6), layout="constrained")
     panel = figure.subplots()
     for name, rows in table.groupby("pathway", sort=False):
         panel.scatter(rows.x, rows.y, s=14, alpha=0.7, color=COLOURS[str(name)], label=f"${name}$")

@@ -32,7 +32,7 @@ def seconds_trained(rows: list[Row]) -> float:
 
 def draw_history(folder: Path, rows: list[Row]) -> None:
     """Losses, validation and logged magnitudes over the steps, one column of panels a stage, as `curves.png`."""
-    from matplotlib.figure import Figure
+    from DanteSegmenterLib.pictures.figure import new_figure
 
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     keys = dict.fromkeys(key for row in rows for key in row)
@@ -41,7 +41,7 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
     used = {title: p for title, p in groups.items() if any(key.startswith(p) for key in keys)}
     if not stages or not used:
         return
-    figure = Figure(figsize=(6.5 * len(stages), 3.2 * len(used)), layout="constrained")
+    figure = new_figure(figsize=(6.5 * len(stages), 3.2 * len(used)), layout="constrained")
     axes = figure.subplots(len(used), len(stages), squeeze=False)
     for column, stage in enumerate(stages):
         of_stage = [row for row in rows if row["stage"] == stage]

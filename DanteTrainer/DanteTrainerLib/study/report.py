@@ -126,10 +126,10 @@ def write_report(study: Study, runs: Sequence[Planned], split: str, folder: Path
 
 def draw_sweeps(study: Study, scores: pd.DataFrame, path: Path) -> None:
     """Mean Dice over a setting's values, one panel a region and one line a setting (DANTE, Fig. 4)."""
-    from matplotlib.figure import Figure
+    from DanteSegmenterLib.pictures.figure import new_figure
 
     regions = list(dict.fromkeys(scores.region))
-    figure = Figure(figsize=(4 * len(regions), 3.4), layout="constrained")
+    figure = new_figure(figsize=(4 * len(regions), 3.4), layout="constrained")
     for panel, region in zip(figure.subplots(1, len(regions), squeeze=False)[0], regions):
         for sweep in study.sweep:
             means = {v: case_means(scores, sweep_name(sweep, v), region, "dice") for v in sweep.values}

@@ -1,8 +1,10 @@
 """Slicer's own core reads the segmentation file that the command line writes."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +45,13 @@ import os; os._exit(0)
 """
 
 
+def read_by_slicer(path):
+    env = {**os.environ, "PYTHONUTF8": "1"}
+    result = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, encoding="utf-8", env=env)
+    assert "REPORT" in result.stdout, result.stderr[-2000:]
+    return json.loads(result.stdout.partition("REPORT")[2])
+
+
 def test_slicers_core_finds_every_segment_its_codes_and_its_voxels_in_the_world(tmp_path):
     matrix = np.array([[0, 0, -2.5, 7], [0.9, 0, 0, -3], [0, -1.1, 0, 5], [0, 0, 0, 1.0]])
     masks = {id: np.zeros((3, 4, 5), bool) for id in ("WT", "TC", "ET")}
@@ -51,9 +60,7 @@ def test_slicers_core_finds_every_segment_its_codes_and_its_voxels_in_the_world(
     masks["ET"][1, 1, 2] = True
     path = tmp_path / "result.seg.nrrd"
     write_segmentation(path, masks, brain_regions(), Volume(np.zeros((3, 4, 5)), matrix))
-    result = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=60)
-    assert "REPORT" in result.stdout, result.stderr[-2000:]
-    report = json.loads(result.stdout.partition("REPORT")[2])
+    report = read_by_slicer(path)
     assert report["layers"] == 3 and list(report["segments"]) == ["WT", "TC", "ET"]
     for region in brain_regions():
         found = report["segments"][region.id]
@@ -61,3 +68,27 @@ def test_slicers_core_finds_every_segment_its_codes_and_its_voxels_in_the_world(
         assert found["terminology"] == region.terminology.entry()
         expected = [(matrix @ [i, j, k, 1])[:3] for k, j, i in np.argwhere(masks[region.id])]
         assert np.allclose(sorted(map(list, found["points"])), sorted(map(list, expected)), atol=1e-4)
+
+
+NAMES = ["Hirnödem, größer 頭 😀", r"back\slash \n and $^$", "<b>x</b>; =1+1"]
+
+
+def test_texts_of_any_language_come_back_as_they_were(tmp_path):
+    meaning = brain_regions()[0].terminology
+    meaning = replace(meaning, type=replace(meaning.type, meaning="Ödem: groß"))
+    regions = [replace(r, name=name, terminology=meaning) for r, name in zip(brain_regions(), NAMES)]
+    masks = {region.id: np.ones((3, 4, 5), bool) for region in regions}
+    write_segmentation(tmp_path / "result.seg.nrrd", masks, regions, Volume(np.zeros((3, 4, 5)), np.eye(4)))
+    found = read_by_slicer(tmp_path / "result.seg.nrrd")["segments"].values()
+    assert [segment["name"] for segment in found] == NAMES
+    assert {segment["terminology"] for segment in found} == {meaning.entry()}
+    assert all(len(segment["points"]) == 60 for segment in found)
+
+
+def test_a_name_breaks_no_line_of_the_header(tmp_path):
+    regions = [replace(brain_regions()[0], name="a\r\nSegment0_ID:=evil\n\n\x1b")]
+    grid = Volume(np.zeros((3, 4, 5)), np.eye(4))
+    write_segmentation(tmp_path / "r.seg.nrrd", {"WT": np.ones((3, 4, 5), bool)}, regions, grid)
+    head = (tmp_path / "r.seg.nrrd").read_bytes().partition(b"\n\n")[0].decode()
+    assert "Segment0_Name:=a Segment0_ID:=evil\n" in head and head.count("\nSegment0_ID:=") == 1
+    assert read_by_slicer(tmp_path / "r.seg.nrrd")["segments"]["WT"]["name"] == "a Segment0_ID:=evil"

@@ -1,0 +1,82 @@
+"""A folder in the place of another: built beside it, checked, then swapped in. A failure or a kill loses nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = ".dante-new-"
+# A folder that was being built so long ago is of a process that was killed, whatever its number says.
+ABANDONED_S = 24 * 3600.0
+
+
+@contextmanager
+def folder_in_the_making(beside: Path) -> Iterator[Path]:
+    """A new empty folder in the folder `beside`; gone afterwards, unless `swap_in` has moved it to its place.
+
+    What a killed process left there of this kind is taken away first.
+    """
+    for left in beside.glob(f"{PREFIX}*"):
+        if _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=beside))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def swap_in(new: Path, target: Path) -> None:
+    """Move a finished folder to `target`, on the same disk; what was there before goes when the new one is in place.
+
+    A kill in between leaves the earlier folder beside it, and `bring_back` finds it.
+
+    Raises:
+        OSError: it cannot be moved, for example because a file of the earlier folder is open; that one stays.
+    """
+    before = _before(target)
+    bring_back(target)
+    shutil.rmtree(before, ignore_errors=True)
+    os.chmod(new, 0o755)  # `mkdtemp` makes folders for their owner alone
+    replaces = target.exists()
+    if replaces:
+        os.replace(target, before)
+    try:
+        os.replace(new, target)
+    except OSError:
+        if replaces:
+            os.replace(before, target)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def bring_back(target: Path) -> None:
+    """Put an earlier folder back to `target` that a killed `swap_in` has moved aside; else nothing happens."""
+    before = _before(target)
+    if before.is_dir() and not target.exists():
+        os.replace(before, target)
+
+
+def _before(target: Path) -> Path:
+    return target.with_name(f".{target.name}.before")
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether the process that builds a folder is gone."""
+    number = folder.name.removeprefix(PREFIX).partition("-")[0]
+    if os.name == "posix" and number.isascii() and number.isdigit():
+        try:
+            os.kill(int(number), 0)  # only asks; on Windows it would end the process
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            pass  # it lives, and is somebody else's
+    try:
+        return time.time() - folder.stat().st_mtime > ABANDONED_S
+    except OSError:
+        return False

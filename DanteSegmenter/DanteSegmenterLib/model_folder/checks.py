@@ -1,0 +1,157 @@
+"""What a model's description may say: nothing that contradicts itself or asks for something absurd."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from .spec import Calibration, ModelSpec, Normalisation, Pathway, Preprocessing
+
+# Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
+MAX_FEATURES = 2048
+MAX_STAGES = 10
+MAX_PATCH_VOXELS = 512**3
+MAX_MODALITIES = 64
+MAX_LABEL = 1 << 15
+MAX_INTENSITY = 1e6
+# Ids stand in commands, in columns of tables and in references of a scene; a weights file's name in any file system.
+ID = re.compile(r"\w[\w +.-]{0,63}")
+WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,99}\.safetensors")
+DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows, with any ending
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Refuse a description that contradicts itself or asks for something absurd.
+
+    Raises:
+        ModelError: it does.
+    """
+    if not spec.name:
+        raise ModelError("the model has no name")
+    _check_modalities(spec)
+    for pathway in filter(None, (spec.limited, spec.full)):
+        _check_pathway(pathway, [modality.id for modality in spec.modalities])
+    _check_regions(spec)
+    _check_network(spec)
+    _check_preprocessing(spec.preprocessing, [modality.id for modality in spec.modalities])
+
+
+def is_device_name(name: str) -> bool:
+    """Whether Windows takes a file's name for a device, for example "con.zip"."""
+    return DEVICE_NAMES.fullmatch(name) is not None
+
+
+def _check_ids(what: str, ids: list[str]) -> None:
+    if not ids or len(set(ids)) != len(ids):
+        raise ModelError(f"{what} must be a non-empty list of different ids, got {ids}")
+    for wrong in (name for name in ids if not ID.fullmatch(name)):
+        raise ModelError(f"{what}: the id '{wrong}' is not 1 to 64 letters, digits, '_', '-', '+', '.' or spaces")
+
+
+def _check_modalities(spec: ModelSpec) -> None:
+    ids = [modality.id for modality in spec.modalities]
+    _check_ids("modalities", ids)
+    if len(ids) > MAX_MODALITIES:
+        raise ModelError(f"{len(ids)} modalities are more than {MAX_MODALITIES}")
+    for modality in spec.modalities:
+        if not modality.label:
+            raise ModelError(f"modality '{modality.id}' has no label")
+    if spec.privileged is not None and spec.privileged not in ids:
+        raise ModelError(f"privileged modality '{spec.privileged}' is not among {ids}")
+
+
+def _check_pathway(pathway: Pathway, ids: list[str]) -> None:
+    if not pathway.modalities or not set(pathway.modalities) <= set(ids):
+        raise ModelError(f"a pathway reads {list(pathway.modalities)}, the model knows {ids}")
+    if len(set(pathway.modalities)) != len(pathway.modalities):
+        raise ModelError(f"a pathway reads a modality twice: {list(pathway.modalities)}")
+    if not WEIGHTS.fullmatch(pathway.weights) or is_device_name(pathway.weights):
+        raise ModelError(
+            f"weights '{pathway.weights}' must be a .safetensors file inside the model folder, its name of Latin "
+            "letters, digits, '_', '-', '+' and '.'"
+        )
+    for region, calibration in pathway.calibration.items():
+        _check_calibration(region, calibration)
+
+
+def _check_calibration(region: str, calibration: Calibration) -> None:
+    shares = (calibration.confidence, calibration.precision, calibration.range_holds)
+    if not all(0 <= share <= 1 for share in shares) or not 0 <= calibration.cases <= 1e9:
+        raise ModelError(f"calibration of '{region}' needs a number of cases and shares of 0 to 1, got {calibration}")
+
+
+def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
+    letters, pairs = preprocessing.orientation, ("LR", "AP", "IS")
+    if sorted(axis for letter in letters for axis, pair in enumerate(pairs) if letter in pair) != [0, 1, 2]:
+        raise ModelError(f"orientation '{letters}' is not three letters such as 'LPS' or 'RAS'")
+    if not all(0.01 <= spacing <= 100 for spacing in preprocessing.spacing_mm):
+        raise ModelError(f"spacing_mm {preprocessing.spacing_mm} is not within 0.01 to 100 mm")
+    for modality_id in ids:
+        normalisation = preprocessing.normalisation.get(modality_id)
+        if normalisation is None:
+            raise ModelError(f"modality '{modality_id}' has no normalisation")
+        if normalisation.kind not in ("zscore_nonzero", "hu_window"):
+            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'hu_window'")
+        if normalisation.kind == "hu_window":
+            _check_window(modality_id, normalisation)
+
+
+def _check_window(modality_id: str, window: Normalisation) -> None:
+    if not (window.low < window.high and window.std > 0):
+        raise ModelError(f"hu_window of '{modality_id}' needs low < high and std > 0, got {window}")
+    numbers = (window.low, window.high, window.mean, window.std, 1 / window.std)
+    if max(map(abs, numbers)) > MAX_INTENSITY:
+        raise ModelError(f"hu_window of '{modality_id}' holds numbers beyond {MAX_INTENSITY:g}, got {window}")
+
+
+def _check_regions(spec: ModelSpec) -> None:
+    if spec.output not in ("regions", "labels"):
+        raise ModelError(f"output '{spec.output}' is neither 'regions' nor 'labels'")
+    _check_ids("regions", [region.id for region in spec.regions])
+    values = [region.label_value for region in spec.regions]
+    if len(set(values)) != len(values):
+        raise ModelError(f"two regions have the same label_value, got {values}")
+    for region in spec.regions:
+        if not region.name:
+            raise ModelError(f"region '{region.id}' has no name")
+        if not all(0 <= part <= 1 for part in region.color):
+            raise ModelError(f"colour {region.color} of region '{region.id}' is not within 0 to 1")
+        if not 1 <= region.label_value <= 255:
+            raise ModelError(f"label_value {region.label_value} of region '{region.id}' is not within 1 to 255")
+        if not all(0 <= label <= MAX_LABEL for label in region.labels):
+            raise ModelError(f"labels {region.labels} of region '{region.id}' are not within 0 to {MAX_LABEL}")
+
+
+def _check_network(spec: ModelSpec) -> None:
+    network = spec.network
+    stages = len(network.features)
+    if not 2 <= stages <= MAX_STAGES or len(network.strides) != stages or len(network.kernels) != stages:
+        raise ModelError(
+            f"features, strides and kernels must have the same length of 2 to {MAX_STAGES}, got {stages}, "
+            f"{len(network.strides)}, {len(network.kernels)}"
+        )
+    if not all(1 <= feature <= MAX_FEATURES for feature in network.features):
+        raise ModelError(f"features {network.features} are not within 1 to {MAX_FEATURES}")
+    if not 1 <= network.convs_per_stage <= 8:
+        raise ModelError(f"convs_per_stage {network.convs_per_stage} is not within 1 to 8")
+    if not all(1 <= s <= 4 for stride in network.strides for s in stride) or network.strides[0] != (1, 1, 1):
+        raise ModelError(f"strides {network.strides} must be 1 to 4, the first stage's all 1")
+    if not all(k in (1, 3, 5, 7) for kernel in network.kernels for k in kernel):
+        raise ModelError(f"kernels {network.kernels} must be odd, 1 to 7")
+    _check_patch(spec)
+
+
+def _check_patch(spec: ModelSpec) -> None:
+    voxels = 1
+    for axis, size in enumerate(spec.patch):
+        reduction = 1
+        for stride in spec.network.strides:
+            reduction *= stride[axis]
+        if size < 1 or size % reduction:
+            raise ModelError(f"patch {spec.patch} is not divisible by the network's strides (axis {axis}: {reduction})")
+        voxels *= size
+    if voxels > MAX_PATCH_VOXELS:
+        raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")

@@ -1,0 +1,78 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from DanteSegmenterLib.guard import replace_folder
+from DanteSegmenterLib.guard.replace_folder import PREFIX, bring_back, folder_in_the_making, swap_in
+
+
+def make(folder, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "file").write_text(text)
+    return folder
+
+
+def test_a_finished_folder_takes_the_place_of_another(tmp_path):
+    target = make(tmp_path / "m", "old")
+    for text in ("new", "newer"):
+        with folder_in_the_making(tmp_path) as new:
+            make(new, text)
+            swap_in(new, target)
+        assert (target / "file").read_text() == text
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_what_is_not_finished_leaves_nothing_and_changes_nothing(tmp_path):
+    target = make(tmp_path / "m", "old")
+    with pytest.raises(ValueError), folder_in_the_making(tmp_path) as new:
+        make(new, "new")
+        raise ValueError
+    assert (target / "file").read_text() == "old" and os.listdir(tmp_path) == ["m"]
+
+
+def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path, monkeypatch):
+    target, new, move = make(tmp_path / "m", "old"), make(tmp_path / "new", "new"), os.replace
+
+    def refuse(source, to):
+        if source == new:
+            raise PermissionError(13, "in use")
+        move(source, to)
+
+    monkeypatch.setattr(replace_folder.os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        swap_in(new, target)
+    assert (target / "file").read_text() == "old" and sorted(os.listdir(tmp_path)) == ["m", "new"]
+
+
+def test_a_kill_between_the_two_moves_loses_nothing(tmp_path):
+    target = make(tmp_path / "m", "old")
+    make(tmp_path / "new", "new")
+    code = f"""
+import os, pathlib
+from DanteSegmenterLib.guard import replace_folder
+move = os.replace
+def kill(source, to):
+    if source.name == "new": os._exit(9)
+    move(source, to)
+replace_folder.os.replace = kill
+replace_folder.swap_in(pathlib.Path({str(tmp_path)!r}) / "new", pathlib.Path({str(target)!r}))
+"""
+    path = os.pathsep.join(sys.path)
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}).returncode == 9
+    assert not target.exists()
+    bring_back(target)
+    assert (target / "file").read_text() == "old" and sorted(os.listdir(tmp_path)) == ["m", "new"]
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = make(tmp_path / f"{PREFIX}{gone.pid}-abc", "half")
+    others = make(tmp_path / f"{PREFIX}{os.getppid()}-abc", "half")
+    strange = make(tmp_path / f"{PREFIX}x", "half")
+    os.utime(strange, (0, 0))
+    with folder_in_the_making(tmp_path) as new:
+        assert sorted(tmp_path.iterdir()) == sorted([new, others])
+    assert not left.exists()

@@ -1,0 +1,191 @@
+import os
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from models import brain_regions, brain_spec
+from PIL import Image
+
+from DanteSegmenterLib.errors import ResourceError
+from DanteSegmenterLib.pictures.contact_sheet import COLUMNS, GREYS, MARGIN, PANEL, ROWS, TITLE, Sheet
+from DanteSegmenterLib.volume import Volume
+
+WIDTH, HEIGHT = PANEL + 2 * MARGIN, PANEL + TITLE + 2 * MARGIN
+GREEN, _ORANGE, RED = (np.round(255 * np.array(region.color)) for region in brain_regions())
+
+
+def case(spacing=(1.0, 1.0, 1.0)):
+    """A bright square on dark ground, and masks of which slice 4 holds most."""
+    shape = (6, 64, 64)
+    array = np.zeros(shape, np.float32)
+    array[:, 8:56, 8:56] = 100
+    image = Volume(array, np.diag([*spacing, 1.0]))
+    masks = {region.id: np.zeros(shape, bool) for region in brain_regions()}
+    masks["WT"][4, 16:48, 16:48] = True
+    masks["WT"][2, 20:24, 20:24] = True
+    masks["ET"][4, 30:34, 30:34] = True
+    return image, masks
+
+
+def size(path):
+    with Image.open(path) as page:
+        return page.size
+
+
+def pixels(path, n=0):
+    """A panel of a page, uint8 [rows, columns, 3]."""
+    with Image.open(path) as file:
+        page = np.array(file.convert("RGB"))
+    top, left = n // COLUMNS * HEIGHT + TITLE + MARGIN, n % COLUMNS * WIDTH + MARGIN
+    return page[top : top + PANEL, left : left + PANEL]
+
+
+def count(panel, colour):
+    return int((panel == colour).all(axis=2).sum())
+
+
+def test_the_fullest_slice_is_drawn_with_a_solid_line_round_what_was_found(tmp_path):
+    sheet, (image, masks) = Sheet(brain_spec()), case()
+    sheet.add("A", image, None, masks)
+    sheet.save(tmp_path / "sheet.png")
+    panel = pixels(tmp_path / "sheet.png")
+    # 32 voxels of 4 pixels: a closed line, about 4 x 128 pixels long, at the edge of the mask.
+    assert 490 <= count(panel, GREEN) <= 530 and 50 <= count(panel, RED) <= 80
+    rows = np.flatnonzero((panel == GREEN).all(axis=2).any(axis=1))
+    assert abs(rows[0] - 64) <= 2 and abs(rows[-1] - 191) <= 2
+    assert (panel[2, 2] == 0).all() and (panel[100, 50] == 255).all()  # the image itself
+
+
+def test_the_truth_is_dashed_and_lies_below(tmp_path):
+    sheet, (image, masks) = Sheet(brain_spec()), case()
+    nothing = {region: np.zeros_like(mask) for region, mask in masks.items()}
+    sheet.add("truth alone", image, masks, nothing)
+    sheet.add("both", image, masks, masks)
+    sheet.save(tmp_path / "sheet.png")
+    assert 200 <= count(pixels(tmp_path / "sheet.png", 0), GREEN) <= 310
+    assert 490 <= count(pixels(tmp_path / "sheet.png", 1), GREEN) <= 530
+
+
+def test_long_voxels_are_drawn_long(tmp_path):
+    sheet, (image, masks) = Sheet(brain_spec()), case(spacing=(1.0, 0.5, 1.0))
+    sheet.add("A", image, None, masks)
+    assert sheet.tiles[0][1].shape == (PANEL // 2, PANEL)
+
+
+def test_a_lesion_of_one_voxel_is_seen_where_the_slice_is_shrunk():
+    sheet, image = Sheet(brain_spec()), Volume(np.ones((2, 1000, 1000)), np.eye(4))
+    masks = {region.id: np.zeros(image.shape, bool) for region in brain_regions()}
+    masks["ET"][1, 101, 203] = masks["WT"][1, 101, 203] = True
+    sheet.add("A", image, None, masks)
+    assert (sheet.tiles[0][1] >= GREYS).any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["$^$", "x$^^$y", r"\frac{", "emoji 😀", "Müller", "頭", "\ud800\udcfc", "\x00\x1b[31m\n", "", "n" * 250, "שלום"],
+)
+def test_any_name_is_drawn_as_plain_text(tmp_path, name):
+    sheet, (image, masks) = Sheet(brain_spec()), case()
+    sheet.add(name, image, None, masks)
+    sheet.save(tmp_path / "sheet.png")
+    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
+
+
+def test_many_cases_come_on_pages_and_pages_of_before_go(tmp_path):
+    sheet, (image, masks) = Sheet(brain_spec()), case()
+    (tmp_path / "contact_sheet_4.png").write_text("somebody's")  # not ours: a page 3 was never there
+    for number in range(COLUMNS * ROWS + 1):
+        sheet.add(f"case {number}", image, None, masks)
+    sheet.save(tmp_path / "contact_sheet.png")
+    assert size(tmp_path / "contact_sheet.png") == (WIDTH * COLUMNS, HEIGHT * ROWS)
+    assert size(tmp_path / "contact_sheet_2.png") == (WIDTH * COLUMNS, HEIGHT)
+    one = Sheet(brain_spec())
+    one.add("A", image, None, masks)
+    one.save(tmp_path / "contact_sheet.png")
+    assert sorted(os.listdir(tmp_path)) == ["contact_sheet.png", "contact_sheet_4.png"]
+
+
+def test_a_thousand_cases_take_seconds_and_little_memory(tmp_path):
+    sheet = Sheet(brain_spec())
+    image = Volume(np.random.default_rng(0).random((2, 240, 240)).astype(np.float32), np.eye(4))
+    masks = {region.id: np.zeros(image.shape, bool) for region in brain_regions()}
+    masks["WT"][:, 50:90, 50:90] = True
+    tracemalloc.start()
+    for number in range(20):
+        sheet.add(f"case {number}", image, None, masks)
+    each = tracemalloc.get_traced_memory()[0] / 20
+    tracemalloc.stop()
+    sheet.tiles *= 50
+    begun = time.process_time()
+    sheet.save(tmp_path / "sheet.png")
+    assert each < 100_000 and time.process_time() - begun < 15
+    assert len(os.listdir(tmp_path)) == -(-1000 // (COLUMNS * ROWS))
+
+
+def spoilt(change):
+    image, masks = case()
+    return change(image, masks)
+
+
+@pytest.mark.parametrize(
+    ("image", "truth", "masks"),
+    [
+        spoilt(lambda i, m: (i.with_array(np.full(i.shape, np.nan)), None, m)),
+        spoilt(lambda i, m: (i.with_array(np.full(i.shape, np.inf)), None, m)),
+        spoilt(lambda i, m: (i.with_array(np.zeros(i.shape)), None, m)),
+        spoilt(lambda i, m: (i.with_array(np.full(i.shape, 1e308)), m, m)),
+        spoilt(lambda i, m: (i.with_array(np.ones(i.shape, bool)), m, m)),
+        spoilt(lambda i, m: (i, {}, {})),
+        spoilt(lambda i, m: (i, m, {"WT": m["WT"][:2, :5]})),
+        spoilt(lambda i, m: (i, {"WT": np.zeros((9, 2, 2), bool)}, m)),
+        spoilt(lambda i, m: (Volume(i.array[:, :1], i.ijk_to_ras), None, {k: x[:, :1] for k, x in m.items()})),
+        (None, None, {}),
+    ],
+)
+def test_whatever_a_case_holds_the_sheet_is_drawn(tmp_path, image, truth, masks):
+    sheet, good = Sheet(brain_spec()), case()
+    sheet.add("strange", image, truth, masks)
+    sheet.add("good", good[0], None, good[1])
+    sheet.save(tmp_path / "sheet.png")
+    assert count(pixels(tmp_path / "sheet.png", 1), GREEN) >= 490
+
+
+def test_a_sheet_without_cases_is_an_empty_page(tmp_path):
+    Sheet(brain_spec()).save(tmp_path / "sheet.png")
+    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
+
+
+def test_a_page_that_cannot_be_written_keeps_the_one_of_before(tmp_path, monkeypatch):
+    sheet, (image, masks) = Sheet(brain_spec()), case()
+    sheet.add("A", image, None, masks)
+    sheet.save(tmp_path / "sheet.png")
+    before = (tmp_path / "sheet.png").read_bytes()
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(ResourceError, match=r"sheet\.png"):
+        sheet.save(tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes() == before and os.listdir(tmp_path) == ["sheet.png"]
+
+
+def test_a_wrong_mplbackend_does_not_matter(tmp_path):
+    code = f"""
+import numpy as np
+from models import brain_regions, brain_spec
+from DanteSegmenterLib.pictures.contact_sheet import Sheet
+from DanteSegmenterLib.pictures.figure import new_figure
+from DanteSegmenterLib.volume import Volume
+sheet = Sheet(brain_spec())
+sheet.add("A", Volume(np.ones((2, 3, 4)), np.eye(4)), None, {{}})
+sheet.save({str(tmp_path / "sheet.png")!r})
+new_figure().savefig({str(tmp_path / "figure.png")!r})
+"""
+    env = {**os.environ, "MPLBACKEND": "nonsense", "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["figure.png", "sheet.png"]
