@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.images import write_atomically
+from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec
 from .case import Outcome
 
@@ -24,7 +25,9 @@ def write_summary(out: Path, outcomes: Sequence[Outcome], spec: ModelSpec) -> No
     """
     path = out / SUMMARY_FILE
     lines = {line["case"]: line for line in read_summary(path)}
-    lines |= {outcome.case: line_of(outcome, spec) for outcome in outcomes}
+    for outcome in outcomes:
+        line = {column: csv_cell(text) for column, text in line_of(outcome, spec).items()}
+        lines[line["case"]] = line
     numbers = list(dict.fromkeys(key for line in lines.values() for key in line if key not in _COMMON))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [*FIRST_COLUMNS, *numbers, *LAST_COLUMNS], restval="")

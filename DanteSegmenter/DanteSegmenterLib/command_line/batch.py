@@ -9,6 +9,7 @@ from ..batch import Options, Outcome, run_batch, to_do
 from ..cases.case_list import find_cases
 from ..child_process import when_parent_ends
 from ..errors import InputError
+from ..guard.plain_text import one_line
 from ..model_folder.spec import read_spec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
@@ -25,7 +26,7 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
     cases, spec = find_cases(given.folder), read_spec(given.model)
     options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited))
     for case, obstacle in to_do(cases, spec, given.out, options):
-        say(f"  {case.name:<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
+        say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:
         return
     outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show)
@@ -40,4 +41,4 @@ def show(outcome: Outcome) -> None:
     """One line for a case that has ended."""
     found = outcome.report.volumes_ml if outcome.report is not None and outcome.state == "done" else {}
     volumes = ", ".join(f"{region} {ml:.1f} mL" for region, ml in found.items())
-    say(f"  {outcome.case:<30} {outcome.state:<8} {volumes or outcome.message}")
+    say(f"  {one_line(outcome.case):<30} {outcome.state:<8} {volumes or outcome.message}")

@@ -11,6 +11,7 @@ import vtk
 from slicer import vtkMRMLSegmentationNode
 from slicer.util import VTKObservationMixin
 
+from DanteSegmenterLib.guard.plain_text import csv_cell, one_line
 from DanteSegmenterLib.result import Result
 from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, ourResults
 from DanteSlicerLib.scene.segments import isEdited, ourSegments, segmentVolumeMl
@@ -52,7 +53,7 @@ def writeTable(output: vtkMRMLSegmentationNode, result: Result, model: str) -> N
     """Volumes in mL, their ranges and how sure the model is, as a table node that belongs to the segmentation."""
     table = output.GetNodeReference(TABLE_ROLE)
     if table is None:
-        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{output.GetName()} volumes")
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", one_line(f"{output.GetName()} volumes"))
         output.SetNodeReferenceID(TABLE_ROLE, table.GetID())
     rows = []
     for region, found in zip(result.spec.regions, result.report.findings):
@@ -168,7 +169,8 @@ def saveTable(table, path: str | Path) -> None:
         writer = csv.writer(file)
         writer.writerow([columns.GetColumnName(n) for n in range(columns.GetNumberOfColumns())])
         for row in range(columns.GetNumberOfRows()):
-            writer.writerow([columns.GetValue(row, n).ToString() for n in range(columns.GetNumberOfColumns())])
+            texts = [columns.GetValue(row, n).ToString() for n in range(columns.GetNumberOfColumns())]
+            writer.writerow([csv_cell(text) for text in texts])
 
 
 def readTable(table) -> list[VolumeRow]:

@@ -178,3 +178,10 @@ def test_on_a_cluster_a_killed_workers_cases_are_done_by_another(model, tmp_path
         )  # fmt: skip
     assert killed and [outcome.state for outcome in outcomes] == ["done"] * 8
     assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == 8
+
+
+def test_a_cases_name_is_text_in_the_table_for_spreadsheets(model, tmp_path):
+    write_case(tmp_path / "cases" / "=1+1", seed=0)
+    for _again in range(2):
+        assert batch(tmp_path / "cases", model, tmp_path / "out") == 0
+        assert list(summary(tmp_path / "out")) == ["'=1+1"]

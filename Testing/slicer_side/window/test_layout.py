@@ -1,7 +1,7 @@
 """The window in Slicer's module panel on a laptop: 450 x 700 pixels, measured."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from at_once import ImmediateInference, at_once
@@ -53,7 +53,8 @@ def answer(window, *notes):
     run = window.logic.inference.run
 
     def with_notes(*arguments):
-        return SimpleNamespace(**{**vars(run(*arguments)), "notes": notes})
+        result = run(*arguments)
+        return replace(result, report=replace(result.report, notes=notes))
 
     window.logic.inference.run = with_notes
 

@@ -1,5 +1,7 @@
 """What *Prepare* did can be looked at in the scene, and it is off for a model it is not for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from at_once import ImmediateInference
@@ -23,10 +25,9 @@ class PreparedRun(FakeRun):
 
     def __call__(self, folder, volumes, device, progress=None, cancelled=None):
         result = super().__call__(folder, volumes, device, progress, cancelled)
-        result.brain = np.zeros(volumes["t1"].shape, np.uint8)
-        result.brain[1:4, 1:4, 1:5] = 1
-        result.alignments = {"t2": SHIFT, "flair": np.eye(4)}
-        return result
+        brain = np.zeros(volumes["t1"].shape, np.uint8)
+        brain[1:4, 1:4, 1:5] = 1
+        return replace(result, brain=brain, alignments={"t2": SHIFT, "flair": np.eye(4)})
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import types
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,9 @@ import pytest
 from at_once import ImmediateInference
 from models import write_brain_model
 from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+
+from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.result import Report
 
 
 def test_volumes_are_put_into_their_boxes_by_name_and_marked_as_guessed(slicer, window):
@@ -297,8 +299,8 @@ def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, sa
     ],
 )
 def test_the_report_names_the_device_as_the_window_does(module, device, wanted):
-    result = types.SimpleNamespace(seconds={"network": 1.25}, device=device, notes=())
-    assert module.reportText(result) == wanted
+    report = Report("model", "1", "", SegmentOptions(), (), {"network": 1.25}, device)
+    assert module.reportText(report) == wanted
 
 
 def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, tmp_path, monkeypatch):
