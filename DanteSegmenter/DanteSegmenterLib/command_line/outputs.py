@@ -41,12 +41,12 @@ def same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, through links and on disks that do not tell capitals."""
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one of them is not there yet
-        return os.path.realpath(one) == os.path.realpath(other)
+    except (OSError, ValueError):  # one of them is not there yet, or cannot be
+        return os.path.abspath(one) == os.path.abspath(other)
 
 
 def _check_name(path: Path, endings: Sequence[str]) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ResourceError(f"'{path}' is a folder; give the name of a file to write.")
     if path.name.endswith(tuple(endings)) and path.name not in endings:
         return
@@ -54,13 +54,14 @@ def _check_name(path: Path, endings: Sequence[str]) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     try:
         with tempfile.TemporaryDirectory(prefix=".dante-", dir=path.parent) as folder:
             (Path(folder) / path.name).touch()  # the name too must be possible there
         free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise ResourceError(f"'{path}' cannot be written: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ResourceError(f"'{path}' cannot be written: {reason}.") from None
     if free < NEEDED_BYTES:
         raise ResourceError(f"'{path.parent}' has {free >> 20} MB left, {NEEDED_BYTES >> 20} MB are needed. Make room.")

@@ -1,0 +1,93 @@
+"""Processes of ours: what they find, what they must not run, and how they end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+
+from DanteSegmenterLib.child_process import Child, child_environment
+from DanteSegmenterLib.errors import ResourceError
+
+posix = pytest.mark.skipif(os.name != "posix", reason="groups and signals")
+MODULE = """
+import os, subprocess, sys, time
+from DanteSegmenterLib.child_process import when_parent_ends
+if "listen" in sys.argv:
+    when_parent_ends(lambda: os._exit(7))
+if "grandchild" in sys.argv:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("error: some reason", file=sys.stderr, flush=True)
+open(sys.argv[1], "w").write(f"{os.getpgid(0) == os.getpid()}")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts MODULE, and waits until it is there."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "waits.py").write_text(MODULE)
+    children = []
+
+    def begin(*arguments, **how):
+        said = tmp_path / f"said{len(children)}"
+        child = Child("waits", [str(said), *arguments], paths=[tmp_path / "here"], **how)
+        children.append(child)
+        until(lambda: said.is_file() and said.read_text())
+        return child, said.read_text()
+
+    yield begin
+    for child in children:
+        child.end()
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@posix
+def test_a_child_leads_a_group_listens_to_its_parents_end_and_complains_to_a_file(start):
+    child, leads = start("listen")
+    assert leads == "True" and child.running and child.complaint() == "some reason"
+    child.let_go()
+    until(lambda: not child.running)
+    assert child.poll() == 7
+
+
+@posix
+def test_ending_a_child_ends_what_it_has_started(start):
+    child, _ = start("grandchild")
+    child.end()
+    assert child.poll() == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        until(lambda: os.killpg(child.pid, 0), seconds=5)
+
+
+@posix
+def test_a_stopped_child_ends_too(start):
+    child, _ = start()
+    os.kill(child.pid, signal.SIGSTOP)
+    child.end(patience=0.1)
+    assert not child.running
+
+
+def test_no_file_of_the_current_folder_is_run_in_place_of_a_module(tmp_path):
+    """`python -m` would put the current folder before the standard library."""
+    for name in ("queue", "torch", "json"):
+        (tmp_path / f"{name}.py").write_text("open('pwned', 'w')\nraise ImportError")
+    command = [sys.executable, "-m", "DanteSegmenterLib.priority", "DanteSegmenterLib", "info", "nowhere"]
+    result = subprocess.run(command, env=child_environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "no model folder" in result.stderr and not (tmp_path / "pwned").exists()
+
+
+def test_a_child_that_cannot_be_started_is_said(monkeypatch):
+    monkeypatch.setattr("DanteSegmenterLib.child_process.interpreter", lambda: str(REPOSITORY / "no such program"))
+    with pytest.raises(ResourceError, match="could not be started"):
+        Child("json.tool")

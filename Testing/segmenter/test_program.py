@@ -1,0 +1,95 @@
+"""Exit codes, sentences and streams of every command."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import REPOSITORY
+
+from DanteSegmenterLib import program
+from DanteSegmenterLib.errors import Cancelled, InputError, sentence_of
+
+RAISED = [
+    (InputError("'t1' is\nno volume."), 2, "error: 't1' is no volume."),
+    (MemoryError(), 2, "error: there is not enough memory"),
+    (PermissionError(13, "Permission denied", "/a/b"), 2, "error: Permission denied: '/a/b'."),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "error: UnicodeDecodeError: "),
+    (ZeroDivisionError("division by zero"), 2, "error: ZeroDivisionError: division by zero (test_program.py, line "),
+    (Cancelled("Stopped."), 1, "Stopped; nothing was written."),
+    (KeyboardInterrupt(), 1, "Stopped; nothing was written."),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "said"), RAISED)
+def test_every_error_is_one_sentence_and_an_exit_code(capsys, error, code, said):
+    def action(stop):
+        raise error
+
+    assert program.run(action) == code
+    text = capsys.readouterr().err
+    assert text.startswith(said) and text.count("\n") == 1
+
+
+def test_a_systems_error_names_the_file_or_says_that_it_has_none():
+    assert sentence_of(OSError(28, "No space left on device")) == "No space left on device: a file or pipe."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(number):
+    before = signal.getsignal(number)
+
+    def deaf(stop):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    def listening(stop):
+        assert not stop()
+        os.kill(os.getpid(), number)
+        while not stop():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)  # again: at once
+        time.sleep(10)
+
+    start = time.monotonic()
+    assert program.run(deaf) == program.STOPPED and program.run(listening) == program.STOPPED
+    assert time.monotonic() - start < 5 and signal.getsignal(number) is before
+
+
+def test_in_another_thread_a_command_runs_without_signals():
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(program.run(lambda stop: None)))
+    thread.start()
+    thread.join()
+    assert codes == [program.DONE]
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Full(), io.TextIOWrapper(io.BytesIO(), "ascii", errors="replace")])
+def test_what_cannot_be_printed_is_no_reason_to_fail(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    program.say("Größe 患者")
+
+
+def test_nothing_that_is_printed_moves_the_cursor_or_turns_the_writing():
+    assert program.printable("a\x1b[2J\x07\u202eb\tc\n") == "a\ufffd[2J\ufffd\ufffdb\tc\n"
+
+
+CLOSED = "import os, sys; os.close({number}); sys.argv[1:] = ['info', 'nowhere']; "
+CLOSED += "import runpy; runpy.run_module('DanteSegmenterLib', run_name='__main__')"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_closed_standard_stream_changes_no_exit_code(number):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    command = [sys.executable, "-c", CLOSED.format(number=number)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
