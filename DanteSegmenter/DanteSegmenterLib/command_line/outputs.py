@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -39,10 +40,11 @@ def check_outputs(outputs: Iterable[tuple[Path, Sequence[str]]], inputs: Iterabl
 
 def same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, through links and on disks that do not tell capitals."""
-    try:
+    with contextlib.suppress(OSError, ValueError):  # one of them is not there yet, or cannot be
         return os.path.samefile(one, other)
-    except (OSError, ValueError):  # one of them is not there yet, or cannot be
-        return os.path.abspath(one) == os.path.abspath(other)
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
+    return False
 
 
 def _check_name(path: Path, endings: Sequence[str]) -> None:

@@ -254,3 +254,36 @@ def test_a_stream_that_is_no_protocol_ends_the_process_with_a_reason(stream):
     command = [sys.executable, "-m", "DanteSegmenterLib.worker.server"]
     result = subprocess.run(command, input=stream, env=environment, capture_output=True, timeout=60)
     assert result.returncode == 3 and b"DANTE worker:" in result.stderr
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_number_types_that_frames_do_not_know_are_sent_as_others_and_block_nothing(client, folder, dtype):
+    volumes = study()
+    odd = {**volumes, "t2": volumes["t2"].with_array((volumes["t2"].array * 100).astype(dtype), "t2")}
+    wanted = {**odd, "t2": odd["t2"].with_array(odd["t2"].array.astype(np.float64), "t2")}
+    assert np.array_equal(run(client, folder, odd).label_map, run(client, folder, wanted).label_map)
+
+
+def test_a_request_that_cannot_be_made_leaves_the_client_free(client, folder, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("DanteSegmenterLib.worker.client.encode", refuse)
+        with pytest.raises(ValueError, match="a defect"):
+            client.begin(folder, study(), "cpu")
+    assert not client.running and run(client, folder, study()).label_map.any()
+
+
+def test_a_reading_thread_that_dies_ends_its_process_with_a_reason(tmp_path):
+    code = (
+        "from DanteSegmenterLib.worker import server\n"
+        "server.FrameReader.feed = lambda self, data: (_ for _ in ()).throw(MemoryError())\n"
+        "raise SystemExit(server.main([]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=b"x", env=environment, capture_output=True, timeout=60
+    )  # fmt: skip
+    assert result.returncode == 5 and b"not enough memory for the volumes" in result.stderr
+    assert b"Traceback" not in result.stderr
