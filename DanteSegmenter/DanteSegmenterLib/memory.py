@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from pathlib import Path
 
 # <malloc.h>: when memory at the heap's end is given back, by how much the heap grows, how many blocks lie outside it.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -29,3 +30,24 @@ def give_back_freed_memory() -> None:
     """Return what is free to the system: for a process that rests."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def available_bytes() -> int | None:
+    """Memory that a process can still ask for: what the system has free and the process's own limit leaves.
+
+    Returns:
+        None where the system does not say (not Linux): there an allocation that is too large fails by itself, while
+        Linux grants it and kills the process later.
+    """
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        used_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return None
+    free = int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return free
+    return max(0, min(free, limit - used_pages * resource.getpagesize()))

@@ -41,6 +41,7 @@ class Volume:
         ijk_to_ras: 4x4 matrix from voxel indices (i, j, k, 1) to RAS millimetres. May be oblique, flipped, permuted or
             sheared; must be invertible.
         name: what to call this volume in messages: a node's or a file's name, as one line that prints.
+        notes: what was found while it was read that a user should know; they stand in the result.
 
     Raises:
         InputError: the array is not three-dimensional and numeric, or the matrix is not an invertible affine one.
@@ -49,6 +50,7 @@ class Volume:
     array: np.ndarray
     ijk_to_ras: np.ndarray
     name: str = "volume"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", one_line(self.name))
