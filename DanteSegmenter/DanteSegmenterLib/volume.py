@@ -19,6 +19,11 @@ from .guard.plain_text import one_line
 # Two voxel grids are the same grid if no corner of one lies further than this from its twin.
 SAME_GRID_TOLERANCE_MM = 0.01
 
+# What an image of a patient can be: a body is two metres long, a localiser has slices of 10 mm with gaps of 10 mm.
+LARGEST_FIELD_MM, LARGEST_VOXEL_MM, SMALLEST_VOXEL_MM = 2000.0, 25.0, 0.02
+# Beyond, squares are infinite in float32.
+LARGEST_VALUE = 1e18
+
 Item = TypeVar("Item")
 
 
@@ -115,22 +120,43 @@ def check_image(volume: Volume) -> None:
     """Refuse what cannot be segmented, by name and with the remedy.
 
     Raises:
-        InputError: fewer than two voxels along an axis, NaN or infinite values, or all voxels equal (empty).
+        InputError: fewer than two voxels along an axis, a field of view that no patient fills, NaN, infinite or absurd
+            values, or all voxels equal (empty).
     """
     if min(volume.shape) < 2:
         raise InputError(
             f"'{volume.name}' has shape {volume.shape} (slices, rows, columns); a volume of at least two voxels along "
             "each axis is needed. Load the whole series instead of a single slice."
         )
+    _check_size(volume)
     array = volume.array
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    low, high = array.min(), array.max()  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(array.size - np.isfinite(array).sum())
         raise InputError(
             f"'{volume.name}' holds {bad} voxels that are NaN or infinite; only finite values can be segmented. "
             "Replace them (for example by 0 outside the head) and try again."
         )
-    low, high = array.min(), array.max()
+    if max(-float(low), float(high)) > LARGEST_VALUE:
+        bad = int((np.abs(array.astype(np.float64)) > LARGEST_VALUE).sum())
+        raise InputError(
+            f"'{volume.name}' holds {bad} voxels beyond {LARGEST_VALUE:g} (from {low:g} to {high:g}), which no scanner "
+            "measures; programs write them for 'no value'. Nothing finite can be computed from them; replace them by 0."
+        )
     if low == high:
         raise InputError(
             f"'{volume.name}' is empty: every voxel is {low}. Choose the volume that holds the image itself."
         )
+
+
+def _check_size(volume: Volume) -> None:
+    """Refuse a field of view that no patient fills, and voxels of a size that no scanner of patients makes."""
+    field = [n * mm for n, mm in zip(volume.shape, volume.spacing_mm)]
+    if max(field) <= LARGEST_FIELD_MM and all(SMALLEST_VOXEL_MM <= mm <= LARGEST_VOXEL_MM for mm in volume.spacing_mm):
+        return
+    voxels, large = (" x ".join(f"{mm:.6g}" for mm in lengths) for lengths in (volume.spacing_mm, field))
+    raise InputError(
+        f"'{volume.name}' has voxels of {voxels} mm and is {large} mm large (slices, rows, columns), which is no image "
+        "of a patient. Its header is probably in another unit (metres, micrometres); correct the voxel size (in 3D "
+        "Slicer: module Volumes, Volume Information, Image Spacing)."
+    )

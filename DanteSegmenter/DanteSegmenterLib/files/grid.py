@@ -33,8 +33,8 @@ def grid_of(matrix: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, lis
     degrees = np.degrees(np.arcsin(min(1.0, lean)))
     if lean > HAIR:
         raise HeaderError(
-            f"its grid is sheared by {degrees:.2f} degrees: voxels are no boxes. Resample it onto a grid with "
-            "perpendicular axes (3D Slicer: module Resample Scalar Volume)"
+            f"its grid is sheared by {degrees:.2f} degrees and cannot be used: its voxels are no boxes. Resample it "
+            "onto a grid with perpendicular axes (3D Slicer: module Resample Scalar Volume)"
         )
     left, _, right = np.linalg.svd(axes)
     straight = matrix.copy()
