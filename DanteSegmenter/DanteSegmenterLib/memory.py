@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from pathlib import Path
 
 # <malloc.h>: when memory at the heap's end is given back, by how much the heap grows, how many blocks lie outside it.
@@ -33,7 +34,7 @@ def give_back_freed_memory() -> None:
 
 
 def available_bytes() -> int | None:
-    """Memory that a process can still ask for: what the system has free and the process's own limit leaves.
+    """Memory that a process can still ask for: what the system has free and the limits on it (container, ulimit) leave.
 
     Returns:
         None where the system does not say (not Linux): there an allocation that is too large fails by itself, while
@@ -44,10 +45,21 @@ def available_bytes() -> int | None:
         used_pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
         return None
-    free = int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
+    free = min(int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024, _left_in_container())
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return free
     return max(0, min(free, limit - used_pages * resource.getpagesize()))
+
+
+def _left_in_container() -> int:
+    """By the control group's own files (Linux, version 2); pages of files that it read can be given back."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        files = int((folder / "memory.stat").read_text().partition("inactive_file ")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        return sys.maxsize
+    return sys.maxsize if limit == "max" else max(0, int(limit) - int(used) + files)

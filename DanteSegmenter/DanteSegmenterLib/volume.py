@@ -7,6 +7,7 @@ order while everything said of array axes (`shape`, `spacing_mm`) is in K, J, I 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,6 +22,8 @@ SAME_GRID_TOLERANCE_MM = 0.01
 
 # What an image of a patient can be: a body is two metres long, a localiser has slices of 10 mm with gaps of 10 mm.
 LARGEST_FIELD_MM, LARGEST_VOXEL_MM, SMALLEST_VOXEL_MM = 2000.0, 25.0, 0.02
+# So much shear moves no voxel of a head by more than a quarter of a millimetre; with more a grid's voxels are no boxes.
+HAIR_DEGREES = 0.12
 # Beyond, squares are infinite in float32.
 LARGEST_VALUE = 1e18
 
@@ -35,6 +38,13 @@ def triple(values: Iterable[Item]) -> tuple[Item, Item, Item]:
     """
     first, second, third = values
     return first, second, third
+
+
+def shear_degrees(matrix: np.ndarray) -> float:
+    """By how much the axes of a 4x4 matrix are away from perpendicular, at the pair that is worst."""
+    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    return math.degrees(math.asin(min(1.0, cosine)))
 
 
 @dataclass(frozen=True, eq=False)

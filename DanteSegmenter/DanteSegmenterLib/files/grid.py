@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..volume import HAIR_DEGREES, shear_degrees
 from .raw_data import HeaderError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Cosine between two axes of a grid. Below the first it is rounding; up to the second a hair, which moves no voxel by
-# more than a quarter of a millimetre; above, the image is another one when its grid is taken as perpendicular.
-ROUNDING, HAIR = 2e-5, 2e-3
+# Shear below this is rounding of float32.
+ROUNDING_DEGREES = 0.001
 # Millimetres in a unit of length, as headers write it.
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001, "micron": 0.001}
 
@@ -27,11 +27,10 @@ def grid_of(matrix: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, lis
     axes = matrix[:3, :3] / spacing
     if abs(np.linalg.det(axes)) < 1e-3:
         raise HeaderError("the axes of its matrix lie in one plane, or the matrix is zero")
-    lean = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    if lean <= ROUNDING:
+    degrees = shear_degrees(matrix)
+    if degrees <= ROUNDING_DEGREES:
         return matrix, []
-    degrees = np.degrees(np.arcsin(min(1.0, lean)))
-    if lean > HAIR:
+    if degrees > HAIR_DEGREES:
         raise HeaderError(
             f"its grid is sheared by {degrees:.2f} degrees and cannot be used: its voxels are no boxes. Resample it "
             "onto a grid with perpendicular axes (3D Slicer: module Resample Scalar Volume)"

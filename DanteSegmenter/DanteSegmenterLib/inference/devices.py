@@ -49,7 +49,8 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     Half precision is fast only where there are instructions for it: bfloat16 on processors with AMX or AVX512-BF16,
     float16 on graphics cards with tensor cores. Elsewhere it is emulated and slower than float32; Apple's graphics
     (MPS) refuse transposed convolutions in it. Not measured: two clicks on one computer must give the same
-    segmentation, however busy it is. Never fails: a broken driver is found out when the network runs.
+    segmentation, however busy it is. Never fails: a broken driver is found out when the network runs. What is said
+    of MPS is from PyTorch's issues 160332 and 154696 and was simulated, not run on a Mac.
     """
     if device.type == "cpu":
         has = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")]

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError, ResourceError
 from ..memory import available_bytes
 from ..model_folder.spec import Normalisation
-from ..volume import Volume
+from ..volume import HAIR_DEGREES, Volume, shear_degrees
 
 # A cube of 645 mm at 1 mm: no field of view that a network of ours is for.
 MAX_NETWORK_VOXELS = 1 << 28
@@ -63,6 +63,20 @@ def check_network_grid(shape: Sequence[int], spacing_mm: Sequence[float], channe
 
 def doubts_of_volume(volume: Volume, normalisation: Normalisation) -> list[str]:
     """Warnings about one volume as it was given."""
+    return _sheared(volume) + _doubts_of_values(volume, normalisation)
+
+
+def _sheared(volume: Volume) -> list[str]:
+    degrees = shear_degrees(volume.ijk_to_ras)
+    if degrees <= HAIR_DEGREES:
+        return []
+    return [
+        f"WARNING: '{volume.name}' lies on a grid that is sheared by {degrees:.1f} degrees (a tilted gantry, or a "
+        "transform above it). The model knows boxes only; resample the volume first."
+    ]
+
+
+def _doubts_of_values(volume: Volume, normalisation: Normalisation) -> list[str]:
     values = _sample(volume.array)
     if normalisation.kind == "hu_window":
         return _not_hounsfield(volume.name, values)

@@ -170,6 +170,14 @@ def test_values_that_nothing_finite_can_be_computed_from_are_counted_and_refused
         notes_of([array])
 
 
+def test_a_sheared_grid_of_a_node_is_said():
+    sheared = GRID.copy()
+    sheared[1, 2] = 0.4
+    assert warned(notes_of([head()], matrix=sheared), "sheared by 11.3 degrees")
+    sheared[1, 2] = 0.001
+    assert notes_of([head()], matrix=sheared) == ()
+
+
 def test_what_the_reader_found_stands_in_the_notes():
     volume = Volume(head(), GRID, "x", ("WARNING: 'x': odd.",))
     preprocessing = Preprocessing("LPS", (4.0, 4.0, 4.0), {"a": MR})
