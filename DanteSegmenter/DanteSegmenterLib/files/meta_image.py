@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .grid import LPS_TO_RAS, grid_of, in_millimetres
-from .raw_data import DamageError, HeaderError, note_of_extra, opened, read_packed, read_raw
+from .raw_data import DamageError, HeaderError, note_of_extra, opened, read_packed, read_raw, volume_number
 
 TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -33,21 +33,23 @@ def read_meta_image(path: Path, component: int | None) -> tuple[np.ndarray, np.n
     Raises:
         HeaderError, DamageError, InputError, ResourceError: as `read_volume`.
     """
-    if component:
-        raise HeaderError(f"it is no NIfTI series; volume number {component} cannot be read from it")
     with opened(path) as file:
         header = _header(file)
-        shape, dtype = _shape(header), _dtype(header)
+        sizes, dtype = _sizes(header), _dtype(header)
+        n = volume_number(sizes[3] if len(sizes) > 3 else 1, component, sizes)
+        shape = sizes[2::-1]
         matrix, notes = _matrix(header)
         matrix, said = grid_of(matrix, shape)
         data_file = header["ElementDataFile"]
         if data_file.upper().startswith("LIST") or "%" in data_file:
             raise HeaderError("its voxels lie in several files. Save it as one .mha file")
         if data_file.upper() == "LOCAL":
-            array, extra = _voxels(file, header, shape, dtype)
+            array, extra = _voxels(file, header, sizes[::-1], dtype)
         else:
             with opened(path.parent / data_file) as data:
-                array, extra = _voxels(data, header, shape, dtype)
+                array, extra = _voxels(data, header, sizes[::-1], dtype)
+    if len(sizes) > 3:
+        array = array[n].copy()
     return array, matrix, notes + said + note_of_extra(extra, shape, dtype)
 
 
@@ -65,11 +67,12 @@ def _header(file: BinaryIO) -> dict[str, str]:
     raise HeaderError("it is no MetaImage file: its header has no ElementDataFile")
 
 
-def _shape(header: dict[str, str]) -> tuple[int, ...]:
+def _sizes(header: dict[str, str]) -> tuple[int, ...]:
+    """Along I, J, K, and how many volumes where it is a series."""
     sizes = [int(size) for size in _numbers(header, ("DimSize",), ())]
     if header.get("NDims") != str(len(sizes)) or not sizes or min(sizes) < 1:
         raise HeaderError(f"the header gives {header.get('NDims')} axes of {sizes} voxels")
-    if len(sizes) != 3:
+    if len(sizes) not in (3, 4):
         raise HeaderError(f"it has {len(sizes)} dimensions, size {sizes}; a three-dimensional volume is needed")
     channels = header.get("ElementNumberOfChannels", "1")
     if channels != "1":
@@ -77,7 +80,7 @@ def _shape(header: dict[str, str]) -> tuple[int, ...]:
             f"it has {channels} values per voxel (a colour or vector image); a scalar volume is needed. Convert it to "
             "grey values first"
         )
-    return tuple(sizes[::-1])
+    return tuple(sizes)
 
 
 def _dtype(header: dict[str, str]) -> np.dtype:
@@ -97,15 +100,19 @@ def _dtype(header: dict[str, str]) -> np.dtype:
 
 def _matrix(header: dict[str, str]) -> tuple[np.ndarray, list[str]]:
     """The 4x4 matrix to RAS, in millimetres; a MetaImage gives one direction an axis, in LPS."""
-    directions = _numbers(header, DIRECTIONS, np.eye(3).ravel())
-    spacing, origin = _numbers(header, SPACINGS, ()), _numbers(header, ORIGINS, (0, 0, 0))
+    axes = int(header["NDims"])
+    directions = _numbers(header, DIRECTIONS, np.eye(axes).ravel())
+    spacing, origin = _numbers(header, SPACINGS, ()), _numbers(header, ORIGINS, [0] * axes)
     if not spacing:
         raise HeaderError("its header gives no voxel size (ElementSpacing)")
-    if (len(directions), len(spacing), len(origin)) != (9, 3, 3):
-        raise HeaderError("its header needs 9 numbers of direction, 3 of spacing and 3 of origin")
+    if (len(directions), len(spacing), len(origin)) != (axes**2, axes, axes):
+        raise HeaderError(f"its header needs {axes**2} numbers of direction, {axes} of spacing and {axes} of origin")
+    table = np.array(directions).reshape(axes, axes)
+    if table[3:, :3].any() or table[:3, 3:].any():
+        raise HeaderError("its fourth axis is turned into space")
     matrix = np.eye(4)
-    matrix[:3, :3] = np.array(directions).reshape(3, 3).T * spacing
-    matrix[:3, 3] = origin
+    matrix[:3, :3] = table[:3, :3].T * spacing[:3]
+    matrix[:3, 3] = origin[:3]
     if any(size <= 0 for size in spacing):
         raise HeaderError(f"the header gives voxels of {' x '.join(f'{size:g}' for size in spacing)} mm")
     matrix, notes = in_millimetres(matrix, header.get("DistanceUnits", "mm"))

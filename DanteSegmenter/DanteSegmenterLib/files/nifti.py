@@ -30,6 +30,7 @@ from .raw_data import (
     note_of_extra,
     opened,
     read_voxels,
+    volume_number,
 )
 
 # Where each field lies, by the header's length, which is its first field.
@@ -85,10 +86,10 @@ def read_nifti(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarra
         source: Bytes = Unpacked(file) if packed else file
         start = bytes(source.read(540))
         header = parse(start)
-        n = _volume_number(header, component)
+        volumes = header.sizes[3] if len(header.sizes) > 3 else 1
+        n = volume_number(volumes, component, header.sizes)
         matrix, notes = geometry(header)
         one = math.prod(header.shape) * header.dtype.itemsize
-        volumes = header.sizes[3] if len(header.sizes) > 3 else 1
         check_size(header.shape, header.dtype)
         if not packed:
             check_length(os.fstat(file.fileno()).st_size, header.offset, one * volumes)
@@ -168,18 +169,6 @@ def _dtype(code: int, order: str) -> np.dtype:
     if code not in TYPES:
         raise HeaderError(f"its voxels are of type {code}, which is not read; convert it to float32")
     return np.dtype(order + TYPES[code])
-
-
-def _volume_number(header: Header, component: int | None) -> int:
-    volumes = header.sizes[3] if len(header.sizes) > 3 else 1
-    if component is None and volumes > 1:
-        raise HeaderError(
-            f"it has 4 dimensions, size {header.sizes}; a single three-dimensional volume is needed. Extract one "
-            "volume of the series"
-        )
-    if component is not None and not 0 <= component < volumes:
-        raise HeaderError(f"it holds {volumes} volumes; number {component} does not exist")
-    return component or 0
 
 
 def geometry(header: Header) -> tuple[np.ndarray, list[str]]:

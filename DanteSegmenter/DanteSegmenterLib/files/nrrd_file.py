@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .grid import LPS_TO_RAS, grid_of, in_millimetres
-from .raw_data import HeaderError, note_of_extra, opened, read_packed, read_raw
+from .raw_data import HeaderError, note_of_extra, opened, read_packed, read_raw, volume_number
 
 TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -40,22 +40,24 @@ def read_nrrd(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarray
     Raises:
         HeaderError, DamageError, InputError, ResourceError: as `read_volume`.
     """
-    if component:
-        raise HeaderError(f"it is no NIfTI series; volume number {component} cannot be read from it")
     with opened(path) as file:
         if not file.readline(MAX_HEADER_LINE).startswith(b"NRRD"):
             raise HeaderError("it is no NRRD file")
         file.seek(0)
         header = _header(file)
-        shape, dtype = _shape(header), _dtype(header)
-        matrix, notes = _matrix(header)
+        sizes, series, dtype = *_sizes(header), _dtype(header)
+        n = _volume_number(sizes, series, component)
+        shape = tuple(size for axis, size in enumerate(sizes) if axis != series)[::-1]
+        matrix, notes = _matrix(header, series)
         matrix, said = grid_of(matrix, shape)
         detached = header.get("data file", header.get("datafile"))
         if detached is None:
-            array, extra = _voxels(file, header, shape, dtype)
+            array, extra = _voxels(file, header, sizes[::-1], dtype)
         else:
             with opened(_beside(path, detached)) as data:
-                array, extra = _voxels(data, header, shape, dtype)
+                array, extra = _voxels(data, header, sizes[::-1], dtype)
+    if series is not None:
+        array = np.ascontiguousarray(np.take(array, n, axis=len(sizes) - 1 - series))
     return array, matrix, notes + said + note_of_extra(extra, shape, dtype)
 
 
@@ -68,33 +70,39 @@ def _header(file: Any) -> dict[str, Any]:
         raise HeaderError(f"its header cannot be understood ({error})") from None
 
 
-def _shape(header: dict[str, Any]) -> tuple[int, ...]:
-    sizes = [int(size) for size in header.get("sizes", ())]
+def _sizes(header: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
+    """Sizes of all axes, the fastest first, and which of four is no axis of space: segments, colours or volumes."""
+    sizes = tuple(int(size) for size in header.get("sizes", ()))
     if header.get("dimension") != len(sizes) or not sizes or min(sizes) < 1:
-        raise HeaderError(f"the header gives {header.get('dimension')} axes of {sizes} voxels")
-    spatial = _is_spatial(header)
-    values = int(np.prod([size for size, is_one in zip(sizes, spatial) if not is_one], dtype=object))
-    if sum(spatial) == 3 and values != 1:
-        raise HeaderError(
-            f"it has {values} values per voxel (a colour or vector image, or several segments); a scalar volume is "
-            "needed. Convert it to grey values first"
-        )
-    if sum(spatial) != 3:
-        raise HeaderError(
-            f"it has {sum(spatial)} axes with a direction, size {sizes}; a three-dimensional volume is needed"
-        )
-    return tuple(size for size, is_one in zip(sizes, spatial) if is_one)[::-1]
+        raise HeaderError(f"the header gives {header.get('dimension')} axes of {list(sizes)} voxels")
+    rows = _directions(header)
+    others = [axis for axis, row in enumerate(rows) if np.isnan(row).all()]
+    if not others and len(sizes) == 4 and all(row.shape == (4,) for row in rows):  # ITK's series: time is like space
+        table = np.array(rows)
+        others = [] if table[:3, 3].any() or table[3, :3].any() else [3]
+    if len(sizes) - len(others) != 3 or len(others) > 1:
+        raise HeaderError(f"it has {len(sizes) - len(others)} axes with a direction, size {sizes}; three are needed")
+    return sizes, others[0] if others else None
 
 
-def _is_spatial(header: dict[str, Any]) -> list[bool]:
-    """Which axes are of space; an image without directions has nothing else."""
+def _directions(header: dict[str, Any]) -> list[np.ndarray]:
+    """One a axis, NaN for an axis that has none; an image without directions has axes of space only."""
     directions = header.get("space directions")
     if directions is None:
-        return [True] * int(header["dimension"])
-    rows = [np.array([np.nan]) if row is None else np.asarray(row, np.float64) for row in directions]
-    if len(rows) != header["dimension"]:
-        raise HeaderError(f"{len(rows)} directions are given for {header['dimension']} axes")
-    return [not np.isnan(row).all() for row in rows]
+        return [np.zeros(3)] * int(header["dimension"])
+    if len(directions) != header["dimension"]:
+        raise HeaderError(f"{len(directions)} directions are given for {header['dimension']} axes")
+    return [np.array([np.nan]) if row is None else np.asarray(row, np.float64) for row in directions]
+
+
+def _volume_number(sizes: tuple[int, ...], series: int | None, component: int | None) -> int:
+    volumes = 1 if series is None else sizes[series]
+    if component is None and series == 0 and volumes > 1:
+        raise HeaderError(
+            f"it has {volumes} values per voxel (a colour or vector image, or several segments); a scalar volume is "
+            "needed. Convert it to grey values first"
+        )
+    return volume_number(volumes, component, sizes)
 
 
 def _dtype(header: dict[str, Any]) -> np.dtype:
@@ -108,7 +116,7 @@ def _dtype(header: dict[str, Any]) -> np.dtype:
     return np.dtype((">" if endian == "big" else "<") + code)
 
 
-def _matrix(header: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
+def _matrix(header: dict[str, Any], series: int | None) -> tuple[np.ndarray, list[str]]:
     """The 4x4 matrix to RAS, in millimetres."""
     notes = []
     space = str(header.get("space", "")).strip().lower()
@@ -117,9 +125,8 @@ def _matrix(header: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
     if not space:
         notes.append("WARNING: its header does not say which side is left (no space); LPS was assumed.")
     matrix = np.eye(4)
-    directions = header.get("space directions")
-    if directions is not None:
-        rows = [np.asarray(row, np.float64) for row, is_one in zip(directions, _is_spatial(header)) if is_one]
+    if header.get("space directions") is not None:
+        rows = [row[:3] for axis, row in enumerate(_directions(header)) if axis != series]
         if any(row.shape != (3,) for row in rows):
             raise HeaderError(f"its directions have {rows[0].size} numbers each, 3 are needed")
         matrix[:3, :3] = np.array(rows).T
@@ -130,19 +137,14 @@ def _matrix(header: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
         raise HeaderError("its header gives no voxel size (neither space directions nor spacings)")
     origin = header.get("space origin")
     if origin is not None:
-        matrix[:3, 3] = _three(origin, "space origin")
+        if len(origin) not in (3, 4):
+            raise HeaderError(f"its space origin has {len(origin)} numbers, 3 are needed")
+        matrix[:3, 3] = np.asarray(origin, np.float64)[:3]
     units = {str(unit).strip().strip('"').lower() for unit in header.get("space units", ())} - {"", "???"}
     if len(units) > 1:
         raise HeaderError(f"its axes are in different units ({', '.join(sorted(units))})")
     matrix, said = in_millimetres(matrix, units.pop() if units else "mm")
     return SPACES.get(space, LPS_TO_RAS) @ matrix, notes + said
-
-
-def _three(values: Any, what: str) -> np.ndarray:
-    array = np.asarray(values, np.float64)
-    if array.shape != (3,):
-        raise HeaderError(f"its {what} has {array.size} numbers, 3 are needed")
-    return array
 
 
 def _beside(path: Path, detached: str) -> Path:

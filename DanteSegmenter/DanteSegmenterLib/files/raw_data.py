@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -160,6 +160,22 @@ def note_of_extra(extra: int, shape: tuple[int, ...], dtype: np.dtype) -> list[s
         f"WARNING: the file holds {extra} bytes more than its header speaks of: a part of the image is not shown. "
         "Was the header changed?"
     ]
+
+
+def volume_number(volumes: int, component: int | None, sizes: Sequence[int]) -> int:
+    """Which volume of a series is asked for.
+
+    Raises:
+        HeaderError: none is, and there are several; or there is no such volume.
+    """
+    if component is None and volumes > 1:
+        raise HeaderError(
+            f"it has {len(sizes)} dimensions, size {tuple(sizes)}; a single three-dimensional volume is needed. "
+            "Extract one volume of the series"
+        )
+    if component is not None and not 0 <= component < volumes:
+        raise HeaderError(f"it holds {volumes} volumes; number {component} does not exist")
+    return component or 0
 
 
 def check_length(size: int, offset: int, wanted: int) -> None:

@@ -214,6 +214,8 @@ def test_a_segmentation_of_one_segment_is_a_mask_and_of_several_is_refused(tmp_p
     assert np.array_equal(read_volume(one).array, NOISE)
     with pytest.raises(InputError, match="2 values per voxel"):
         read_volume(changed(tmp_path, text, ".nrrd", "sizes: ", "sizes: 2 "))
+    path = changed(tmp_path, text.replace("type: float", "type: uint16"), ".nrrd", "sizes: ", "sizes: 2 ")
+    assert np.array_equal(read_volume(path, component=1).array, NOISE.view(np.uint16)[..., 1::2])
 
 
 def test_a_damaged_file_is_refused_for_its_path_not_for_its_shape(tmp_path):

@@ -35,10 +35,12 @@ def test_files_are_lps_and_volumes_ras(tmp_path):
     assert (read_volume(tmp_path / "a.nrrd").ijk_to_ras @ [0, 0, 0, 1]).tolist() == [-10, -20, 30, 1]
 
 
-def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_path):
-    path = tmp_path / "4d.nii.gz"
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_path, ending):
+    path = tmp_path / f"4d{ending}"
     write_components(path, np.stack([numbered().array, numbered().array + 100]), numbered())
-    assert read_volume(path, component=1).array[0, 0, 0] == 100
+    assert np.array_equal(read_volume(path, component=1).array, numbered().array + 100)
+    assert read_volume(path, component=1).ijk_to_ras == pytest.approx(MATRIX, abs=1e-5)
     with pytest.raises(InputError, match="4 dimensions"):
         read_volume(path)
     with pytest.raises(InputError, match="number 2 does not exist"):
