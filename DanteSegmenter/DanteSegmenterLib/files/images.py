@@ -67,7 +67,7 @@ def read_volume(path: Path | str, name: str | None = None, component: int | None
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a header nobody thought of
         raise InputError(f"'{path}' cannot be read as an image: its header is odd ({error}). Convert it.") from None
-    called = name or path.name
+    called = one_line(name or path.name)
     return Volume(array, matrix, called, tuple(_about(called, note) for note in notes))
 
 

@@ -133,8 +133,8 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
     free = available_bytes()
     if free is not None and count * dtype.itemsize > free:
         raise ResourceError(
-            f"an image of {' x '.join(map(str, shape[::-1]))} voxels needs {count * dtype.itemsize / 1e9:.1f} GB; "
-            f"{free / 1e9:.1f} GB of memory are free. Close other programs, or crop the image."
+            f"an image of {' x '.join(map(str, shape[::-1]))} voxels needs {count * dtype.itemsize / 1e6:.0f} MB; "
+            f"{free / 1e6:.0f} MB of memory are free. Close other programs, or crop the image."
         )
 
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ..errors import ResourceError
+from ..errors import ResourceError, lacks_memory
 
 # How the libraries below say that memory ran out; oneDNN's primitives fail for nothing else with sizes that are sound.
 OUT_OF_MEMORY = (
@@ -63,7 +63,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of torch or numpy means that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if lacks_memory(error) or isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error).lower()
     return any(words in text for words in OUT_OF_MEMORY)

@@ -56,8 +56,8 @@ def check_network_grid(shape: Sequence[int], spacing_mm: Sequence[float], channe
     needed, free = 4 * voxels * (2 * channels + 2), available_bytes()
     if free is not None and needed > free:
         raise ResourceError(
-            f"the volumes are {size} mm large, for this model {grid}: more than {needed / 1e9:.1f} GB of memory are "
-            f"needed, {free / 1e9:.1f} GB are free. Close other programs, or crop the volume."
+            f"the volumes are {size} mm large, for this model {grid}: more than {needed / 1e6:.0f} MB of memory are "
+            f"needed, {free / 1e6:.0f} MB are free. Close other programs, or crop the volume."
         )
 
 

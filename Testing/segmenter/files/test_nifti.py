@@ -244,7 +244,7 @@ def test_a_header_that_claims_more_voxels_than_any_scanner_gives_asks_for_no_mem
 
 def test_a_header_that_claims_more_than_the_free_memory_is_refused_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(raw_data, "available_bytes", lambda: 400)
-    with pytest.raises(ResourceError, match="GB of memory are free"):
+    with pytest.raises(ResourceError, match="MB of memory are free"):
         read(tmp_path, ending=".nii.gz")
 
 

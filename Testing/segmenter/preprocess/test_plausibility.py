@@ -156,7 +156,7 @@ def test_a_field_of_view_of_too_many_voxels_is_refused_before_memory_is_asked_fo
 def test_what_the_free_memory_cannot_hold_is_refused_before_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(plausibility, "available_bytes", lambda: 1000)
     monkeypatch.setattr("DanteSegmenterLib.preprocess.preparing.resample", None)
-    with pytest.raises(ResourceError, match="GB are free"):
+    with pytest.raises(ResourceError, match="MB are free"):
         notes_of([head()])
 
 
