@@ -40,28 +40,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """
     wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     _compare(wanted, _shapes_in(path), path)
-    network.load_state_dict(_read(path), strict=True, assign=True)
-
-
-def check_weights_values(path: Path) -> None:
-    """Look through a file that is to be handed out.
-
-    Raises:
-        ModelError: it is not safetensors, or a value is not finite or absurd.
-    """
-    _shapes_in(path)
-    _read(path)
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The file's tensors in float32, all of them finite."""
     try:
         tensors = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' cannot be read as safetensors ({error}). Copy the model folder again.") from None
     tensors = {name: t.float() for name, t in tensors.items()}  # first: what float64 holds may be too much for it
     _check_values(tensors, f"'{path}'")
-    return tensors
+    network.load_state_dict(tensors, strict=True, assign=True)
 
 
 def _check_values(tensors: dict[str, torch.Tensor], holder: str) -> None:
