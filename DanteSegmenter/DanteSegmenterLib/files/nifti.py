@@ -96,12 +96,12 @@ def read_nifti(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarra
         rest = _Joined(start[header.offset :], source)
         gap = max(0, header.offset - len(start))
         array = read_voxels(rest, header.shape, header.dtype, gap + one * n, one * (volumes - 1 - n))
-        notes += note_of_extra(bytes_left(source) if packed else 0, header.shape, header.dtype)
-        if isinstance(source, Unpacked) and source.garbage:
-            notes.append("bytes behind the end of the compressed data were passed over.")
-        if not packed:
+        if isinstance(source, Unpacked):
+            extra = bytes_left(source)
+            notes += ["bytes behind the end of the compressed data were passed over."] if source.garbage else []
+        else:
             extra = os.fstat(file.fileno()).st_size - header.offset - one * volumes
-            notes += note_of_extra(extra, header.shape, header.dtype)
+        notes += note_of_extra(extra, header.shape, header.dtype)
     array, said = _scaled(array, header.fields["slope"], header.fields["intercept"])
     return array, matrix, notes + said
 

@@ -137,6 +137,7 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
     Raises:
         InputError: a modality is missing, a volume is unusable or lies elsewhere in space, or all is background.
+        ResourceError: the network's grid does not fit into memory.
     """
     missing = [modality for modality in modalities if modality not in volumes]
     if missing:
