@@ -7,6 +7,7 @@ shows it as it stands. Any other exception is a defect of ours.
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
@@ -43,11 +44,18 @@ class Cancelled(DanteError):
     """The user asked to stop; nothing was written."""
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the system refused memory: to Python, or to a library that was to be loaded."""
+    if isinstance(error, ImportError):
+        return "failed to map segment" in str(error) or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
 def sentence_of(error: BaseException) -> str:
     """Any error in one line: what the system says, or what went wrong and where in the code."""
     if isinstance(error, DanteError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return "there is not enough memory. Close what is not needed, or take a smaller volume."
     if isinstance(error, OSError) and error.strerror:
         name = f" '{error.filename}'" if error.filename is not None else ""

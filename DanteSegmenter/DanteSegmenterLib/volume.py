@@ -7,6 +7,7 @@ order while everything said of array axes (`shape`, `spacing_mm`) is in K, J, I 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +19,13 @@ from .guard.plain_text import one_line
 
 # Two voxel grids are the same grid if no corner of one lies further than this from its twin.
 SAME_GRID_TOLERANCE_MM = 0.01
+
+# What an image of a patient can be: a body is two metres long, a localiser has slices of 10 mm with gaps of 10 mm.
+LARGEST_FIELD_MM, LARGEST_VOXEL_MM, SMALLEST_VOXEL_MM = 2000.0, 25.0, 0.02
+# So much shear moves no voxel of a head by more than a quarter of a millimetre; with more a grid's voxels are no boxes.
+HAIR_DEGREES = 0.12
+# Beyond, squares are infinite in float32.
+LARGEST_VALUE = 1e18
 
 Item = TypeVar("Item")
 
@@ -32,6 +40,13 @@ def triple(values: Iterable[Item]) -> tuple[Item, Item, Item]:
     return first, second, third
 
 
+def shear_degrees(matrix: np.ndarray) -> float:
+    """By how much the axes of a 4x4 matrix are away from perpendicular, at the pair that is worst."""
+    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    return math.degrees(math.asin(min(1.0, cosine)))
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A three-dimensional scalar image in world space.
@@ -41,6 +56,7 @@ class Volume:
         ijk_to_ras: 4x4 matrix from voxel indices (i, j, k, 1) to RAS millimetres. May be oblique, flipped, permuted or
             sheared; must be invertible.
         name: what to call this volume in messages: a node's or a file's name, as one line that prints.
+        notes: what was found while it was read that a user should know; they stand in the result.
 
     Raises:
         InputError: the array is not three-dimensional and numeric, or the matrix is not an invertible affine one.
@@ -49,6 +65,7 @@ class Volume:
     array: np.ndarray
     ijk_to_ras: np.ndarray
     name: str = "volume"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", one_line(self.name))
@@ -113,22 +130,43 @@ def check_image(volume: Volume) -> None:
     """Refuse what cannot be segmented, by name and with the remedy.
 
     Raises:
-        InputError: fewer than two voxels along an axis, NaN or infinite values, or all voxels equal (empty).
+        InputError: fewer than two voxels along an axis, a field of view that no patient fills, NaN, infinite or absurd
+            values, or all voxels equal (empty).
     """
     if min(volume.shape) < 2:
         raise InputError(
             f"'{volume.name}' has shape {volume.shape} (slices, rows, columns); a volume of at least two voxels along "
             "each axis is needed. Load the whole series instead of a single slice."
         )
+    _check_size(volume)
     array = volume.array
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    low, high = array.min(), array.max()  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(array.size - np.isfinite(array).sum())
         raise InputError(
             f"'{volume.name}' holds {bad} voxels that are NaN or infinite; only finite values can be segmented. "
             "Replace them (for example by 0 outside the head) and try again."
         )
-    low, high = array.min(), array.max()
+    if max(-float(low), float(high)) > LARGEST_VALUE:
+        bad = int((np.abs(array.astype(np.float64)) > LARGEST_VALUE).sum())
+        raise InputError(
+            f"'{volume.name}' holds {bad} voxels beyond {LARGEST_VALUE:g} (from {low:g} to {high:g}), which no scanner "
+            "measures; programs write them for 'no value'. Nothing finite can be computed from them; replace them by 0."
+        )
     if low == high:
         raise InputError(
             f"'{volume.name}' is empty: every voxel is {low}. Choose the volume that holds the image itself."
         )
+
+
+def _check_size(volume: Volume) -> None:
+    """Refuse a field of view that no patient fills, and voxels of a size that no scanner of patients makes."""
+    field = [n * mm for n, mm in zip(volume.shape, volume.spacing_mm)]
+    if max(field) <= LARGEST_FIELD_MM and all(SMALLEST_VOXEL_MM <= mm <= LARGEST_VOXEL_MM for mm in volume.spacing_mm):
+        return
+    voxels, large = (" x ".join(f"{mm:.6g}" for mm in lengths) for lengths in (volume.spacing_mm, field))
+    raise InputError(
+        f"'{volume.name}' has voxels of {voxels} mm and is {large} mm large (slices, rows, columns), which is no image "
+        "of a patient. Its header is probably in another unit (metres, micrometres); correct the voxel size (in 3D "
+        "Slicer: module Volumes, Volume Information, Image Spacing)."
+    )

@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
+from DanteSegmenterLib.memory import available_bytes
+
 PROGRAM = """
 import numpy as np
 from DanteSegmenterLib.memory import give_back_freed_memory, keep_freed_memory
@@ -41,3 +43,14 @@ def test_without_such_a_c_library_nothing_happens(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     memory.keep_freed_memory()
     memory.give_back_freed_memory()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says")
+def test_the_free_memory_is_what_the_limits_on_the_process_leave():
+    free = available_bytes()
+    assert free is not None and 1 << 20 < free < 1 << 50
+    code = "from DanteSegmenterLib.memory import available_bytes; print(available_bytes())"
+    limited = f"ulimit -v 500000; exec {sys.executable} -c '{code}'"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    left = int(subprocess.run(["bash", "-c", limited], capture_output=True, env=environment, check=True).stdout)
+    assert 0 < left < 512_000_000

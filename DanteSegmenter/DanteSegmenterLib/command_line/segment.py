@@ -25,7 +25,7 @@ from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
-from .outputs import IMAGE_ENDINGS, check_outputs
+from .outputs import IMAGE_ENDINGS, check_outputs, same_file
 
 if TYPE_CHECKING:  # torch is imported when it is needed
     from ..inference.segmenting import Progress
@@ -57,7 +57,7 @@ def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
     """`MODALITY=FILE` pairs -> paths by modality id.
 
     Raises:
-        InputError: no such pair, an unknown modality, or one twice.
+        InputError: no such pair, an unknown modality, one twice, or one file for two of them.
     """
     known = [modality.id for modality in spec.modalities]
     paths: dict[str, Path] = {}
@@ -68,6 +68,9 @@ def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
         if modality in paths:
             raise InputError(f"--input {modality} is given twice.")
         paths[modality] = Path(path).expanduser()
+        twin = next((other for other in paths if other != modality and same_file(paths[other], paths[modality])), None)
+        if twin is not None:
+            raise InputError(f"'{path}' is given as {twin} and as {modality}; each needs a volume of its own.")
     return paths
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,15 +21,28 @@ from ..errors import DanteError, InputError, ResourceError
 from ..guard.plain_text import LONG, one_line
 from ..model_folder.spec import Region
 from ..volume import Volume
-from .nifti_header import check_nifti
+from .grid import LPS_TO_RAS
+from .meta_image import read_meta_image
+from .nifti import read_nifti
+from .nrrd_file import read_nrrd
+from .raw_data import DamageError, HeaderError
 
-IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+READERS = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_meta_image,
+    ".mhd": read_meta_image,
+}
+IMAGE_ENDINGS = tuple(READERS)
+# One file each: what is replaced in one step must not be two.
+WRITTEN_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 SEGMENTATION_ENDING = ".seg.nrrd"
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_volume(path: Path | str, name: str | None = None, component: int | None = None) -> Volume:
-    """Read a NIfTI, NRRD or MetaImage file.
+    """Read a NIfTI, NRRD or MetaImage file; what is odd about it stands in the volume's notes.
 
     Args:
         path: the file.
@@ -36,57 +50,53 @@ def read_volume(path: Path | str, name: str | None = None, component: int | None
         component: which volume of a 4-D file; without it 4-D is refused.
 
     Raises:
-        InputError: there is no such file, it is no image, is cut short, or holds no single scalar volume.
+        InputError: there is no such file, it is no image, is cut short or damaged, holds no single scalar volume, or
+            its header says what cannot be. ResourceError: it does not fit into memory.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder; an image file ({', '.join(IMAGE_ENDINGS)}) is needed.")
-    if not path.is_file():
-        raise InputError(f"'{path}' does not exist. Check the path.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        check_nifti(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    read = _reader(path)
     try:
-        reader.ReadImageInformation()
-        _check_header(reader, path, component)
-        image = reader.Execute()
-    except DanteError:
-        raise
-    except Exception as error:  # SimpleITK raises RuntimeError for everything; its last line is the reason
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"'{path}' cannot be read as an image; it may be cut short or not an image at all. Copy it again, or "
-            f"convert it to {', '.join(IMAGE_ENDINGS)}. ({reason})"
-        ) from None
-    if image.GetDimension() == 4:
-        image = image[:, :, :, component]
-    return Volume(sitk.GetArrayFromImage(image), _ijk_to_ras(image), name or path.name)
+        array, matrix, notes = read(path, component)
+    except DamageError as error:
+        raise InputError(f"'{path}' is damaged or cut short ({error}). Copy or download it again.") from None
+    except HeaderError as error:
+        raise InputError(f"'{path}': {error}. Copy it again, or convert it anew from its source.") from None
+    except MemoryError:
+        raise ResourceError(f"there is not enough memory to read '{path}'. Close other programs.") from None
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a header nobody thought of
+        raise InputError(f"'{path}' cannot be read as an image: its header is odd ({error}). Convert it.") from None
+    called = one_line(name or path.name)
+    return Volume(array, matrix, called, tuple(_about(called, note) for note in notes))
 
 
-def _check_header(reader: sitk.ImageFileReader, path: Path, component: int | None) -> None:
-    size = reader.GetSize()
-    if reader.GetNumberOfComponents() != 1:
+def _reader(path: Path) -> Callable[[Path, int | None], tuple[np.ndarray, np.ndarray, list[str]]]:
+    """By the name's ending; other formats have readers that take a cut file for a whole one.
+
+    Raises:
+        InputError: no such file, or another format.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder; an image file ({', '.join(IMAGE_ENDINGS)}) is needed.")
+        if not path.is_file():
+            raise InputError(f"'{path}' does not exist. Check the path.")
+    except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
+        raise InputError(f"'{path}' cannot be a file's name ({_reason(error)}).") from None
+    ending = next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
+    if ending is None:
         raise InputError(
-            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scalar "
-            "volume is needed. Convert it to grey values first."
+            f"'{path}': images are read from {', '.join(IMAGE_ENDINGS)} alone, because damage can be told in these. "
+            "Save it as one of them, for example with 3D Slicer."
         )
-    if len(size) == 4 and component is not None:
-        if not 0 <= component < size[3]:
-            raise InputError(f"'{path}' holds {size[3]} volumes; number {component} does not exist.")
-        return
-    if len(size) != 3:
-        raise InputError(
-            f"'{path}' has {len(size)} dimensions, size {size}; a single three-dimensional volume is needed. Extract "
-            "one volume of a series."
-        )
+    return READERS[ending]
 
 
-def _ijk_to_ras(image: sitk.Image) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return _LPS @ matrix
+def _about(name: str, note: str) -> str:
+    """A reader's half sentence as a note of a result."""
+    warning, text = ("WARNING: ", note.removeprefix("WARNING: ")) if note.startswith("WARNING: ") else ("", note)
+    return f"{warning}'{name}': {text}"
 
 
 def check_grid_for(path: Path | str, grid: Volume) -> None:
@@ -101,7 +111,7 @@ def check_grid_for(path: Path | str, grid: Volume) -> None:
 
 def _direction(volume: Volume) -> np.ndarray:
     """The axes as unit vectors, 3x3, LPS."""
-    lps = _LPS @ volume.ijk_to_ras
+    lps = LPS_TO_RAS @ volume.ijk_to_ras
     direction = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
         raise InputError(
@@ -112,7 +122,7 @@ def _direction(volume: Volume) -> np.ndarray:
 
 
 def _to_image(volume: Volume) -> sitk.Image:
-    lps, direction = _LPS @ volume.ijk_to_ras, _direction(volume)
+    lps, direction = LPS_TO_RAS @ volume.ijk_to_ras, _direction(volume)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
@@ -130,16 +140,29 @@ def write_volume(path: Path | str, volume: Volume) -> None:
         ResourceError: the folder is missing, not writable, or there is no space left.
     """
     path = Path(path)
-    if not path.name.lower().endswith(IMAGE_ENDINGS):
-        raise InputError(f"'{path.name}': the ending must be one of {', '.join(IMAGE_ENDINGS)}.")
+    if not path.name.lower().endswith(WRITTEN_ENDINGS):
+        raise InputError(f"'{path.name}': the ending must be one of {', '.join(WRITTEN_ENDINGS)}.")
     image = _to_image(volume)
-    write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+    write_atomically(path, lambda temporary: _write_whole(image, temporary))
 
 
 def write_components(path: Path | str, array: np.ndarray, grid: Volume) -> None:
     """Write float [R, K, J, I] on `grid` as one 4-D image, for example the probabilities of all regions."""
     images = [_to_image(grid.with_array(component)) for component in array]
-    write_atomically(Path(path), lambda temporary: sitk.WriteImage(sitk.JoinSeries(images), str(temporary), True))
+    write_atomically(Path(path), lambda temporary: _write_whole(sitk.JoinSeries(images), temporary))
+
+
+def _write_whole(image: sitk.Image, path: Path) -> None:
+    """Write an image and look whether it is there: ITK's NIfTI writer does not ask if the system took the bytes.
+
+    Raises:
+        OSError, RuntimeError, DamageError: it was not written, or not all of it.
+    """
+    sitk.WriteImage(image, str(path), useCompression=True)
+    written, _, _ = _reader(path)(path, 0)  # to its end, and the checksum there
+    wanted = sitk.GetArrayViewFromImage(image)
+    if not np.array_equal(written, wanted[0] if wanted.ndim > 3 else wanted, equal_nan=True):
+        raise DamageError("what was written is not what is there")
 
 
 def write_segmentation(
@@ -164,7 +187,7 @@ def write_segmentation(
     path = Path(path)
     if not path.name.lower().endswith(".nrrd"):
         raise InputError(f"'{path.name}': a segmentation's file name must end in {SEGMENTATION_ENDING}.")
-    lps = _LPS @ grid.ijk_to_ras
+    lps = LPS_TO_RAS @ grid.ijk_to_ras
     layers = np.stack([masks[region.id].transpose(2, 1, 0) for region in regions]).astype(np.uint8)  # [layer, I, J, K]
     header: dict[str, object] = {
         "space": "left-posterior-superior",
@@ -216,18 +239,21 @@ def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path` and move the result into place: all or nothing.
 
+    Args:
+        write: its path has the ending of `path`, by which writers choose the format, and a short name of its own.
+
     Raises:
         ResourceError: the folder does not exist, is not writable, or the disk is full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     try:
-        folder = tempfile.mkdtemp(prefix=".dante-", dir=path.parent)
-    except OSError as error:
-        raise ResourceError(f"cannot write to '{path.parent}': {error.strerror}.") from None
-    # The same name in a folder of its own: writers choose the format by the ending.
-    temporary = Path(folder) / path.name
+        there = path.parent.is_dir()
+        folder = Path(tempfile.mkdtemp(prefix=".dante-", dir=path.parent)) if there else None
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"cannot write to '{path.parent}': {_reason(error)}.") from None
+    if folder is None:
+        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
+    temporary = folder / f"new{_ending(path)}"
     try:
         write(temporary)
         _flush(temporary)
@@ -235,12 +261,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except DanteError:
         raise
     except Exception as error:
-        reason = _no_space(error, path) or str(error).strip().splitlines()[-1:] or type(error).__name__
-        reason = reason if isinstance(reason, str) else reason[0]
+        reason = _no_space(error, path) or _reason(error)
         raise ResourceError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
     finally:
-        temporary.unlink(missing_ok=True)
-        os.rmdir(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ending(path: Path) -> str:
+    return next((ending for ending in WRITTEN_ENDINGS if path.name.lower().endswith(ending)), path.suffix[:20])
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, without names of temporary files; the last line of ITK's long messages says why."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _flush(path: Path) -> None:

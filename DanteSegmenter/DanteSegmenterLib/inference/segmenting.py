@@ -30,8 +30,8 @@ from ..result.regions import calibration_note, findings_of, label_map_of
 from ..result.report import Finding, Report
 from ..result.result import Result
 from ..volume import Volume
-from .devices import fastest_dtype, resolve_device
-from .sliding_window import Plan, predict_logits
+from .devices import fastest_dtype, memory_explained, resolve_device
+from .sliding_window import Plan, Prediction, predict_logits
 
 if TYPE_CHECKING:  # SimpleITK is imported when a study is prepared
     from ..preprocess.align import PreparedStudy
@@ -136,20 +136,19 @@ def segment(
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
         plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=options.mirror)
-        logits, fallbacks = _logits(model.spec, pathway, network, prepared, plan, clock)
+        prediction, fallbacks = _predicted(model.spec, pathway, network, prepared, plan, clock)
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
-        probabilities = prepared.geometry.restore(probabilities_of(logits, model.spec).numpy())
+        probabilities = prepared.geometry.restore(probabilities_of(prediction, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
         findings = findings_of(probabilities, label_map, model.spec, prepared.geometry.reference.voxel_volume_ml)
     clock.report("restore", 1.0, "Done")
-    device = f"{model.device.type} ({str(dtype).removeprefix('torch.')})"
     notes = (*notes, *prepared.notes, *fallbacks)
     return Result(
         spec=model.spec,
         reference=prepared.geometry.reference,
         modality=pathway.modalities[0],
         label_map=label_map,
-        report=_report(model.spec, pathway, options, findings, clock.seconds, device, notes),
+        report=_report(model.spec, pathway, options, findings, clock.seconds, prediction.plan.where, notes),
         probabilities=probabilities if options.probabilities else None,
         alignments={modality: motion.matrix for modality, motion in study.motions.items()} if study else {},
         brain=study.brain.array if study else None,
@@ -186,11 +185,11 @@ def _prepared_study(
         return prepare_study(volumes, pathway.modalities[0], brain_mask, tell, clock.cancelled)
 
 
-def _logits(
+def _predicted(
     spec: ModelSpec, pathway: Pathway, network: nn.Module, prepared: Prepared, plan: Plan, clock: _Clock
-) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """float32 [O, K, J, I] on the network's grid, NaN where there is nothing to segment; notes on every fallback."""
-    logits, fallbacks = predict_logits(
+) -> tuple[Prediction, tuple[str, ...]]:
+    """On the network's grid, not covered where there is nothing to segment; notes on every fallback."""
+    prediction, fallbacks = predict_logits(
         network,
         torch.from_numpy(prepared.tensor),
         spec.patch,
@@ -201,8 +200,8 @@ def _logits(
     )
     if _zero_is_background(spec, pathway):
         # Where every input is background there is nothing to find, whatever a window's edge may say.
-        logits.masked_fill_(torch.from_numpy(~prepared.tensor.any(axis=0)), float("nan"))
-    return logits, fallbacks
+        prediction.covered.logical_and_(torch.from_numpy(prepared.tensor.any(axis=0)))
+    return prediction, fallbacks
 
 
 def _zero_is_background(spec: ModelSpec, pathway: Pathway) -> bool:
@@ -215,10 +214,11 @@ def batch_of(device: torch.device, patch: Sequence[int]) -> int:
     return max(1, BATCH_VOXELS[device.type] // math.prod(patch))
 
 
-def probabilities_of(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """Logits [O, K, J, I] -> probability of each region [R, K, J, I]; 0 where the inputs are background (NaN)."""
+def probabilities_of(prediction: Prediction, spec: ModelSpec) -> torch.Tensor:
+    """Probability of each region [R, K, J, I]; 0 where nothing was computed because the inputs are background."""
+    logits = prediction.logits
     probabilities = logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
-    return probabilities.nan_to_num_(0.0)
+    return probabilities.masked_fill_(~prediction.covered, 0.0)
 
 
 class _Clock:
@@ -243,5 +243,6 @@ class _Clock:
             raise Cancelled("Stopped; nothing was changed.")
         self.report(name, share, message)
         start = time.perf_counter()
-        yield
+        with memory_explained():
+            yield
         self.seconds[name] = time.perf_counter() - start

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import Cancelled, ResourceError
+from ..errors import Cancelled, ModelError, ResourceError
 from ..volume import triple
+from .devices import is_out_of_memory, on_device
 
 OVERLAP = 0.5
 SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
@@ -40,8 +41,10 @@ class Plan:
     sums_on_device: bool = True
     mirror: bool = False
 
-    def smaller(self) -> Plan | None:
-        """The next step down after memory ran out; None when there is none."""
+    def smaller(self, out_of_memory: bool = True) -> Plan | None:
+        """The next step down after memory ran out, or the device failed in another way; None when there is none."""
+        if not out_of_memory and self.dtype != torch.float32:
+            return replace(self, dtype=torch.float32)
         if self.sums_on_device and self.device.type != "cpu":
             return replace(self, sums_on_device=False)
         if self.batch > 1:
@@ -52,7 +55,31 @@ class Plan:
 
     def __str__(self) -> str:
         sums = "" if self.sums_on_device else ", sums in main memory"
-        return f"{self.device.type}, {self.batch} window(s) at once{sums}"
+        return f"{self.where}, {self.batch} window(s) at once{sums}"
+
+    @property
+    def where(self) -> str:
+        """Device and number format, such as "cpu (float32)"."""
+        return f"{self.device.type} ({str(self.dtype).removeprefix('torch.')})"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of a whole image.
+
+    Attributes:
+        logits: float32 [O, K, J, I] on the CPU, all finite; 0 where nothing was computed.
+        covered: bool [K, J, I]; False where no window was needed because all inputs are background there.
+        plan: how it was computed in the end.
+    """
+
+    logits: Tensor
+    covered: Tensor
+    plan: Plan
+
+
+class NotFiniteError(ArithmeticError):
+    """Values inside the network grew beyond what the number format holds."""
 
 
 def predict_logits(
@@ -63,7 +90,7 @@ def predict_logits(
     plan: Plan,
     progress: Callable[[float], None],
     cancelled: Callable[[], bool],
-) -> tuple[Tensor, tuple[str, ...]]:
+) -> tuple[Prediction, tuple[str, ...]]:
     """Logits of a whole image.
 
     Args:
@@ -71,43 +98,64 @@ def predict_logits(
         image: float32 [C, K, J, I] on the CPU; background exactly 0.
         patch: window size along K, J, I.
         channels_out: of the network.
-        plan: where to begin; smaller steps follow if memory runs out.
+        plan: where to begin; smaller steps follow if memory runs out or the device fails.
         progress: called with the share done, at least once per convolution block.
         cancelled: asked as often.
 
     Returns:
-        float32 logits [channels_out, K, J, I] on the CPU, NaN where no window was needed because all inputs are
-        background there; and notes on every fallback.
+        the prediction, and notes on every fallback.
 
     Raises:
-        Cancelled: `cancelled` said so. ResourceError: not even the smallest step fits into memory.
+        Cancelled: `cancelled` said so. ResourceError: not even the smallest step could be computed.
+        ModelError: the network's output is not finite, in single precision too.
     """
     notes: list[str] = []
     current: Plan | None = plan
     while current is not None:
         try:
             return _predict(network, image, patch, channels_out, current, progress, cancelled), tuple(notes)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed, current = current, current.smaller()
+        except (RuntimeError, MemoryError, TypeError, AssertionError, NotFiniteError) as error:
+            failed, current = current, _next_plan(current, error)
+            reason, cause = _reason(error), error.with_traceback(None)
         # Outside the handler: the traceback held the tensors that filled the memory.
-        if failed.device.type == "cuda":
-            torch.cuda.empty_cache()
+        _free(failed.device)
         if current is not None:
-            notes.append(f"Memory ran out ({failed}); went on with {current}.")
+            notes.append(f"{reason} ({failed}); went on with {current}.")
     raise ResourceError(
-        f"not enough memory to segment this volume, even one window at a time on the CPU ({failed}). Close other "
+        f"the volume could not be segmented, even one window at a time on the CPU: {reason} ({failed}). Close other "
         "programs, or crop the volume."
-    )
+    ) from cause
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of torch or numpy means that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+def _next_plan(failed: Plan, error: Exception) -> Plan | None:
+    """The next thing to try.
+
+    Raises:
+        ModelError: numbers of single precision are too small for this network.
+    """
+    if isinstance(error, NotFiniteError) and failed.dtype == torch.float32:
+        raise ModelError(
+            "the network's output holds values that are not finite, although its weights and the volumes are: nothing "
+            "can be said of these volumes. Use another model, and look at the volumes' values."
+        ) from None
+    return failed.smaller(out_of_memory=is_out_of_memory(error))
+
+
+def _reason(error: Exception) -> str:
+    """For a note: what went wrong."""
+    if is_out_of_memory(error):
+        return "Memory ran out"
+    if isinstance(error, NotFiniteError):
+        return "Numbers grew beyond half precision"
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"The device failed: {line[:200].rstrip('.')}"
+
+
+def _free(device: torch.device) -> None:
+    """Give what a failed step held on a graphics card to the next one."""
+    if device.type == "cuda":
+        with contextlib.suppress(RuntimeError, AssertionError):  # the driver may be gone
+            torch.cuda.empty_cache()
 
 
 def window_starts(size: int, window: int) -> list[int]:
@@ -144,7 +192,7 @@ def _predict(
     plan: Plan,
     progress: Callable[[float], None],
     cancelled: Callable[[], bool],
-) -> Tensor:
+) -> Prediction:
     padded, inner = _pad_to(image, patch)
     windows = needed_windows(padded, patch)
     batches = [windows[n : n + plan.batch] for n in range(0, len(windows), plan.batch)]
@@ -152,8 +200,7 @@ def _predict(
     sums = torch.zeros((channels_out, *padded.shape[1:]), device=sums_device)
     weight_sums = torch.zeros(padded.shape[1:], device=sums_device)
     weight = gaussian_window(tuple(patch)).to(sums_device)
-    network = network.to(plan.device, plan.dtype)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
+    network = on_device(network, plan.device, plan.dtype)
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
     mirrorings = MIRRORINGS if plan.mirror else MIRRORINGS[:1]
     with torch.inference_mode(), _ticks(network, len(batches) * len(mirrorings), progress, cancelled):
@@ -165,8 +212,12 @@ def _predict(
                 where = _slices(window, patch)
                 _at(sums, where).add_(value * weight)
                 weight_sums[where] += weight
-    # 0 / 0 is NaN: the mark for "nothing to segment here".
-    return _at(sums / weight_sums, inner).cpu()
+    # One number first: it is finite if all are, but for sums of enormous ones.
+    if not torch.isfinite(sums.sum()) and not torch.isfinite(sums).all():
+        raise NotFiniteError
+    covered = weight_sums[inner] > 0
+    logits = _at(sums, inner) / torch.where(covered, weight_sums[inner], 1.0)
+    return Prediction(logits.cpu(), covered.cpu(), plan)
 
 
 def _averaged(network: nn.Module, inputs: Tensor, mirrorings: Sequence[tuple[int, ...]]) -> Tensor:

@@ -15,11 +15,19 @@ from ..errors import ModelError
 
 # A header of names and shapes: 100 kB for a real network. The size is checked before anything is allocated.
 MAX_HEADER_BYTES = 10 << 20
+# Trained weights are a few units at most. Of larger ones than these the variance inside a norm could become infinite,
+# and the norm would hide that: its output is then the bias alone, as if there were nothing in the image.
+LARGEST_WEIGHT = 1e6
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's parameters and buffers, in float32, to `path`."""
+    """Write a network's parameters and buffers, in float32, to `path`.
+
+    Raises:
+        ModelError: a value is not finite, or absurd; nothing is written.
+    """
     tensors = {name: t.detach().to("cpu", torch.float32).contiguous() for name, t in network.state_dict().items()}
+    _check_values(tensors, "the network")
     save_file(tensors, str(path))
 
 
@@ -27,7 +35,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """Fill `network` from `path`.
 
     Raises:
-        ModelError: the file is not safetensors, its tensors are not exactly the network's, or a value is not finite.
+        ModelError: the file is not safetensors, its tensors are not exactly the network's, or a value is not finite or
+            absurd.
     """
     wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     _compare(wanted, _shapes_in(path), path)
@@ -35,10 +44,19 @@ def load_weights(network: nn.Module, path: Path) -> None:
         tensors = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' cannot be read as safetensors ({error}). Copy the model folder again.") from None
-    broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
-    if broken:
-        raise ModelError(f"'{path}' holds weights that are not finite, for example '{broken[0]}'. Train or copy again.")
-    network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=True, assign=True)
+    tensors = {name: t.float() for name, t in tensors.items()}  # first: what float64 holds may be too much for it
+    _check_values(tensors, f"'{path}'")
+    network.load_state_dict(tensors, strict=True, assign=True)
+
+
+def _check_values(tensors: dict[str, torch.Tensor], holder: str) -> None:
+    for name, tensor in tensors.items():
+        largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+        if not largest <= LARGEST_WEIGHT:
+            raise ModelError(
+                f"{holder} holds weights that are not finite, or beyond {LARGEST_WEIGHT:g}, which no training gives: "
+                f"{largest:g} in '{name}'. Train or copy again."
+            )
 
 
 def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:

@@ -85,7 +85,8 @@ def prepare_study(
     fixed = volumes[reference]
     for volume in volumes.values():
         check_image(volume)
-    aligned, motions, notes = {reference: fixed}, {}, []
+    aligned, motions = {reference: fixed}, {}
+    notes = [note for volume in volumes.values() for note in volume.notes]
     moving = [modality for modality in volumes if modality != reference]
     for n, modality in enumerate(moving):
         progress(0.8 * n / max(1, len(moving)), f"Aligning {volumes[modality].name}")

@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
 from ..result.regions import shows_whole_head
 from ..volume import Volume, check_image, triple
+from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
@@ -136,6 +137,7 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
     Raises:
         InputError: a modality is missing, a volume is unusable or lies elsewhere in space, or all is background.
+        ResourceError: the network's grid does not fit into memory.
     """
     missing = [modality for modality in modalities if modality not in volumes]
     if missing:
@@ -144,19 +146,23 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
         check_image(volumes[modality])
     reference = volumes[modalities[0]]
     axes, flipped = _orientation(reference.ijk_to_ras, preprocessing.orientation)
-    oriented, notes = [], []
+    oriented: list[np.ndarray] = []
+    notes = [note for modality in modalities for note in volumes[modality].notes]
     for modality in modalities:
         array, note = _on_grid_of(reference, volumes[modality], preprocessing.normalisation[modality])
         oriented.append(_flip(_permute(array, axes), flipped))
         notes += note
-    notes += _whole_heads(volumes, modalities, preprocessing)
+    notes += _doubts(volumes, modalities, preprocessing)
     box = _foreground_box(oriented, modalities, preprocessing, volumes)
+    notes += doubts_of_size(box, [reference.spacing_mm[axis] for axis in axes])
     shape = _network_shape(reference, axes, box, preprocessing.spacing_mm)
+    check_network_grid(shape, preprocessing.spacing_mm, len(modalities))
     geometry = Geometry(reference, axes, flipped, box, shape)
     tensor = np.empty((len(modalities), *shape), np.float32)
     for n, modality in enumerate(modalities):
         raw = resample(geometry.crop(oriented[n]).astype(np.float32), shape)
         tensor[n] = normalise(raw, preprocessing.normalisation[modality], volumes[modality].name)
+    notes += doubts_of_tensor(tensor, [volumes[modality].name for modality in modalities])
     return Prepared(tensor, geometry, tuple(notes))
 
 
@@ -281,13 +287,22 @@ def _overlap(reference_shape: Sequence[int], shape: Sequence[int], matrix: np.nd
     return float(((points >= -0.5) & (points <= limit)).all(axis=0).mean())
 
 
-def _whole_heads(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> list[str]:
-    """A warning where skull-stripped volumes are wanted and a whole head is given."""
+def _doubts(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> list[str]:
+    """Warnings where the volumes are probably not what the model reads; of a whole head none but that it is one."""
     heads = [
-        volumes[m].name
-        for m in modalities
-        if preprocessing.normalisation[m].kind == "zscore_nonzero" and shows_whole_head(volumes[m])
+        modality
+        for modality in modalities
+        if preprocessing.normalisation[modality].kind == "zscore_nonzero" and shows_whole_head(volumes[modality])
     ]
+    notes = _whole_heads([volumes[modality].name for modality in heads])
+    for modality in modalities:
+        if modality not in heads:
+            notes += doubts_of_volume(volumes[modality], preprocessing.normalisation[modality])
+    return notes
+
+
+def _whole_heads(heads: Sequence[str]) -> list[str]:
+    """A warning about these volumes, where skull-stripped ones are wanted."""
     if not heads:
         return []
     verb = "shows" if len(heads) == 1 else "show"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..errors import Cancelled, DanteError
+from ..errors import Cancelled, DanteError, lacks_memory, sentence_of
 from ..memory import give_back_freed_memory, keep_freed_memory
 from ..result.result import Result
 from ..volume import Volume
@@ -165,11 +165,13 @@ class Server:
             self.send(FailureMessage(request.id, "cancelled", str(error)))
         except DanteError as error:
             self.send(FailureMessage(request.id, "refused", str(error)))
-        except MemoryError:
-            self.send(FailureMessage(request.id, "refused", "There is not enough memory. Close what is not needed."))
-        except OSError:
-            raise  # the other side is gone
-        except Exception as error:  # a defect of ours: the window shows it, the log has the traceback
+        except Exception as error:
+            if lacks_memory(error):
+                self.send(FailureMessage(request.id, "refused", sentence_of(error)))
+                return
+            if isinstance(error, OSError):
+                raise  # the other side is gone
+            # A defect of ours: the window shows it, the log has the traceback
             traceback.print_exc()
             self.send(FailureMessage(request.id, "defect", f"{type(error).__name__}: {error}"))
 

@@ -55,6 +55,10 @@ BAD = {
     "missing modality": (lambda f, t: command(f, t / "o.nrrd", inputs=("t1", "t2")), "missing: flair"),
     "no such file": (lambda f, t: command(f, t / "o.nrrd", "--input", "t1ce=no.nii.gz"), "no.nii.gz' does not exist"),
     "given twice": (lambda f, t: command(f, t / "o.nrrd", "--input", "t1=x.nii"), "given twice"),
+    "one file twice": (
+        lambda f, t: command(f, t / "o.nrrd", "--input", f"t1ce={f}/../{f.name}/t1.nii.gz"),
+        "each needs a volume of its own",
+    ),
     "unknown modality": (lambda f, t: command(f, t / "o.nrrd", "--input", "pet=x.nii"), "one of t1, t1ce, t2, flair"),
     "no equals sign": (lambda f, t: command(f, t / "o.nrrd", "--input", "x.nii"), "MODALITY=FILE"),
     "output folder missing": (lambda f, t: command(f, t / "no" / "o.nrrd"), "does not exist"),
@@ -83,6 +87,8 @@ BAD_VOLUMES = {
     "NaN": (lambda v: with_voxels(v, lambda a: np.where(a > 1.9, np.nan, a)), "NaN"),
     "all zero": (lambda v: with_voxels(v, np.zeros_like), "every voxel is 0"),
     "one slice": (lambda v: Volume(v.array[:1], v.ijk_to_ras), "at least two voxels"),
+    "absurd values": (lambda v: with_voxels(v, lambda a: a * np.float64(1e300)), "beyond 1e+18"),
+    "micrometres": (lambda v: Volume(v.array, np.diag([2000.0, 2000, 2000, 1])), "another unit"),
     "elsewhere": (lambda v: Volume(v.array, translation_mm(900) @ v.ijk_to_ras), "same place"),
 }
 
@@ -96,13 +102,12 @@ def translation_mm(right):
 @pytest.mark.parametrize("name", BAD_VOLUMES)
 def test_a_bad_volume_is_named_by_its_file(folder, tmp_path, capsys, name):
     change, reason = BAD_VOLUMES[name]
-    # Not NIfTI: its readers turn NaN into 0.
-    write_volume(tmp_path / "bad.nrrd", change(study()["t2"]))
-    inputs = ["--input", f"t2={tmp_path / 'bad.nrrd'}"]
+    write_volume(tmp_path / "bad.nii.gz", change(study()["t2"]))
+    inputs = ["--input", f"t2={tmp_path / 'bad.nii.gz'}"]
     assert main([*command(folder, tmp_path / "o.nii.gz", inputs=("t1", "flair")), *inputs]) == 2
     error = capsys.readouterr().err
-    assert "bad.nrrd" in error and reason in error
-    assert os.listdir(tmp_path) == ["bad.nrrd"]
+    assert "bad.nii.gz" in error and reason in error
+    assert os.listdir(tmp_path) == ["bad.nii.gz"]
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(folder, tmp_path, monkeypatch, capsys):

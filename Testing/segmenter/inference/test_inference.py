@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from models import LPS_2MM, brain_spec, study, write_brain_model
+from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 
-from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
-from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment
+from DanteSegmenterLib.errors import Cancelled, InputError, ModelError, ResourceError
+from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment, segmenting
 from DanteSegmenterLib.inference.devices import resolve_device
-from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, write_spec
+from DanteSegmenterLib.inference.sliding_window import Plan, Prediction
+from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.volume import Volume
 
 
@@ -137,10 +139,11 @@ def test_labels_that_exclude_each_other_go_to_the_most_probable():
 
 
 def test_probabilities_are_0_where_no_window_was_needed():
-    logits = torch.tensor([[0.0, float("nan")]] * 3).reshape(3, 1, 1, 2)
-    assert probabilities_of(logits, brain_spec()).ravel().tolist() == [0.5, 0, 0.5, 0, 0.5, 0]
+    covered, plan = torch.tensor([True, False]).reshape(1, 1, 2), Plan(torch.device("cpu"), torch.float32, 1)
+    regions = Prediction(torch.zeros(3, 1, 1, 2), covered, plan)
+    assert probabilities_of(regions, brain_spec()).ravel().tolist() == [0.5, 0, 0.5, 0, 0.5, 0]
     labels = replace(brain_spec(), output="labels")
-    four = torch.tensor([[0.0, float("nan")]] * 4).reshape(4, 1, 1, 2)
+    four = Prediction(torch.zeros(4, 1, 1, 2), covered, plan)
     assert probabilities_of(four, labels).ravel().tolist() == [0.25, 0, 0.25, 0, 0.25, 0]
 
 
@@ -164,3 +167,48 @@ def test_a_ct_voxel_in_the_middle_of_the_window_is_no_background(tmp_path):
         volume.array[:2] = 100  # a window of nothing but zeros is not computed
     result = segment(load_model(tmp_path, "cpu"), volumes, probabilities=True)
     assert (result.probabilities > 0).all()
+
+
+def scaled_weights(folder, factor):
+    """The model with all its convolutions' weights multiplied, so that features overflow."""
+    path = folder / "limited.safetensors"
+    tensors = {name: t * factor if t.ndim == 5 else t for name, t in load_file(str(path)).items()}
+    save_file(tensors, str(path))
+    spec = read_spec(folder)
+    write_spec(folder, replace(spec, limited=replace(spec.limited, sha256=sha256_of(path))))
+    return folder
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e12, float("nan"), float("inf")])
+def test_weights_whose_features_would_overflow_in_silence_are_refused(tmp_path, factor):
+    with pytest.raises(ModelError, match="beyond 1e"):
+        load_model(scaled_weights(write_brain_model(tmp_path), factor), "cpu")
+
+
+def test_what_half_precision_cannot_hold_is_computed_in_single_precision_from_the_files_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
+    folder = scaled_weights(write_brain_model(tmp_path), 2e5)  # float16 ends at 65504
+    single = segment(load_model(folder, "cpu"), study())
+    monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float16)
+    model = load_model(folder, "cpu")
+    for _ in range(2):  # the first time must not change the weights of the second
+        half = segment(model, study())
+        assert np.array_equal(half.label_map, single.label_map)
+        assert any("half precision" in note and "cpu (float32)" in note for note in half.report.notes)
+        assert half.report.device == "cpu (float32)"
+
+
+def test_memory_that_runs_out_in_any_phase_is_one_sentence(folder, monkeypatch):
+    def hungry(*_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(segmenting, "prepare", hungry)
+    with pytest.raises(ResourceError, match="not enough memory"):
+        segment(load_model(folder, "cpu"), study())
+
+
+def test_odd_volumes_from_any_door_leave_a_warning_in_the_result(folder):
+    volumes = study()
+    volumes["t2"] = volumes["t1"].with_array(volumes["t1"].array.copy(), "t2")
+    notes = segment(load_model(folder, "cpu"), volumes).report.notes
+    assert any(note.startswith("WARNING: 't1' and 't2' show the same image") for note in notes)

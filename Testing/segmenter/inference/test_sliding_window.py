@@ -4,7 +4,8 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from DanteSegmenterLib.errors import Cancelled, ResourceError
+from DanteSegmenterLib.errors import Cancelled, ModelError, ResourceError
+from DanteSegmenterLib.inference.devices import fastest_dtype
 from DanteSegmenterLib.inference.sliding_window import (
     Plan,
     gaussian_window,
@@ -59,28 +60,30 @@ def test_the_centre_of_an_even_window_is_where_nnunet_has_it():
 @pytest.mark.parametrize("shape", [(8, 8, 8), (13, 21, 9), (3, 8, 20), (1, 1, 1)])
 def test_weights_sum_to_one_so_that_an_image_comes_back_as_it_went_in(shape):
     image = torch.rand(1, *shape) + 1
-    logits, notes = predict(Identity(), image)
+    prediction, notes = predict(Identity(), image)
+    logits = prediction.logits
     assert logits.shape == (1, *shape) and notes == ()
     assert torch.allclose(logits, image, atol=1e-5)
 
 
 def test_a_constant_stays_constant():
-    logits, _ = predict(Identity(), torch.full((1, 30, 17, 11), 3.0))
-    assert torch.allclose(logits, torch.tensor(3.0), atol=1e-5)
+    prediction, _ = predict(Identity(), torch.full((1, 30, 17, 11), 3.0))
+    assert torch.allclose(prediction.logits, torch.tensor(3.0), atol=1e-5)
 
 
 def test_windows_of_background_are_skipped_and_marked():
     image = torch.zeros(1, 32, 8, 8)
     image[:, :8] = 1
     assert needed_windows(image, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
-    logits, _ = predict(Identity(), image)
-    assert torch.equal(logits[0, :12].isnan(), torch.zeros(12, 8, 8, dtype=bool)) and logits[0, 12:].isnan().all()
+    prediction, _ = predict(Identity(), image)
+    assert prediction.covered[:12].all() and not prediction.covered[12:].any()
+    assert torch.isfinite(prediction.logits).all() and not prediction.logits[0, 12:].any()
 
 
 def test_half_precision_on_the_cpu_gives_nearly_the_same():
     image = torch.rand(1, 12, 12, 12) + 1
     half, _ = predict(Identity(), image, plan=Plan(torch.device("cpu"), torch.bfloat16, 1))
-    assert torch.allclose(half, image, rtol=1e-2)
+    assert torch.allclose(half.logits, image, rtol=1e-2)
 
 
 def test_progress_rises_to_the_end_and_is_reported_for_every_convolution_of_every_batch():
@@ -118,8 +121,8 @@ class Hungry(Identity):
 
 def test_when_memory_runs_out_fewer_windows_are_computed_at_once_and_that_is_said():
     image = torch.rand(1, 24, 8, 8) + 1
-    logits, notes = predict(Hungry(1), image, plan=Plan(torch.device("cpu"), torch.float32, batch=4))
-    assert torch.allclose(logits, image, atol=1e-5)
+    prediction, notes = predict(Hungry(1), image, plan=Plan(torch.device("cpu"), torch.float32, batch=4))
+    assert torch.allclose(prediction.logits, image, atol=1e-5)
     assert len(notes) == 2 and "1 window(s) at once" in notes[-1]
 
 
@@ -136,10 +139,112 @@ def test_the_steps_down_from_a_gpu_end_on_the_cpu_in_single_precision():
     assert steps == [("cuda", False, 2, half), ("cuda", False, 1, half), ("cpu", False, 1, single)]
 
 
-def test_another_error_of_the_network_is_not_taken_for_lack_of_memory():
-    class Broken(Identity):
-        def forward(self, x):
-            raise RuntimeError("shape mismatch")
+def test_the_steps_down_from_a_device_that_fails_begin_with_single_precision():
+    plan, steps = Plan(torch.device("mps"), torch.float16, batch=1), []
+    while plan := plan.smaller(out_of_memory=False):
+        steps.append((plan.device.type, plan.sums_on_device, plan.dtype))
+    single = torch.float32
+    assert steps == [("mps", True, single), ("mps", False, single), ("cpu", False, single)]
 
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        predict(Broken(), torch.ones(1, 8, 8, 8))
+
+class Device(Identity):
+    """Stands for a graphics card: fails in one way until `works` says otherwise, by the input."""
+
+    def __init__(self, error, works):
+        super().__init__()
+        self.error, self.works = error, works
+
+    def forward(self, x):
+        if not self.works(x):
+            raise self.error
+        return super().forward(x)
+
+
+ERRORS = [
+    RuntimeError("ConvTranspose 3D with BF16 or FP16 types is not supported on MPS"),
+    NotImplementedError("The operator 'aten::slow_conv3d_forward' is not currently implemented for the MPS device."),
+    TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."),
+    RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with ..."),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_any_error_of_a_device_steps_down_and_is_said(error):
+    image = torch.rand(1, 24, 8, 8) + 1
+    prediction, notes = predict(Device(error, lambda x: len(x) == 1), image)
+    assert torch.allclose(prediction.logits, image, atol=1e-5) and prediction.plan.batch == 1
+    (note,) = notes
+    assert "went on with cpu (float32), 1 window(s) at once" in note
+    assert ("Memory ran out" if "primitive" in str(error) else str(error).splitlines()[0].rstrip(".")) in note
+
+
+def test_what_a_device_cannot_do_in_half_precision_it_does_in_single_precision():
+    network = Device(ERRORS[0], lambda x: x.dtype == torch.float32)
+    image = torch.rand(1, 24, 8, 8) + 1
+    prediction, (note,) = predict(network, image, plan=Plan(torch.device("cpu"), torch.float16, 2))
+    assert torch.allclose(prediction.logits, image, atol=1e-5) and prediction.plan.where == "cpu (float32)"
+    assert "not supported on MPS (cpu (float16), 2 window(s) at once)" in note
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_that_is_not_there_after_all_steps_down_to_the_cpu(kind):
+    device = torch.device(kind)
+    available = torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available()
+    if available:
+        pytest.skip("it is there")
+    image = torch.rand(1, 8, 8, 8) + 1
+    prediction, notes = predict(Identity(), image, plan=Plan(device, torch.float16, 1))
+    assert prediction.plan.where == "cpu (float32)" and notes[-1].endswith("1 window(s) at once, sums in main memory.")
+    assert torch.allclose(prediction.logits, image, atol=1e-5)
+
+
+def test_an_error_that_is_there_on_the_cpu_too_is_one_sentence_with_its_reason():
+    with pytest.raises(ResourceError, match=r"even one window .*: The device failed: shape mismatch \(cpu") as caught:
+        predict(Device(RuntimeError("shape mismatch"), lambda x: False), torch.ones(1, 8, 8, 8))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_an_error_of_whoever_listens_is_not_taken_for_one_of_the_device():
+    def gone(share):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        predict(Identity(), torch.ones(1, 8, 8, 8), progress=gone)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_output_that_is_not_finite_is_refused_and_not_taken_for_nothing_found(value):
+    class Overflow(Identity):
+        def forward(self, x):
+            out = super().forward(x).clone()
+            out[0, 0, 1, 2, 3] = value
+            return out
+
+    with pytest.raises(ModelError, match="not finite"):
+        predict(Overflow(), torch.ones(1, 16, 8, 8))
+
+
+def test_numbers_that_outgrow_half_precision_are_computed_again_in_single_precision():
+    image = torch.full((1, 8, 8, 8), 1e5)  # float16 ends at 65504
+    prediction, (note,) = predict(Identity(), image, plan=Plan(torch.device("cpu"), torch.float16, 1))
+    assert torch.allclose(prediction.logits, image) and "grew beyond half precision" in note
+
+
+def test_finite_output_of_enormous_values_is_finite():
+    image = torch.full((1, 8, 8, 8), 3e38)
+    assert torch.isfinite(predict(Identity(), image)[0].logits).all()
+
+
+def test_half_precision_leaves_the_networks_own_weights_as_they_were():
+    network = Identity()
+    nn.init.constant_(network.convolution.weight, 1.00001)
+    predict(network, torch.ones(1, 8, 8, 8), plan=Plan(torch.device("cpu"), torch.bfloat16, 1))
+    assert network.convolution.weight.item() == pytest.approx(1.00001, abs=1e-7)
+
+
+def test_apples_graphics_compute_in_single_precision_and_a_broken_driver_is_no_error():
+    assert fastest_dtype(torch.device("mps")) == torch.float32
+    if not torch.cuda.is_available():
+        assert fastest_dtype(torch.device("cuda")) == torch.float32

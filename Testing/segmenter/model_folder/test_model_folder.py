@@ -153,6 +153,19 @@ def test_a_header_that_claims_ten_gigabytes_is_refused_before_memory_is_asked_fo
         load_weights(UNet(3, 3, TINY_NETWORK), path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e7])
+def test_weights_that_are_not_finite_or_absurd_are_neither_written_nor_loaded(tmp_path, value):
+    network, path = UNet(3, 3, TINY_NETWORK), tmp_path / "w.safetensors"
+    name = next(iter(network.state_dict()))
+    network.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(ModelError, match=f"not finite, or beyond .* '{name}'"):
+        save_weights(network, path)
+    assert not path.exists()
+    save_file(network.state_dict(), str(path))
+    with pytest.raises(ModelError, match=f"not finite, or beyond .* '{name}'"):
+        load_weights(UNet(3, 3, TINY_NETWORK), path)
+
+
 def test_weights_come_back_bit_equal(tmp_path):
     network, other = UNet(3, 3, TINY_NETWORK), UNet(3, 3, TINY_NETWORK)
     save_weights(network, tmp_path / "w.safetensors")

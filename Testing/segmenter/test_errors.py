@@ -1,0 +1,22 @@
+import errno
+
+import pytest
+
+from DanteSegmenterLib.errors import lacks_memory, sentence_of
+
+NO_MEMORY = [
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ImportError("libopenblas.so: cannot allocate memory in static TLS block"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_memory_that_is_refused_is_said_as_that_whoever_asked(error):
+    assert lacks_memory(error) and "not enough memory" in sentence_of(error)
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'x'"), OSError(errno.ENOSPC, "full"), ValueError()])
+def test_other_errors_are_not_taken_for_lack_of_memory(error):
+    assert not lacks_memory(error) and "memory" not in sentence_of(error)
