@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..cases.case_folder import Case
+from ..cases.case import Case
 from ..errors import InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING
 from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
@@ -37,6 +37,8 @@ def to_do(cases: Sequence[Case], spec: ModelSpec, out: Path, options: Options = 
 
 
 def _obstacle(case: Case, spec: ModelSpec, out: Path, options: Options) -> str:
+    if case.problem:
+        return case.problem
     known = {modality.id for modality in spec.modalities}
     try:
         pathway, _ = choose_pathway(spec, [m for m in case.images if m in known], options.segment.limited)

@@ -7,6 +7,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError
 
 from ..data.dataset import SPLIT_FILE, Dataset, Split, read_split
+from ..data.patients import patients_of
 from ..status import RUN_FILE
 from .run_folder import read_run
 
@@ -17,9 +18,11 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
     In this order: `file`; the split that the run trained with, if the dataset holds those cases; the dataset's own
     split.json, for a model that was trained on other cases.
 
+    A file is taken at its word; it may score training cases on purpose.
+
     Raises:
-        InputError: the file is no split of this dataset; some cases of the run are missing; or nothing tells which
-            cases the model has not seen.
+        InputError: the file is no split of this dataset; some cases of the run are missing; the run trained on a
+            patient whom the dataset's own split holds out; or nothing tells which cases the model has not seen.
     """
     if file is not None:
         return read_split(dataset, file)
@@ -34,11 +37,25 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
             f"'{missing[0]}'. Give the whole dataset, or name the cases to score on in a file: --split-file."
         )
     if (dataset.folder / SPLIT_FILE).is_file():
-        return read_split(dataset)
+        split = read_split(dataset)
+        if trained:
+            _check_unseen(dataset, split, trained)
+        return split
     raise InputError(
         f"nothing tells which cases of '{dataset.folder}' the model has not seen: '{folder}' is no run folder that was "
         f"trained on them, and the dataset has no {SPLIT_FILE}. Give the run folder, or --split-file."
     )
+
+
+def _check_unseen(dataset: Dataset, split: Split, trained: Split) -> None:
+    patients = patients_of(dataset)
+    seen = {patients.patient(name): name for name in trained.train}
+    held_out = [name for name in (*split.val, *split.test) if patients.patient(name) in seen]
+    if held_out:
+        raise InputError(
+            f"{len(held_out)} validation or test case(s) of '{dataset.folder}' are of patients whom the model was "
+            f"trained on: '{held_out[0]}' was '{seen[patients.patient(held_out[0])]}'. Leave them out in a file: --split-file."
+        )
 
 
 def _split_of_run(folder: Path) -> Split | None:

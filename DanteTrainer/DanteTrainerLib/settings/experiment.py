@@ -45,6 +45,8 @@ class DataSettings:
     """Stage 1 reads the validation cases' images, without their masks, too."""
     include_downstream_test_in_pretrain: bool = False
     """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
+    strict_leak_guard: bool = False
+    """Refuse, instead of warn, where names cannot tell whether a validation or test patient is read in training."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from datasets import BRATS_2023, LPS_4MM, images, write_case, write_dataset
 
-from DanteSegmenterLib.cases.case_folder import Case, read_case_folder
+from DanteSegmenterLib.cases.case import Case
+from DanteSegmenterLib.cases.case_folder import read_case_folder
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_components, write_volume
 from DanteSegmenterLib.volume import Volume
