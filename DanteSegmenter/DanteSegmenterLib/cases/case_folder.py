@@ -43,10 +43,6 @@ class _Named:
     def is_mask(self) -> bool:
         return bool(vocabulary.MASKS & set(self.words)) and not vocabulary.TISSUES & set(self.words)
 
-    @property
-    def is_processed(self) -> bool:
-        return bool(vocabulary.PROCESSED & set(self.words))
-
 
 def read_case_folder(
     folder: Path | str, group: str = "", name: str = "", scheme: LabelScheme | None = None
@@ -69,7 +65,8 @@ def read_case_folder(
         holds = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
         raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
     names = " ".join((folder.name, *(path.name for path in files)))
-    told = CHEST_CT if set(images) <= set(CHEST) else scheme_of(names, [_last_part(path) for path in files])
+    endings = [_last_part(source.path) for source in images.values()]
+    told = CHEST_CT if set(images) <= set(CHEST) else scheme_of(names, endings)
     scheme = scheme or told
     case = Case(name or folder.name, images, None, scheme.regions, group, scheme.outside, scheme.remark)
     return replace(case, label=_label(case.name, [file.path for file in named if file.is_mask]))
@@ -102,13 +99,24 @@ def _images(named: Sequence[_Named], folder: Path) -> dict[str, ImageSource]:
     kind = max((BRAIN, CHEST), key=lambda modalities: len(set(modalities) & set(claims)))
     images = {}
     for modality in [modality for modality in claims if modality in kind]:
-        files = [file for file in claims[modality] if not file.is_processed] or claims[modality]
-        if len(files) > 1:
-            raise InputError(
-                f"'{folder}' holds two files for {modality}: {files[0].path.name} and {files[1].path.name}. Keep one."
-            )
-        images[modality] = ImageSource(files[0].path)
+        plain = _plain(claims[modality])
+        if plain is None:
+            first, second = (file.path.name for file in claims[modality][:2])
+            raise InputError(f"'{folder}' holds two files for {modality}: {first} and {second}. Keep one.")
+        images[modality] = ImageSource(plain.path)
     return images
+
+
+def _plain(files: Sequence[_Named]) -> _Named | None:
+    """The file of which the others are named as versions: T1 beside T1_bias or T1_unstripped, not beside T1_2."""
+    shortest = min(files, key=lambda file: len(file.words))
+    others = [file for file in files if file is not shortest]
+    versions = [
+        file.words[: len(shortest.words)] == shortest.words
+        and not all(word.isdigit() for word in file.words[len(shortest.words) :])
+        for file in others
+    ]
+    return shortest if all(versions) else None
 
 
 def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
@@ -126,14 +134,21 @@ def _without_patient(files: Sequence[Path], folder: str) -> list[_Named]:
     spoken = [words_of(_stem(path)) for path in files]
     shared, own = _shared_beginning(spoken), words_of(folder)
     lengths = [max(shared, len(own) if words[: len(own)] == own and len(words) > len(own) else 0) for words in spoken]
-    with_telling = [
-        _Named(path, (*(word for word in words[:n] if word in vocabulary.TELLING), *words[n:]))
-        for path, words, n in zip(files, spoken, lengths)
-    ]
+    with_telling = [_Named(path, (*_telling(words[:n]), *words[n:])) for path, words, n in zip(files, spoken, lengths)]
     without = [_Named(path, tuple(words[n:])) for path, words, n in zip(files, spoken, lengths)]
     told = [_told_apart(named) for named in (with_telling, without)]
     of_folder = all(set(words[:n]) <= set(own) for words, n in zip(spoken, lengths))
     return without if told[1] > told[0] or (told[1] == told[0] and of_folder) else with_telling
+
+
+def _telling(beginning: Sequence[str]) -> list[str]:
+    """What names have in common at their beginning: "sub-01_ce-gd" says contrast, the initials in "CE_01" do not."""
+    end = max((n for n, word in enumerate(beginning) if word not in vocabulary.TELLING), default=-1)
+    return [
+        word
+        for n, word in enumerate(beginning)
+        if word in vocabulary.WEIGHTINGS or (n > end and word in vocabulary.TELLING)
+    ]
 
 
 def _shared_beginning(spoken: Sequence[list[str]]) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.user_files import entries, is_file, is_folder
 from .case import Case
-from .case_folder import is_case_folder, read_case_folder
+from .case_folder import image_files, is_case_folder, read_case_folder
 from .dataset_json import has_images, read_dataset_json
 from .label_schemes import LabelScheme, read_labels_file
-from .time_points import is_time_point
+from .time_points import is_time_point, without_time_point
 
 # Deep enough for <challenge>/<grade>/<patient>/<time point>.
 MAX_DEPTH = 4
@@ -59,15 +59,30 @@ class _Search:
         for sub in found:
             if sub.name.lower() in PASSED_OVER or not is_folder(sub):
                 continue
-            part_of_patient = depth > 0 and (is_time_point(sub.name) or sub.name.lower() == ANATOMY)
-            case_name = sub.name
-            if part_of_patient:
-                case_name = name if sub.name.lower() == ANATOMY else f"{name}_{sub.name}"
-            case_group = group if part_of_patient or not depth else folder.name
             try:
+                case_name, of_patient = _name_below(name, sub) if depth else (sub.name, False)
+                case_group = group if of_patient or not depth else folder.name
                 if is_case_folder(sub):
                     yield read_case_folder(sub, case_group, case_name, self._scheme)
                 elif depth < MAX_DEPTH - 1:
                     yield from self.below(sub, entries(sub), depth + 1, case_name, case_group)
             except InputError as error:
-                yield Case(case_name, {}, None, {}, case_group, problem=str(error))
+                yield Case(sub.name, {}, None, {}, problem=str(error))
+
+
+def _name_below(patient: str, folder: Path) -> tuple[str, bool]:
+    """What a case in a folder below another is called, and whether the folder above is its patient's.
+
+    It is where the folder is named as a time point, or it or its images as a time point of the folder above.
+    """
+    if folder.name.lower() == ANATOMY:
+        return patient, True
+    if without_time_point(folder.name)[0] == patient.lower():
+        return folder.name, True
+    together = f"{patient}_{folder.name}"
+    if is_time_point(folder.name):
+        return together, True
+    images = image_files(folder) if without_time_point(together)[0] == patient.lower() else []
+    if images and all(path.name.startswith(patient) for path in images):
+        return together, True
+    return folder.name, False

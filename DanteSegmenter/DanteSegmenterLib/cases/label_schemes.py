@@ -24,6 +24,8 @@ LABELS_FILE = "labels.json"
 OUTSIDE = "outside"
 EXAMPLE = '{"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": [1]}'
 BRAIN_REGIONS = ("WT", "TC", "ET")
+# Of the images of BraTS 2018 to 2021, and of the collections that share their labels: UPENN-GBM, UCSF-PDGM, TCGA.
+ENDINGS_2018 = {"t1", "t1ce", "t1c", "t1gd", "t2", "flair", "fla", "ct1"}
 # From here on the time points of BraTS-GLI-NNNNN-TTT are examinations after treatment.
 FIRST_AFTER_TREATMENT = 100
 
@@ -42,7 +44,7 @@ BRATS_2023 = LabelScheme({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)})
 BRATS_2024 = LabelScheme(
     BRATS_2023.regions,
     (4,),
-    "gliomas after treatment as in BraTS 2024: label 4, the cavity that surgery left, counts as no tumour",
+    "masks of gliomas after treatment (BraTS 2024): label 4, the cavity that surgery left, counts as no tumour",
 )
 CHEST_CT = LabelScheme({"PE": (1,)})
 
@@ -52,7 +54,7 @@ def scheme_of(names: str, endings: Collection[str]) -> LabelScheme:
 
     Args:
         names: of the case's folder and files.
-        endings: the last parts of the images' names, e.g. "t1n".
+        endings: the last parts of all images' names, e.g. "t1n".
     """
     kind, time_point = _brats_kind(names)
     if kind == "ped":
@@ -62,10 +64,12 @@ def scheme_of(names: str, endings: Collection[str]) -> LabelScheme:
     after_treatment = kind == "gli" and time_point >= FIRST_AFTER_TREATMENT
     if {"t1n", "t2f"} & set(endings) or (kind and {"t1c", "t2w"} & set(endings)):
         return BRATS_2024 if after_treatment else BRATS_2023
-    if not {"t1", "t1ce", "t2", "flair"} & set(endings):
+    if not set(endings) <= ENDINGS_2018:
         return _unknown("no naming whose labels are known")
     if after_treatment:
-        return _unknown("a glioma after treatment (BraTS 2024) named as in 2018-2021: is 4 enhancing, or the cavity?")
+        return _unknown(
+            "a glioma after treatment (BraTS 2024) named as in 2018-2021, whose 4 may be enhancing tumour or the cavity"
+        )
     return BRATS_2018
 
 

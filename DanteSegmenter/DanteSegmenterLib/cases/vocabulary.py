@@ -79,9 +79,6 @@ MASKS = {
     "seg", "segm", "segmentation", "segmentations", "segmented", "label", "labels", "gt", "groundtruth", "truth",
     "glistrboost", "tumorseg", "tumourseg",
 }  # fmt: skip
-# One image in two states of processing: the plain one is taken.
-PROCESSED = {"bias", "n4", "biascorrected", "unstripped"}
-
 PLANES = {
     "ax", "axial", "axi", "sag", "sagittal", "cor", "coronal", "tra", "trans", "transversal", "transverse", "obl",
 }  # fmt: skip
@@ -125,11 +122,12 @@ SPELLINGS = (
     (r"(?<=\s)-\s*(?:c|ce|km|gd|gad|gado|iv|mdc)(?![a-z0-9])", " ambiguous "),
 )  # fmt: skip
 
+WEIGHTINGS = frozenset({"t1", "t2", *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CONTRAST_CT})
 # Everything that tells the modality, and nothing of the patient.
 TELLING = frozenset(
     {
-        "t1", "t2", "subject", *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AND, *FILLERS,
-        *AMBIGUOUS, *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CONTRAST_CT,
+        "subject", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AND, *FILLERS,
+        *AMBIGUOUS,
     }
 )  # fmt: skip
 # What a glued name may be made of; single letters would fit everywhere.

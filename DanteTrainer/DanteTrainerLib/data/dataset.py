@@ -158,11 +158,13 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
 def make_split(cases: Sequence[Case], seed: int = 12345) -> Split:
     """Shuffle the patients within each group, cut at 70 and 80 per cent; the rest is the test set.
 
-    All time points of a patient stay together.
+    All time points of a patient stay together. A group of fewer than three patients cannot be cut, and is none.
     """
     groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     patients = patients_by_name([case.name for case in cases])
     group_of = {patients[case.name]: case.group for case in cases}  # one group a patient
+    sizes = Counter(group_of.values())
+    group_of = {patient: group if sizes[group] >= 3 else "" for patient, group in group_of.items()}
     for name in sorted(patients):
         groups[group_of[patients[name]]][patients[name]].append(name)
     parts: dict[str, list[str]] = defaultdict(list)

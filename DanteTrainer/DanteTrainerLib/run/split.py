@@ -27,6 +27,7 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
     if file is not None:
         return read_split(dataset, file)
     trained = _split_of_run(folder) or _split_of_run(folder.parent)
+    own = read_split(dataset) if (dataset.folder / SPLIT_FILE).is_file() else None  # refused if it contradicts itself
     names = [name for part in (trained.train, trained.val, trained.test) for name in part] if trained else []
     missing = [name for name in names if name not in dataset.cases]
     if trained and not missing:
@@ -36,11 +37,10 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
             f"'{dataset.folder}' lacks {len(missing)} of the {len(names)} cases of the run's split, e.g. "
             f"'{missing[0]}'. Give the whole dataset, or name the cases to score on in a file: --split-file."
         )
-    if (dataset.folder / SPLIT_FILE).is_file():
-        split = read_split(dataset)
+    if own is not None:
         if trained:
-            _check_unseen(dataset, split, trained)
-        return split
+            _check_unseen(dataset, own, trained)
+        return own
     raise InputError(
         f"nothing tells which cases of '{dataset.folder}' the model has not seen: '{folder}' is no run folder that was "
         f"trained on them, and the dataset has no {SPLIT_FILE}. Give the run folder, or --split-file."
@@ -54,7 +54,8 @@ def _check_unseen(dataset: Dataset, split: Split, trained: Split) -> None:
     if held_out:
         raise InputError(
             f"{len(held_out)} validation or test case(s) of '{dataset.folder}' are of patients whom the model was "
-            f"trained on: '{held_out[0]}' was '{seen[patients.patient(held_out[0])]}'. Leave them out in a file: --split-file."
+            f"trained on: '{held_out[0]}' was '{seen[patients.patient(held_out[0])]}'. Leave them out in a file: "
+            "--split-file."
         )
 
 

@@ -242,7 +242,7 @@ def _read(name: str) -> dict[str, Any]:
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
     base = plain.pop("base", None)
