@@ -69,7 +69,11 @@ FOLDERS = {
     "initials like contrast": ("CE_01/CE_01_", "t1 t1ce t2 flair", ("t1", "t1ce", "t2", "flair", None)),
     "initials in another folder": ("7/GD_01_", "t1 t1ce t2 flair", ("t1", "t1ce", "t2", "flair", None)),
     "a patient like a subtraction": ("7/SUB_01_", "t1 t1ce t2 flair", ("t1", "t1ce", "t2", "flair", None)),
-    "a brain mask beside": ("p/p_", "t1 t1_bet t1_bet_mask t1ce t2 flair brain_seg seg", ("t1", "t1ce", "t2", "flair", "seg")),
+    "a brain mask beside": (
+        "p/p_",
+        "t1 t1_bet t1_bet_mask t1ce t2 flair brain_seg seg",
+        ("t1", "t1ce", "t2", "flair", "seg"),
+    ),
 }  # fmt: skip
 
 
@@ -317,7 +321,8 @@ def test_a_file_of_another_name_among_nnunets_images_is_a_case_with_a_problem(tm
         ({"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
          {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}, ()),
         ({"background": 0, "necrosis": 1, "oedema": 2, "enhancing": 3, "resection cavity": 4}, OF_2023, (4,)),
-        ({"background": 0, "whole tumour": [1, 2, 3], "tumour core": [1, 3], "enhancing tumour": [3], "cavity": 4}, OF_2023, (4,)),
+        ({"background": 0, "whole tumour": [1, 2, 3], "tumour core": [1, 3], "enhancing tumour": [3], "cavity": 4},
+         OF_2023, (4,)),
     ],
 )  # fmt: skip
 def test_labels_of_a_dataset_json_are_told_by_their_names(tmp_path, labels, regions, outside):
