@@ -135,7 +135,7 @@ def _without_patient(files: Sequence[Path], folder: str) -> list[_Named]:
     shared, own = _shared_beginning(spoken), words_of(folder)
     lengths = [max(shared, len(own) if words[: len(own)] == own and len(words) > len(own) else 0) for words in spoken]
     with_telling = [_Named(path, (*_telling(words[:n]), *words[n:])) for path, words, n in zip(files, spoken, lengths)]
-    without = [_Named(path, tuple(words[n:])) for path, words, n in zip(files, spoken, lengths)]
+    without = [_Named(path, words[n:]) for path, words, n in zip(files, spoken, lengths)]
     told = [_told_apart(named) for named in (with_telling, without)]
     of_folder = all(set(words[:n]) <= set(own) for words, n in zip(spoken, lengths))
     return without if told[1] > told[0] or (told[1] == told[0] and of_folder) else with_telling
@@ -151,7 +151,7 @@ def _telling(beginning: Sequence[str]) -> list[str]:
     ]
 
 
-def _shared_beginning(spoken: Sequence[list[str]]) -> int:
+def _shared_beginning(spoken: Sequence[Sequence[str]]) -> int:
     """How many words all names begin with, at least one left of each."""
     if len(spoken) < 2:
         return 0

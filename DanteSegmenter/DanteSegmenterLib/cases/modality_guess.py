@@ -59,13 +59,14 @@ def same_patient(names: Sequence[str], name: str) -> list[int]:
     return [n for n, other in enumerate(names) if _rest(other) == rest]
 
 
-def words_of(name: str) -> list[str]:
+@lru_cache(maxsize=4096)  # the window asks for the same names again and again
+def words_of(name: str) -> tuple[str, ...]:
     """In lower case, without accents, cut into words, glued ones taken apart: "BraTS_T1ce" -> brats, t1, ce."""
     text = unicodedata.normalize("NFKD", name).lower()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
     for pattern, spelt_out in words.SPELLINGS:
         text = re.sub(pattern, spelt_out, text)
-    return [word for piece in re.split(r"[^a-z0-9]+", text) if piece for word in _unglue(piece)]
+    return tuple(word for piece in re.split(r"[^a-z0-9]+", text) if piece for word in _unglue(piece))
 
 
 def _guess_mr(known: set[str], contrast: bool, native: bool) -> str | None:
