@@ -115,11 +115,12 @@ def _contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
 def _denied(spoken: Sequence[str], begin: int) -> tuple[bool, set[int]]:
     """Whether a negation before `begin` is about contrast, and which words for contrast it denies.
 
-    "without and with contrast" is about contrast, and denies none of it.
+    "without and with contrast" and "before and after contrast" are about contrast, and deny none of it.
     """
     shared = False
-    while begin < len(spoken) and spoken[begin] in words.FILLERS | words.AND | words.WITH:
-        shared |= spoken[begin] in words.WITH
+    given = words.WITH | words.AFTER
+    while begin < len(spoken) and spoken[begin] in words.FILLERS | words.AND | given:
+        shared |= spoken[begin] in given
         begin += 1
     end = begin
     while end < len(spoken) and spoken[end] in words.CONTRAST | words.FILLERS:
@@ -133,7 +134,7 @@ def _after(spoken: Sequence[str], begin: int, passed_over: set[str]) -> str:
 
 def _unglue(piece: str) -> list[str]:
     """ "t1ce" -> t1, ce; "axt1" -> ax, t1; "mprage3d" -> mprage, 3d; what cannot be taken apart stays whole."""
-    match = re.fullmatch(r"([a-z]*?)(t[12])(?!\d)([a-z0-9]*)", piece)
+    match = re.fullmatch(r"([a-z]*?|3d)(t[12])(?!\d)([a-z0-9]*)", piece)
     before = _before_weighting(match[1]) if match else None
     if match is None or before is None:
         return _in_known_words(piece) or [_inflected(piece)]
@@ -185,7 +186,8 @@ def _in_known_words(piece: str) -> list[str]:
 
 def _rest(name: str) -> frozenset[str]:
     """What is left of a name without the words that tell the modality, and without a series number "5: "."""
-    return frozenset(words_of(re.sub(r"^\s*\d+\s*:", "", name))) - words.TELLING
+    telling = words.TELLING - words.AND - words.FILLERS  # "e" and "d" may be patients, too
+    return frozenset(words_of(re.sub(r"^\s*\d+\s*:", "", name))) - telling
 
 
 def _companions(

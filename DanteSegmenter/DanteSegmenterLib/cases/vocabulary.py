@@ -14,13 +14,13 @@ GADOLINIUM = {
 }  # fmt: skip
 # Words that say, unless they are negated, that contrast was given.
 CONTRAST = {
-    "ce", "c", "km", "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
+    "ce", "c", "km", "mkm", "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
     "contrastata", "contrastato", "kontrast", "kontrastu", "kontrastem", "kontraste", "kontrastmittel", "mdc", "mdk",
     "civ", "iv", "enhanced", "enhancement", "enh", "inj", "injection", "injecte", "injectee", "injected", "inject",
     "injekt", "inyeccion", "iniezione", *GADOLINIUM,
 }  # fmt: skip
 # Contrast too, if no treatment follows.
-POST = {"post", "pos", "postcontrast", "postcontraste", "postcontrasto", "poscontraste"}
+POST = {"post", "pos", "postc", "postcon", "postcontrast", "postcontraste", "postcontrasto", "poscontraste"}
 TREATMENTS = (
     "op", "surg", "treat", "resect", "radi", "rt", "rx", "chemo", "chimi", "therap", "tx", "biops", "bx", "trauma",
     "implant", "shunt", "stroke", "interv",
@@ -31,18 +31,20 @@ WITHOUT = {
 }  # fmt: skip
 # Negations only where contrast follows: "no 3" is a number, "non fs" is about fat.
 NEGATIONS = {
-    *WITHOUT, "no", "non", "kein", "keine", "geen", "before", "vor", "avant", "prima", "antes", "voor", "innan",
-    "przed", "pred",
+    *WITHOUT, "no", "non", "nicht", "kein", "keine", "geen", "before", "vor", "avant", "prima", "antes", "voor",
+    "innan", "przed", "pred",
 }  # fmt: skip
 PRE = {"pre", "prae", "pra", "precontrast", "precontraste", "precontrasto"}
 NATIVE = {
     "native", "nativ", "nativo", "nativa", "natif", "natives", "nativni", "plain", "noncontrast", "noncontrasted",
-    "nocontrast", "unenhanced", "nonenhanced", "basale", "blanco", "blank", "kontrastfrei", "kontrastlos",
-    "kontrastsiz",
+    "nocontrast", "noncon", "nc", "okm", "unenhanced", "nonenhanced", "basale", "blanco", "blank",
+    "kontrastfrei", "kontrastlos", "kontrastsiz",
 }  # fmt: skip
 # After a word for contrast: "KM neg", "contrast free".
 NONE_OF_IT = {"neg", "negative", "negativ", "negatif", "free", "frei", "none", "libre"}
 WITH = {"with", "w", "mit", "avec", "con", "com", "met", "med", "z"}
+# Between a negation and these contrast is not denied: "before and after", "vor und nach".
+AFTER = {"after", "nach", "apres", "dopo", "despues", "depois", "na", "efter", "etter", "po"}
 AND = {"and", "und", "et", "y", "e", "en", "og", "och", "i", "oder", "or", "vs", "u"}
 # Between a negation and what it negates: "sans produit de contraste", "senza mezzo di contrasto", "ohne i.v. KM".
 FILLERS = {"produit", "de", "di", "du", "mezzo", "medio", "meio", "medium", "agent", "any", "the", "des", "d", "st"}
@@ -92,10 +94,11 @@ NEUTRAL = {
 # Before a weighting without a gap: "axT1", "CT1" (LUMIERE), "sT1W" and "eT1W" (Philips), "rT1" (resampled).
 BEFORE_WEIGHTING = {
     "": "", "s": "", "e": "", "r": "", "c": "c", "ce": "ce", "gd": "gd", "gad": "gad", "km": "km", "post": "post",
-    "pre": "pre", "nativ": "nativ", "native": "native",
+    "pre": "pre", "postcontrast": "postcontrast", "precontrast": "precontrast", "3d": "3d",
+    "nativ": "nativ", "native": "native",
 }  # fmt: skip
 # After it: "t1n", "t1ce", "t2w", "t2f". The rest may be any of the words above.
-AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "c": "c"}
+AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "nc": "native", "c": "c"}
 AFTER_T2 = {"": "", "w": "", "wi": "", "f": "flair", "s": "star"}
 
 # Spellings that are no words, in the order in which they are replaced: (pattern, words).
@@ -108,6 +111,7 @@ SPELLINGS = (
     (r"da(?:rk)?[\W_]*fl(?:uid)?(?![a-z])", " darkfluid "),
     (r"(?<![a-z0-9])m\.\s?d\.\s?c(?![a-z0-9])", " mdc "),
     (r"(?<![a-z0-9])k\.\s?m(?![a-z0-9])", " km "),
+    (r"(?<![a-z0-9])o\.\s?km(?![a-z0-9])", " ohne km "),
     (r"(?<![a-z0-9])i\.\s?v(?![a-z0-9])", " iv "),
     (r"\+\s*/\s*-|-\s*/\s*\+|±|w\s*/\s*wo(?![a-z0-9])", " ambiguous "),
     (r"(?<![a-z0-9])w\s*/\s*o(?:ut)?(?![a-z0-9])", " without "),
@@ -126,7 +130,7 @@ WEIGHTINGS = frozenset({"t1", "t2", *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CON
 # Everything that tells the modality, and nothing of the patient.
 TELLING = frozenset(
     {
-        "subject", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AND, *FILLERS,
+        "subject", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AFTER, *AND, *FILLERS,
         *AMBIGUOUS,
     }
 )  # fmt: skip
