@@ -181,7 +181,7 @@ def _log_to(run: Path) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .data.dataset import read_dataset
+    from .data.dataset import read_dataset, remarks_on_labels
     from .evaluation.evaluate import evaluate
     from .run.split import split_for
 
@@ -189,6 +189,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         StopRequest(True, "Stopped; there are no scores.")
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
     split = split_for(options.model, dataset, options.split_file)
+    for remark in remarks_on_labels(dataset, split.part(options.split)):
+        print(f"note: {remark}")
     out = options.out or Path(f"evaluation-{options.split}")
     scores = evaluate(
         folder, dataset, split, options.split, out, options.device, options.quiet, options.full, options.mirror

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cases.case_folder import Case
+from ..cases.case import Case
 from ..errors import Cancelled, sentence_of
 from ..files.images import write_segmentation
 from ..model_folder.spec import ModelSpec, choose_pathway

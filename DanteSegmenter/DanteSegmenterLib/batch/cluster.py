@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case_folder import Case
+from ..cases.case import Case
 from ..errors import DanteError, ResourceError, sentence_of
 from ..model_folder.spec import ModelSpec, read_spec
 from ..result.regions import mask_of

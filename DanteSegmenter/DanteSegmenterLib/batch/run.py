@@ -6,10 +6,12 @@ command is run again. A case that fails does not stop the others. summary.csv an
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..cases.case_folder import Case
+from ..cases.case import Case
 from ..errors import InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING
 from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
@@ -18,6 +20,7 @@ from .case import Answer, Options, Outcome, segment_case
 from .finished import finished_report
 from .summary import write_summary
 
+MOST_BYTES = 255  # of a file's name, on every usual file system
 PICTURE_FILE = "contact_sheet.png"
 FINISHED = "finished already"
 DEFAULT = Options()
@@ -37,6 +40,8 @@ def to_do(cases: Sequence[Case], spec: ModelSpec, out: Path, options: Options = 
 
 
 def _obstacle(case: Case, spec: ModelSpec, out: Path, options: Options) -> str:
+    if case.problem:
+        return case.problem
     known = {modality.id for modality in spec.modalities}
     try:
         pathway, _ = choose_pathway(spec, [m for m in case.images if m in known], options.segment.limited)
@@ -47,7 +52,12 @@ def _obstacle(case: Case, spec: ModelSpec, out: Path, options: Options) -> str:
 
 
 def result_file(name: str, out: Path) -> Path:
-    """Where a case's segmentation is."""
+    """Where a case's segmentation is; a name that would be too long is cut, and stays one of its own by a digest."""
+    room = MOST_BYTES - len(SEGMENTATION_ENDING)
+    written = os.fsencode(name)
+    if len(written) > room:
+        digest = hashlib.sha256(written).hexdigest()[:8]
+        name = f"{written[: room - 9].decode(errors='ignore')}-{digest}"
     return out / f"{name}{SEGMENTATION_ENDING}"
 
 

@@ -1,136 +1,177 @@
 """One patient's folder of image files -> which file is which modality, in the namings users have. No torch.
 
-    BraTS 2018-2021   <any>_{t1,t1ce,t2,flair,seg}.nii[.gz]      labels 1 necrotic, 2 oedema, 4 enhancing
-    BraTS 2023        <any>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]       labels 1 necrotic, 2 oedema, 3 enhancing
-    paired chest CT   {nct,ctpa,label}.nii[.gz]                  label 1 embolism
+    BraTS 2018-2021   <any>_{t1,t1ce,t2,flair,seg}.nii[.gz]
+    BraTS 2023-2024   <any>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]
+    paired chest CT   {nct,ctpa,label}.nii[.gz]
 
-One file of BraTS 2020 (case 355) names its mask W39_1998.09.19_Segm.nii; that is known too. Masks are optional.
+and every other name in which `modality_guess` finds the modality: of BIDS, UPENN-GBM, UCSF-PDGM, TCGA, LUMIERE, or a
+scanner's series. One file of BraTS 2020 (case 355) names its mask W39_1998.09.19_Segm.nii. Masks are optional.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.images import read_volume
-from ..volume import Volume
+from ..files.user_files import entries, is_folder
+from . import vocabulary
+from .case import Case, ImageSource, SeveralMasks
+from .label_schemes import CHEST_CT, LabelScheme, scheme_of
+from .modality_guess import guess_from_words, words_of
 
 ENDINGS = (".nii.gz", ".nii")
+KNOWN_NAMINGS = (
+    "BraTS 2018-2021 (_t1, _t1ce, _t2, _flair); BraTS 2023 (-t1n, -t1c, -t2w, -t2f); paired chest CT (nct, ctpa)"
+)
+BRAIN, CHEST = ("t1", "t1ce", "t2", "flair"), ("nct", "ctpa")
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """A volume in a file; `component` picks one of a 4-D file."""
+class _Named:
+    """A file with the words of its name that are not the patient's."""
 
     path: Path
-    component: int | None = None
+    words: tuple[str, ...]
 
-    def read(self) -> Volume:
-        return read_volume(self.path, component=self.component)
+    @property
+    def modality(self) -> str | None:
+        return guess_from_words(self.words)
 
-
-@dataclass(frozen=True)
-class Naming:
-    """How a data set names its files and labels.
-
-    Attributes:
-        title: for messages.
-        modalities: file name's last part -> modality id.
-        masks: last parts of the mask's name, the usual one first.
-        regions: region id -> integer labels that make it up.
-    """
-
-    title: str
-    modalities: dict[str, str]
-    masks: tuple[str, ...]
-    regions: dict[str, tuple[int, ...]]
+    @property
+    def is_mask(self) -> bool:
+        return bool(vocabulary.MASKS & set(self.words)) and not vocabulary.TISSUES & set(self.words)
 
 
-BRATS_2018 = Naming(
-    "BraTS 2018-2021 (_t1, _t1ce, _t2, _flair)",
-    {"t1": "t1", "t1ce": "t1ce", "t2": "t2", "flair": "flair"},
-    ("seg", "segm"),
-    {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
-)
-BRATS_2023 = Naming(
-    "BraTS 2023 (-t1n, -t1c, -t2w, -t2f)",
-    {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"},
-    ("seg",),
-    {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)},
-)
-CHEST_CT = Naming("paired chest CT (nct, ctpa)", {"nct": "nct", "ctpa": "ctpa"}, ("label", "seg"), {"PE": (1,)})
-NAMINGS = (BRATS_2018, BRATS_2023, CHEST_CT)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A patient's images.
-
-    Attributes:
-        name: the folder's.
-        images: by modality id.
-        label: the expert mask, if there is one.
-        regions: region id -> integer labels in this mask.
-        group: for stratified splits, e.g. "HGG"; empty if there are none.
-    """
-
-    name: str
-    images: dict[str, ImageSource]
-    label: ImageSource | None
-    regions: dict[str, tuple[int, ...]]
-    group: str = ""
-
-    def read_images(self) -> dict[str, Volume]:
-        return {modality: source.read() for modality, source in self.images.items()}
-
-
-def read_case_folder(folder: Path | str, group: str = "") -> Case:
+def read_case_folder(
+    folder: Path | str, group: str = "", name: str = "", scheme: LabelScheme | None = None
+) -> Case:  # fmt: skip
     """Find the images of one patient.
+
+    Args:
+        group: for stratified splits.
+        name: of the case; the folder's by default.
+        scheme: what the mask's labels mean, where it is known better than by names.
 
     Raises:
         InputError: there is no such folder, no naming is recognised, or two files claim one modality.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"the case folder '{folder}' does not exist. Check the path.")
-    files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(ENDINGS)]
-    found = {naming.title: _match(naming, files, folder) for naming in NAMINGS}
-    naming = max(NAMINGS, key=lambda candidate: len(found[candidate.title][0]))
-    images, label = found[naming.title]
+    files = image_files(folder)
+    named = _without_patient(files, folder.name)
+    images = _images(named, folder)
     if not images:
-        names = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
-        titles = "; ".join(candidate.title for candidate in NAMINGS)
-        raise InputError(f"'{folder}' holds {names}; no known naming. Known: {titles}.")
-    return Case(folder.name, images, label, naming.regions, group)
+        holds = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
+        raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
+    names = " ".join((folder.name, *(path.name for path in files)))
+    endings = [_last_part(source.path) for source in images.values()]
+    told = CHEST_CT if set(images) <= set(CHEST) else scheme_of(names, endings)
+    scheme = scheme or told
+    case = Case(name or folder.name, images, None, scheme.regions, group, scheme.outside, scheme.remark)
+    return replace(case, label=_label(case.name, [file.path for file in named if file.is_mask]))
 
 
 def is_case_folder(folder: Path) -> bool:
-    """Whether some file in `folder` is named as an image of a known naming."""
-    files = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS)]
-    return any(_last_part(path) in naming.modalities for path in files for naming in NAMINGS)
+    """Whether some file in `folder` is named as an image of ours.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    return any(file.modality for file in _without_patient(image_files(folder), folder.name))
 
 
-def _match(naming: Naming, files: list[Path], folder: Path) -> tuple[dict[str, ImageSource], ImageSource | None]:
-    images: dict[str, ImageSource] = {}
-    label = None
-    for path in files:
-        part = _last_part(path)
-        modality = naming.modalities.get(part)
-        if modality in images:
-            raise InputError(
-                f"'{folder}' holds two files for {modality}: {images[modality].path.name} and {path.name}. Keep one."
-            )
-        if modality is not None:
-            images[modality] = ImageSource(path)
-        elif part in naming.masks:
-            label = ImageSource(path)
-    return images, label
+def image_files(folder: Path) -> list[Path]:
+    """The NIfTI files of a folder, sorted.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    return [path for path in entries(folder) if path.name.lower().endswith(ENDINGS) and not is_folder(path)]
+
+
+def _images(named: Sequence[_Named], folder: Path) -> dict[str, ImageSource]:
+    """By modality id, of a brain's MR or a chest's CT, whichever has more."""
+    claims: dict[str, list[_Named]] = {}
+    for file in named:
+        if file.modality is not None:
+            claims.setdefault(file.modality, []).append(file)
+    kind = max((BRAIN, CHEST), key=lambda modalities: len(set(modalities) & set(claims)))
+    images = {}
+    for modality in [modality for modality in claims if modality in kind]:
+        plain = _plain(claims[modality])
+        if plain is None:
+            first, second = (file.path.name for file in claims[modality][:2])
+            raise InputError(f"'{folder}' holds two files for {modality}: {first} and {second}. Keep one.")
+        images[modality] = ImageSource(plain.path)
+    return images
+
+
+def _plain(files: Sequence[_Named]) -> _Named | None:
+    """The file of which the others are named as versions: T1 beside T1_bias or T1_unstripped, not beside T1_2."""
+    shortest = min(files, key=lambda file: len(file.words))
+    others = [file for file in files if file is not shortest]
+    versions = [
+        file.words[: len(shortest.words)] == shortest.words
+        and not all(word.isdigit() for word in file.words[len(shortest.words) :])
+        for file in others
+    ]
+    return shortest if all(versions) else None
+
+
+def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
+    if len(masks) > 1:
+        return SeveralMasks(case, tuple(path.name for path in masks))
+    return ImageSource(masks[0]) if masks else None
+
+
+def _without_patient(files: Sequence[Path], folder: str) -> list[_Named]:
+    """The files with what tells them apart; the name that they have in common is the patient's, whatever its words.
+
+    Words for contrast that all files share may be the patient's initials, or said of all images: they are left out
+    where they are the folder's name too, or where more images are told apart without them.
+    """
+    spoken = [words_of(_stem(path)) for path in files]
+    shared, own = _shared_beginning(spoken), words_of(folder)
+    lengths = [max(shared, len(own) if words[: len(own)] == own and len(words) > len(own) else 0) for words in spoken]
+    with_telling = [_Named(path, (*_telling(words[:n]), *words[n:])) for path, words, n in zip(files, spoken, lengths)]
+    without = [_Named(path, words[n:]) for path, words, n in zip(files, spoken, lengths)]
+    told = [_told_apart(named) for named in (with_telling, without)]
+    of_folder = all(set(words[:n]) <= set(own) for words, n in zip(spoken, lengths))
+    return without if told[1] > told[0] or (told[1] == told[0] and of_folder) else with_telling
+
+
+def _telling(beginning: Sequence[str]) -> list[str]:
+    """What names have in common at their beginning: "sub-01_ce-gd" says contrast, the initials in "CE_01" do not."""
+    end = max((n for n, word in enumerate(beginning) if word not in vocabulary.TELLING), default=-1)
+    return [
+        word
+        for n, word in enumerate(beginning)
+        if word in vocabulary.WEIGHTINGS or (n > end and word in vocabulary.TELLING)
+    ]
+
+
+def _shared_beginning(spoken: Sequence[Sequence[str]]) -> int:
+    """How many words all names begin with, at least one left of each."""
+    if len(spoken) < 2:
+        return 0
+    most = min(map(len, spoken)) - 1
+    return next((n for n in range(most) if len({words[n] for words in spoken}) > 1), max(most, 0))
+
+
+def _told_apart(named: Sequence[_Named]) -> tuple[int, int]:
+    """How many modalities are found, and the fewer files claim one that is taken, the better."""
+    found = [file.modality for file in named if file.modality]
+    return len(set(found)), len(set(found)) - len(found)
+
+
+def _stem(path: Path) -> str:
+    stem = path.name.lower()
+    for ending in ENDINGS:
+        stem = stem.removesuffix(ending)
+    return stem
 
 
 def _last_part(path: Path) -> str:
     """`BraTS20_Training_001_t1ce.nii.gz` -> `t1ce`; `BraTS-GLI-00000-000-t2f.nii.gz` -> `t2f`; `nct.nii` -> `nct`."""
-    stem = path.name.lower()
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
-    return stem.replace("-", "_").rsplit("_", 1)[-1]
+    return _stem(path).replace("-", "_").rsplit("_", 1)[-1]

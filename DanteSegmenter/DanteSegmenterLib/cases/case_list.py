@@ -6,22 +6,35 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
-from .case_folder import Case, is_case_folder, read_case_folder
-from .dataset_json import read_dataset_json
+from ..files.user_files import entries, is_file, is_folder
+from .case import Case
+from .case_folder import image_files, is_case_folder, read_case_folder
+from .dataset_json import has_images, read_dataset_json
+from .label_schemes import LabelScheme, read_labels_file
+from .time_points import is_time_point, without_time_point
 
-# Deep enough for <challenge>/<grade>/<case>.
-MAX_DEPTH = 3
+# Deep enough for <challenge>/<grade>/<patient>/<time point>.
+MAX_DEPTH = 4
+# Of BIDS: results and originals of the images beside them; and the folder of a session that holds no name.
+PASSED_OVER = {"derivatives", "sourcedata"}
+ANATOMY = "anat"
 
 
 def find_cases(folder: Path) -> list[Case]:
-    """All cases below a folder: case folders at any depth down to the third, MSD Task01, or nnU-Net raw data.
+    """All cases below a folder: case folders at any depth down to the fourth, MSD Task01, or nnU-Net raw data.
+
+    A folder that cannot be read, or whose files are not clear, is a case with a `problem`; the others are not in want
+    of it.
 
     Raises:
-        InputError: there is no such folder, or no case in it.
+        InputError: there is no such folder, it cannot be read, or no case is in it.
     """
-    if not folder.is_dir():
-        raise InputError(f"the dataset folder '{folder}' does not exist. Check the path.")
-    cases = read_dataset_json(folder) if (folder / "dataset.json").is_file() else list(_case_folders(folder))
+    found = entries(folder)
+    scheme = read_labels_file(folder)
+    described = is_file(folder / "dataset.json")
+    cases = [] if described and has_images(folder) else list(_Search(scheme).below(folder, found))
+    if not cases and described:
+        cases = read_dataset_json(folder, scheme)
     if not cases:
         raise InputError(
             f"'{folder}' holds no case. Wanted: one folder a patient with NIfTI files named as in BraTS or as paired "
@@ -30,9 +43,46 @@ def find_cases(folder: Path) -> list[Case]:
     return cases
 
 
-def _case_folders(folder: Path, depth: int = 0) -> Iterable[Case]:
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if is_case_folder(sub):
-            yield read_case_folder(sub, group=folder.name if depth else "")
-        elif depth < MAX_DEPTH - 1:
-            yield from _case_folders(sub, depth + 1)
+class _Search:
+    """Goes down from a folder; remembers what the labels mean there."""
+
+    def __init__(self, scheme: LabelScheme | None) -> None:
+        self._scheme = scheme
+
+    def below(self, folder: Path, found: list[Path], depth: int = 0, name: str = "", group: str = "") -> Iterable[Case]:
+        """
+        Args:
+            found: what the folder holds.
+            name: by which a time point in this folder is called: the patient's.
+            group: of a time point in this folder.
+        """
+        for sub in found:
+            if sub.name.lower() in PASSED_OVER or not is_folder(sub):
+                continue
+            try:
+                case_name, of_patient = _name_below(name, sub) if depth else (sub.name, False)
+                case_group = group if of_patient or not depth else folder.name
+                if is_case_folder(sub):
+                    yield read_case_folder(sub, case_group, case_name, self._scheme)
+                elif depth < MAX_DEPTH - 1:
+                    yield from self.below(sub, entries(sub), depth + 1, case_name, case_group)
+            except InputError as error:
+                yield Case(sub.name, {}, None, {}, problem=str(error))
+
+
+def _name_below(patient: str, folder: Path) -> tuple[str, bool]:
+    """What a case in a folder below another is called, and whether the folder above is its patient's.
+
+    It is where the folder is named as a time point, or it or its images as a time point of the folder above.
+    """
+    if folder.name.lower() == ANATOMY:
+        return patient, True
+    if without_time_point(folder.name)[0] == patient.lower():
+        return folder.name, True
+    together = f"{patient}_{folder.name}"
+    if is_time_point(folder.name):
+        return together, True
+    images = image_files(folder) if without_time_point(together)[0] == patient.lower() else []
+    if images and all(path.name.startswith(patient) for path in images):
+        return together, True
+    return folder.name, False

@@ -4,95 +4,163 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .case_folder import Case, ImageSource
+from ..files.images import IMAGE_ENDINGS
+from ..files.user_files import decode, entries, is_file, is_folder
+from .case import Case, ImageSource
+from .label_schemes import CHEST_CT, LabelScheme
+from .modality_guess import guess_modality
 
-# Channel names in use -> modality id.
-CHANNELS = {
-    "t1": "t1", "t1w": "t1", "t1n": "t1", "t1ce": "t1ce", "t1gd": "t1ce", "t1c": "t1ce", "t2": "t2", "t2w": "t2",
-    "flair": "flair", "t2f": "flair", "nct": "nct", "ctpa": "ctpa",
-}  # fmt: skip
-# MSD Task01 has its own order: 1 oedema, 2 non-enhancing, 3 enhancing. Taken for BraTS, core and oedema change places.
-MSD_REGIONS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
+# Where images lie, and where their masks: to train on, and kept apart for tests.
+PARTS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+# Words in a label's name -> regions that the label is part of; the first that fits.
+MEANINGS = (
+    (r"background|outside", None),
+    (r"cavity|\brc\b|resect", ()),
+    (r"o?edema|\bed\b|snfh|flair|invaded|infiltrat", ("WT",)),
+    (r"non[- _]*enh|necro|\bnc\b|ncr|netc|\bnet\b|cyst|\bcc\b", ("WT", "TC")),
+    (r"enhanc|\bet\b|\bat\b|active", ("WT", "TC", "ET")),
+)  # fmt: skip
 
 
-def read_dataset_json(folder: Path) -> list[Case]:
-    """Cases of an MSD or nnU-Net raw folder, those with labels first.
+def has_images(folder: Path) -> bool:
+    """Whether a dataset.json here would describe images; another program's file of that name does not."""
+    return any(is_folder(folder / part) for part in PARTS)
+
+
+def read_dataset_json(folder: Path, scheme: LabelScheme | None = None) -> list[Case]:
+    """Cases of an MSD or nnU-Net raw folder: imagesTr, then those that are kept for tests, imagesTs.
+
+    Args:
+        scheme: what the labels mean, where it is known better than by the file.
 
     Raises:
-        InputError: dataset.json is damaged, or its channels or labels are not known ones.
+        InputError: dataset.json is damaged, or its channels or labels are not known ones; a folder cannot be read.
     """
     path = folder / "dataset.json"
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        channels = description.get("channel_names") or description.get("modality")
-        modalities = {int(n): CHANNELS[str(name).lower()] for n, name in channels.items()}
+        description = json.loads(decode(path.read_bytes()))
+        channels = description.get("channel_names") or description["modality"]
+        modalities = {int(n): _modality(str(name)) for n, name in channels.items()}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"'{path}' cannot be used ({error!r}): it must name its channels, each one of {', '.join(CHANNELS)}."
+            f"'{path}' cannot be used ({error}): it must name its channels, each one of T1, T1ce, T2, FLAIR, nct, ctpa."
         ) from None
-    regions = _regions(description.get("labels", {}), path)
-    if "training" in description and "modality" in description:
-        return _msd_cases(folder, modalities, regions)
-    return _nnunet_cases(folder, modalities, regions)
-
-
-def _msd_cases(folder: Path, modalities: dict[int, str], regions: dict[str, tuple[int, ...]]) -> list[Case]:
-    """4-D images imagesTr/X.nii.gz with labelsTr/X.nii.gz."""
+    if len(set(modalities.values())) < len(modalities):
+        raise InputError(f"'{path}' names two channels alike: {', '.join(map(str, channels.values()))}. Rename one.")
+    scheme = scheme or _scheme(description.get("labels", {}), path)
+    read = _msd_cases if "training" in description and "modality" in description else _nnunet_cases
     cases = []
-    for image in _images(folder):
-        images = {modality: ImageSource(image, component) for component, modality in modalities.items()}
-        cases.append(Case(_stem(image), images, _label(folder, _stem(image)), regions))
+    for images, labels in PARTS.items():
+        if is_folder(folder / images):
+            found = read(folder / images, folder / labels, modalities)
+            cases += [
+                replace(case, regions=scheme.regions, outside=scheme.outside, held_apart=images == "imagesTs")
+                for case in found
+            ]
     return cases
 
 
-def _nnunet_cases(folder: Path, modalities: dict[int, str], regions: dict[str, tuple[int, ...]]) -> list[Case]:
-    """One file a channel, imagesTr/X_0000.nii.gz, with labelsTr/X.nii.gz."""
-    images: dict[str, dict[str, ImageSource]] = {}
-    for image in _images(folder):
+def _modality(channel: str) -> str:
+    modality = guess_modality(channel)
+    if modality is None:
+        raise ValueError(f"the channel '{channel}' is not known")
+    return modality
+
+
+def _msd_cases(images: Path, labels: Path, modalities: dict[int, str]) -> list[Case]:
+    """4-D images imagesTr/X.nii.gz with labelsTr/X.nii.gz."""
+    cases = []
+    for image in _images(images):
+        sources = {modality: ImageSource(image, component) for component, modality in modalities.items()}
+        cases.append(Case(_stem(image), sources, _label(labels, _stem(image)), {}))
+    return cases
+
+
+def _nnunet_cases(images: Path, labels: Path, modalities: dict[int, str]) -> list[Case]:
+    """One file a channel, imagesTr/X_0000.nii.gz, with labelsTr/X.nii.gz; a file of another name is a bad case."""
+    sources: dict[str, dict[str, ImageSource]] = {}
+    strange = []
+    for image in _images(images):
         match = re.fullmatch(r"(.+)_(\d{4})", _stem(image))
         if match is None or int(match[2]) not in modalities:
-            raise InputError(f"'{image}': nnU-Net names images CASE_NNNN with NNNN one of the dataset's channels.")
-        images.setdefault(match[1], {})[modalities[int(match[2])]] = ImageSource(image)
-    return [Case(name, sources, _label(folder, name), regions) for name, sources in images.items()]
+            problem = f"'{image}': nnU-Net names images CASE_NNNN with NNNN one of the dataset's channels."
+            strange.append(Case(_stem(image), {}, None, {}, problem=problem))
+        else:
+            sources.setdefault(match[1], {})[modalities[int(match[2])]] = ImageSource(image)
+    return [*(Case(name, own, _label(labels, name), {}) for name, own in sources.items()), *strange]
 
 
 def _images(folder: Path) -> list[Path]:
-    files = sorted((folder / "imagesTr").glob("*.nii*"))
-    return [file for file in files if not file.name.startswith(".")]  # MSD archives carry "._" twins
+    return [path for path in entries(folder) if path.name.lower().endswith(IMAGE_ENDINGS)]
 
 
 def _label(folder: Path, name: str) -> ImageSource | None:
-    for ending in (".nii.gz", ".nii"):
-        path = folder / "labelsTr" / f"{name}{ending}"
-        if path.is_file():
-            return ImageSource(path)
-    return None
+    paths = (folder / f"{name}{ending}" for ending in IMAGE_ENDINGS)
+    return next((ImageSource(path) for path in paths if is_file(path)), None)
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    ending = max((ending for ending in IMAGE_ENDINGS if path.name.lower().endswith(ending)), key=len)
+    return path.name[: -len(ending)]
 
 
-def _regions(labels: dict[str, Any], path: Path) -> dict[str, tuple[int, ...]]:
-    """Region id -> integer labels, from either form of "labels"."""
+def _scheme(labels: dict[str, Any], path: Path) -> LabelScheme:
+    """From either form of "labels": name -> number or numbers, or number -> name.
+
+    Raises:
+        InputError: some label's meaning is not known.
+    """
+    try:
+        scheme = _embolism(labels) or _nested_regions(labels) or _single_labels(labels)
+    except (AttributeError, TypeError, ValueError):
+        scheme = None
+    if scheme is None:
+        raise InputError(
+            f"'{path}': the labels {labels} are not known. Wanted: MSD Task01's (1 edema, 2 non-enhancing, 3 "
+            "enhancing), nnU-Net regions (whole tumor, tumor core, enhancing tumor as lists), or an embolism label."
+        )
+    return scheme
+
+
+def _embolism(labels: dict[str, Any]) -> LabelScheme | None:
     text = " ".join([*labels, *(str(value) for value in labels.values())]).lower()
-    if "embol" in text or "pe" in labels:
-        return {"PE": (1,)}
-    by_name = {str(name).lower(): value for name, value in labels.items()}
-    if all(isinstance(by_name.get(region.lower()), list) for region in ("WT", "TC", "ET")):
-        return {region: tuple(int(v) for v in by_name[region.lower()]) for region in ("WT", "TC", "ET")}
-    whole = {"whole tumor": "WT", "tumor core": "TC", "enhancing tumor": "ET"}
-    if all(isinstance(by_name.get(name), list) for name in whole):
-        return {region: tuple(int(v) for v in by_name[name]) for name, region in whole.items()}
+    return CHEST_CT if "embol" in text or "pe" in text.split() else None
+
+
+def _nested_regions(labels: dict[str, Any]) -> LabelScheme | None:
+    """Regions as nnU-Net has them: {"whole tumor": [1, 2, 3], ...}."""
+    usual = {"WT": "whole tumor", "TC": "tumor core", "ET": "enhancing tumor"}
+    by_name = {str(name).lower().replace("tumour", "tumor"): value for name, value in labels.items()}
+    lists = {region: by_name.get(region.lower(), by_name.get(name)) for region, name in usual.items()}
+    if not isinstance(lists["WT"], list):
+        return None
+    regions = {region: _numbers(value) for region, value in lists.items()}
+    known = {0, *(number for numbers in regions.values() for number in numbers)}
+    others = {number for value in labels.values() for number in _numbers(value)} - known
+    return LabelScheme(regions, tuple(sorted(others)))
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(int(number) for number in (value if isinstance(value, list) else [value]))
+
+
+def _single_labels(labels: dict[str, Any]) -> LabelScheme | None:
+    """One name a number; MSD Task01 has its own order: taken for BraTS, core and oedema would change places."""
     numbers = {int(value) if str(value).isdigit() else int(name): str(name if str(value).isdigit() else value).lower()
-               for name, value in labels.items() if str(value).isdigit() or str(name).isdigit()}  # fmt: skip
-    if "edema" in numbers.get(1, "") and "non" in numbers.get(2, "") and "enhancing" in numbers.get(3, ""):
-        return MSD_REGIONS
-    raise InputError(
-        f"'{path}': the labels {labels} are not known. Wanted: MSD Task01's (1 edema, 2 non-enhancing, 3 enhancing), "
-        "nnU-Net regions (whole tumor, tumor core, enhancing tumor as lists), or an embolism label."
-    )
+               for name, value in labels.items()}  # fmt: skip
+    regions: dict[str, tuple[int, ...]] = {"WT": (), "TC": (), "ET": ()}
+    outside = []
+    for number, name in sorted(numbers.items()):
+        meaning = next(((number_of,) for words, number_of in MEANINGS if re.search(words, name)), None)
+        if meaning is None:
+            return None
+        if meaning == ((),):
+            outside.append(number)
+        for region in meaning[0] or ():
+            regions[region] = (*regions[region], number)
+    return LabelScheme(regions, tuple(outside)) if all(regions.values()) else None

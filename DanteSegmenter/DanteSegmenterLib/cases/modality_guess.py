@@ -1,43 +1,33 @@
 """Which volume is which modality, guessed from its name: a node's, a file's, or a DICOM SeriesDescription.
 
-The guess fills the window's boxes and the user sees and changes it, so it had rather say nothing than something wrong:
-names it does not understand, and choices between equally good volumes, stay open.
+The guess fills the window's boxes and the user sees and changes it; in a folder it decides. So it had rather say
+nothing than something wrong: names it does not understand, and choices between equally good volumes, stay open.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
-# Words around the weighting. Gadolinium alone is enough: nothing else in a brain study is called so.
-GADOLINIUM = {"gd", "gad", "gado", "gadolinium", "gadovist", "dotarem"}
-CONTRAST = {"ce", "c", "post", "contrast", "enhanced", "km", "postcontrast", "iv", *GADOLINIUM}
-NATIVE = {"pre", "without", "wo", "no", "non", "native", "plain", "precontrast", "noncontrast", "unenhanced", "nativ"}
-FLAIR = {"flair", "fla", "darkfluid"}
-T1_SEQUENCES = {"mprage", "mpr", "mp2rage", "bravo", "spgr", "vibe", "tfe", "ir"}
-ANGIOGRAPHY = {"ctpa", "cta", "ctpe", "angio", "angiography", "pulmonalis"}
-# Images of a study that are none of ours, and results of processing.
-OTHER = {
-    "adc", "dwi", "dti", "swi", "swan", "star", "gre", "map", "maps", "perf", "perfusion", "asl", "dsc", "dce", "tof",
-    "mra", "mrs", "seg", "mask", "label", "labels", "segmentation", "localizer", "localiser", "scout", "survey",
-    "sub", "subtraction", "phase", "trace", "bold", "fmri",
-}  # fmt: skip
-PLANES = ("", "ax", "axial", "sag", "cor", "tra")
-# What follows t1 or t2 without a gap, e.g. "t1ce", "t2w", "t2f".
-GLUED = {
-    "": "", "w": "", "wi": "", "n": "", "weighted": "", "se": "", "tse": "", "fse": "", "ffe": "",
-    "f": "flair", "s": "star",
-}  # fmt: skip
+from . import vocabulary as words
 
 
 def guess_modality(name: str) -> str | None:
     """One of "t1", "t1ce", "t2", "flair", "nct", "ctpa"; None where the name does not tell."""
-    words = set(_words(name))
-    if words & OTHER:
+    return guess_from_words(words_of(name))
+
+
+def guess_from_words(spoken: Sequence[str]) -> str | None:
+    """As `guess_modality`, from what `words_of` made of a name."""
+    known = set(spoken)
+    if known & words.OTHER:
         return None
-    if words & {"ct", "nct", "ncct"} or words & ANGIOGRAPHY:
-        return _guess_ct(words)
-    return _guess_mr(words)
+    contrast, native = _contrast_said(spoken)
+    if known & (words.CT | words.NATIVE_CT | words.CONTRAST_CT):
+        return _guess_ct(known, contrast, native)
+    return _guess_mr(known, contrast, native)
 
 
 def assign(names: Sequence[str], modalities: Sequence[str]) -> dict[str, int | None]:
@@ -69,57 +59,135 @@ def same_patient(names: Sequence[str], name: str) -> list[int]:
     return [n for n, other in enumerate(names) if _rest(other) == rest]
 
 
-def _guess_mr(words: set[str]) -> str | None:
-    t1 = "t1" in words or (bool(words & T1_SEQUENCES) and "t2" not in words and not words & FLAIR)
-    if words & FLAIR and not t1:
+@lru_cache(maxsize=4096)  # the window asks for the same names again and again
+def words_of(name: str) -> tuple[str, ...]:
+    """In lower case, without accents, cut into words, glued ones taken apart: "BraTS_T1ce" -> brats, t1, ce."""
+    text = unicodedata.normalize("NFKD", name).lower()
+    text = "".join(letter for letter in text if not unicodedata.combining(letter))
+    for pattern, spelt_out in words.SPELLINGS:
+        text = re.sub(pattern, spelt_out, text)
+    return tuple(word for piece in re.split(r"[^a-z0-9]+", text) if piece for word in _unglue(piece))
+
+
+def _guess_mr(known: set[str], contrast: bool, native: bool) -> str | None:
+    t1 = "t1" in known or (bool(known & words.T1_SEQUENCES) and "t2" not in known and not known & words.FLAIR)
+    if known & words.FLAIR and not t1:
         return "flair"
-    if t1 and "t2" in words:
+    if t1 and "t2" in known:
         return None
-    contrast = bool(words & CONTRAST) and not words & NATIVE
     if t1:  # "T1 FLAIR" is T1-weighted too
-        return "t1ce" if contrast else "t1"
-    if "t2" in words:
-        return "t2"
-    return "t1ce" if words & GADOLINIUM and not words & NATIVE else None
+        return None if contrast and native else "t1ce" if contrast else "t1"
+    if "t2" in known:
+        return None if known & words.NOT_WITH_T2 else "t2"
+    return "t1ce" if known & words.GADOLINIUM and contrast and not native else None
 
 
-def _guess_ct(words: set[str]) -> str | None:
-    if words & {"nct", "ncct"} or words & NATIVE:
-        return "nct"
-    return "ctpa" if words & (ANGIOGRAPHY | CONTRAST) else None
+def _guess_ct(known: set[str], contrast: bool, native: bool) -> str | None:
+    contrast, native = contrast or bool(known & words.CONTRAST_CT), native or bool(known & words.NATIVE_CT)
+    return None if contrast == native else "ctpa" if contrast else "nct"
 
 
-def _words(name: str) -> list[str]:
-    """The name in lower case, cut into words, with glued ones taken apart: "BraTS_T1ce" -> brats, t1, ce."""
-    text = name.lower()
-    text = re.sub(r"\+\s*c\b|\bc\s*\+|\+\s*gd\b", " contrast ", text)
-    text = re.sub(r"\bw\s*/\s*o\b", " without ", text)
-    text = re.sub(r"\bsub-", " subject ", text)  # BIDS; "SUB" elsewhere is a subtraction image
-    text = re.sub(r"t2\s*\*", " t2 star ", text)
-    text = re.sub(r"\.(nii|gz|nrrd|nhdr|mha|mhd|dcm)\b", " ", text)
-    return [word for piece in re.split(r"[^a-z0-9]+", text) if piece for word in _unglue(piece)]
+def _contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
+    """Whether the words say that contrast was given, and whether they say that none was; "pre and post" says both."""
+    contrast = native = False
+    negated: set[int] = set()
+    for n, word in enumerate(spoken):
+        following = spoken[n + 1] if n + 1 < len(spoken) else ""
+        if word in words.AMBIGUOUS:
+            return True, True
+        if word in words.PRE:
+            native |= not following.startswith(words.TREATMENTS)
+        elif word in words.POST:
+            contrast |= not following.startswith(words.TREATMENTS)
+        elif word in words.NATIVE or (word in words.CONTRAST and following in words.NONE_OF_IT):
+            native = True
+        elif word in words.CONTRAST and n not in negated:
+            contrast = True
+        elif word in words.WITH and _after(spoken, n + 1, words.AND) in words.WITHOUT:
+            contrast = True  # "with and without contrast"
+        if word in words.NEGATIONS or word in words.PRE:
+            denies, those = _denied(spoken, n + 1)
+            native |= denies or (not following and word in words.WITHOUT)
+            negated |= those
+    return contrast, native
+
+
+def _denied(spoken: Sequence[str], begin: int) -> tuple[bool, set[int]]:
+    """Whether a negation before `begin` is about contrast, and which words for contrast it denies.
+
+    "without and with contrast" and "before and after contrast" are about contrast, and deny none of it.
+    """
+    shared = False
+    given = words.WITH | words.AFTER
+    while begin < len(spoken) and spoken[begin] in words.FILLERS | words.AND | given:
+        shared |= spoken[begin] in given
+        begin += 1
+    end = begin
+    while end < len(spoken) and spoken[end] in words.CONTRAST | words.FILLERS:
+        end += 1
+    return end > begin, set() if shared else set(range(begin, end))
+
+
+def _after(spoken: Sequence[str], begin: int, passed_over: set[str]) -> str:
+    return next((word for word in spoken[begin:] if word not in passed_over), "")
 
 
 def _unglue(piece: str) -> list[str]:
-    match = re.fullmatch(r"([a-z]*)(t[12])(?!\d)([a-z0-9]*)", piece)
-    if match and match[1] in PLANES:
-        plane, weighting, rest = match.groups()
-        return [word for word in (plane, weighting, _known_start(GLUED.get(rest, rest))) if word]
-    match = re.fullmatch(r"(mprage|bravo|flair|spgr|vibe|mpr)([a-z0-9]*)", piece)
-    return [match[1], *([match[2]] if match[2] else [])] if match else [piece]
+    """ "t1ce" -> t1, ce; "axt1" -> ax, t1; "mprage3d" -> mprage, 3d; what cannot be taken apart stays whole."""
+    match = re.fullmatch(r"([a-z]*?|3d)(t[12])(?!\d)([a-z0-9]*)", piece)
+    before = _before_weighting(match[1]) if match else None
+    if match is None or before is None:
+        return _in_known_words(piece) or [_inflected(piece)]
+    after = _after_weighting(match[2], match[3])
+    return [piece] if after is None else [*before, match[2], *after]
 
 
-def _known_start(word: str) -> str:
-    """A word without the tail it may carry: "mprage3d" -> "mprage"."""
-    known = CONTRAST | FLAIR | T1_SEQUENCES | OTHER | NATIVE
-    starts = [start for start in known if len(start) > 2 and word.startswith(start)]
-    return max(starts, key=len, default=word)
+def _before_weighting(letters: str) -> list[str] | None:
+    if letters in words.PLANES:
+        return [letters]
+    word = words.BEFORE_WEIGHTING.get(letters)
+    return None if word is None else [word] if word else []
+
+
+def _after_weighting(weighting: str, letters: str) -> list[str] | None:
+    endings = words.AFTER_T1 if weighting == "t1" else words.AFTER_T2
+    for rest in (letters, letters.removeprefix("w"), letters.removeprefix("wi")):
+        if rest in endings:
+            return [endings[rest]] if endings[rest] else []
+        known = _in_known_words(rest)
+        if known:
+            return known
+    return None
+
+
+def _inflected(piece: str) -> str:
+    """ "kontrastu", "contrastee", "kontraście": one word, whatever its ending."""
+    return "contrast" if piece.startswith(("contras", "kontras")) else piece
+
+
+@lru_cache(maxsize=4096)
+def _known_words(piece: str) -> tuple[str, ...] | None:
+    """The fewest words of the vocabulary, numbers between them, that make up the piece; None if it is not made so."""
+    if not piece:
+        return ()
+    found = None
+    for end in range(len(piece), 0, -1):
+        start = piece[:end]
+        if start in words.GLUABLE or start.isdigit():
+            rest = _known_words(piece[end:])
+            if rest is not None and (found is None or len(rest) + 1 < len(found)):
+                found = (start, *rest)
+    return found
+
+
+def _in_known_words(piece: str) -> list[str]:
+    return list(_known_words(piece) or ()) if len(piece) < 40 else []
 
 
 def _rest(name: str) -> frozenset[str]:
     """What is left of a name without the words that tell the modality, and without a series number "5: "."""
-    telling = CONTRAST | NATIVE | FLAIR | T1_SEQUENCES | ANGIOGRAPHY | {"t1", "t2", "ct", "nct", "ncct"}
-    return frozenset(_words(re.sub(r"^\s*\d+\s*:", "", name))) - telling
+    telling = words.TELLING - words.AND - words.FILLERS  # "e" and "d" may be patients, too
+    return frozenset(words_of(re.sub(r"^\s*\d+\s*:", "", name))) - telling
 
 
 def _companions(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import prepare
@@ -141,14 +141,7 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
     Raises:
         InputError: the mask holds labels that its naming does not know.
     """
-    allowed = {0, *(value for values in case.regions.values() for value in values)}
-    found = np.unique(labels.array)
-    strange = [value for value in found.tolist() if value not in allowed]
-    if strange:
-        raise InputError(
-            f"the mask '{labels.name}' holds the labels {[f'{v:g}' for v in strange[:5]]}; this naming knows "
-            f"{sorted(allowed)}. Is it another data set's mask, or was it resampled with interpolation?"
-        )
+    case.check_labels(labels)
     bits = np.zeros(labels.shape, np.uint8)
     for r, region in enumerate(task.regions):
         bits |= np.isin(labels.array, case.regions[region.id]).astype(np.uint8) << np.uint8(r)

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.cases.case_list import find_cases
 from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.files.user_files import decode
 
 from ..settings.tasks import TASKS, Task
+from .names import patients_by_name
 
 SPLIT_FILE = "split.json"
 SPLIT_NAMES = ("train", "val", "test")
@@ -71,6 +73,9 @@ def read_dataset(folder: Path | str) -> Dataset:
 
 
 def _task_of(folder: Path, cases: Sequence[Case]) -> Task:
+    broken = [case for case in cases if case.problem]
+    if len(broken) == len(cases):
+        raise InputError(broken[0].problem)
     kinds = {task.id for case in cases for task in TASKS.values() if set(case.images) & set(task.full)}
     if len(kinds) != 1:
         raise InputError(f"'{folder}' mixes {' and '.join(sorted(kinds)) or 'unknown'} cases; use one folder a task.")
@@ -86,16 +91,44 @@ def check_cases(dataset: Dataset, names: Sequence[str], modalities: Sequence[str
     problems = []
     for name in names:
         case = dataset.cases[name]
+        if case.problem:
+            problems.append(f"'{name}': {case.problem.removesuffix('.')}")
+            continue
         missing = [modality for modality in modalities if modality not in case.images]
         if missing:
             problems.append(f"'{name}' has no {', '.join(missing)} (it has {', '.join(case.images)})")
-        if labelled and case.label is None:
-            problems.append(f"'{name}' has no mask")
+        if labelled and case.mask_problem():
+            problems.append(case.mask_problem())
     if problems:
         more = f"; {len(problems) - 1} more of this kind" if len(problems) > 1 else ""
         raise InputError(
             f"{dataset.folder}: case {problems[0]}{more}. Add the file or leave the case out of the split."
         )
+
+
+def check_masks(dataset: Dataset, names: Sequence[str]) -> None:
+    """Refuse, before the first case is segmented, masks whose numbers would be read wrongly; reads them all.
+
+    Raises:
+        InputError: names the first such mask and says how many there are.
+    """
+    problems = []
+    for name in names:
+        case = dataset.cases[name]
+        try:
+            if case.label is not None:
+                case.check_labels(case.label.read())
+        except InputError as error:
+            problems.append(f"case '{name}': {error}")
+    if problems:
+        more = f" {len(problems) - 1} more of this kind." if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}")
+
+
+def remarks_on_labels(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """What a user should know of these cases' masks, once a kind."""
+    remarks = Counter(dataset.cases[name].remark for name in names if dataset.cases[name].label is not None)
+    return [f"{count} case(s) have {remark}." for remark, count in remarks.items() if remark]
 
 
 def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) -> Split:
@@ -106,9 +139,9 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
     """
     path = path or (dataset.folder / SPLIT_FILE if (dataset.folder / SPLIT_FILE).is_file() else None)
     if path is None:
-        return make_split(list(dataset.cases.values()), seed)
+        return make_split([case for case in dataset.cases.values() if not case.held_apart], seed)
     try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        plain = json.loads(decode(Path(path).read_bytes()))
         split = Split(*(tuple(str(name) for name in plain.get(part, ())) for part in SPLIT_NAMES))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"'{path}' is no split: lists 'train', 'val' and 'test' are needed ({error}).") from None
@@ -123,17 +156,23 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
 
 
 def make_split(cases: Sequence[Case], seed: int = 12345) -> Split:
-    """Shuffle within each group, cut at 70 and 80 per cent; the rest is the test set."""
+    """Shuffle the patients within each group, cut at 70 and 80 per cent; the rest is the test set.
+
+    All time points of a patient stay together. A group of fewer than three patients cannot be cut, and is none.
+    """
+    groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    patients = patients_by_name([case.name for case in cases])
+    group_of = {patients[case.name]: case.group for case in cases}  # one group a patient
+    sizes = Counter(group_of.values())
+    group_of = {patient: group if sizes[group] >= 3 else "" for patient, group in group_of.items()}
+    for name in sorted(patients):
+        groups[group_of[patients[name]]][patients[name]].append(name)
     parts: dict[str, list[str]] = defaultdict(list)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        groups[case.group].append(case.name)
     generator = random.Random(seed)
     for group in sorted(groups):
-        names = sorted(groups[group])
-        generator.shuffle(names)
-        first, second = (round(len(names) * share) for share in (SPLIT_SHARES[0], sum(SPLIT_SHARES[:2])))
-        parts["train"] += names[:first]
-        parts["val"] += names[first:second]
-        parts["test"] += names[second:]
+        together = list(groups[group].values())
+        generator.shuffle(together)
+        first, second = (round(len(together) * share) for share in (SPLIT_SHARES[0], sum(SPLIT_SHARES[:2])))
+        for part, own in zip(SPLIT_NAMES, (together[:first], together[first:second], together[second:])):
+            parts[part] += [name for names in own for name in names]
     return Split(*(tuple(sorted(parts[name])) for name in SPLIT_NAMES))

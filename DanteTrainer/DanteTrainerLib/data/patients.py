@@ -1,4 +1,4 @@
-"""Which names mean one patient, and what Stage 1 may therefore read.
+"""Which names mean one patient, what Stage 1 may therefore read, and what no name tells.
 
 BraTS 2021 contains the cases of 2018 to 2020 under other names. The mapping files that come with the data sets
 (`BraTS21-17_Mapping.csv`, `name_mapping.csv`) say which; they are looked for in the dataset folders and one above.
@@ -6,114 +6,178 @@ BraTS 2021 contains the cases of 2018 to 2020 under other names. The mapping fil
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
 
-from .dataset import Dataset, Split
-
-MAPPING_PATTERNS = ("*[mM]apping*.csv",)
-# Columns that hold case names in the published files: BraTS2021, BraTS_2019_subject_ID, TCGA_TCIA_subject_ID.
-NAME_COLUMN_WORDS = ("brats", "subject_id", "subject id")
+from .dataset import SPLIT_NAMES, Dataset, Split
+from .mappings import mapping_files, rows_of
+from .names import collection, glioma_collection, patient_key, patients_by_name, scan_key
 
 
 class Patients:
-    """Names -> patients; a name that no mapping knows is a patient of its own."""
+    """Names -> scans and patients: one scan may have many names, one patient many scans."""
 
-    def __init__(self, rows: Iterable[Sequence[str]] = ()) -> None:
+    def __init__(self, rows: Iterable[Sequence[str]] = (), passed_over: Iterable[Path] = ()) -> None:
+        """
+        Args:
+            rows: the names of one scan each.
+            passed_over: tables that name no cases in two columns.
+        """
+        rows = list(rows)
+        self.passed_over = tuple(passed_over)
+        self._scans = _Joined([[scan_key(name) for name in row] for row in rows])
+        self._patients = _Joined([[_sure_patient(name) for name in row] for row in rows])
+
+    def scan(self, case: str) -> str:
+        """One name for all names of a scan."""
+        return self._scans.one_for(scan_key(case))
+
+    def patient(self, case: str) -> str:
+        """One name for all names of a patient; time points are told by their names."""
+        return self._patients.one_for(_sure_patient(case))
+
+    def knows(self, case: str) -> bool:
+        """Whether a mapping file has this name."""
+        return self._scans.knows(scan_key(case))
+
+
+class _Joined:
+    """Names of which some mean the same."""
+
+    def __init__(self, rows: Iterable[Sequence[str]]) -> None:
         self._same: dict[str, set[str]] = {}
         for row in rows:
-            together = {_key(name) for name in row}
+            together = set(row)
             for name in row:
-                together |= self._same.get(_key(name), set())
+                together |= self._same.get(name, set())
             for name in together:
                 self._same[name] = together
 
-    def patient(self, case: str) -> str:
-        """One name for all names of a patient."""
-        return min(self._same.get(_key(case), {_key(case)}))
+    def one_for(self, name: str) -> str:
+        return min(self._same.get(name, {name}))
+
+    def knows(self, name: str) -> bool:
+        return name in self._same
 
 
-def _key(name: str) -> str:
-    return name.strip().lower()
+def _sure_patient(name: str) -> str:
+    key, sure = patient_key(name)
+    return key if sure else scan_key(name)
 
 
-def read_mappings(folders: Iterable[Path]) -> Patients:
-    """Read every mapping file in these folders and one above each.
+def check_split(dataset: Dataset, split: Split, patients: Patients | None = None) -> list[str]:
+    """Refuse a split with one patient, under two names or at two times, in two parts.
 
-    Raises:
-        InputError: a mapping file has no column of case names.
-    """
-    paths = {
-        path.resolve()
-        for folder in folders
-        for place in (folder, folder.parent)
-        for pattern in MAPPING_PATTERNS
-        for path in place.glob(pattern)
-    }
-    return Patients(row for path in sorted(paths) for row in _rows(path))
+    Args:
+        patients: as the mapping files say; read anew by default.
 
-
-def _rows(path: Path) -> list[list[str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.DictReader(file))
-    heads = [head for head in (lines[0] if lines else {}) if head and _names_cases(head)]
-    if len(heads) < 2:
-        raise InputError(f"'{path}' maps nothing: two columns of case names are needed, e.g. BraTS2021 and BraTS2020.")
-    rows = [[line[head].strip() for head in heads if line[head]] for line in lines]
-    return [[name for name in row if _key(name) not in ("", "na", "nan", "none", "-")] for row in rows]
-
-
-def _names_cases(head: str) -> bool:
-    return any(word in head.lower() for word in NAME_COLUMN_WORDS)
-
-
-def check_split(dataset: Dataset, split: Split) -> None:
-    """Refuse a split with one patient, under two names, in two parts.
+    Returns:
+        what the names cannot tell, a sentence each.
 
     Raises:
         InputError: names both.
     """
-    patients = read_mappings([dataset.folder])
+    patients = patients or patients_of(dataset)
     seen: dict[str, tuple[str, str]] = {}
-    for part in ("train", "val", "test"):
+    for part in SPLIT_NAMES:
         for name in getattr(split, part):
             where, other = seen.setdefault(patients.patient(name), (part, name))
             if where != part:
                 raise InputError(
-                    f"'{other}' ({where}) and '{name}' ({part}) are one patient according to the mapping file. Keep "
-                    "them in one part of the split."
+                    f"'{other}' ({where}) and '{name}' ({part}) are one patient, by their names or by the mapping "
+                    "file. Keep them in one part of the split."
                 )
+    held_out = (*split.val, *split.test)
+    return [*_perhaps_time_points(split), *_untold(split.train, held_out, patients, glioma_collection)]
+
+
+def _perhaps_time_points(split: Split) -> list[str]:
+    part_of = {name: part for part in SPLIT_NAMES for name in getattr(split, part)}
+    first: dict[str, str] = {}
+    for name, patient in patients_by_name(list(part_of)).items():
+        other = first.setdefault(patient, name)
+        if part_of[other] != part_of[name]:
+            return [
+                f"'{other}' ({part_of[other]}) and '{name}' ({part_of[name]}) may be two examinations of one patient; "
+                "their names do not tell. If they are, keep them in one part of the split."
+            ]
+    return []
+
+
+def untold_of_pretraining(split: Split, others: Sequence[Dataset], on_val: bool, patients: Patients) -> list[str]:
+    """Where nothing tells whether patients that are held out are also among Stage 1's further cases."""
+    held_out = (*(() if on_val else split.val), *split.test)
+    return _untold([name for other in others for name in other.cases], held_out, patients, collection)
+
+
+def _untold(
+    read: Sequence[str], held_out: Sequence[str], patients: Patients, collection_of: Callable[[str], str]
+) -> list[str]:
+    """Where patients of `held_out` may be among `read` under other names that no mapping file links."""
+    of_read, of_held_out = _by_collection(read, collection_of), _by_collection(held_out, collection_of)
+    sentences = []
+    for title, names in of_held_out.items():
+        unknown = [name for name in names if not patients.knows(name)]
+        others = [other for other in of_read if other != title and not all(map(patients.knows, of_read[other]))]
+        if unknown and others:
+            sentences.append(
+                f"whether {len(unknown)} validation or test case(s) of {title}, e.g. '{unknown[0]}', are also read in "
+                f"training, among {', '.join(others[:3])}, cannot be told: the names differ, and no mapping file (e.g. "
+                "BraTS21-17_Mapping.csv) beside the data links them."
+            )
+    return sentences
+
+
+def _by_collection(names: Sequence[str], collection_of: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(collection_of(name), []).append(name)
+    found.pop("", None)
+    return found
 
 
 def pretraining_cases(
-    dataset: Dataset, split: Split, others: Sequence[Dataset], on_val: bool = False, include_held_out: bool = False
-) -> tuple[list[Case], list[str]]:
-    """The cases that Stage 1 reads, without their masks' use, and the names of those kept out.
+    dataset: Dataset, split: Split, others: Sequence[Dataset], on_val: bool = False, include_held_out: bool = False,
+    patients: Patients | None = None,
+) -> tuple[list[Case], list[str]]:  # fmt: skip
+    """The cases that Stage 1 reads, those of `others` without their masks, and the names of those kept out.
 
     Training cases of the split, then all cases of `others` but those of a patient who is in its validation or test
-    part, or who was taken already.
+    part, at whatever time, and scans that were taken already.
 
     Args:
         on_val: read the validation cases' images as well.
         include_held_out: keep no patient of `others` out (`data.include_downstream_test_in_pretrain`).
+        patients: as the mapping files of all these folders say; read anew by default.
     """
-    patients = read_mappings([dataset.folder, *(other.folder for other in others)])
+    patients = patients or patients_of(dataset, others)
     own = [*split.train, *(split.val if on_val else ())]
     cases = [dataset.cases[name] for name in own]
-    taken = {patients.patient(name) for name in own}
+    taken = {patients.scan(name) for name in own}
     kept = () if include_held_out else (*(() if on_val else split.val), *split.test)
     held_out = {patients.patient(name) for name in kept}
     refused = []
     for other in others:
         for case in other.cases.values():
-            patient = patients.patient(case.name)
-            if patient in held_out:
+            if patients.patient(case.name) in held_out:
                 refused.append(case.name)
-            elif patient not in taken:
-                taken.add(patient)
-                cases.append(case)
+            elif patients.scan(case.name) not in taken:
+                taken.add(patients.scan(case.name))
+                cases.append(replace(case, label=None))
     return cases, refused
+
+
+def read_mappings(folders: Iterable[Path]) -> Patients:
+    """As every mapping file in these folders and one above each says."""
+    tables = {path: rows_of(path) for path in mapping_files(folders)}
+    passed_over = [path for path, rows in tables.items() if not rows]
+    return Patients((row for rows in tables.values() for row in rows), passed_over)
+
+
+def patients_of(dataset: Dataset, others: Sequence[Dataset] = ()) -> Patients:
+    """As the mapping files of these folders say."""
+    return read_mappings([dataset.folder, *(other.folder for other in others)])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.inference import Model, load_model, segment
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
@@ -22,7 +22,7 @@ from DanteSegmenterLib.pictures.contact_sheet import Sheet
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
-from ..data.dataset import Dataset, Split, check_cases
+from ..data.dataset import Dataset, Split, check_cases, check_masks
 from .metrics import bootstrap_mean, score_region
 
 CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
@@ -148,6 +148,7 @@ def evaluate(
     pathway = model.spec.full if full and model.spec.full else model.spec.limited
     names = split.part(part)
     check_cases(dataset, names, pathway.modalities)
+    check_masks(dataset, names)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -206,7 +207,12 @@ def evaluate_case(
 
 
 def truth_masks(truth: Volume, case: Case, spec: ModelSpec) -> dict[str, np.ndarray]:
-    """The experts' masks, bool [K, J, I] by region id, from the case's own labels."""
+    """The experts' masks, bool [K, J, I] by region id, from the case's own labels.
+
+    Raises:
+        InputError: the mask holds a label that its naming does not know, or a region has no labels in it.
+    """
+    case.check_labels(truth)
     return {region.id: np.isin(truth.array, _labels(case, region.id)) for region in spec.regions}
 
 

@@ -6,13 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
 
 from ..data.cache import CachedCase, cache_cases
 from ..data.dataset import Dataset, Split, check_cases, read_dataset
 from ..data.patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
-from ..data.patients import pretraining_cases
+from ..data.patients import check_split, patients_of, pretraining_cases, untold_of_pretraining
 from ..loop.stage import Stage
 from ..release.write_model import preprocessing_of
 from ..settings.experiment import Experiment
@@ -20,19 +20,47 @@ from ..settings.tasks import Task
 from .run_folder import Run
 
 
-def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split) -> tuple[list[Case], list[str]]:
-    """What Stage 1 reads, and the names kept out of it.
+def further_datasets(experiment: Experiment, dataset: Dataset) -> list[Dataset]:
+    """The folders that only Stage 1 reads.
 
     Raises:
-        InputError: a further folder cannot be used, is of another task, or a case of it lacks a modality.
+        InputError: one cannot be used, is of another task, or a case of it lacks a modality.
     """
-    data = experiment.data
-    others = [read_dataset(folder) for folder in data.pretrain_folders]
+    others = [read_dataset(folder) for folder in experiment.data.pretrain_folders]
     for other in others:
         if other.task.id != dataset.task.id:
             raise InputError(f"'{other.folder}' holds '{other.task.id}' cases, '{dataset.task.id}' are needed.")
         check_cases(other, list(other.cases), dataset.task.full, labelled=False)
+    return others
+
+
+def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split) -> tuple[list[Case], list[str]]:
+    """What Stage 1 reads, and the names kept out of it.
+
+    Raises:
+        InputError: a further folder cannot be used.
+    """
+    data, others = experiment.data, further_datasets(experiment, dataset)
     return pretraining_cases(dataset, split, others, data.pretrain_on_val, data.include_downstream_test_in_pretrain)
+
+
+def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Split, pretrains: bool) -> list[str]:
+    """Of patients in two parts of the split, or in Stage 1 and the parts that are held out.
+
+    Raises:
+        InputError: one patient is in two parts of the split; or, with `data.strict_leak_guard`, nothing tells.
+    """
+    data = experiment.data
+    others = further_datasets(experiment, dataset) if pretrains else []
+    patients = patients_of(dataset, others)
+    for path in patients.passed_over:
+        print(f"note: '{path.name}' names no cases in two columns, and is not used.", flush=True)
+    sentences = check_split(dataset, split, patients)
+    if not data.include_downstream_test_in_pretrain:
+        sentences += untold_of_pretraining(split, others, data.pretrain_on_val, patients)
+    if sentences and data.strict_leak_guard:
+        raise InputError(f"{sentences[0]} data.strict_leak_guard is on.")
+    return sentences
 
 
 def cached_cases(
@@ -44,7 +72,7 @@ def cached_cases(
         return cache_cases(cases, task, preprocessing, Path(run.cache), workers, quiet)
 
     val = [dataset.cases[name] for name in run.split.val]
-    usable = [case for case in val if case.label is not None and set(task.full) <= set(case.images)]
+    usable = [case for case in val if not case.mask_problem() and set(task.full) <= set(case.images)]
     return cached([dataset.cases[name] for name in run.split.train]), cached(usable)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError
 
 from ..data.dataset import SPLIT_FILE, Dataset, Split, read_split
+from ..data.patients import patients_of
 from ..status import RUN_FILE
 from .run_folder import read_run
 
@@ -17,13 +18,16 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
     In this order: `file`; the split that the run trained with, if the dataset holds those cases; the dataset's own
     split.json, for a model that was trained on other cases.
 
+    A file is taken at its word; it may score training cases on purpose.
+
     Raises:
-        InputError: the file is no split of this dataset; some cases of the run are missing; or nothing tells which
-            cases the model has not seen.
+        InputError: the file is no split of this dataset; some cases of the run are missing; the run trained on a
+            patient whom the dataset's own split holds out; or nothing tells which cases the model has not seen.
     """
     if file is not None:
         return read_split(dataset, file)
     trained = _split_of_run(folder) or _split_of_run(folder.parent)
+    own = read_split(dataset) if (dataset.folder / SPLIT_FILE).is_file() else None  # refused if it contradicts itself
     names = [name for part in (trained.train, trained.val, trained.test) for name in part] if trained else []
     missing = [name for name in names if name not in dataset.cases]
     if trained and not missing:
@@ -33,12 +37,26 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
             f"'{dataset.folder}' lacks {len(missing)} of the {len(names)} cases of the run's split, e.g. "
             f"'{missing[0]}'. Give the whole dataset, or name the cases to score on in a file: --split-file."
         )
-    if (dataset.folder / SPLIT_FILE).is_file():
-        return read_split(dataset)
+    if own is not None:
+        if trained:
+            _check_unseen(dataset, own, trained)
+        return own
     raise InputError(
         f"nothing tells which cases of '{dataset.folder}' the model has not seen: '{folder}' is no run folder that was "
         f"trained on them, and the dataset has no {SPLIT_FILE}. Give the run folder, or --split-file."
     )
+
+
+def _check_unseen(dataset: Dataset, split: Split, trained: Split) -> None:
+    patients = patients_of(dataset)
+    seen = {patients.patient(name): name for name in trained.train}
+    held_out = [name for name in (*split.val, *split.test) if patients.patient(name) in seen]
+    if held_out:
+        raise InputError(
+            f"{len(held_out)} validation or test case(s) of '{dataset.folder}' are of patients whom the model was "
+            f"trained on: '{held_out[0]}' was '{seen[patients.patient(held_out[0])]}'. Leave them out in a file: "
+            "--split-file."
+        )
 
 
 def _split_of_run(folder: Path) -> Split | None:

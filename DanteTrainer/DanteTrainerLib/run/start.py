@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import ConfigError, ResourceError
 from DanteSegmenterLib.strict_dataclass import to_plain
 
-from ..data.dataset import check_cases, read_dataset, read_split
-from ..data.patients import check_split
+from ..data.dataset import check_cases, read_dataset, read_split, remarks_on_labels
 from ..methods import method_named
 from ..settings.experiment import Experiment
 from ..status import RUN_FILE
-from .cases import pretraining_cases_of
+from .cases import pretraining_cases_of, what_names_cannot_tell
 from .run_folder import Run
 
 
@@ -30,9 +29,13 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")
     split = read_split(dataset, seed=experiment.data.split_seed)
     check_cases(dataset, split.part("train"), dataset.task.full)
-    check_split(dataset, split)
     stages = method_named(experiment.method)(experiment, dataset.task)
-    if any(not stage.labelled_only for stage in stages):
+    pretrains = any(not stage.labelled_only for stage in stages)
+    for sentence in what_names_cannot_tell(experiment, dataset, split, pretrains):
+        print(f"warning: {sentence}", flush=True)
+    for remark in remarks_on_labels(dataset, split.part("train")):
+        print(f"note: {remark}", flush=True)
+    if pretrains:
         _print_pretraining(*pretraining_cases_of(experiment, dataset, split))
     _check_patch(experiment)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -45,6 +45,8 @@ class DataSettings:
     """Stage 1 reads the validation cases' images, without their masks, too."""
     include_downstream_test_in_pretrain: bool = False
     """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
+    strict_leak_guard: bool = False
+    """Refuse, instead of warn, where names cannot tell whether a validation or test patient is read in training."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _read(name: str) -> dict[str, Any]:
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
     base = plain.pop("base", None)

@@ -128,7 +128,7 @@ def read_study(path: Path) -> Study:
         ConfigError: not TOML, an unknown key, two rows of one name, or a name that cannot be a folder's.
     """
     try:
-        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         study = from_plain(Study, plain, path.name, ConfigError)
     except OSError as error:
         raise ConfigError(f"the study '{path}' cannot be read: {error.strerror}.") from None

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from datasets import BRATS_2023, LPS_4MM, images, write_case, write_dataset
 
-from DanteSegmenterLib.cases.case_folder import Case, read_case_folder
+from DanteSegmenterLib.cases.case import Case
+from DanteSegmenterLib.cases.case_folder import read_case_folder
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_components, write_volume
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.data.dataset import check_cases, make_split, read_dataset, read_split
+from DanteTrainerLib.data.patients import check_split
 
 ALL = {"t1", "t1ce", "t2", "flair"}
 
@@ -116,6 +118,29 @@ def test_the_real_mini_dataset_is_read_with_its_split(shared_data):
     split = read_split(dataset)
     assert (len(split.train), len(split.val), len(split.test)) == (55, 11, 17)
     check_cases(dataset, split.train, dataset.task.full)
+
+
+def test_the_real_mini_datasets_split_holds_no_patient_twice_and_what_cannot_be_told_is_said(shared_data):
+    dataset = read_dataset(shared_data / "brats-mini-2mm")
+    (sentence,) = check_split(dataset, read_split(dataset))
+    assert "BraTS 2013-2019" in sentence and "BraTS 2021-2023" in sentence
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_split_with_a_byte_order_mark_is_read(tmp_path, encoding):
+    folder = write_dataset(tmp_path / "data")
+    (folder / "split.json").write_text((folder / "split.json").read_text(), encoding=encoding)
+    assert read_split(read_dataset(folder)).train == ("A", "B", "C")
+
+
+def test_one_bad_case_is_no_hindrance_where_the_split_does_not_name_it(tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    shutil.copytree(folder / "A", folder / "Z")
+    shutil.copy(folder / "A" / "A_t1.nii.gz", folder / "Z" / "again_t1.nii.gz")
+    dataset = read_dataset(folder)
+    check_cases(dataset, read_split(dataset).train, dataset.task.full)
+    with pytest.raises(InputError, match="'Z': .*two files for t1"):
+        check_cases(dataset, ["Z"], dataset.task.full)
 
 
 def case(name, group=""):

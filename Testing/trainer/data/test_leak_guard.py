@@ -1,15 +1,26 @@
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from datasets import write_case, write_dataset
 
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
-from DanteTrainerLib.data.dataset import Split, read_dataset, read_split
-from DanteTrainerLib.data.patients import check_split, pretraining_cases, read_mappings
+from DanteSegmenterLib.strict_dataclass import to_plain
+from DanteTrainerLib.data.dataset import Dataset, Split, make_split, read_dataset, read_split
+from DanteTrainerLib.data.patients import (
+    Patients,
+    check_split,
+    pretraining_cases,
+    read_mappings,
+    untold_of_pretraining,
+)
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN
 
 MAPPING = "BraTS2021,BraTS2020,Site No\nBraTS2021_00001,BraTS20_Training_001,1\nBraTS2021_00002,NA,1\n"
 
@@ -73,10 +84,165 @@ def test_one_patient_in_training_and_test_is_refused(folders):
     check_split(dataset, SPLIT)
 
 
-def test_a_mapping_without_names_is_refused(tmp_path):
-    (tmp_path / "name_mapping.csv").write_text("Grade,BraTS_2018_subject_ID\nHGG,A\n")
-    with pytest.raises(InputError, match="two columns"):
-        read_mappings([tmp_path])
+FOREIGN = {
+    "another table": b"label,name\n1,necrosis\n2,oedema\n",
+    "one column of names": b"Grade,BraTS_2018_subject_ID\nHGG,A\n",
+    "parts of a split": b"BraTS2021,BraTS_split\nA,train\nB,train\nC,train\n",
+    "nothing": b"",
+    "no text at all": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_table_that_names_no_cases_is_passed_over(tmp_path, kind):
+    (tmp_path / "label_mapping.csv").write_bytes(FOREIGN[kind])
+    patients = read_mappings([tmp_path])
+    assert len({patients.patient(name) for name in "ABC"}) == 3
+    assert [path.name for path in patients.passed_over] == ["label_mapping.csv"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_mapping_is_read_as_spreadsheets_save_it(tmp_path, encoding, separator):
+    lines = ["Grade,BraTS_2019_subject_ID,BraTS_2020_subject_ID,Site", "HGG,x,y,Köln", "LGG,NA,z,Köln"]
+    text = "\r\n".join(lines).replace(",", separator)
+    (tmp_path / "Name_Mapping.CSV").write_bytes(text.encode(encoding))
+    (tmp_path / "._name_mapping.csv").write_bytes(b"\0\5\26\7")
+    patients = read_mappings([tmp_path])
+    assert patients.patient("x") == patients.patient("Y") and patients.patient("z") != patients.patient("x")
+    assert not patients.passed_over
+
+
+SAME = [
+    ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101"),
+    ("BraTS-GLI-00005-000", "BraTS2021_00005"),
+    ("Brats18_CBICA_AAB_1", "BraTS19_CBICA_AAB_1"),
+    ("Patient-001_week-000-1", "Patient-001_week-044"),
+    ("sub-01_ses-01", "sub-01_ses-02"),
+    ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+    ("UCSF-PDGM-0391_nifti", "UCSF-PDGM-0391_FU016d_nifti"),
+    ("100118_time1", "100118_time2"),
+    ("P07_baseline", "P07_followup"),
+    ("P07-v1", "p07-v2"),
+    ("P07_tp1", "P07_tp02"),
+    ("TCGA-02-0006_1996.08.23", "TCGA-02-0006_1997-01-02"),
+    ("PatientID_0003_Timepoint_1", "PatientID_0003_Timepoint_2"),
+    ("Smith_preop", "Smith_postop"),
+    ("RHUH-0001_0", "RHUH-0001_2"),
+    ("BraTS-MET-00012-000", "BraTS-MET-00012-001"),
+    ("P1_month_6", "P1_month_12"),
+]
+DIFFERENT = [
+    ("BraTS20_Training_001", "BraTS20_Training_002"),
+    ("BraTS2021_00001", "BraTS2021_00002"),
+    ("Brats18_2013_10_1", "Brats18_2013_11_1"),
+    ("BraTS-GLI-00005-000", "BraTS-GLI-00006-000"),
+    ("BRATS_001", "BRATS_002"),
+    ("UCSF-PDGM-0004", "UCSF-PDGM-0005"),
+    ("SyntheticChest001", "SyntheticChest002"),
+    ("case_1", "case_2"),
+    ("scan_001", "scan_002"),
+    ("week-000", "week-001"),
+    ("TCGA-02-0006", "TCGA-02-0007"),
+    ("site1_001", "site1_002"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_time_points_and_known_renamings_are_one_patient(one, other):
+    assert Patients().patient(one) == Patients().patient(other)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_patients_are_not_taken_for_time_points(one, other):
+    assert Patients().patient(one) != Patients().patient(other)
+
+
+def parts_of(names, seed=12345):
+    split = make_split([Case(name, {}, None, {}) for name in names], seed)
+    assert sorted((*split.train, *split.val, *split.test)) == sorted(names)
+    return [set(split.train), set(split.val), set(split.test)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_split_keeps_the_time_points_of_a_patient_together(seed):
+    names = [f"BraTS-GLI-{patient:05d}-{100 + time}" for patient in range(40) for time in range(3)]
+    patients = [{name[:15] for name in part} for part in parts_of(names, seed)]
+    assert [len(part) for part in patients] == [28, 4, 8]
+
+
+def test_a_new_split_keeps_what_may_be_time_points_together_unless_their_row_is_too_long():
+    patients = [
+        {name[:4] for name in part} for part in parts_of([f"P{n:03d}_{k}" for n in range(20) for k in range(3)])
+    ]
+    assert [len(part) for part in patients] == [14, 2, 4]
+    assert [len(part) for part in parts_of([f"site1_{n:03d}" for n in range(40)])] == [28, 4, 8]
+
+
+def test_images_that_the_dataset_keeps_for_tests_are_in_no_new_split(tmp_path):
+    dataset = read_dataset(write_dataset(tmp_path / "data"))
+    (tmp_path / "data" / "split.json").unlink()
+    kept = {name: replace(case, held_apart=name == "A") for name, case in dataset.cases.items()}
+    split = read_split(replace(dataset, cases=kept))
+    assert sorted((*split.train, *split.val, *split.test)) == ["B", "C", "D", "E"]
+
+
+def test_time_points_of_one_patient_in_two_parts_are_refused(folders):
+    dataset = read_dataset(folders[0])
+    with pytest.raises(InputError, match="'P1_week-000' .train. and 'P1_week-044' .test. are one patient"):
+        check_split(dataset, Split(("P1_week-000",), (), ("P1_week-044",)))
+    assert check_split(dataset, Split(("P1_week-000", "P1_week-044"), (), ("P2_week-000",))) == []
+
+
+def test_what_may_be_one_patient_in_two_parts_is_said(folders):
+    (sentence,) = check_split(read_dataset(folders[0]), Split(("P12_1", "P13_1"), (), ("P12_2",)))
+    assert "'P12_1' (train) and 'P12_2' (test) may be two examinations of one patient" in sentence
+
+
+def test_another_time_point_of_a_test_patient_is_kept_out_of_stage_1_and_one_of_a_training_patient_is_not(tmp_path):
+    for name in ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000"):
+        write_case(tmp_path / "own" / name, 1)
+    for name in ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-001"):
+        write_case(tmp_path / "more" / name, 2)
+    own, more = read_dataset(tmp_path / "own"), read_dataset(tmp_path / "more")
+    cases, refused = pretraining_cases(own, Split(("BraTS-GLI-00001-000",), (), ("BraTS-GLI-00002-000",)), [more])
+    assert names(cases) == ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"] and refused == ["BraTS-GLI-00002-001"]
+    assert next(case for case in cases if case.name.endswith("001")).label is None
+
+
+def test_what_no_name_tells_is_said_and_a_mapping_file_ends_the_doubt(folders):
+    small, large = folders
+    mapping = large / "BraTS21-17_Mapping.csv"
+    text = mapping.read_text()
+    mapping.unlink()
+    one, other = read_dataset(small), read_dataset(large)
+    (sentence,) = untold_of_pretraining(SPLIT, [other], False, read_mappings([small, large]))
+    assert "2 validation or test case(s) of BraTS 2020" in sentence and "BraTS 2021-2023" in sentence
+    mapping.write_text(text)
+    assert untold_of_pretraining(SPLIT, [other], False, read_mappings([small, large])) == []
+    mapping.unlink()
+    mixed = replace(SPLIT, train=("Brats18_CBICA_AAB_1",))
+    assert "BraTS 2020" in check_split(one, mixed)[0] and "BraTS 2013-2019" in check_split(one, mixed)[0]
+
+
+def test_collections_that_share_no_patients_are_no_doubt():
+    read, held_out = ("BraTS-SSA-00001-000", "BraTS2021_00001"), ("BraTS2021_00002", "BraTS-MEN-00001-000")
+    split = Split(read, (), held_out)
+    assert check_split(Dataset(Path("nowhere"), BRAIN, {}), split) == []
+
+
+def test_a_strict_leak_guard_refuses_what_no_name_tells(folders, tmp_path, capsys):
+    small, large = folders
+    (large / "BraTS21-17_Mapping.csv").unlink()
+    (small / "split.json").write_text(json.dumps(to_plain(SPLIT)))
+    experiment = smoke(load_experiment("brats-2mm", method="dante"))
+    settings = replace(experiment.data, pretrain_folders=(str(large),))
+    start_run(replace(experiment, data=settings), small, tmp_path / "run")
+    assert "warning: whether 2 validation or test case(s)" in capsys.readouterr().out
+    strict = replace(settings, strict_leak_guard=True)
+    with pytest.raises(InputError, match="cannot be told.*strict_leak_guard"):
+        start_run(replace(experiment, data=strict), small, tmp_path / "run2")
+    assert not (tmp_path / "run2").exists()
 
 
 def test_stage_1_trains_on_the_further_folder_without_its_masks(folders, tmp_path, capsys):

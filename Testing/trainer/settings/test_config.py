@@ -48,6 +48,11 @@ def test_a_wrong_override_says_what_is_wanted(override, reason):
         load_experiment("brats-2mm", [override])
 
 
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "mine.toml").write_text("[data]\nbatch_size = 7\n", encoding="utf-8-sig")
+    assert load_experiment(str(tmp_path / "mine.toml")).data.batch_size == 7
+
+
 def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path):
     (tmp_path / "mine.toml").write_text("[data]\npach = [1, 2, 3]\n")
     with pytest.raises(ConfigError, match="unknown key 'pach'. Did you mean 'patch'"):

@@ -6,7 +6,7 @@ import torch
 from datasets import write_dataset
 from filelock import FileLock
 
-from DanteSegmenterLib.cases.case_folder import Case
+from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import Dataset, read_split

@@ -1,0 +1,142 @@
+"""The words by which people and scanners name a brain MR or a chest CT: for window, case folders and datasets alike.
+
+Lower case, without accents. Where languages differ they stand together: English, German, French, Spanish, Italian,
+Portuguese, Dutch, Scandinavian, Polish, Czech. What makes sense of them is `modality_guess`.
+"""
+
+from __future__ import annotations
+
+# Contrast agents. One alone is enough: nothing else in a brain study is called so.
+GADOLINIUM = {
+    "gd", "gad", "gado", "gadolinium", "gadolinio", "gadolin", "gadovist", "gadavist", "gadobutrol", "gadoterate",
+    "gadoter", "gadoteridol", "gadopentetate", "dotarem", "clariscan", "magnevist", "prohance", "omniscan",
+    "multihance", "vueway", "elucirem", "dtpa", "gddtpa",
+}  # fmt: skip
+# Words that say, unless they are negated, that contrast was given.
+CONTRAST = {
+    "ce", "c", "km", "mkm", "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
+    "contrastata", "contrastato", "kontrast", "kontrastu", "kontrastem", "kontraste", "kontrastmittel", "mdc", "mdk",
+    "civ", "iv", "enhanced", "enhancement", "enh", "inj", "injection", "injecte", "injectee", "injected", "inject",
+    "injekt", "inyeccion", "iniezione", *GADOLINIUM,
+}  # fmt: skip
+# Contrast too, if no treatment follows.
+POST = {"post", "pos", "postc", "postcon", "postcontrast", "postcontraste", "postcontrasto", "poscontraste"}
+TREATMENTS = (
+    "op", "surg", "treat", "resect", "radi", "rt", "rx", "chemo", "chimi", "therap", "tx", "biops", "bx", "trauma",
+    "implant", "shunt", "stroke", "interv",
+)  # fmt: skip
+WITHOUT = {
+    "without", "wo", "ohne", "sans", "sin", "senza", "sem", "zonder", "utan", "uden", "uten", "bez", "sine", "minus",
+    "not",
+}  # fmt: skip
+# Negations only where contrast follows: "no 3" is a number, "non fs" is about fat.
+NEGATIONS = {
+    *WITHOUT, "no", "non", "nicht", "kein", "keine", "geen", "before", "vor", "avant", "prima", "antes", "voor",
+    "innan", "przed", "pred",
+}  # fmt: skip
+PRE = {"pre", "prae", "pra", "precontrast", "precontraste", "precontrasto"}
+NATIVE = {
+    "native", "nativ", "nativo", "nativa", "natif", "natives", "nativni", "plain", "noncontrast", "noncontrasted",
+    "nocontrast", "noncon", "nc", "okm", "unenhanced", "nonenhanced", "basale", "blanco", "blank",
+    "kontrastfrei", "kontrastlos", "kontrastsiz",
+}  # fmt: skip
+# After a word for contrast: "KM neg", "contrast free".
+NONE_OF_IT = {"neg", "negative", "negativ", "negatif", "free", "frei", "none", "libre"}
+WITH = {"with", "w", "mit", "avec", "con", "com", "met", "med", "z"}
+# Between a negation and these contrast is not denied: "before and after", "vor und nach".
+AFTER = {"after", "nach", "apres", "dopo", "despues", "depois", "na", "efter", "etter", "po"}
+AND = {"and", "und", "et", "y", "e", "en", "og", "och", "i", "oder", "or", "vs", "u"}
+# Between a negation and what it negates: "sans produit de contraste", "senza mezzo di contrasto", "ohne i.v. KM".
+FILLERS = {"produit", "de", "di", "du", "mezzo", "medio", "meio", "medium", "agent", "any", "the", "des", "d", "st"}
+# Says that it is both, or cannot be told: "+/- C".
+AMBIGUOUS = {"ambiguous"}
+
+FLAIR = {"flair", "fla", "darkfluid", "tirm"}
+# T1-weighted by themselves.
+T1_SEQUENCES = {"mprage", "mpr", "mp2rage", "bravo", "spgr", "fspgr", "vibe", "tfe"}
+CT = {"ct", "tc", "tac", "tdm"}
+NATIVE_CT = {"nct", "ncct", "nect"}
+CONTRAST_CT = {"ctpa", "cta", "ctpe", "cect", "angio", "angiography", "angiografia", "angiographie", "pulmonalis"}
+# Images of a study that are none of ours, and results of processing.
+OTHER = {
+    "adc", "dwi", "dti", "dki", "swi", "swip", "swan", "star", "gre", "map", "maps", "mapping", "perf", "perfusion",
+    "pwi", "asl", "dsc", "dce", "dyn", "dynamic", "cbv", "rcbv", "cbf", "rcbf", "mtt", "ttp", "tmax", "ktrans", "tof",
+    "mra", "mrv", "mrs", "csi", "svs", "seg", "segm", "mask", "label", "labels", "segmentation", "segmentations",
+    "localizer", "localiser", "localizador", "scout", "aascout", "aahead", "survey", "topogram", "scanogram",
+    "planscan", "pilot", "plane", "loc", "calibration", "asset", "shim", "fieldmap", "sub", "subtraction", "subtr",
+    "phase", "pha", "trace", "tracew", "bold", "fmri", "diff", "diffusion", "ep2d", "epi", "tensor", "b0",
+    "b1000", "rho", "molli", "ratio", "relaxometry", "qsm", "mip", "minip", "stir", "dir", "ciss", "fiesta", "medic",
+    "hemo", "heme", "spine", "cspine", "tspine", "lspine", "cervical", "lumbar", "hws", "bws", "lws", "mag", "qmap",
+    "synthetic", "difference",
+}  # fmt: skip
+# With T2 these say that it is another weighting, or may be one: proton density, T2*, an inversion without its fluid.
+NOT_WITH_T2 = {"pd", "pdw", "proton", "ir", "fl2d", "ffe", "fgre", "hemosiderin", "dual", "echoes"}
+# What masks of something else than lesions are called, of which a folder may hold many.
+TISSUES = {
+    "brain", "brainmask", "parenchyma", "skull", "bet", "hdbet", "stripped", "head", "tissue", "tissues", "wm", "gm",
+    "csf", "ventricles", "lung", "lungs", "heart", "artery", "arteries", "vessel", "vessels", "airway",
+    "aseg", "organs",
+}  # fmt: skip
+MASKS = {
+    "seg", "segm", "segmentation", "segmentations", "segmented", "label", "labels", "gt", "groundtruth", "truth",
+    "glistrboost", "tumorseg", "tumourseg",
+}  # fmt: skip
+PLANES = {
+    "ax", "axial", "axi", "sag", "sagittal", "cor", "coronal", "tra", "trans", "transversal", "transverse", "obl",
+}  # fmt: skip
+# Words that say nothing of the weighting; here so that glued names can be taken apart.
+NEUTRAL = {
+    *PLANES, "weighted", "wi", "se", "tse", "fse", "ffe", "fs", "fatsat", "spair", "space", "spc", "cube", "vista",
+    "blade", "propeller", "flash", "fl3d", "fl2d", "dixon", "thrive", "lava", "iso", "hr", "hires", "highres", "2d",
+    "3d", "p2", "p3", "mm", "gw", "turbo", "spin", "echo", "ir", "irse", "sense", "brain", "bias", "n4", "reg",
+    "raw", "orig", "unstripped", "stripped", "bet", "image", "img", "mni",
+}  # fmt: skip
+# Before a weighting without a gap: "axT1", "CT1" (LUMIERE), "sT1W" and "eT1W" (Philips), "rT1" (resampled).
+BEFORE_WEIGHTING = {
+    "": "", "s": "", "e": "", "r": "", "c": "c", "ce": "ce", "gd": "gd", "gad": "gad", "km": "km", "post": "post",
+    "pre": "pre", "postcontrast": "postcontrast", "precontrast": "precontrast", "3d": "3d",
+    "nativ": "nativ", "native": "native",
+}  # fmt: skip
+# After it: "t1n", "t1ce", "t2w", "t2f". The rest may be any of the words above.
+AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "nc": "native", "c": "c"}
+AFTER_T2 = {"": "", "w": "", "wi": "", "f": "flair", "s": "star"}
+
+# Spellings that are no words, in the order in which they are replaced: (pattern, words).
+SPELLINGS = (
+    (r"\.(nii|gz|nrrd|nhdr|mha|mhd|dcm)(?![a-z0-9])", " "),
+    (r"造影|增强|增強|с\s*контраст\w*", " with contrast "),
+    (r"単純|单纯|平扫|平掃|без\s*контраст\w*", " native "),
+    (r"(?<![a-z0-9])(?:sub|ses)-(?=[a-z0-9])", " subject x"),  # BIDS: what follows is a name, whatever it looks like
+    (r"t2\s*\*", " t2 star "),
+    (r"da(?:rk)?[\W_]*fl(?:uid)?(?![a-z])", " darkfluid "),
+    (r"(?<![a-z0-9])m\.\s?d\.\s?c(?![a-z0-9])", " mdc "),
+    (r"(?<![a-z0-9])k\.\s?m(?![a-z0-9])", " km "),
+    (r"(?<![a-z0-9])o\.\s?km(?![a-z0-9])", " ohne km "),
+    (r"(?<![a-z0-9])i\.\s?v(?![a-z0-9])", " iv "),
+    (r"\+\s*/\s*-|-\s*/\s*\+|±|w\s*/\s*wo(?![a-z0-9])", " ambiguous "),
+    (r"(?<![a-z0-9])w\s*/\s*o(?:ut)?(?![a-z0-9])", " without "),
+    (r"(?<![a-z0-9])w\s*/", " with "),
+    (r"(?<![a-z0-9])s\s*/\s*c(?![a-z0-9])", " native "),
+    (r"(?<![a-z0-9])c\s*/\s*c(?![a-z0-9])", " with contrast "),
+    (r"(?<![a-z0-9])s\s*/", " without "),
+    (r"(?<![a-z0-9])c\s*/(?=\s*[a-z])", " with "),
+    (r"(?<![a-z0-9])t1w?\s*\+(?!\s*[a-z0-9])", " t1 ambiguous "),
+    # "C-", "KM-" at a word's end deny it; a lone "- KM" may be a dash or a minus.
+    (r"(?<![a-z0-9])(t1w?)?(?:c|ce|km|gd|gad|gado|iv|mdc|contrast|kontrast)-(?![a-z0-9])", r" \1 native "),
+    (r"(?<=\s)-\s*(?:c|ce|km|gd|gad|gado|iv|mdc)(?![a-z0-9])", " ambiguous "),
+)  # fmt: skip
+
+WEIGHTINGS = frozenset({"t1", "t2", *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CONTRAST_CT})
+# Everything that tells the modality, and nothing of the patient.
+TELLING = frozenset(
+    {
+        "subject", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AFTER, *AND, *FILLERS,
+        *AMBIGUOUS,
+    }
+)  # fmt: skip
+# What a glued name may be made of; single letters would fit everywhere.
+GLUABLE = frozenset(
+    word
+    for word in {*CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *FLAIR, *T1_SEQUENCES, *OTHER, *NEUTRAL, "mit", "avec"}
+    if len(word) > 1
+)

@@ -1,0 +1,66 @@
+"""What case names say of patients, without any mapping: time points of one patient, one scan under two names."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from DanteSegmenterLib.cases.time_points import without_time_point
+
+# A longer row of "time points" is a row of patients: "site1_001" to "site1_040".
+MOST_TIME_POINTS = 10
+
+# Public collections that took patients from each other, by the beginnings of their names.
+_GLIOMAS = (
+    (r"brats1[3-9]|brats_(?:tcia|2013)", "BraTS 2013-2019"),
+    (r"brats20_", "BraTS 2020"),
+    (r"brats2021|brats-gli-\d+-0", "BraTS 2021-2023"),
+    (r"brats-gli", "BraTS 2024"),
+    (r"brats-goat", "BraTS GoAT"),
+    (r"brats_\d", "MSD Task01"),
+    (r"tcga-", "TCGA"),
+    (r"upenn-gbm", "UPENN-GBM"),
+    (r"ucsf-pdgm", "UCSF-PDGM"),
+    (r"cptac|c3[ln]-", "CPTAC-GBM"),
+)
+
+
+def scan_key(name: str) -> str:
+    """One key for the names that releases gave to one scan, as far as their rule is known.
+
+    BraTS 2017 to 2019 changed the year alone, and BraTS 2023 kept the numbers of 2021.
+    """
+    name = name.strip().lower()
+    name = re.sub(r"^brats1[789]_", "brats1x_", name)
+    return re.sub(r"^brats2021_(\d{5})$", r"brats-gli-\1-000", name)
+
+
+def patient_key(name: str) -> tuple[str, bool]:
+    """The patient's part of a name, and whether it is sure that the rest is a time point."""
+    return without_time_point(scan_key(name))
+
+
+def patients_by_name(names: Sequence[str]) -> dict[str, str]:
+    """For each case's name one for its patient; what may be a time point is one where rows of them are short."""
+    perhaps: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        key, sure = patient_key(name)
+        if not sure:
+            perhaps[key].append(name)
+    short = all(len(row) <= MOST_TIME_POINTS for row in perhaps.values())
+    return {name: key if sure or short else scan_key(name) for name in names for key, sure in [patient_key(name)]}
+
+
+def collection(name: str) -> str:
+    """Where a name comes from, for a sentence; empty for those whose patients are in no other collection."""
+    known = glioma_collection(name)
+    if known or re.match(r"brats[-_]?(ssa|men|met|ped)", name.strip().lower()):
+        return known
+    return f"names like '{re.sub(r'[0-9]+', '#', name)}'"
+
+
+def glioma_collection(name: str) -> str:
+    """The public collection of gliomas that a name comes from; empty for any other name."""
+    name = name.strip().lower()
+    return next((title for start, title in _GLIOMAS if re.match(start, name)), "")
