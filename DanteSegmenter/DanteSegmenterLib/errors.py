@@ -8,6 +8,7 @@ shows it as it stands. Any other exception is a defect of ours.
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from pathlib import Path
 
@@ -45,21 +46,54 @@ class Cancelled(DanteError):
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether the system refused memory: to Python, or to a library that was to be loaded."""
+    """Whether the system refused memory: to Python, or to a library that was to be loaded, or that was computing."""
     if isinstance(error, ImportError):
         return "failed to map segment" in str(error) or "allocate memory" in str(error)
+    if isinstance(error, RuntimeError):
+        return any(word in str(error).lower() for word in _MEMORY_WORDS)
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+# What torch says where others raise MemoryError.
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
+_NO_RIGHT = "Ask for the right to it, or choose another place."
+_TO_DO = {
+    errno.ENOSPC: "Make room and run it again.",
+    errno.EDQUOT: "Make room and run it again.",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: "Choose another place.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
 
 
 def sentence_of(error: BaseException) -> str:
     """Any error in one line: what the system says, or what went wrong and where in the code."""
+    text = _without_traceback(error)
     if isinstance(error, DanteError):
-        return str(error)
+        return text
     if lacks_memory(error):
         return "there is not enough memory. Close what is not needed, or take a smaller volume."
-    if isinstance(error, OSError) and error.strerror:
-        name = f" '{error.filename}'" if error.filename is not None else ""
-        return one_line(f"{error.strerror}:{name or ' a file or pipe'}.", LONG)
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read."
+    if isinstance(error, OSError) and (error.strerror or error.errno is None):
+        if error.filename is None:
+            return one_line(f"{reason(error)}: a file or pipe.", LONG)
+        return one_line(f"{reason(error)}: '{error.filename}'. {_TO_DO.get(error.errno or 0, '')}", LONG)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return one_line(f"{type(error).__name__}: {error}{where}", LONG)
+    return one_line(f"{type(error).__name__}: {text}{where}", LONG)
+
+
+def reason(error: OSError) -> str:
+    """What the system says, for the middle of a sentence."""
+    if error.errno is None and "requested and" in str(error):  # NumPy counts what a full disk did not take
+        return os.strerror(errno.ENOSPC)
+    return error.strerror or one_line(error) or type(error).__name__
+
+
+def _without_traceback(error: BaseException) -> str:
+    """The message; of an error that comes from another process, whose message is a whole traceback, the end of that."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2] if "Traceback (most recent call" in text else text

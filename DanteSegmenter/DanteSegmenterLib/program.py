@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import IO, Any
 
 from .errors import Cancelled, sentence_of
 
@@ -61,12 +62,21 @@ def run(action: Callable[[StopRequest], None], stopped: str = "Stopped; nothing 
         stopped: what to say when the user has ended it.
     """
     stop = StopRequest()
-    try:
+
+    def work() -> None:
         with stop.installed():
             action(stop)
+
+    return conclude(work, stopped)
+
+
+def conclude(work: Callable[[], object], stopped: str = "") -> int:
+    """Do the work of a command whose signals somebody else answers; `stopped` as in `run`, or the error's own words."""
+    try:
+        work()
         return DONE
-    except (Cancelled, KeyboardInterrupt):
-        complain(stopped)
+    except (Cancelled, KeyboardInterrupt) as error:
+        complain(stopped or str(error) or "Stopped.")
         return STOPPED
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
@@ -106,9 +116,35 @@ def prepare_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="replace")
+        setattr(sys, name, PatientStream(stream))
+    # Pictures go to files alone; a backend for windows that is not there would be an error.
+    os.environ["MPLBACKEND"] = "agg"
+
+
+class PatientStream:
+    """A text stream that does not fail: when nobody reads it any more, or its disk is full, the work goes on without.
+
+    For what libraries print, progress bars above all.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def leave(code: int) -> None:

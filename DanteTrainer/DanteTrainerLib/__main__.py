@@ -1,6 +1,6 @@
 """Command line of the training half.
 
-python -m DanteTrainerLib train | resume | evaluate | study | features | publish | list
+python -m DanteTrainerLib train | resume | evaluate | study | features | publish | clean | list
 """
 
 from __future__ import annotations
@@ -8,50 +8,60 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from DanteSegmenterLib.errors import Cancelled, DanteError
-from DanteSegmenterLib.memory import keep_freed_memory
+from DanteSegmenterLib import program
 
-from .ending import StopRequest
-from .methods import METHODS, method_named
-from .settings.experiment import list_experiments, list_studies, load_experiment, smoke
-from .status import LOG_FILE, RUN_FILE, STOP_FILE
+from .ending import StopRequest, end_children, let_end
+
+# Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 success, 1 stopped (resume goes on), 2 refused with one line of reason."""
-    options = _parser().parse_args(arguments)
-    keep_freed_memory()
-    try:
-        options.command(options)
-        return 0
-    except Cancelled as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 1
-    except DanteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str] | None = None, stop: StopRequest | None = None) -> int:
+    """Run a command; 0 success, 1 stopped (resume goes on), 2 refused or failed with one line of reason.
+
+    Args:
+        stop: how a program is asked to end; None in a process of somebody else, whose signals are not ours.
+    """
+
+    def work() -> None:
+        try:
+            options = _parser().parse_args(arguments)
+            options.stop = stop
+            keep_freed_memory()
+            options.command(options)
+        except Exception:
+            let_end()
+            raise
+
+    from DanteSegmenterLib.memory import keep_freed_memory
+
+    return program.conclude(work)
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .settings.experiment import list_experiments, list_studies
+
     parser = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
 
-    _add_train_and_resume(commands)
+    _add_train_and_resume(commands, ", ".join(list_experiments()))
     _add_evaluate(commands)
-    _add_study(commands)
+    _add_study(commands, ", ".join(list_studies()))
     _add_features_and_publish(commands)
+    cleaning = commands.add_parser("clean", help="remove the prepared images of patients that a run or a study keeps")
+    cleaning.set_defaults(command=_clean)
+    cleaning.add_argument("folder", type=Path, metavar="RUN", help="run folder, study folder, or cache of --cache")
     listing = commands.add_parser("list", help="methods and shipped experiments")
     listing.set_defaults(command=_list)
     return parser
 
 
-def _add_train_and_resume(commands: argparse._SubParsersAction) -> None:
+def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str) -> None:
+    from .methods import METHODS
+
     train = commands.add_parser("train", help="train a method on a dataset folder")
     train.set_defaults(command=_train)
     train.add_argument("method", help=f"one of {', '.join(METHODS)}")
@@ -59,7 +69,7 @@ def _add_train_and_resume(commands: argparse._SubParsersAction) -> None:
         "--data", required=True, type=Path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs"
     )
     train.add_argument("--out", required=True, type=Path, metavar="RUN", help="new folder of this run")
-    train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {', '.join(list_experiments())}")
+    train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {experiments}")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     train.add_argument("--smoke", action="store_true", help="a few tiny steps of every stage: checks a dataset folder")
     train.add_argument("--name", default="", help="of the model; the method's name by default")
@@ -69,6 +79,11 @@ def _add_train_and_resume(commands: argparse._SubParsersAction) -> None:
     resume = commands.add_parser("resume", help="go on with a run from its last checkpoint")
     resume.set_defaults(command=_resume)
     resume.add_argument("run", type=Path, metavar="RUN")
+    resume.add_argument("--data", type=Path, metavar="FOLDER", help="where the dataset lies now")
+    resume.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change optimiser.*, run.* or data.workers, from here on",
+    )  # fmt: skip
     _run_options(resume)
 
 
@@ -85,10 +100,10 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     _run_options(evaluate)
 
 
-def _add_study(commands: argparse._SubParsersAction) -> None:
+def _add_study(commands: argparse._SubParsersAction, studies: str) -> None:
     study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
     study.set_defaults(command=_study)
-    study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {', '.join(list_studies())}")
+    study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {studies}")
     study.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     study.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="runs, results.csv, results.md")
     study.add_argument(
@@ -134,44 +149,70 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .loop.distributed import check_batch, join
-    from .run.start import start_run
+    from .methods import method_named
+    from .settings.experiment import load_experiment, smoke
 
-    stop = _stop_request(options)
+    _begin(options, "Stopped before the first step; resume the run to go on.")
     method_named(options.method)
     experiment = load_experiment(options.experiment, options.set, method=options.method)
     experiment = smoke(experiment) if options.smoke else experiment
+
+    from .loop.distributed import check_batch, join
+    from .run.start import start_run
+
     group, _ = join(options.device)
     check_batch(experiment.data.batch_size, group)
     if group.leads:
-        start_run(experiment, options.data, options.out, options.name, options.cache)
+        cache = options.cache.resolve() if options.cache else None
+        start_run(experiment, options.data, options.out, options.name, cache)
     group.wait()
-    _continue(options.out, options, stop)
+    _continue(options.out, options)
 
 
 def _resume(options: argparse.Namespace) -> None:
-    _continue(options.run, options, _stop_request(options))
+    from .loop.distributed import join
+    from .run.change import change_run
+
+    _begin(options, "Stopped before the first step; resume the run to go on.")
+    group, _ = join(options.device)
+    if group.leads:
+        change_run(options.run, options.data, options.set)
+    group.wait()
+    _continue(options.run, options)
 
 
-def _continue(run: Path, options: argparse.Namespace, stop: StopRequest) -> None:
+def _continue(run: Path, options: argparse.Namespace) -> None:
     from .loop.distributed import join
     from .run.train import continue_run
+    from .status import STOP_FILE
 
     group, device = join(options.device)
     if options.log:
         _log_to(run)
-    with stop.watching(run / STOP_FILE):
-        model = continue_run(run, device, options.quiet, stop, group)
+    stop: StopRequest | None = options.stop
+    if stop is None:
+        model = continue_run(run, device, options.quiet, group=group)
+    else:
+        if group.size > 1:
+            stop.end_with_parent()
+        with stop.watching(run / STOP_FILE):
+            model = continue_run(run, device, options.quiet, stop, group)
     if group.leads:
         print(f"model: {model}")
 
 
-def _stop_request(options: argparse.Namespace) -> StopRequest:
-    return StopRequest(options.with_parent, "Stopped before the first step; resume the run to go on.")
+def _begin(options: argparse.Namespace, stopped: str) -> None:
+    """Have the command end in these words when it is stopped and has nothing to save."""
+    if options.stop is not None:
+        options.stop.message = stopped
+        if getattr(options, "with_parent", False):
+            options.stop.end_with_standard_input()
 
 
 def _log_to(run: Path) -> None:
     """What is printed from here on goes to the run's train.log: a pipe would end with whoever reads it."""
+    from .status import LOG_FILE
+
     if not run.is_dir():
         return
     sys.stdout.flush()
@@ -185,8 +226,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .evaluation.evaluate import evaluate
     from .run.split import split_for
 
-    if options.with_parent:
-        StopRequest(True, "Stopped; there are no scores.")
+    _begin(options, "Stopped; there are no new scores.")
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
     split = split_for(options.model, dataset, options.split_file)
     for remark in remarks_on_labels(dataset, split.part(options.split)):
@@ -201,18 +241,22 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _model_folder(path: Path) -> Path:
     """A run folder stands for the model it ended in."""
+    from .status import RUN_FILE
+
     return path / "model" if (path / RUN_FILE).is_file() else path
 
 
 def _study(options: argparse.Namespace) -> None:
+    from .settings.experiment import list_studies
     from .study.report import write_report
     from .study.run import plan, read_study, run_study
 
+    _begin(options, "Stopped; run the study again to go on.")
     study = read_study(list_studies().get(options.study, Path(options.study)))
     study = replace(study, set=(*study.set, *options.set))
     runs = plan(study, options.out)
     if not options.report:
-        stop = StopRequest(options.with_parent, "Stopped; run the study again to go on.")
+        stop = options.stop or (lambda: False)
         run_study(study, options.data, options.out, options.split, options.device, options.quiet, stop)
     print(write_report(study, runs, options.split, options.out))
 
@@ -222,6 +266,7 @@ def _features(options: argparse.Namespace) -> None:
     from .evaluation.feature_map import draw_feature_map
     from .run.split import split_for
 
+    _begin(options, "Stopped; there is no map.")
     folder, dataset = _model_folder(options.model), read_dataset(options.data)
     names = split_for(options.model, dataset, options.split_file).part(options.split)
     draw_feature_map(folder, dataset, names, options.out, options.device, seed=options.seed)
@@ -231,11 +276,22 @@ def _features(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from .release.publish import publish
 
+    _begin(options, "Stopped; nothing was published.")
     spec = publish(_model_folder(options.model), options.card, options.scores, options.to, options.half)
     print(f"published {spec.name} {spec.version} to {options.to}")
 
 
+def _clean(options: argparse.Namespace) -> None:
+    from .study.clean import clean
+
+    _begin(options, "Stopped; run it again for the rest.")
+    print(clean(options.folder))
+
+
 def _list(_: argparse.Namespace) -> None:
+    from .methods import METHODS
+    from .settings.experiment import list_experiments, list_studies
+
     print("methods:")
     for name, method in METHODS.items():
         print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
@@ -247,5 +303,13 @@ def _list(_: argparse.Namespace) -> None:
         print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
 
+def run() -> None:
+    """The command line as a process of its own: its streams, its signals, and nothing left behind."""
+    program.prepare_streams()
+    code = main(stop=StopRequest())
+    end_children()
+    program.leave(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

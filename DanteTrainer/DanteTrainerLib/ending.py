@@ -1,12 +1,13 @@
-"""How a training ends before its end: Ctrl-C, SIGTERM, the stop file, or the end of whoever started it. No torch.
+"""How a command ends before its end: Ctrl-C, SIGTERM, the stop file, or the end of whoever started it. No torch.
 
-In the loop, which asks after every step, each of them means a checkpoint first. While nobody asks yet (torch is
-imported, cases are prepared) there is nothing to save, and the main thread is interrupted at once.
+A thread hears of it at once, whatever the main thread does meanwhile. While the loop trains, which asks after every
+step, a request means a checkpoint first. At any other time (torch is imported, cases are prepared or scored) there is
+nothing to wait for: the processes that were started are ended, the last deeds are done (half-written folders go, the
+status says "stopped"), and the process is gone.
 """
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import multiprocessing
 import os
@@ -18,41 +19,112 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from DanteSegmenterLib.child_process import when_parent_ends
-from DanteSegmenterLib.errors import Cancelled
+from DanteSegmenterLib.program import STOPPED
 
-# How often the stop file is looked for until the loop does it itself.
+# How often the stop file and the parent are looked for.
 LOOK_SECONDS = 0.3
-# A training whose parent is gone has so long for its last step and checkpoint; then it is ended from within, with the
-# processes it started, and a resume goes on from the checkpoint before.
+# So long the loop has for the step it is in; then the state before that step is saved, and the step given up.
+STEP_SECONDS = 1.0
+# A training whose parent is gone, and that cannot save from aside, has so long for its last step and checkpoint.
 PATIENCE_SECONDS = 300.0
-# The same while there is nothing to save: only code that takes no interruption needs any time at all.
-IMPATIENCE_SECONDS = 10.0
+
+Deed = Callable[[str], object]
+"""Called with the words that a command ends with."""
+
+_LAST_DEEDS: list[Deed] = []
+_ANSWERING: list[Callable[[], str] | None] = []
+_ENDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def last_deed(deed: Deed) -> Iterator[None]:
+    """What is still to be done if the process has to end within this block."""
+    _LAST_DEEDS.append(deed)
+    try:
+        yield
+    finally:
+        _LAST_DEEDS.remove(deed)
+
+
+@contextlib.contextmanager
+def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
+    """A loop that asks for requests itself after every step.
+
+    Args:
+        save: called from another thread when a step takes long: saves the state before that step, and says so.
+    """
+    _ANSWERING.append(save)
+    try:
+        yield
+    finally:
+        _ANSWERING.pop()
+
+
+def end_now(message: str) -> None:
+    """Leave no process and no half-written folder, say why, and be gone. To be called from any thread."""
+    with _ENDING:  # never given back
+        end_children()
+        for deed in reversed(_LAST_DEEDS):
+            with contextlib.suppress(Exception):
+                deed(message)
+        with contextlib.suppress(OSError):
+            os.write(2, f"{message}\n".encode("utf-8", "backslashreplace"))
+        os._exit(STOPPED)
+
+
+def let_end() -> None:
+    """For the main thread, before it says what failed: where the process is being ended, that is the reason."""
+    with _ENDING:
+        pass
+
+
+def end_children() -> None:
+    """The processes of ours that are left; none of them has anything to save."""
+    with contextlib.suppress(AttributeError, ValueError):  # Windows; another thread than the main one
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join(1)
 
 
 class StopRequest:
-    """Called, it says whether the run shall end; to be made in the main thread."""
+    """Called, it says whether the work shall end; to be made in the main thread of a program, before all else."""
 
-    def __init__(self, with_parent: bool = False, message: str = "Stopped before the first step.") -> None:
+    def __init__(self, message: str = "Stopped.") -> None:
         """
         Args:
-            with_parent: the end of standard input, which the parent holds open, is a request too.
-            message: of the `Cancelled` that interrupts the main thread.
+            message: what is said where there is nothing to save; commands set it as they begin.
         """
-        self._message = message
-        self._asked = self._listening = self._interrupted = False
-        self._lock = threading.Lock()
+        self.message = message
+        self._asked = False
+        if hasattr(os, "register_at_fork"):  # a wake-up descriptor works for sockets alone on Windows
+            source, target = os.pipe()
+            os.set_blocking(target, False)
+            os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+            signal.set_wakeup_fd(target, warn_on_full_buffer=False)
+            handler: Callable[..., None] = _nothing
+            self._start_thread(self._listen, source)
+        else:
+            handler = self._on_signal
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-        if with_parent:
-            when_parent_ends(self._parent_ended)
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        self._listening = True
         return self._asked
+
+    def end_with_standard_input(self) -> None:
+        """The end of standard input, which the parent holds open, is a request too."""
+        when_parent_ends(self._ask)
+
+    def end_with_parent(self) -> None:
+        """The end of the parent is a request too, for processes that are nothing without it."""
+        self._start_thread(self._wait_for_parent, os.getppid())
 
     @contextlib.contextmanager
     def watching(self, file: Path) -> Iterator[None]:
-        """A file that is touched meanwhile is a request too, until the loop listens, which looks at it itself."""
+        """A file that is touched meanwhile is a request too; while a loop answers it looks at the file itself."""
         over = threading.Event()
         self._start_thread(self._wait_for_file, file, _touched(file), over)
         try:
@@ -60,45 +132,48 @@ class StopRequest:
         finally:
             over.set()
 
-    def _on_signal(self, number: int, frame: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        if not self._listening:
-            raise Cancelled(self._message)
-        print("\nStopping after this step (again: at once)...", file=sys.stderr)
+    def _listen(self, source: int) -> None:
+        while numbers := os.read(source, 1):
+            if numbers[0] in (signal.SIGINT, signal.SIGTERM):
+                threading.Thread(target=self._ask, daemon=True).start()
 
-    def _parent_ended(self) -> None:
-        self._interrupt()
-        start = time.monotonic()
-        while time.monotonic() - start < (PATIENCE_SECONDS if self._listening else IMPATIENCE_SECONDS):
+    def _on_signal(self, number: int, frame: object) -> None:
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self, patience: float = PATIENCE_SECONDS) -> None:
+        """What a request means now: an answer from the loop, or the end."""
+        if not _ANSWERING:
+            end_now(self.message)
+        if self._asked:
+            end_now("Stopped at once; resume the run to go on from its last checkpoint.")
+        self._asked = True
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nStopping after this step (again: at once)...\n")
+        save = _ANSWERING[-1]
+        end = time.monotonic() + (STEP_SECONDS if save else patience)
+        while time.monotonic() < end:
+            time.sleep(0.02)
+            if not _ANSWERING:
+                return  # the loop has answered
+        end_now(save() if save else self.message)
+
+    def _wait_for_parent(self, parent: int) -> None:
+        while os.getppid() == parent:
             time.sleep(LOOK_SECONDS)
-        for child in multiprocessing.active_children():
-            child.kill()
-        os._exit(1)
+        self._ask()
 
     def _wait_for_file(self, file: Path, before: int, over: threading.Event) -> None:
-        while not (self._listening or self._asked or over.wait(LOOK_SECONDS)):
-            if _touched(file) not in (0, before):
-                self._interrupt()
-                return
-
-    def _interrupt(self) -> None:
-        """As the first Ctrl-C, from another thread; never the second."""
-        with self._lock:
-            if self._asked or self._interrupted:
-                return
-            self._interrupted = True
-        if hasattr(signal, "pthread_kill"):  # wakes a main thread that waits
-            main = threading.main_thread().ident
-            assert main is not None  # it has started
-            signal.pthread_kill(main, signal.SIGTERM)
-        else:
-            _thread.interrupt_main(signal.SIGTERM)
+        while not over.wait(LOOK_SECONDS):
+            if not _ANSWERING and _touched(file) not in (0, before):
+                end_now(self.message)
 
     @staticmethod
     def _start_thread(target: Callable[..., None], *arguments: object) -> None:
         threading.Thread(target=target, args=arguments, daemon=True).start()
+
+
+def _nothing(number: int, frame: object) -> None:
+    """The thread that reads the wake-up descriptor does it all."""
 
 
 def _touched(file: Path) -> int:
@@ -113,11 +188,21 @@ def end_with_parent() -> None:
     """For a process of a pool: Ctrl-C is its parent's affair, and the parent's end, however it comes, is its own."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        _killed_by_the_system()
     threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _killed_by_the_system() -> None:
+    """The thread below waits for its turn while a library computes; the system does not."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _wait_and_end() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # this is a process of a pool
     parent.join()
-    os._exit(1)
+    os._exit(STOPPED)

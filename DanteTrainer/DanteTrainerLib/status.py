@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
-STATUS_FILE, STOP_FILE, LOCK_FILE, RUN_FILE, LOG_FILE = "status.json", "stop", ".lock", "run.json", "train.log"
+from .locks import LOCK_FILE as LOCK_FILE
+from .locks import in_use as in_use
+from .whole_files import write_text_whole
+
+STATUS_FILE, STOP_FILE, RUN_FILE, LOG_FILE = "status.json", "stop", "run.json", "train.log"
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,16 @@ class RunStatus:
 
 
 def write_status(folder: Path, status: RunStatus) -> None:
-    """Replace the status file in one move, so that a reader never sees half of it."""
-    temporary = folder / f".{STATUS_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(to_plain(status)) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / STATUS_FILE)
+    """Replace the status file in one move, so that a reader never sees half of it.
+
+    Raises:
+        ResourceError: no space left or not writable.
+    """
+    write_text_whole(folder / STATUS_FILE, _text(status), sync=False)
+
+
+def _text(status: RunStatus) -> str:
+    return json.dumps(to_plain(status)) + "\n"
 
 
 def read_status(folder: Path) -> RunStatus:
@@ -67,19 +77,6 @@ def status_changed(folder: Path) -> int:
         return 0
 
 
-def in_use(folder: Path) -> bool:
-    """Whether a process trains this run now."""
-    from filelock import FileLock, Timeout  # comes with torch; Slicer reads this file before either is installed
-
-    if not (folder / LOCK_FILE).exists():  # looking must not make one, nor the folder
-        return False
-    try:
-        with FileLock(folder / LOCK_FILE, blocking=False):
-            return False
-    except Timeout:
-        return True
-
-
 def ask_to_stop(folder: Path) -> None:
     """Have whoever trains this run write a checkpoint after the present step and end."""
     (folder / STOP_FILE).touch()
@@ -102,13 +99,18 @@ class StatusWriter:
         self._last = now
         done = step - self._first_step
         left = (now - self._start) / done * (steps - step) if done else None
-        write_status(self._folder, RunStatus("running", stage, step, steps, loss, left))
+        with contextlib.suppress(ResourceError):  # where the training stands is no reason to end it
+            write_status(self._folder, RunStatus("running", stage, step, steps, loss, left))
 
     def end(self, state: str, message: str = "") -> None:
-        """The run's last word; keeps where it stood."""
-        write_status(
-            self._folder, replace(stored_status(self._folder), state=state, message=message, seconds_left=None)
-        )
+        """The run's last word; keeps where it stood. On a full disk it takes the place that the file has already."""
+        status = replace(stored_status(self._folder), state=state, message=message, seconds_left=None)
+        try:
+            write_status(self._folder, status)
+        except ResourceError:
+            with contextlib.suppress(OSError), open(self._folder / STATUS_FILE, "r+", encoding="utf-8") as file:
+                file.write(_text(status))
+                file.truncate()
 
 
 def stored_status(folder: Path) -> RunStatus:

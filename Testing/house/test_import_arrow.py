@@ -28,7 +28,7 @@ FLOORS = {
         {"loop", "evaluation"},
         {"data"},
         {"settings"},
-        {"status", "ending"},
+        {"status", "ending", "locks", "whole_files"},
     ),
     "DanteSlicerLib": (
         {"self_test"},
@@ -53,7 +53,7 @@ TORCH_FREE = [
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
     "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
 ]  # fmt: skip
-TORCH_FREE_TRAINING = ("run.background", "status", "ending")
+TORCH_FREE_TRAINING = ("run.background", "status", "ending", "locks", "whole_files")
 
 BLOCKED_IMPORT = """
 import importlib, sys

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError
 
 if TYPE_CHECKING:
-    from .spec import Calibration, ModelSpec, Normalisation, Pathway, Preprocessing
+    from .spec import Calibration, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing
 
 # Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
 MAX_FEATURES = 2048
@@ -35,7 +35,7 @@ def check_spec(spec: ModelSpec) -> None:
     for pathway in filter(None, (spec.limited, spec.full)):
         _check_pathway(pathway, [modality.id for modality in spec.modalities])
     _check_regions(spec)
-    _check_network(spec)
+    check_network(spec.network, spec.patch)
     _check_preprocessing(spec.preprocessing, [modality.id for modality in spec.modalities])
 
 
@@ -125,8 +125,12 @@ def _check_regions(spec: ModelSpec) -> None:
             raise ModelError(f"labels {region.labels} of region '{region.id}' are not within 0 to {MAX_LABEL}")
 
 
-def _check_network(spec: ModelSpec) -> None:
-    network = spec.network
+def check_network(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
+    """Refuse a network that cannot be built, or a patch that it cannot read.
+
+    Raises:
+        ModelError: it is so.
+    """
     stages = len(network.features)
     if not 2 <= stages <= MAX_STAGES or len(network.strides) != stages or len(network.kernels) != stages:
         raise ModelError(
@@ -141,17 +145,20 @@ def _check_network(spec: ModelSpec) -> None:
         raise ModelError(f"strides {network.strides} must be 1 to 4, the first stage's all 1")
     if not all(k in (1, 3, 5, 7) for kernel in network.kernels for k in kernel):
         raise ModelError(f"kernels {network.kernels} must be odd, 1 to 7")
-    _check_patch(spec)
+    _check_patch(network, patch)
 
 
-def _check_patch(spec: ModelSpec) -> None:
+def _check_patch(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
     voxels = 1
-    for axis, size in enumerate(spec.patch):
+    for axis, size in enumerate(patch):
         reduction = 1
-        for stride in spec.network.strides:
+        for stride in network.strides:
             reduction *= stride[axis]
         if size < 1 or size % reduction:
-            raise ModelError(f"patch {spec.patch} is not divisible by the network's strides (axis {axis}: {reduction})")
+            raise ModelError(
+                f"patch {patch} must be divisible by the network's strides: axis {axis} needs a multiple of "
+                f"{reduction}, got {size}"
+            )
         voxels *= size
     if voxels > MAX_PATCH_VOXELS:
-        raise ModelError(f"patch {spec.patch} is larger than {MAX_PATCH_VOXELS} voxels")
+        raise ModelError(f"patch {patch} is larger than {MAX_PATCH_VOXELS} voxels")

@@ -7,9 +7,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +20,21 @@ import numpy as np
 from tqdm import tqdm
 
 from DanteSegmenterLib.cases.case import Case
-from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.errors import InputError, ResourceError, reason
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.strict_dataclass import to_plain
 from DanteSegmenterLib.volume import Volume
 
 from ..ending import end_with_parent
+from ..locks import remove_left_over, scratch_folder
 from ..settings.tasks import Task
+from ..whole_files import make_writable
 
 # Changed whenever the same files would be prepared differently.
 CACHE_VERSION = 1
+# Beginning of the names of folders in which processes build what then moves into place.
+SCRATCH = ".writing-"
 # Places kept per region for foreground oversampling, as nnU-Net: at most so many, or one per cent if that is more.
 PLACES = 10_000
 PLACES_SHARE = 0.01
@@ -65,8 +72,8 @@ def cache_cases(
         InputError: an image or mask cannot be used; names the case.
         ResourceError: no space left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{case.name}-{_digest(case, task, preprocessing)}" for case in cases]
+    remove_left_over(folder, SCRATCH)
     if not all(target.is_dir() for target in targets):
         with _scratch(folder) as scratch:  # whatever is half written goes with it
             todo = [
@@ -80,14 +87,43 @@ def cache_cases(
             ):
                 for _ in prepared:
                     bar.update()
-    return [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
+    cached = [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
+    for case in cached:
+        _check_intact(case, task)
+    return cached
 
 
-def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[str]:
+    """
+    Raises:
+        ResourceError: the cache cannot be written.
+    """
+    make_writable(folder)
+    with scratch_folder(folder, SCRATCH) as scratch:
+        yield str(scratch)
+
+
+def _check_intact(case: CachedCase, task: Task) -> None:
+    """Its files are as long as they say; looked at here, not by the processes that draw patches.
+
+    Raises:
+        ResourceError: one of them is damaged.
+    """
     try:
-        return tempfile.TemporaryDirectory(prefix=".writing-", dir=folder, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise ResourceError(f"the cache '{folder}' could not be written: {error.strerror or error}.") from None
+        images, labels = case.images(), case.labels()
+        places = [case.places(region) for region in range(len(task.regions))]
+        right = (
+            images.dtype == np.float16 and labels.dtype == np.uint8 and images.shape == (len(task.full), *labels.shape)
+        )
+        right = right and labels.ndim == 3 and all(p.dtype == np.int32 and p.shape[1:] == (3,) for p in places)
+    except (OSError, ValueError, EOFError):
+        right = False
+    if not right:
+        raise ResourceError(
+            f"the prepared case '{case.folder}' is damaged. Delete that folder (or the whole cache: `clean RUN`), and "
+            "it will be prepared again."
+        )
 
 
 Job = tuple[Case, Task, Preprocessing, Path, str]
@@ -102,6 +138,11 @@ def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         try:
             yield from pool.map(_prepare_case, todo)
+        except BrokenProcessPool:
+            raise ResourceError(
+                "a process that prepares cases was killed, as the system does when memory runs out. Resume the run; if "
+                "it happens again, with fewer of them: --set data.workers=0."
+            ) from None
         except BaseException:  # an unusable case, or a request to stop: the rest is not waited for
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -118,7 +159,8 @@ def _digest(case: Case, task: Task, preprocessing: Preprocessing) -> str:
     for name, source in sources.items():
         if source is not None:
             stat = source.path.stat()
-            files[name] = [str(source.path.resolve()), source.component, stat.st_size, stat.st_mtime_ns]
+            # Not where it lies: a dataset that is moved need not be prepared again.
+            files[name] = [source.path.name, source.component, stat.st_size, stat.st_mtime_ns]
     plain = [CACHE_VERSION, files, task.full, to_plain(preprocessing), {k: list(v) for k, v in case.regions.items()}]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -159,9 +201,7 @@ def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, reg
         os.replace(temporary, target)
     except OSError as error:
         if not target.is_dir():  # else another process was faster: the same content
-            raise ResourceError(
-                f"the cache '{target.parent}' could not be written: {error.strerror or error}."
-            ) from None
+            raise ResourceError(f"the cache '{target.parent}' could not be written: {reason(error)}.") from None
 
 
 def _places(bits: np.ndarray, region: int) -> np.ndarray:
@@ -170,3 +210,28 @@ def _places(bits: np.ndarray, region: int) -> np.ndarray:
     if len(places) > keep:
         places = np.random.default_rng(0).permutation(places)[:keep]
     return places
+
+
+def clean_cache(folder: Path) -> int:
+    """Delete the prepared cases of a cache, and nothing that is not ours; returns how many there were.
+
+    Raises:
+        ResourceError: somebody prepares cases there at this moment.
+    """
+    if not folder.is_dir():
+        return 0
+    if remove_left_over(folder, SCRATCH):
+        raise ResourceError(f"somebody prepares cases in '{folder}'. Wait, or stop that first.")
+    ours = [path for path in folder.iterdir() if is_prepared(path)]
+    for path in ours:
+        shutil.rmtree(path)
+    with contextlib.suppress(OSError):  # something else lies in it
+        folder.rmdir()
+    return len(ours)
+
+
+def is_prepared(path: Path) -> bool:
+    """A folder that we wrote: its name ends in a digest, and it holds our files alone."""
+    if path.is_symlink() or not path.is_dir() or not re.fullmatch(r".+-[0-9a-f]{16}", path.name, re.DOTALL):
+        return False
+    return all(re.fullmatch(r"(images|labels|places_\d+)\.npy", file.name) for file in path.iterdir())

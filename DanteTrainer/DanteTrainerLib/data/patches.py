@@ -6,7 +6,7 @@ whatever the number of worker or training processes.
 
 from __future__ import annotations
 
-import signal
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .augment import NONE, Augmentation, apply, draw, source_size
+from .batch_processes import AHEAD, affordable_workers, set_up_worker
 from .cache import CachedCase
 
 # nnU-Net's rule: the last third of a batch is forced to contain foreground (at least one of two samples).
@@ -74,6 +75,12 @@ class PatchSource(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:  # what DataLoader calls
         return self.batch(step)
+
+    def batch_bytes(self) -> int:
+        """Of this process's share of a batch: float32 images and regions."""
+        samples = len(range(self.rank, self.batch_size, self.world_size))
+        channels = self.cases[0].images().shape[0] + self.regions
+        return 4 * samples * channels * math.prod(self.patch)
 
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of a step."""
@@ -136,22 +143,16 @@ class PatchLoader:
     """Batches of steps `first` ... `last - 1`, prepared ahead in worker processes so that a step need not wait."""
 
     def __init__(self, source: PatchSource, first: int, last: int, workers: int, pin: bool = False) -> None:
+        workers = affordable_workers(workers, source.batch_bytes()) if first < last else 0
         self._loader = DataLoader(
             source,
             batch_size=None,
             sampler=range(first, last),
             num_workers=workers,
-            prefetch_factor=3 if workers else None,
+            prefetch_factor=AHEAD if workers else None,
             pin_memory=pin,
-            worker_init_fn=_set_up_worker,
+            worker_init_fn=set_up_worker,
         )
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self._loader)
-
-
-def _set_up_worker(_: int) -> None:
-    """One thread; and Ctrl-C or a scheduler's SIGTERM, which reach every process, are the training process's affair."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from DanteSegmenterLib.cases.case import Case
-from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import Model, load_model, segment
-from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway
+from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway, sha256_of
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.pictures.contact_sheet import Sheet
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
 from ..data.dataset import Dataset, Split, check_cases, check_masks
+from ..whole_files import make_writable, write_text_whole, write_whole
 from .metrics import bootstrap_mean, score_region
+from .tables import write_table
 
 CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
 
@@ -48,7 +50,12 @@ class RegionSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring."""
+    """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring.
+
+    Attributes:
+        weights: SHA-256 of the network that was scored; "" in summaries of older versions, which did not say.
+        table_sha256: of the cases.csv that this is the summary of; likewise.
+    """
 
     model: str
     pathway: str
@@ -56,6 +63,8 @@ class Summary:
     cases: int
     regions: dict[str, RegionSummary]
     mirror: bool = False
+    weights: str = ""
+    table_sha256: str = ""
 
     def table(self) -> str:
         """Markdown."""
@@ -83,13 +92,20 @@ def read_summary(folder: Path) -> Summary:
     """What `evaluate` wrote to a folder.
 
     Raises:
-        InputError: it is no such folder.
+        InputError: it is no such folder, or its files do not belong together.
     """
     try:
         plain = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error!r}).") from None
-    return from_plain(Summary, plain, f"{folder.name}/{SUMMARY_FILE}", InputError)
+        summary = from_plain(Summary, plain, f"{folder.name}/{SUMMARY_FILE}", InputError)
+        whole = not summary.table_sha256 or summary.table_sha256 == sha256_of(folder / CASES_FILE)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"'{folder}' is no folder that `evaluate` wrote ({error}).") from None
+    if not whole:
+        raise InputError(
+            f"'{folder / CASES_FILE}' is not the table that '{SUMMARY_FILE}' beside it was made of: one of them was "
+            "cut, edited or exchanged. Evaluate again."
+        )
+    return summary
 
 
 def summarise(rows: pd.DataFrame) -> RegionSummary:
@@ -139,6 +155,7 @@ def evaluate(
     Raises:
         InputError: the part does not exist, or a case lacks a volume or a mask.
         ModelError: the model folder cannot be used.
+        ResourceError: `out` cannot be written; its files of before are kept.
     """
     model = load_model(model_folder, device)
     if model.spec.task != dataset.task.id:
@@ -149,19 +166,26 @@ def evaluate(
     names = split.part(part)
     check_cases(dataset, names, pathway.modalities)
     check_masks(dataset, names)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
+    make_writable(out)
     rows, sheet = [], Sheet(model.spec)
     for name in tqdm(names, desc="Segmenting", unit="case", disable=quiet):
         rows += evaluate_case(model, dataset.cases[name], pathway, sheet, mirror)
     table = pd.DataFrame(rows)
-    table.to_csv(out / CASES_FILE, index=False, float_format="%.6g")
     regions = {str(region): summarise(own) for region, own in table.groupby("region", sort=False)}
-    summary = Summary(model.spec.name, "full" if full else "limited", part, len(names), regions, mirror)
-    (out / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
-    sheet.save(out / PICTURE_FILE)
+    summary = Summary(model.spec.name, "full" if full else "limited", part, len(names), regions, mirror, pathway.sha256)
+    return write_scores(out, table, summary, sheet)
+
+
+def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet) -> Summary:
+    """The three files, each whole; the summary names the table it belongs to, and the scores do not wait for a picture.
+
+    Raises:
+        ResourceError: no space left or not writable; files that could not be written are those of before.
+    """
+    write_table(table, out / CASES_FILE)
+    summary = replace(summary, table_sha256=sha256_of(out / CASES_FILE))
+    write_text_whole(out / SUMMARY_FILE, json.dumps(to_plain(summary), indent=1) + "\n")
+    write_whole(out / PICTURE_FILE, sheet.save)
     return summary
 
 

@@ -5,7 +5,9 @@ What alignment and compaction should leave behind: Z^L and Z^A as one cloud, Z^P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
+from DanteSegmenterLib.errors import InputError, ModelError
 from DanteSegmenterLib.inference import Model, load_model
 from DanteSegmenterLib.networks.build import FullNetwork
 from DanteSegmenterLib.networks.unet import Encoder, UNet
@@ -21,6 +23,9 @@ from DanteSegmenterLib.networks.unet import Encoder, UNet
 from ..data.cache import cache_cases
 from ..data.dataset import Dataset, check_cases
 from ..data.patches import PatchSource
+from ..ending import last_deed
+from ..whole_files import make_writable, write_whole
+from .tables import write_table
 
 CSV_FILE, PICTURE_FILE = "feature_map.csv", "feature_map.png"
 COLOURS = {"Z^L": "tab:blue", "Z^A": "tab:orange", "Z^P": "tab:green"}
@@ -48,17 +53,26 @@ def draw_feature_map(
     if len(names) * patches_per_case < 4:
         raise InputError(f"{len(names)} cases with {patches_per_case} patches each are too few to map.")
     check_cases(dataset, names, dataset.task.full)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
-    cases = cache_cases([dataset.cases[name] for name in names], dataset.task, model.spec.preprocessing, out / "cache")
-    source = PatchSource(cases, len(dataset.task.regions), model.spec.patch, 1, seed, "none", foreground_share=1.0)
-    features = _features(model, encoders, source, len(names) * patches_per_case, dataset.task.full)
+    make_writable(out)
+    with _scratch(out) as scratch:
+        cases = cache_cases([dataset.cases[name] for name in names], dataset.task, model.spec.preprocessing, scratch)
+        source = PatchSource(cases, len(dataset.task.regions), model.spec.patch, 1, seed, "none", foreground_share=1.0)
+        features = _features(model, encoders, source, len(names) * patches_per_case, dataset.task.full)
     table = _embedded(features, seed)
-    table.to_csv(out / CSV_FILE, index=False, float_format="%.6g")
-    _draw(table, out / PICTURE_FILE)
+    write_table(table, out / CSV_FILE)
+    write_whole(out / PICTURE_FILE, lambda path: _draw(table, path))
     return table
+
+
+@contextlib.contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """For prepared images of patients, which do not outlive the map."""
+    folder = out / ".prepared"
+    with last_deed(lambda _: shutil.rmtree(folder, ignore_errors=True)):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:

@@ -6,6 +6,7 @@ for every step by (seed, stage, step), so a resumed run draws what an uninterrup
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -14,9 +15,10 @@ from typing import Any
 
 import torch
 
-from DanteSegmenterLib.errors import ResourceError
+from DanteSegmenterLib.errors import ResourceError, reason
 
-MAGIC = b"DANTE checkpoint 1\n"
+FORMAT, VERSION = b"DANTE checkpoint ", b"1\n"
+MAGIC = FORMAT + VERSION
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
@@ -40,44 +42,81 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = NAME) -> No
             os.replace(folder / NAME, folder / PREVIOUS)
         os.replace(temporary, folder / name)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ResourceError(
-            f"the checkpoint could not be written to '{folder}': {error.strerror or error}. The one before is intact; "
-            "make room and resume."
+            f"the checkpoint could not be written to '{folder}': {reason(error)}. The one before is intact; make room "
+            "and resume."
         ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The newest intact checkpoint, and a word if it is not the newest; (None, None) if there never was one.
+def load_checkpoint(folder: Path, run_id: str = "") -> tuple[dict[str, Any] | None, str | None]:
+    """The newest checkpoint that can be gone on from, and a word if it is not the newest; (None, None) without any.
+
+    Args:
+        run_id: of the run in this folder; "" accepts every run's.
 
     Raises:
-        ResourceError: there are checkpoints, but none is intact.
+        ResourceError: there are checkpoints, but none that is intact and of this run.
     """
-    damaged: list[str] = []
+    problems: list[str] = []
     for name in (NAME, PREVIOUS):
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).is_file():
             continue
-        state = read_state(path)
-        if state is not None:
-            note = (
-                f"'{damaged[0]}' is damaged; going on from the one before, step {state['step']}." if damaged else None
-            )
-            return state, note
-        damaged.append(name)
-    if damaged:
-        raise ResourceError(f"no intact checkpoint in '{folder}' ({', '.join(damaged)} damaged). Start the run again.")
+        try:
+            state = _checked(folder / name, run_id)
+        except ResourceError as error:
+            problems.append(str(error))
+            continue
+        note = f"{problems[0]}; going on from the one before, step {state['step']}." if problems else None
+        return state, note
+    if problems:
+        raise ResourceError(f"no intact checkpoint in '{folder}': {'; '.join(problems)}. Start the run again.")
     return None, None
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """The state in a checkpoint file, None if the file is damaged or not there."""
+def read_state(path: Path, run_id: str = "") -> dict[str, Any] | None:
+    """The state in a checkpoint file of this run; None if there is none that can be used."""
+    try:
+        return _checked(path, run_id)
+    except ResourceError:
+        return None
+
+
+def _checked(path: Path, run_id: str) -> dict[str, Any]:
+    """
+    Raises:
+        ResourceError: the file is damaged, of another version or another run, or its weights are no numbers; without a
+            full stop, for a list.
+    """
+    state = _unpacked(path)
+    if not isinstance(state, dict) or not isinstance(state.get("networks"), dict) or not _is_count(state.get("step")):
+        raise ResourceError(f"'{path.name}' holds something else than the state of a training")
+    if run_id and state.get("run") != run_id:
+        raise ResourceError(f"'{path.name}' belongs to another run")
+    for name, tensor in state["networks"].items():
+        if not isinstance(tensor, torch.Tensor) or not torch.isfinite(tensor).all():
+            raise ResourceError(f"'{path.name}' holds weights that are not finite ('{name}')")
+    return state
+
+
+def _unpacked(path: Path) -> object:
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        raise ResourceError(f"'{path.name}' cannot be read ({reason(error)})") from None
     start = len(MAGIC) + hashlib.sha256().digest_size
     payload = memoryview(content)[start:]
+    if content.startswith(FORMAT) and not content.startswith(MAGIC) and content[len(FORMAT) :][:1].isdigit():
+        raise ResourceError(f"'{path.name}' was damaged, or written by another version of SlicerDANTE")
     if content[: len(MAGIC)] != MAGIC or hashlib.sha256(payload).digest() != content[len(MAGIC) : start]:
-        return None
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        raise ResourceError(f"'{path.name}' is damaged")
+    try:
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # a right digest of something that we do not write: torch's and pickle's own errors
+        raise ResourceError(f"'{path.name}' holds something else than a state ({type(error).__name__})") from None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -6,18 +6,28 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from ..whole_files import write_whole
+
 LOG_FILE, PICTURE_FILE = "log.csv", "curves.png"
 
 Row = dict[str, Any]
 
 
 def write_history(folder: Path, rows: list[Row]) -> None:
-    """All rows as `log.csv`; columns are the union of the rows' keys, in order of appearance."""
+    """All rows as `log.csv`; columns are the union of the rows' keys, in order of appearance.
+
+    Raises:
+        ResourceError: no space left or not writable; the log of before is untouched.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(folder / LOG_FILE, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+
+    def write(path: Path) -> None:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_whole(folder / LOG_FILE, write, sync=False)
 
 
 def seconds_trained(rows: list[Row]) -> float:
@@ -55,4 +65,4 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
                 panel.legend(fontsize="x-small", ncols=2)
             else:  # a quantity that this stage does not have
                 panel.set_visible(False)
-    figure.savefig(folder / PICTURE_FILE, dpi=90)
+    write_whole(folder / PICTURE_FILE, lambda path: figure.savefig(path, dpi=90), sync=False)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.errors import DanteError, ResourceError
 
 from ..data.patches import Batch
 from ..settings.experiment import OptimiserSettings
 from .distributed import Group
 from .precision import autocast
 from .stage import LossTerms, Stage, StepContext
+
+ADVICE = (
+    "Resume with smaller steps, for example --set optimiser.learning_rate=0.001, or with --set run.precision=fp32. If "
+    "it fails again, start a new run with these: the last checkpoint may be on its way there already."
+)
 
 
 class TrainingFailed(DanteError):
@@ -55,13 +62,15 @@ class Mover:
             weight_decay=settings.weight_decay,
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        # Held while weights move, or what a checkpoint holds changes: whoever has it may save.
+        self.moving = threading.RLock()
 
     def rate(self, context: StepContext) -> float:
         """The learning rate of a step."""
         return poly(context.step, context.steps, self.settings.learning_rate, self.settings.exponent)
 
-    def step(self, batch: Batch, context: StepContext) -> LossTerms:
-        """Forward, backward, clip, step.
+    def step(self, batch: Batch, context: StepContext, moved: Callable[[], object] = lambda: None) -> LossTerms:
+        """Forward, backward, clip, step; `moved` is called while nobody else may look at what has moved.
 
         Raises:
             TrainingFailed: the loss became NaN or infinite; nothing has moved.
@@ -79,17 +88,26 @@ class Mover:
         torch.nn.utils.clip_grad_norm_(moving, self.settings.clip_norm)
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = self.rate(context)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        with self.moving:
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            moved()
         return terms
+
+    def check_weights(self, step: int) -> None:
+        """Before they are saved: a finite loss may have moved them out of all bounds.
+
+        Raises:
+            TrainingFailed: one is NaN or infinite.
+        """
+        for name, tensor in self.networks.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise TrainingFailed(f"step {step}: the weights are not finite any more (first '{name}'). {ADVICE}")
 
     def _check(self, terms: LossTerms, context: StepContext) -> None:
         if self.group.any(not torch.isfinite(terms.total), self.device):
             parts = ", ".join(f"{name} {term.value.item():g}" for name, term in terms.terms.items())
-            raise TrainingFailed(
-                f"step {context.step}: the loss is not finite ({parts}). Lower optimiser.learning_rate or use "
-                "run.precision = 'fp32', and resume."
-            )
+            raise TrainingFailed(f"step {context.step}: the loss is not finite ({parts}). {ADVICE}")
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -100,7 +118,18 @@ class Mover:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.networks.load_state_dict(state["networks"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        """Go on from what `state` gave.
+
+        Raises:
+            ResourceError: it is of other networks.
+        """
+        try:
+            self.networks.load_state_dict(state["networks"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ResourceError(
+                f"the checkpoint does not fit the networks of this run ({reason[0].strip()}). Were its files or "
+                "run.json exchanged? Put them back, or start a new run."
+            ) from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from DanteSegmenterLib.errors import Cancelled
+from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError
 
+from ..data.batch_processes import said_why_loaders_end
 from ..data.patches import Batch, PatchLoader, PatchSource
+from ..ending import answering
 from ..settings.experiment import Experiment
 from ..status import StatusWriter
 from .checkpoint import save_checkpoint
@@ -40,6 +43,21 @@ class Progress:
     rows: list[Row] = field(default_factory=list)
     drawn: float = 0.0  # when the curves were, by the clock; not saved
 
+    @classmethod
+    def of(cls, state: dict[str, Any], stages: Sequence[Stage]) -> Progress:
+        """Where a checkpoint stands.
+
+        Raises:
+            ResourceError: at a stage or a step that there is not.
+        """
+        stage, step, rows = state.get("stage"), state["step"], state.get("rows")
+        if not isinstance(stage, int) or not 0 <= stage < len(stages) or not isinstance(rows, list):
+            raise ResourceError(f"the checkpoint stands in stage {stage}; this run has {len(stages)}. Start a new run.")
+        # Its own number of steps: that of the run may have been lowered since.
+        if step > state.get("steps", stages[stage].steps):
+            raise ResourceError(f"the checkpoint stands at step {step} of {state.get('steps')}. Start a new run.")
+        return cls(stage, step, rows)
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -53,6 +71,7 @@ class Trainer:
         quiet: no progress bar.
         stop: asked after every step; True ends the run with a checkpoint.
         group: the processes that train together; only the first writes.
+        run_id: of the run; its checkpoints carry it.
     """
 
     experiment: Experiment
@@ -62,6 +81,7 @@ class Trainer:
     quiet: bool = False
     stop: Callable[[], bool] = lambda: False
     group: Group = Group()
+    run_id: str = ""
 
     def train(
         self, stage: Stage, source: PatchSource, validation: PatchSource | None, progress: Progress,
@@ -77,8 +97,8 @@ class Trainer:
 
         Raises:
             Cancelled: `stop` said so; a checkpoint was written.
-            TrainingFailed: the loss became NaN or infinite; the last checkpoint is from before.
-            ResourceError: a checkpoint could not be written.
+            TrainingFailed: the loss or a weight became NaN or infinite; the last checkpoint is from before.
+            ResourceError: a checkpoint could not be written, or does not fit; a process that draws batches was killed.
         """
         dtype = choose_precision(self.experiment.run.precision, self.device)
         mover = Mover(stage, self.experiment.optimiser, self.device, dtype, self.group)
@@ -87,16 +107,21 @@ class Trainer:
         if self.experiment.run.compile:
             compile_networks(mover.networks, self.device)
         mean, status = _RunningMean(), StatusWriter(self.folder)
-        for batch in mean.timed(self._bar(stage, source, progress)):
-            context = self._context(stage, progress)
-            stage.freeze(context.share)
-            mean.add(mover.step(batch, context), mover.rate(context))
+
+        def advance() -> None:
             progress.step += 1
-            if self.group.leads:
-                status.step(
-                    stage.name, progress.step, stage.steps, progress.rows[-1]["loss"] if progress.rows else None
-                )
-            self._after_step(mover, validation, progress, mean)
+
+        # Processes that train together can only stop together, after a step.
+        aside = None if self.group.size > 1 else lambda: self._save_aside(mover, progress)
+        with answering(aside), said_why_loaders_end():
+            for batch in mean.timed(self._bar(stage, source, progress)):
+                context = self._context(stage, progress)
+                stage.freeze(context.share)
+                mean.add(mover.step(batch, context, advance), mover.rate(context))
+                if self.group.leads:
+                    loss = progress.rows[-1]["loss"] if progress.rows else None
+                    status.step(stage.name, progress.step, stage.steps, loss)
+                self._after_step(mover, validation, progress, mean)
 
     def _context(self, stage: Stage, progress: Progress) -> StepContext:
         """Seed everything that draws during this step, so that no generator has a history."""
@@ -122,25 +147,35 @@ class Trainer:
         last = step == stage.steps
         due = run.validate_every and (step % run.validate_every == 0 or last)
         if step % LOG_EVERY == 0 or last or due:
-            row = mean.row()
+            row: Row = {"stage": stage.name, "step": step, **mean.row()}
             row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
-            progress.rows.append({"stage": stage.name, "step": step, **row})
             if due and self.group.leads and validation is not None and stage.predict is not None:
-                progress.rows[-1] |= self._validate(stage.predict, validation, mover.dtype)
+                row |= self._validate(stage.predict, validation, mover.dtype)
+            with mover.moving:
+                progress.rows.append(row)
         stopping = self.group.any(self.stop(), self.device)
         if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
-            self._save(mover, progress)
+            with mover.moving:
+                self._save(mover, progress)
+            if last or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
+                draw_history(self.folder, progress.rows)
+                progress.drawn = time.monotonic()
         if stopping and not last:
-            raise Cancelled(f"Stopped after step {step} of {stage.name}; resume the run to go on.")
+            raise Cancelled(_stopped(step, stage))
 
     def _save(self, mover: Mover, progress: Progress) -> None:
-        """Checkpoint, log and curves."""
-        place = {"stage": progress.stage, "step": progress.step, "rows": progress.rows}
-        save_checkpoint(self.folder, place | mover.state())
+        """Checkpoint and log."""
+        mover.check_weights(progress.step)
+        place = {"run": self.run_id, "stage": progress.stage, "step": progress.step, "steps": mover.stage.steps}
+        save_checkpoint(self.folder, place | {"rows": progress.rows} | mover.state())
         write_history(self.folder, progress.rows)
-        if progress.step == mover.stage.steps or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
-            draw_history(self.folder, progress.rows)
-            progress.drawn = time.monotonic()
+
+    def _save_aside(self, mover: Mover, progress: Progress) -> str:
+        """From another thread, while a step computes and nothing has moved: as if that step had not begun."""
+        mover.moving.acquire()  # never given back: the process ends
+        with contextlib.suppress(DanteError):  # the checkpoint of before is there
+            self._save(mover, progress)
+        return _stopped(progress.step, mover.stage)
 
     @torch.no_grad()
     def _validate(
@@ -158,6 +193,10 @@ class Trainer:
             size = size + (predicted.sum(axes) + batch.regions.sum(axes)).cpu()
         dice = 2 * hit / size.clamp_min(1)
         return {f"dice_{n}": round(value, 4) for n, value in enumerate(dice.tolist())}
+
+
+def _stopped(step: int, stage: Stage) -> str:
+    return f"Stopped after step {step} of {stage.name}; resume the run to go on."
 
 
 def _exclusive(logits: torch.Tensor) -> torch.Tensor:

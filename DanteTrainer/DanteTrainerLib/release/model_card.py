@@ -6,6 +6,8 @@ from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 
 from ..settings.experiment import Experiment
 
+CARD_FILE = "README.md"
+
 
 def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     """Markdown from what `model.json` and the experiment say."""

@@ -1,20 +1,27 @@
-"""A trained model folder -> one to hand out: licence, citations, intended use and measured scores go into its card."""
+"""A trained model folder -> one to hand out: licence, citations, intended use and measured scores go into its card.
+
+It is built beside, read back and only then put into place; a published folder of before stays until that moment.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError
+import numpy as np
+
+from DanteSegmenterLib.errors import ConfigError, InputError, ModelError, ResourceError, reason
+from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary
-from ..settings.experiment import Experiment
-from .model_card import model_card
+from ..whole_files import whole_folder
+from .model_card import CARD_FILE, model_card
+from .provenance import read_provenance, write_provenance
+from .write_model import DOORS, other_things
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,30 +55,69 @@ def publish(
 
     Raises:
         ModelError, ConfigError, InputError: one of the inputs cannot be used.
-        ResourceError: `target` exists and is something else than a model folder.
+        ResourceError: `target` exists and is something else than a model folder; no space left. What is there is kept.
     """
     spec, card = read_spec(model), _read_card(card_file)
-    summaries = [read_summary(folder) for folder in evaluations]
+    summaries = [_of_this_model(folder, spec) for folder in evaluations]
+    plain, experiment = read_provenance(model)
     spec = replace(spec, scores=dict(map(_scores, summaries)), **{f.name: getattr(card, f.name) for f in fields(card)})
-    provenance = json.loads((model / "provenance.json").read_text(encoding="utf-8"))
-    experiment = from_plain(Experiment, provenance["experiment"], "provenance.json", InputError)
-    if target.exists():
-        if not (target / "model.json").is_file():
-            raise ResourceError(f"'{target}' exists and is no model folder; choose another.")
-        shutil.rmtree(target)
-    target.mkdir(parents=True)
-    for door in ("limited", "full"):
-        pathway = getattr(spec, door)
-        if pathway is not None:
-            _copy_weights(check_weights_file(model, pathway), target / pathway.weights, half)
-            pathway = replace(
-                pathway, sha256=sha256_of(target / pathway.weights), calibration=_calibration(door, summaries)
-            )
-            spec = replace(spec, **{door: pathway})
-    shutil.copyfile(model / "provenance.json", target / "provenance.json")
-    write_spec(target, spec)
-    (target / "README.md").write_text(model_card(spec, experiment), encoding="utf-8")
+    _check_target(target)
+    with whole_folder(target) as folder:
+        for door in DOORS:
+            pathway = getattr(spec, door)
+            if pathway is not None:
+                _copy_weights(check_weights_file(model, pathway), folder / pathway.weights, half)
+                pathway = replace(
+                    pathway, sha256=sha256_of(folder / pathway.weights), calibration=_calibration(door, summaries)
+                )
+                spec = replace(spec, **{door: pathway})
+        write_provenance(folder, plain)
+        write_spec(folder, spec)
+        (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
+        _check_whole(folder)
     return spec
+
+
+def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
+    """
+    Raises:
+        InputError: `evaluate` wrote it for other weights.
+    """
+    summary = read_summary(folder)
+    pathway = spec.full if summary.pathway == "full" else spec.limited
+    if summary.weights and (pathway is None or summary.weights != pathway.sha256):
+        raise InputError(f"the scores in '{folder}' are those of other weights. Evaluate this model first.")
+    return summary
+
+
+def _check_target(target: Path) -> None:
+    """
+    Raises:
+        ResourceError: something is there that is not ours to replace.
+    """
+    if not target.parent.is_dir():
+        raise ResourceError(f"the folder '{target.parent}' does not exist. Create it or choose another.")
+    if not target.exists():
+        return
+    try:
+        read_spec(target)
+    except (ModelError, OSError):
+        raise ResourceError(f"'{target}' exists and is no model folder; choose another.") from None
+    others = other_things(target)
+    if others:
+        raise ResourceError(f"'{target}' holds more than a model, for example '{others[0].name}'; choose another.")
+
+
+def _check_whole(folder: Path) -> None:
+    """As whoever gets the folder will: every file is right, and every weight a number.
+
+    Raises:
+        ModelError: it is not so.
+    """
+    model = load_model(folder, "cpu")
+    for pathway in (model.spec.limited, model.spec.full):
+        if pathway is not None:
+            model.network(pathway)
 
 
 def _copy_weights(source: Path, target: Path, half: bool) -> None:
@@ -80,15 +126,18 @@ def _copy_weights(source: Path, target: Path, half: bool) -> None:
         return
     from safetensors.numpy import load_file, save_file
 
-    save_file({name: array.astype("float16") for name, array in load_file(str(source)).items()}, str(target))
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused when it is checked
+        save_file({name: array.astype("float16") for name, array in load_file(str(source)).items()}, str(target))
     target.chmod(0o644)  # safetensors makes files that their owner alone can read
 
 
 def _read_card(path: Path) -> Card:
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the card '{path}' cannot be read: {error}.") from None
+        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"the card '{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"the card '{path}' is not valid TOML in UTF-8: {error}.") from None
     return from_plain(Card, plain, path.name, ConfigError)
 
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import shutil
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from DanteSegmenterLib import __version__
-from DanteSegmenterLib.errors import ResourceError
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
+from DanteSegmenterLib.model_folder.spec import SPEC_FILE
 from DanteSegmenterLib.networks.weights import save_weights
-from DanteSegmenterLib.strict_dataclass import to_plain
 
 from ..data.dataset import Split
 from ..loop.stage import Stage
 from ..settings.experiment import Experiment
 from ..settings.tasks import Task
-from .model_card import model_card
+from ..whole_files import whole_folder
+from .model_card import CARD_FILE, model_card
+from .provenance import PROVENANCE_FILE, provenance, write_provenance
+
+DOORS = ("limited", "full")
 
 
 def write_model(
-    name: str, experiment: Experiment, split: Split, stage: Stage, task: Task, target: Path, seconds: float
-) -> Path:
-    """Write the model folder, all of it or nothing.
+    name: str, experiment: Experiment, split: Split, stage: Stage, task: Task, target: Path, seconds: float,
+    further: Sequence[str] = (),
+) -> Path:  # fmt: skip
+    """Write the model folder, all of it or nothing; what somebody else put into it stays.
 
     Args:
         name: of the model.
@@ -36,29 +33,33 @@ def write_model(
         stage: the last one; its deployed networks are written.
         target: the model folder.
         seconds: that the training took.
+        further: cases of other folders that Stage 1 read.
 
     Raises:
         ResourceError: no space left or not writable; a folder of before is untouched.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
-    try:
+    with whole_folder(target) as folder:
         pathways = {}
         for door, deployed in stage.deployed.items():
-            path = temporary / f"{door}.safetensors"
+            path = folder / f"{door}.safetensors"
             save_weights(deployed.network(), path)
             pathways[door] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
         spec = _spec(name, experiment, split, task, pathways)
-        write_spec(temporary, spec)
-        (temporary / "README.md").write_text(model_card(spec, experiment), encoding="utf-8")
-        (temporary / "provenance.json").write_text(json.dumps(_provenance(experiment, split, seconds), indent=1) + "\n")
-        shutil.rmtree(target, ignore_errors=True)
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResourceError(f"the model could not be written to '{target}': {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_spec(folder, spec)
+        (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
+        write_provenance(folder, provenance(experiment, split, further, seconds))
+        for other in other_things(target):
+            copy = shutil.copytree if other.is_dir() else shutil.copy2
+            copy(other, folder / other.name)
     return target
+
+
+def other_things(folder: Path) -> list[Path]:
+    """What lies in a model folder besides a model and the leavings of macOS."""
+    if not folder.is_dir():
+        return []
+    ours = {SPEC_FILE, CARD_FILE, PROVENANCE_FILE, *(f"{door}.safetensors" for door in DOORS), ".DS_Store"}
+    return [path for path in sorted(folder.iterdir()) if path.name not in ours and not path.name.startswith("._")]
 
 
 def _spec(name: str, experiment: Experiment, split: Split, task: Task, pathways: dict[str, Pathway]) -> ModelSpec:
@@ -79,17 +80,6 @@ def _spec(name: str, experiment: Experiment, split: Split, task: Task, pathways:
         intended_use="Research use only. Not a medical device, not for diagnosis.",
         training_data=f"{len(split.train)} cases of a local dataset",
     )
-
-
-def _provenance(experiment: Experiment, split: Split, seconds: float) -> dict[str, Any]:
-    """How the weights came about; no paths and no host names."""
-    return {
-        "experiment": to_plain(experiment),
-        "cases": to_plain(split),
-        "hours": round(seconds / 3600, 2),
-        "versions": {"slicer-dante": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
 
 
 def preprocessing_of(experiment: Experiment, task: Task) -> Preprocessing:

@@ -64,12 +64,12 @@ def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Spli
 
 
 def cached_cases(
-    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool
+    run: Run, cache: Path, dataset: Dataset, task: Task, workers: int, quiet: bool
 ) -> tuple[list[CachedCase], list[CachedCase]]:
     preprocessing = preprocessing_of(run.experiment, task)
 
     def cached(cases: list[Case]) -> list[CachedCase]:
-        return cache_cases(cases, task, preprocessing, Path(run.cache), workers, quiet)
+        return cache_cases(cases, task, preprocessing, cache, workers, quiet)
 
     val = [dataset.cases[name] for name in run.split.val]
     usable = [case for case in val if not case.mask_problem() and set(task.full) <= set(case.images)]
@@ -77,12 +77,12 @@ def cached_cases(
 
 
 def cached_for_pretraining(
-    run: Run, dataset: Dataset, task: Task, workers: int, quiet: bool, train: list[CachedCase]
+    run: Run, cache: Path, dataset: Dataset, task: Task, workers: int, quiet: bool, train: list[CachedCase]
 ) -> list[CachedCase]:
     """The cases that only Stage 1 reads; their masks, where they have some, are not used."""
     known = {case.name for case in train}
     cases = [case for case in pretraining_cases_of(run.experiment, dataset, run.split)[0] if case.name not in known]
-    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), Path(run.cache), workers, quiet)
+    cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), cache, workers, quiet)
     return [replace(case, labelled=False) for case in cached]
 
 

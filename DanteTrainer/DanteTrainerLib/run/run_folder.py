@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.strict_dataclass import from_plain
+from DanteSegmenterLib.errors import ConfigError, InputError, reason
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import Split
 from ..settings.experiment import Experiment
 from ..status import RUN_FILE
+from ..whole_files import write_text_whole
 
-MODEL_FOLDER = "model"
+MODEL_FOLDER, DEFAULT_CACHE = "model", "cache"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` holds: all that `resume` needs."""
+    """What `run.json` holds: all that `resume` needs.
+
+    Attributes:
+        experiment, split: settings and cases.
+        data: the dataset folder.
+        cache: where prepared cases are, seen from the run folder: in it, or a path of its own to share.
+        name: of the model.
+        id: drawn at the start; the run's checkpoints carry it. "" in runs of older versions.
+        files: case -> digest of the names and sizes of its files at the start.
+    """
 
     experiment: Experiment
     data: str
     split: Split
     cache: str
     name: str
+    id: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> Run:
@@ -36,7 +48,23 @@ def read_run(folder: Path) -> Run:
     path = folder / RUN_FILE
     try:
         return from_plain(Run, json.loads(path.read_text(encoding="utf-8")), RUN_FILE, InputError)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}. Start one with `train`.") from None
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError, ConfigError) as error:
         raise InputError(f"'{path}' is damaged ({error}).") from None
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write `run.json`.
+
+    Raises:
+        ResourceError: no space left or not writable; the file of before is kept.
+    """
+    write_text_whole(folder / RUN_FILE, json.dumps(to_plain(run), indent=1) + "\n", sync=False)
+
+
+def cache_of(folder: Path, run: Run) -> Path:
+    """Where the prepared cases of the run in `folder` are; an absolute path stays what it is."""
+    return folder / run.cache

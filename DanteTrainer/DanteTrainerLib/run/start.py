@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
+from uuid import uuid4
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import ConfigError, ResourceError
-from DanteSegmenterLib.strict_dataclass import to_plain
 
 from ..data.dataset import check_cases, read_dataset, read_split, remarks_on_labels
+from ..locks import HELD_FILE, LOCK_FILE, holding
 from ..methods import method_named
 from ..settings.experiment import Experiment
 from ..status import RUN_FILE
+from ..whole_files import make_writable
 from .cases import pretraining_cases_of, what_names_cannot_tell
-from .run_folder import Run
+from .dataset_changes import fingerprints
+from .run_folder import DEFAULT_CACHE, Run, write_run
+
+# What two trainings that are started at once in one folder may find there of each other.
+OURS_BEFORE_THE_START = {LOCK_FILE, HELD_FILE}
 
 
 def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cache: Path | None = None) -> Run:
     """Check everything that can be checked before the first step, and write `run.json`.
 
+    Args:
+        cache: of prepared cases; seen from the run folder, in which it is by default.
+
     Raises:
         InputError, ConfigError: the dataset or a setting cannot be used.
         ResourceError: the run folder exists already and is not empty, or cannot be made.
     """
+    _check_free(out)
     dataset = read_dataset(data)
     if dataset.task.id != experiment.task:
         raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")
@@ -37,33 +47,52 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         print(f"note: {remark}", flush=True)
     if pretrains:
         _print_pretraining(*pretraining_cases_of(experiment, dataset, split))
-    _check_patch(experiment)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        hint = "resume it" if (out / RUN_FILE).is_file() else "choose another folder"
-        raise ResourceError(f"the run folder '{out}' exists and is not empty; {hint}.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"the run folder '{out}' cannot be made: {error.strerror}.") from None
     run = Run(
-        experiment, str(data.resolve()), split, str((cache or out / "cache").resolve()), name or experiment.method
-    )
-    (out / RUN_FILE).write_text(json.dumps(to_plain(run), indent=1) + "\n", encoding="utf-8")
+        experiment, str(data.resolve()), split, str(cache or DEFAULT_CACHE), name or experiment.method, uuid4().hex,
+        fingerprints(dataset.cases.values()),
+    )  # fmt: skip
+    _write(run, out)
     return run
+
+
+def _write(run: Run, out: Path) -> None:
+    """`run.json` into a new or empty folder, of two trainings that want the same one by one alone.
+
+    Raises:
+        ResourceError: something is there, or nothing can be written; what was made until then is gone again.
+    """
+    made = not out.exists()
+    make_writable(out)
+    try:
+        with holding(out):
+            _check_free(out)
+            write_run(out, run)
+    except BaseException:
+        if made and not (out / RUN_FILE).exists():
+            _unmake(out)
+        raise
+
+
+def _check_free(out: Path) -> None:
+    """
+    Raises:
+        ResourceError: the folder holds something.
+    """
+    if not out.exists():
+        return
+    others = {path.name for path in out.iterdir()} - OURS_BEFORE_THE_START if out.is_dir() else {out.name}
+    if others:
+        hint = "resume it" if RUN_FILE in others else "choose another folder"
+        raise ResourceError(f"the run folder '{out}' exists and is not empty; {hint}.")
+
+
+def _unmake(out: Path) -> None:
+    with contextlib.suppress(OSError):
+        for name in OURS_BEFORE_THE_START:
+            (out / name).unlink(missing_ok=True)
+        out.rmdir()
 
 
 def _print_pretraining(cases: list[Case], refused: list[str]) -> None:
     out = f"; {len(refused)} kept out: patients of the validation and test parts" if refused else ""
     print(f"Stage 1 reads {len(cases)} cases{out}", flush=True)
-
-
-def _check_patch(experiment: Experiment) -> None:
-    for axis, size in enumerate(experiment.data.patch):
-        step = 1
-        for stride in experiment.network.strides:
-            step *= stride[axis]
-        if size % step:
-            raise ConfigError(
-                f"data.patch {experiment.data.patch} must be divisible by the network's strides; axis {axis} needs a "
-                f"multiple of {step}, got {size}."
-            )

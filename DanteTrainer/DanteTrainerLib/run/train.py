@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
-
-from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError
+from DanteSegmenterLib.errors import Cancelled, ResourceError, sentence_of
 from DanteSegmenterLib.inference.devices import resolve_device
 
-from ..data.dataset import read_dataset
+from ..ending import last_deed, let_end
+from ..locks import holding
 from ..loop.checkpoint import load_checkpoint, read_state, save_checkpoint
 from ..loop.distributed import Group, check_batch
 from ..loop.history import seconds_trained
@@ -20,9 +20,10 @@ from ..loop.trainer import Progress, Trainer
 from ..methods import method_named
 from ..release.write_model import write_model
 from ..settings.tasks import TASKS
-from ..status import LOCK_FILE, STOP_FILE, RunStatus, StatusWriter, write_status
+from ..status import STOP_FILE, RunStatus, StatusWriter, write_status
 from .cases import cached_cases, cached_for_pretraining, sources_of, workers_of
-from .run_folder import MODEL_FOLDER, Run, read_run
+from .dataset_changes import changes, dataset_of
+from .run_folder import MODEL_FOLDER, Run, cache_of, read_run
 
 
 def continue_run(
@@ -42,50 +43,49 @@ def continue_run(
     check_batch(run.experiment.data.batch_size, group)
     if not group.leads:
         return _train(run, folder, device, quiet, stop, group)
-    try:
-        with FileLock(folder / LOCK_FILE, blocking=False):
-            (folder / STOP_FILE).unlink(missing_ok=True)
-            write_status(folder, RunStatus("running"))
-            return _told(folder, lambda: _train(run, folder, device, quiet, stop, group))
-    except Timeout:
-        raise ResourceError(f"another process works on the run '{folder}'. Wait for it, or stop it first.") from None
+    with holding(folder):
+        (folder / STOP_FILE).unlink(missing_ok=True)
+        write_status(folder, RunStatus("running"))
+        return _told(folder, lambda: _train(run, folder, device, quiet, stop, group))
 
 
 def _told(folder: Path, train: Callable[[], Path]) -> Path:
     """Run `train` and leave the run's last word in its status file."""
     status = StatusWriter(folder)
-    try:
-        model = train()
-    except Cancelled as error:
-        status.end("stopped", str(error))
-        raise
-    except Exception as error:
-        status.end("failed", str(error) if isinstance(error, DanteError) else f"{type(error).__name__}: {error}")
-        raise
+    with last_deed(lambda message: status.end("stopped", message)):
+        try:
+            model = train()
+        except Cancelled as error:
+            status.end("stopped", str(error))
+            raise
+        except Exception as error:
+            let_end()
+            status.end("failed", sentence_of(error))
+            raise
     status.end("finished")
     return model
 
 
 def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool], group: Group) -> Path:
     experiment, task = run.experiment, TASKS[run.experiment.task]
-    dataset = read_dataset(run.data)
-    state, note = load_checkpoint(folder)
-    if note:
-        print(f"note: {note}", flush=True)
+    dataset = dataset_of(run)
     stages = method_named(experiment.method)(experiment, task)
-    workers = workers_of(experiment)
+    state, progress = _place(run, folder, stages)
+    if group.leads:
+        for change in changes(run, dataset):
+            print(f"note: {change}", flush=True)
+    workers, cache = workers_of(experiment), cache_of(folder, run)
     if not group.leads:
         group.wait()  # until the first process has prepared the cases
-    train, val = cached_cases(run, dataset, task, workers, quiet)
+    train, val = cached_cases(run, cache, dataset, task, workers, quiet)
     pretrained = not stages[0].labelled_only
-    unlabelled = cached_for_pretraining(run, dataset, task, workers, quiet, train) if pretrained else []
+    further = cached_for_pretraining(run, cache, dataset, task, workers, quiet, train) if pretrained else []
     if group.leads:
         group.wait()
     asked = folder / STOP_FILE  # by another process
     trainer = Trainer(
-        experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists(), group
+        experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists(), group, run.id
     )
-    progress = Progress(state["stage"], state["step"], state["rows"]) if state else Progress()
     for index, stage in enumerate(stages):
         if index < progress.stage:
             continue
@@ -93,27 +93,36 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         if resumed is None:
             progress.stage, progress.step = index, 0
             if index:
-                _carry(folder, stages[index - 1], stage)
-        cases = train if stage.labelled_only else [*train, *unlabelled]
+                _carry(run, folder, stages[index - 1], stage)
+        cases = train if stage.labelled_only else [*train, *further]
         source, validation = sources_of(experiment, task, stage, cases, val)
         source = replace(source, rank=group.rank, world_size=group.size)
         trainer.train(stage, source, validation, progress, resumed)
         if group.leads:
-            state_of_stage = {"step": stage.steps, "networks": stage.networks.state_dict()}
+            state_of_stage = {"run": run.id, "step": stage.steps, "networks": stage.networks.state_dict()}
             save_checkpoint(folder, state_of_stage, f"{stage.name}.pt")
         group.wait()
     if not group.leads:
         return folder / MODEL_FOLDER
     return write_model(
-        run.name, experiment, run.split, stages[-1], task, folder / MODEL_FOLDER, seconds_trained(progress.rows)
-    )
+        run.name, experiment, run.split, stages[-1], task, folder / MODEL_FOLDER, seconds_trained(progress.rows),
+        [case.name for case in further],
+    )  # fmt: skip
 
 
-def _carry(folder: Path, before: Stage, stage: Stage) -> None:
+def _place(run: Run, folder: Path, stages: Sequence[Stage]) -> tuple[dict[str, Any] | None, Progress]:
+    """The checkpoint to go on from, and where it stands; (None, the beginning) for a new run."""
+    state, note = load_checkpoint(folder, run.id)
+    if note:
+        print(f"note: {note}", flush=True)
+    return state, Progress.of(state, stages) if state else Progress()
+
+
+def _carry(run: Run, folder: Path, before: Stage, stage: Stage) -> None:
     """Begin with the weights that the stage before ended with."""
     if not stage.carried:
         return
-    state = read_state(folder / f"{before.name}.pt")
+    state = read_state(folder / f"{before.name}.pt", run.id)
     if state is None:
         raise ResourceError(f"'{folder / before.name}.pt' is damaged or missing; start the run again.")
     for name, origin in stage.carried.items():

@@ -8,16 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from DanteSegmenterLib.errors import ConfigError, ModelError
-from DanteSegmenterLib.model_folder import MAX_STAGES, NetworkSpec
+from DanteSegmenterLib.errors import ConfigError, reason
+from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.networks.unet import brats_1mm
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key_message
 from DanteSegmenterLib.volume import triple
+
+from .ranges import check
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+MAY_CHANGE = ("optimiser.", "run.", "data.workers")
+"""Beginnings of the settings that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -158,42 +164,7 @@ class Experiment:
     """Only methods with a teacher read these."""
 
     def __post_init__(self) -> None:
-        checks = (
-            (self.data.batch_size >= 1, f"data.batch_size must be at least 1, got {self.data.batch_size}"),
-            (
-                0 <= self.data.foreground_share <= 1,
-                f"data.foreground_share must be 0 to 1, got {self.data.foreground_share}",
-            ),
-            (self.run.steps >= 1, f"run.steps must be at least 1, got {self.run.steps}"),
-            (self.run.pretrain_steps >= 0, f"run.pretrain_steps must not be negative, got {self.run.pretrain_steps}"),
-            (
-                self.run.checkpoint_every >= 1,
-                f"run.checkpoint_every must be at least 1, got {self.run.checkpoint_every}",
-            ),
-            _one_of("run.precision", self.run.precision, "auto", "fp32", "bf16", "fp16"),
-            (self.optimiser.learning_rate > 0, "optimiser.learning_rate must be positive"),
-            (2 <= len(self.network.features) <= MAX_STAGES, "network.features needs 2 to 10 stages"),
-            (0 < self.dante.mask_ratio < 1, f"dante.mask_ratio must lie between 0 and 1, got {self.dante.mask_ratio}"),
-            _one_of("dante.masking", self.dante.masking, "sparse", "dense"),
-            _one_of("dante.align", self.dante.align, "l1", "l2", "infonce"),
-            _one_of("dante.align_grad", self.dante.align_grad, "both", "to_L", "to_A"),
-            _one_of("dante.align_norm", self.dante.align_norm, "none", "channel_l2"),
-            (
-                self.dante.masking == "dense" or not self.dante.per_modality_masks,
-                "dante.per_modality_masks needs dante.masking = 'dense': sparse encoding has one mask a sample",
-            ),
-            (
-                len(self.network.features) == len(self.network.strides) == len(self.network.kernels),
-                "network.features, strides and kernels must have the same length",
-            ),
-        )
-        for fine, message in checks:
-            if not fine:
-                raise ConfigError(f"{message}.")
-
-
-def _one_of(key: str, value: str, *known: str) -> tuple[bool, str]:
-    return value in known, f"{key} must be one of {', '.join(known)}, got '{value}'"
+        check(self)
 
 
 def resources_folder(name: str) -> Path:
@@ -230,23 +201,42 @@ def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **va
     plain.update(values)
     for override in overrides:
         _override(plain, override)
-    try:
-        return from_plain(Experiment, plain, name or "experiment", ConfigError)
-    except ModelError as error:
-        raise ConfigError(str(error)) from None
+    return from_plain(Experiment, plain, name or "experiment", ConfigError)
 
 
-def _read(name: str) -> dict[str, Any]:
+def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The same experiment with other settings of those that may change within a run.
+
+    Raises:
+        ConfigError: a setting is unknown, wrong, or decides what the networks and their patches are.
+    """
+    plain = to_plain(experiment)
+    for override in overrides:
+        key = _full_key(override.partition("=")[0].strip())
+        if not key.startswith(MAY_CHANGE):
+            raise ConfigError(
+                f"--set {key}: this cannot change within a run, for its checkpoint was made with it. What can: "
+                f"{', '.join(MAY_CHANGE)}. Start a new run."
+            )
+        _override(plain, override)
+    return from_plain(Experiment, plain, "run.json", ConfigError)
+
+
+def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in above:
+        raise ConfigError(f"the experiment '{name}' is based on itself: {' -> '.join((*above, name))}.")
     path = list_experiments().get(name, Path(name))
     if not path.is_file():
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
     try:
         plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"the experiment '{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
     base = plain.pop("base", None)
-    return plain if base is None else _merged(_read(str(base)), plain)
+    return plain if base is None else _merged(_read(str(base), (*above, name)), plain)
 
 
 def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
@@ -264,11 +254,15 @@ def _override(plain: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: key=value is needed, for example run.steps=800.")
     try:
         value = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # also of a number with thousands of digits
         value = text  # a word without quotes
+    except RecursionError:
+        raise ConfigError(f"--set {key}: the value is nested too deeply.") from None
     *sections, last = _full_key(key.strip()).split(".")
     for section in sections:
         plain = plain.setdefault(section, {})
+        if not isinstance(plain, dict):
+            raise ConfigError(f"'{section}' must be a table of settings, got {plain!r}.")
     plain[last] = value
 
 

@@ -9,7 +9,9 @@ import pandas as pd
 
 from ..evaluation.evaluate import mirroring_said
 from ..evaluation.metrics import bootstrap_mean, compare_paired
+from ..evaluation.tables import read_table, write_table
 from ..loop.history import LOG_FILE
+from ..whole_files import write_text_whole, write_whole
 from .run import Planned, Study, scores_file, sweep_name
 
 RESULTS_FILE, TABLE_FILE, SWEEP_FILE = "results.csv", "results.md", "sweep.png"
@@ -25,7 +27,7 @@ def collect(runs: Sequence[Planned], split: str, mirror: bool = False) -> pd.Dat
         for full in (False, True):
             path = scores_file(run, split, full, mirror)
             if path.is_file():
-                rows = pd.read_csv(path)
+                rows = read_table(path)
                 parts.append(rows.assign(method=run.entry.name + FULL * full, seed=run.seed)[COLUMNS])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
@@ -115,10 +117,10 @@ def write_report(study: Study, runs: Sequence[Planned], split: str, folder: Path
     scores = collect(runs, split, study.mirror)
     if scores.empty:
         return "nothing is scored yet"
-    scores.to_csv(folder / RESULTS_FILE, index=False, float_format="%.6g")
+    write_table(scores, folder / RESULTS_FILE)
     said = f"Scored on the split '{split}', {mirroring_said(study.mirror)}."
     text = "\n\n".join((said, score_table(scores), gap_table(scores, study), cost_table(runs)))
-    (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
+    write_text_whole(folder / TABLE_FILE, text + "\n")
     if study.sweep:
         draw_sweeps(study, scores, folder / SWEEP_FILE)
     return text
@@ -143,4 +145,4 @@ def draw_sweeps(study: Study, scores: pd.DataFrame, path: Path) -> None:
         panel.set(title=region, xlabel="weight", ylabel="Dice")
         panel.grid(alpha=0.3)
         panel.legend(fontsize="x-small")
-    figure.savefig(path, dpi=110)
+    write_whole(path, lambda file: figure.savefig(file, dpi=110))

@@ -6,21 +6,26 @@ works on is left to it: the same command started twice, or on two machines over 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from DanteSegmenterLib.errors import ConfigError, ModelError
+from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ModelError, reason, sentence_of
+from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.strict_dataclass import from_plain
 
-from ..data.dataset import Dataset, read_dataset
+from ..data.dataset import Dataset, read_dataset, read_split
+from ..ending import let_end
 from ..methods import method_named
+from ..run.change import change_run
 from ..run.run_folder import MODEL_FOLDER, read_run
+from ..run.split import split_for
 from ..run.start import start_run
 from ..run.train import continue_run
 from ..settings.experiment import Experiment, load_experiment
@@ -32,6 +37,7 @@ else:
     import tomli as tomllib
 
 WAIT_SECONDS = 10
+RUNS_FOLDER, CACHE_FOLDER = "runs", "cache"
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,11 @@ def sweep_name(sweep: Sweep, value: float) -> str:
     return f"{sweep.method} {sweep.key.split('.')[-1]}={value:g}"
 
 
+def folder_name(name: str) -> str:
+    """Of a row's runs; also where capitals do not tell folders apart."""
+    return name.replace(" ", "_")
+
+
 @dataclass(frozen=True)
 class Planned:
     """One training of the study.
@@ -131,17 +142,19 @@ def read_study(path: Path) -> Study:
         plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         study = from_plain(Study, plain, path.name, ConfigError)
     except OSError as error:
-        raise ConfigError(f"the study '{path}' cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the study '{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
-    except ModelError as error:
-        raise ConfigError(str(error)) from None
     names = [entry.name for entry in study.entries()]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{path.name}: two rows are named '{name}'.")
         if not name or not all(letter.isalnum() or letter in " -+.=_" for letter in name) or name.startswith("."):
             raise ConfigError(f"{path.name}: '{name}' cannot name a row; use letters, digits, spaces and -+.=_")
+    folders = [folder_name(name).casefold() for name in names]
+    for name, folder in zip(names, folders):
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{path.name}: '{name}' and another row would be trained in one folder; rename one.")
     if not names:
         raise ConfigError(f"{path.name}: nothing to train; add [[entry]] or [[sweep]] tables.")
     return study
@@ -156,7 +169,7 @@ def plan(study: Study, folder: Path) -> list[Planned]:
     entries = {entry.name: entry for entry in study.entries()}
 
     def run_folder(name: str, seed: int) -> Path:
-        return folder / "runs" / f"{name.replace(' ', '_')}-seed{seed}"
+        return folder / RUNS_FOLDER / f"{folder_name(name)}-seed{seed}"
 
     runs = []
     for entry in entries.values():
@@ -181,8 +194,10 @@ def run_study(
 ) -> None:  # fmt: skip
     """Train and score all runs that are not done yet, and wait for those that other processes work on.
 
+    A run that fails is told and left; the others go on, but for those that need its model.
+
     Raises:
-        DanteError: of the first run that fails; the others keep what they have.
+        DanteError: before anything runs, what cannot work; after all others ran, of the first run that failed.
         Cancelled: `stop` said so.
     """
     dataset = read_dataset(data)
@@ -190,24 +205,61 @@ def run_study(
     missing = {need for run in planned for need in run.needs} - {run.model for run in planned}
     if missing:
         raise ConfigError(f"no row of the study trains '{min(missing)}' (the same seed is needed).")
+    for run in planned:
+        _check_settings(run)
+    read_split(dataset, seed=planned[0].experiment.data.split_seed).part(split)
+    how = _How(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror)
+    failed: dict[Path, Exception] = {}
     left = planned
     while left:
-        waiting = []
-        for run in left:
-            if _done(run, split, study.mirror):
-                continue
-            if not all(need.is_dir() for need in run.needs):
-                waiting.append(run)
-                continue
-            try:
-                with _claimed(run):
-                    _train(run, data, folder, device, quiet, stop)
-                    score(run, dataset, split, device, quiet, study.mirror)
-            except Timeout:
-                waiting.append(run)
+        waiting = [run for run in left if not _worked_on(run, how, failed)]
         if waiting and len(waiting) == len(left):
             time.sleep(WAIT_SECONDS)
         left = waiting
+    for error in failed.values():
+        raise error
+
+
+@dataclass(frozen=True)
+class _How:
+    """What all runs of a study are trained and scored with."""
+
+    data: Path
+    dataset: Dataset
+    cache: Path
+    split: str
+    device: str
+    quiet: bool
+    stop: Callable[[], bool]
+    mirror: bool
+
+
+def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
+    """Do what is to be done on a run; False if it has to wait: for a model it needs, or for who works on it."""
+    if how.stop():
+        raise Cancelled("Stopped; run the study again to go on.")
+    if _done(run, how.split, how.mirror):
+        return True
+    if any(need.parent in failed for need in run.needs):
+        failed[run.folder] = DanteError(f"'{run.entry.name}' needs the model of a run that failed.")
+        return True
+    if not all(need.is_dir() for need in run.needs):
+        return False
+    try:
+        with _claimed(run):
+            _train(run, how)
+            if how.stop():
+                raise Cancelled("Stopped before the scores; run the study again to go on.")
+            score(run, how.dataset, how.split, how.device, how.quiet, how.mirror)
+    except Timeout:
+        return False
+    except Cancelled:
+        raise
+    except Exception as error:  # of one row; the others are worth having all the same
+        let_end()
+        print(f"error: '{run.entry.name}', seed {run.seed}: {sentence_of(error)}", file=sys.stderr, flush=True)
+        failed[run.folder] = error
+    return True
 
 
 def _claimed(run: Planned) -> FileLock:
@@ -216,30 +268,51 @@ def _claimed(run: Planned) -> FileLock:
     return FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0)
 
 
-def _train(run: Planned, data: Path, folder: Path, device: str, quiet: bool, stop: Callable[[], bool]) -> None:
+def _train(run: Planned, how: _How) -> None:
     print(f"{run.entry.name}, seed {run.seed}", flush=True)
     if not (run.folder / RUN_FILE).is_file():
-        start_run(run.experiment, data, run.folder, run.entry.name, folder / "cache")
-    elif read_run(run.folder).experiment != run.experiment:
+        cache = os.path.relpath(how.cache, run.folder)  # a study that is moved takes its cache along
+        start_run(run.experiment, how.data, run.folder, run.entry.name, Path(cache))
+    elif not _trained(run):
+        change_run(run.folder, how.data, (f"data.workers={run.experiment.data.workers}",))
+    if not _trained(run):
+        continue_run(run.folder, how.device, how.quiet, how.stop)
+
+
+def _check_settings(run: Planned) -> None:
+    """
+    Raises:
+        ConfigError: the run was begun with other settings; but for the number of processes, which changes no result.
+    """
+    if not (run.folder / RUN_FILE).is_file():
+        return
+    begun = read_run(run.folder).experiment
+    if replace(begun, data=replace(begun.data, workers=run.experiment.data.workers)) != run.experiment:
         raise ConfigError(
             f"'{run.folder}' was trained with other settings than the study now asks for; use another folder."
         )
-    if not run.model.is_dir():
-        continue_run(run.folder, device, quiet, stop)
+
+
+def _trained(run: Planned) -> bool:
+    try:
+        return bool(read_spec(run.model))
+    except ModelError:
+        return False
+
+
+def _doors(run: Planned) -> list[bool]:
+    """Of f_L, and of f_F where the method has one: whether it is the full network."""
+    return [False] + [True] * (read_spec(run.model).full is not None)
 
 
 def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, mirror: bool = False) -> None:
     """Evaluate f_L, and f_F where the method has one."""
-    from DanteSegmenterLib.model_folder import read_spec
-
     from ..evaluation.evaluate import evaluate
 
-    doors = [False] + [True] * (read_spec(run.model).full is not None)
-    for full in doors:
-        file = scores_file(run, part, full, mirror)
-        if not file.is_file():
-            split = read_run(run.folder).split
-            evaluate(run.model, dataset, split, part, file.parent, device, quiet, full, mirror)
+    for full in _doors(run):
+        if not _scored(run, part, full, mirror):
+            split, out = split_for(run.folder, dataset), scores_file(run, part, full, mirror).parent
+            evaluate(run.model, dataset, split, part, out, device, quiet, full, mirror)
 
 
 def scores_file(run: Planned, part: str, full: bool = False, mirror: bool = False) -> Path:
@@ -247,5 +320,22 @@ def scores_file(run: Planned, part: str, full: bool = False, mirror: bool = Fals
     return run.folder / f"evaluation-{part}{'-full' * full}{'-mirror' * mirror}" / "cases.csv"
 
 
+def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
+    """Whether the scores of this network are there, whole: every case of the part, every region."""
+    from ..evaluation.evaluate import read_summary
+    from ..evaluation.tables import read_table
+
+    spec, path = read_spec(run.model), scores_file(run, part, full, mirror)
+    pathway = spec.full if full else spec.limited
+    try:
+        summary, table = read_summary(path.parent), read_table(path)
+        found = set(zip(table.case, table.region))
+    except (InputError, AttributeError):  # not there, cut, or another table
+        return False
+    wanted = {(name, region.id) for name in read_run(run.folder).split.part(part) for region in spec.regions}
+    same = not summary.weights or (pathway is not None and summary.weights == pathway.sha256)
+    return found == wanted and len(table) == len(wanted) and same
+
+
 def _done(run: Planned, part: str, mirror: bool) -> bool:
-    return run.model.is_dir() and scores_file(run, part, mirror=mirror).is_file()
+    return _trained(run) and all(_scored(run, part, full, mirror) for full in _doors(run))

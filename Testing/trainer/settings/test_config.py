@@ -2,15 +2,13 @@ import pytest
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.methods import METHODS, method_named
-from DanteTrainerLib.run.start import _check_patch
 from DanteTrainerLib.settings.experiment import Experiment, list_experiments, load_experiment, smoke
 from DanteTrainerLib.settings.tasks import TASKS
 
 
 @pytest.mark.parametrize("name", list_experiments())
 def test_every_shipped_experiment_loads_and_its_patch_fits_its_network(name):
-    _check_patch(load_experiment(name))
-    _check_patch(smoke(load_experiment(name)))
+    assert smoke(load_experiment(name)).data.patch == (16, 16, 16)  # `Experiment` checks itself
 
 
 def test_the_papers_settings_are_the_defaults():
@@ -69,7 +67,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content, reason):
 
 def test_a_patch_that_the_network_cannot_halve_is_refused():
     with pytest.raises(ConfigError, match="multiple of 16, got 60"):
-        _check_patch(load_experiment("brats-2mm", ["patch=[64, 60, 64]"]))
+        load_experiment("brats-2mm", ["patch=[64, 60, 64]"])
 
 
 def test_an_unknown_method_names_the_nearest():

@@ -1,0 +1,67 @@
+"""What became of a run's dataset since its start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from DanteSegmenterLib.cases.case import Case
+from DanteSegmenterLib.errors import InputError
+
+from ..data.dataset import Dataset, read_dataset
+from .run_folder import Run
+
+
+def fingerprints(cases: Iterable[Case]) -> dict[str, str]:
+    """Case -> digest of the names and sizes of its files: cheap, and the same wherever the dataset lies."""
+    return {case.name: _fingerprint(case) for case in cases}
+
+
+def _fingerprint(case: Case) -> str:
+    sources = {**case.images, "label": case.label}
+    files = {key: [s.path.name, s.component, s.path.stat().st_size] for key, s in sources.items() if s is not None}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def dataset_of(run: Run) -> Dataset:
+    """The dataset a run trains on, as it is now.
+
+    Raises:
+        InputError: it is gone, of another task, or lacks cases that the run trains or validates on.
+    """
+    try:
+        dataset = read_dataset(run.data)
+    except InputError as error:
+        raise InputError(f"{error} If the dataset lies elsewhere now: resume RUN --data FOLDER.") from None
+    if dataset.task.id != run.experiment.task:
+        raise InputError(f"the run is for '{run.experiment.task}', '{run.data}' holds '{dataset.task.id}' cases.")
+    missing = [name for name in (*run.split.train, *run.split.val) if name not in dataset.cases]
+    if missing:
+        raise InputError(
+            f"'{run.data}' lacks {_cases(missing)} that this run was started with. Put them back, say where the whole "
+            "dataset is now (resume RUN --data FOLDER), or start a new run."
+        )
+    return dataset
+
+
+def changes(run: Run, dataset: Dataset) -> list[str]:
+    """Sentences on what has changed and does not keep the run from going on; none for a run that knows no files."""
+    if not run.files:
+        return []
+    now = fingerprints(dataset.cases[name] for name in run.files if name in dataset.cases)
+    lost = [name for name in run.files if name not in now]
+    altered = [name for name, digest in now.items() if digest != run.files[name]]
+    new = [name for name in dataset.cases if name not in run.files]
+    said = []
+    if altered:
+        said.append(f"{_cases(altered)} changed since the start of this run; what is there now is trained on.")
+    if lost:
+        said.append(f"{_cases(lost)} went since the start of this run; it trains without them.")
+    if new:
+        said.append(f"{_cases(new)} came since the start of this run; it leaves them out.")
+    return said
+
+
+def _cases(names: list[str]) -> str:
+    return f"{len(names)} {'case' if len(names) == 1 else 'cases'} ('{names[0]}'{' ...' if len(names) > 1 else ''})"

@@ -1,0 +1,98 @@
+"""What values the settings of an experiment may have: refused here, before anything is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from DanteSegmenterLib.errors import ConfigError, ModelError
+from DanteSegmenterLib.model_folder.spec import MAX_STAGES, check_network
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+# Beyond what anybody trains with, and below what would exhaust a machine or overflow a number format.
+LARGEST_FLOAT32 = 3.4e38
+LARGEST_SEED = 2**63 - 1
+MOST_STEPS, MOST_BATCH, MOST_WORKERS = 10**9, 1024, 256
+# Lowest, highest.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, LARGEST_SEED),
+    "data.batch_size": (1, MOST_BATCH),
+    "data.foreground_share": (0, 1),
+    "data.workers": (-1, MOST_WORKERS),
+    "data.split_seed": (0, LARGEST_SEED),
+    "optimiser.momentum": (0, 0.9999),
+    "optimiser.weight_decay": (0, LARGEST_FLOAT32),
+    "optimiser.exponent": (0, 100),
+    "run.steps": (1, MOST_STEPS),
+    "run.pretrain_steps": (0, MOST_STEPS),
+    "run.checkpoint_every": (1, MOST_STEPS),
+    "run.validate_every": (0, MOST_STEPS),
+    "run.validation_batches": (1, 10**6),
+    "dante.freeze_share": (0, 1),
+    "dante.auxiliary_from": (0, 1),
+    "dante.align_weight": (0, LARGEST_FLOAT32),
+    "dante.anchors": (1, 10**6),
+    "dante.compaction_weight": (0, LARGEST_FLOAT32),
+    "distillation.feature_weight": (0, LARGEST_FLOAT32),
+    "distillation.weak_weight": (0, LARGEST_FLOAT32),
+}
+POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm", "dante.temperature")
+WORDS: dict[str, tuple[str, ...]] = {
+    "run.precision": ("auto", "fp32", "bf16", "fp16"),
+    "dante.masking": ("sparse", "dense"),
+    "dante.align": ("l1", "l2", "infonce"),
+    "dante.align_grad": ("both", "to_L", "to_A"),
+    "dante.align_norm": ("none", "channel_l2"),
+}
+
+
+def check(experiment: Experiment) -> None:
+    """
+    Raises:
+        ConfigError: a value is out of its range, or two contradict each other; says which and what is wanted.
+    """
+    for key, (low, high) in RANGES.items():
+        value = _value(experiment, key)
+        if not low <= value <= high:
+            bound = f"at least {low:g}" if value < low else f"at most {high:g}"
+            raise ConfigError(f"{key} must be {bound}, got {value:g}.")
+    for key in POSITIVE:
+        value = _value(experiment, key)
+        if not 0 < value < LARGEST_FLOAT32:
+            raise ConfigError(f"{key} must be positive and below {LARGEST_FLOAT32:g}, got {value:g}.")
+    for key, known in WORDS.items():
+        value = _value(experiment, key)
+        if value not in known:
+            raise ConfigError(f"{key} must be one of {', '.join(known)}, got '{value}'.")
+    _check_data(experiment)
+    _check_dante(experiment)
+
+
+def _value(experiment: Experiment, key: str) -> Any:
+    value: Any = experiment
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _check_data(experiment: Experiment) -> None:
+    if not all(0.01 <= spacing <= 100 for spacing in experiment.data.spacing_mm):
+        raise ConfigError(f"data.spacing_mm must be 0.01 to 100 mm, got {list(experiment.data.spacing_mm)}.")
+    paths = (*experiment.data.pretrain_folders, experiment.distillation.teacher)
+    if any("\0" in path for path in paths):
+        raise ConfigError("data.pretrain_folders and distillation.teacher are paths; a zero byte is in none.")
+    if not 2 <= len(experiment.network.features) <= MAX_STAGES:
+        raise ConfigError(f"network.features needs 2 to {MAX_STAGES} stages, got {len(experiment.network.features)}.")
+    try:
+        check_network(experiment.network, experiment.data.patch)
+    except ModelError as error:
+        raise ConfigError(f"network and data.patch do not fit: {error}.") from None
+
+
+def _check_dante(experiment: Experiment) -> None:
+    dante = experiment.dante
+    if not 0 < dante.mask_ratio < 1:
+        raise ConfigError(f"dante.mask_ratio must lie between 0 and 1, got {dante.mask_ratio:g}.")
+    if dante.per_modality_masks and dante.masking != "dense":
+        raise ConfigError("dante.per_modality_masks needs dante.masking = 'dense': sparse has one mask a sample.")

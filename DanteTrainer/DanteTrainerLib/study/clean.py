@@ -1,0 +1,39 @@
+"""What a run or a study leaves of patients' images, removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from DanteSegmenterLib.errors import InputError
+
+from ..data.cache import clean_cache, is_prepared
+from ..locks import holding
+from ..run.run_folder import cache_of, read_run
+from ..status import RUN_FILE
+from .run import CACHE_FOLDER, RUNS_FOLDER
+
+
+def clean(folder: Path) -> str:
+    """Delete the prepared images of a run, of a study, or of a cache of its own; says what was done.
+
+    A run's cache that lies outside of the run may serve others: it is named and left.
+
+    Raises:
+        InputError: the folder is none of these.
+        ResourceError: it is in use, or cannot be changed.
+    """
+    if (folder / RUN_FILE).is_file():
+        cache = cache_of(folder, read_run(folder)).resolve()
+        if not cache.is_relative_to(folder.resolve()):
+            return f"left the cache '{cache}', which may serve other runs. To remove it: clean '{cache}'."
+        with holding(folder):
+            return _said(clean_cache(cache), cache)
+    if (folder / RUNS_FOLDER).is_dir() and (folder / CACHE_FOLDER).is_dir():
+        return _said(clean_cache(folder / CACHE_FOLDER), folder / CACHE_FOLDER)
+    if folder.is_dir() and any(folder.iterdir()) and all(map(is_prepared, folder.iterdir())):
+        return _said(clean_cache(folder), folder)
+    raise InputError(f"'{folder}' is neither a run, nor a study, nor a cache of prepared cases; nothing was removed.")
+
+
+def _said(cases: int, cache: Path) -> str:
+    return f"removed {cases} prepared {'case' if cases == 1 else 'cases'} from '{cache}'"
