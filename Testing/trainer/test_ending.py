@@ -1,4 +1,4 @@
-"""How a training is asked to end: signals, the stop file, and the end of whoever started it."""
+"""How a command is asked to end: signals, the stop file, and the end of whoever started it."""
 
 import os
 import signal
@@ -9,83 +9,174 @@ import time
 import pytest
 from conftest import REPOSITORY
 
-from DanteSegmenterLib.errors import Cancelled
-from DanteTrainerLib.ending import StopRequest
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
-
-@pytest.fixture
-def stop():
-    """A request in this process; the signals are pytest's own again afterwards."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    yield StopRequest(message="nothing to save")
-    for number, handler in before:
-        signal.signal(number, handler)
-
-
-def test_while_nobody_asks_the_first_signal_interrupts(stop):
-    with pytest.raises(Cancelled, match="nothing to save"):
-        signal.raise_signal(signal.SIGTERM)
-
-
-def test_once_the_loop_asks_the_first_signal_is_its_answer_and_the_second_interrupts(stop):
-    assert not stop()
-    signal.raise_signal(signal.SIGINT)
-    assert stop()
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_a_stop_file_interrupts_unless_it_was_there_before(stop, tmp_path):
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.touch()
-    with stop.watching(old):
-        time.sleep(1)
-    with pytest.raises(Cancelled), stop.watching(new):
-        new.touch()
-        time.sleep(10)
-
-
-def test_a_stop_file_is_the_loops_own_affair_once_it_asks(stop, tmp_path):
-    assert not stop()
-    with stop.watching(tmp_path / "new"):
-        (tmp_path / "new").touch()
-        time.sleep(1)
-    assert not stop()
-
-
-STUBBORN = """
-import multiprocessing, sys, time
-from DanteSegmenterLib.errors import Cancelled
+BEGIN = """
+import multiprocessing, os, pathlib, sys, time
 from DanteTrainerLib import ending
-ending.IMPATIENCE_SECONDS = 3.0
-stop = ending.StopRequest(with_parent=True)
-child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
-child.start()
-print(child.pid, repr(sys.stdin.read()), flush=True)
-while True:
-    try:
-        time.sleep(60)
-    except Cancelled:
-        print("did not listen", flush=True)
+stop = ending.StopRequest("nothing to save")
+def ready():
+    print("ready", flush=True)
 """
 
 
-def test_a_process_that_does_not_listen_is_ended_with_its_children_when_its_parent_goes():
+def program(code, *arguments, **options):
+    """A program with a `stop`, once it has printed that it is ready."""
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     process = subprocess.Popen(
-        [sys.executable, "-c", STUBBORN], env={**os.environ, "PYTHONPATH": paths}, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", BEGIN + code, *map(str, arguments)], env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
-    child, read = process.stdout.readline().split()
-    assert read == "''"  # standard input is empty for everybody else
-    assert process.poll() is None
-    process.stdin.close()
-    assert process.stdout.readline() == "did not listen\n"
-    assert process.wait(10) == 1
-    process.stdout.close()
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def ends(process, seconds=2.0):
+    """(exit code, what it printed from now on, what it complained of); it must not take longer."""
+    start = time.monotonic()
+    out, error = process.communicate(timeout=30)
+    assert time.monotonic() - start < seconds
+    assert "Traceback" not in error
+    return process.returncode, out, error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("busy", ["time.sleep(60)", "[None for _ in iter(int, 1)]", "os.read(os.pipe()[0], 1)"])
+def test_while_no_loop_answers_a_signal_ends_the_program_whatever_it_does(number, busy):
+    process = program(f"ready(); {busy}")
+    process.send_signal(number)
+    assert ends(process) == (1, "", "nothing to save\n")
+
+
+def test_the_last_deeds_are_done_the_newest_first_and_a_failing_one_stops_no_other():
+    process = program("""
+with ending.last_deed(lambda message: print("first", message, flush=True)), ending.last_deed(lambda _: 1 / 0):
+    with ending.last_deed(lambda _: print("over", flush=True)):
+        pass
+    with ending.last_deed(lambda _: print("second", flush=True)):
+        ready(); time.sleep(60)
+""")
+    process.send_signal(signal.SIGTERM)
+    assert ends(process)[:2] == (1, "second\nfirst nothing to save\n")
+
+
+def test_processes_of_a_pool_go_with_the_program():
+    process = program("""
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+ready(); print(child.pid, flush=True); time.sleep(60)
+""")
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    assert ends(process)[0] == 1
     with pytest.raises(ProcessLookupError):
-        for _ in range(100):
-            os.kill(int(child), 0)
-            time.sleep(0.05)
+        os.kill(child, 0)
+
+
+def test_a_pools_processes_go_with_a_program_that_is_killed():
+    process = program("""
+from concurrent.futures import ProcessPoolExecutor
+with ProcessPoolExecutor(2, initializer=ending.end_with_parent) as pool:
+    for _ in range(2):
+        pool.submit(time.sleep, 60)
+    time.sleep(0.5)  # until they have begun
+    ready(); print(*pool._processes, flush=True); time.sleep(60)
+""")
+    children = [int(word) for word in process.stdout.readline().split()]
+    process.kill()
+    process.communicate()
+    wait_until_gone(children)
+
+
+def wait_until_gone(pids, seconds=2.0):
+    """Zombies count as gone: whoever adopted them has not looked yet."""
+    end = time.monotonic() + seconds
+    left = pids
+    while left and time.monotonic() < end:
+        left = [pid for pid in left if alive(pid)]
+        time.sleep(0.02)
+    assert not left
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+LOOP = """
+with ending.answering({save}):
+    ready()
+    while not stop():
+        time.sleep({step})
+    print("answered", flush=True)
+sys.exit(1)
+"""
+
+
+def test_a_loop_answers_the_first_signal_after_its_step():
+    process = program(LOOP.format(save="None", step=0.3))
+    process.send_signal(signal.SIGTERM)
+    code, out, error = ends(process)
+    assert (code, out) == (1, "answered\n") and "Stopping after this step (again: at once)" in error
+
+
+def test_a_step_that_takes_long_is_given_up_and_the_state_before_it_is_saved():
+    process = program(LOOP.format(save="lambda: (print('saved', flush=True), 'Saved.')[1]", step=60))
+    process.send_signal(signal.SIGINT)
+    code, out, error = ends(process)
+    assert (code, out) == (1, "saved\n") and error.endswith("Saved.\n")
+
+
+def test_the_second_signal_ends_at_once_a_loop_that_cannot_save():
+    process = program(LOOP.format(save="None", step=60))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert ends(process)[0] == 1
+
+
+def test_a_stop_file_ends_unless_it_was_there_before_or_a_loop_answers(tmp_path):
+    file = tmp_path / "stop"
+    file.touch()
+    watching = "\nwith stop.watching(pathlib.Path(sys.argv[1])):\n    ready(); time.sleep(60)"
+    process = program(watching, file)
+    time.sleep(1)
+    assert process.poll() is None
+    file.touch()
+    assert ends(process)[::2] == (1, "nothing to save\n")
+    process = program(f"\nwith ending.answering():{watching.replace(chr(10), chr(10) + '    ')}", tmp_path / "other")
+    (tmp_path / "other").touch()
+    time.sleep(1)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
+def test_the_end_of_standard_input_is_a_request_and_it_reads_as_empty_for_others():
+    process = program(
+        "stop.end_with_standard_input(); ready(); print(repr(sys.stdin.read()), flush=True); time.sleep(60)"
+    )
+    assert process.stdout.readline() == "''\n"
+    process.stdin.close()
+    process.stdin = None
+    assert ends(process)[0] == 1
+
+
+def test_a_process_that_is_nothing_without_its_parent_ends_with_it():
+    process = program("""
+if os.fork() == 0:
+    stop = ending.StopRequest("parent gone")
+    stop.end_with_parent(); time.sleep(0.5)
+    ready(); print(os.getpid(), flush=True); time.sleep(60)
+time.sleep(60)
+""")
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    wait_until_gone([child])
+    assert process.communicate()[1] == "parent gone\n"
