@@ -16,6 +16,7 @@ from DanteSegmenterLib import program
 
 from .ending import StopRequest, end_children, let_end
 
+WITH_PARENT = "--with-parent"
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
 
 
@@ -145,7 +146,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     # For whoever starts this in the background.
     parser.add_argument("--log", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(WITH_PARENT, action="store_true", help=argparse.SUPPRESS)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -205,8 +206,6 @@ def _begin(options: argparse.Namespace, stopped: str) -> None:
     """Have the command end in these words when it is stopped and has nothing to save."""
     if options.stop is not None:
         options.stop.message = stopped
-        if getattr(options, "with_parent", False):
-            options.stop.end_with_standard_input()
 
 
 def _log_to(run: Path) -> None:
@@ -306,7 +305,10 @@ def _list(_: argparse.Namespace) -> None:
 def run() -> None:
     """The command line as a process of its own: its streams, its signals, and nothing left behind."""
     program.prepare_streams()
-    code = main(stop=StopRequest())
+    stop = StopRequest()
+    if WITH_PARENT in sys.argv:  # at once: the parent may be gone before torch is imported
+        stop.end_with_standard_input()
+    code = main(stop=stop)
     end_children()
     program.leave(code)
 
