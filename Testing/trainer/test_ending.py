@@ -31,8 +31,8 @@ def program(code, *arguments, **options):
     return process
 
 
-def ends(process, seconds=2.0):
-    """(exit code, what it printed from now on, what it complained of); it must not take longer."""
+def ends(process, seconds=6.0):
+    """(exit code, what it printed from now on, what it complained of). A busy machine is given some time."""
     start = time.monotonic()
     out, error = process.communicate(timeout=30)
     assert time.monotonic() - start < seconds
@@ -88,7 +88,7 @@ with ProcessPoolExecutor(2, initializer=ending.end_with_parent) as pool:
     wait_until_gone(children)
 
 
-def wait_until_gone(pids, seconds=2.0):
+def wait_until_gone(pids, seconds=6.0):
     """Zombies count as gone: whoever adopted them has not looked yet."""
     end = time.monotonic() + seconds
     left = pids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.queues
 import os
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +22,7 @@ AHEAD = 3
 USABLE_SHARE = 0.8
 # Exit code of a process that could not hand a batch over.
 NOT_HANDED_OVER = 75
-_RETRY = "Resume the run with --set data.workers=0"
+_WITHOUT = "resume with --set data.workers=0"
 
 
 def affordable_workers(workers: int, batch: int) -> int:
@@ -35,6 +36,7 @@ def affordable_workers(workers: int, batch: int) -> int:
         print(
             f"note: {MEMORY_DISK} has {free / 1e6:.0f} MB left, a batch takes {batch / 1e6:.0f} MB: {possible} instead "
             f"of {workers} processes prepare batches. More of it (Docker: --shm-size=2g) makes the training faster.",
+            file=sys.stderr,
             flush=True,
         )
     return min(workers, possible)
@@ -58,17 +60,17 @@ def said_why_loaders_end() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error)
+        text = f"{error} {error.__cause__}"  # torch says how a process ended in one of the two
         if "DataLoader worker" not in text or "Caught" in text:
             raise
         if "Bus error" in text or f"exit code {NOT_HANDED_OVER}" in text:
             raise ResourceError(
                 f"{MEMORY_DISK} is full, through which batches go from process to process. Give it more room (Docker: "
-                f"--shm-size=2g) and resume, or: {_RETRY}."
+                f"--shm-size=2g) and resume, or {_WITHOUT}."
             ) from None
         raise ResourceError(
             "a process that prepares batches was killed, as the system does when memory runs out. Resume the run; if "
-            f"it happens again: {_RETRY}, or use a smaller data.batch_size or data.patch in a new run."
+            f"it happens again: {_WITHOUT}, or use a smaller data.batch_size or data.patch in a new run."
         ) from None
 
 

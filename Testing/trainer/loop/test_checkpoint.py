@@ -1,11 +1,17 @@
+import hashlib
+import io
 import os
+import pickle
 import random
+import re
 
 import pytest
 import torch
 
 from DanteSegmenterLib.errors import ResourceError
-from DanteTrainerLib.loop.checkpoint import NAME, PREVIOUS, load_checkpoint, save_checkpoint
+from DanteTrainerLib.loop.checkpoint import MAGIC, NAME, PREVIOUS, load_checkpoint, save_checkpoint
+from DanteTrainerLib.loop.stage import Stage
+from DanteTrainerLib.loop.trainer import Progress
 
 
 def state(step):
@@ -84,3 +90,62 @@ def test_a_full_disk_leaves_the_checkpoints_of_before_and_says_what_to_do(tmp_pa
     with pytest.raises(ResourceError, match="No space left.*make room and resume"):
         save_checkpoint(tmp_path, state(2))
     assert os.listdir(tmp_path) == [NAME] and load_checkpoint(tmp_path)[0]["step"] == 1
+
+
+def packed(content):
+    """A file with the right digest, whatever is in it."""
+    return MAGIC + hashlib.sha256(content).digest() + content
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return packed(buffer.getvalue())
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (packed(pickle.dumps(Evil(), protocol=2)), "something else than a state"),
+        (saved({"x": Evil()}), "something else than a state"),
+        (saved({}), "something else than the state"),
+        (saved([1, 2]), "something else than the state"),
+        (saved({**state(3), "step": -1}), "something else than the state"),
+        (saved({**state(3), "step": True}), "something else than the state"),
+        (saved({**state(3), "networks": {"w": torch.tensor([1.0, float("nan")])}}), r"not finite \('w'\)"),
+        (saved({**state(3), "networks": {"w": torch.tensor([float("inf")])}}), "not finite"),
+        (b"DANTE checkpoint 2\n" + bytes(50), "another version of SlicerDANTE"),
+    ],
+)
+def test_what_is_no_state_to_go_on_from_is_passed_over_or_refused_and_never_run(tmp_path, monkeypatch, content, reason):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    (tmp_path / NAME).write_bytes(content)
+    loaded, note = load_checkpoint(tmp_path)
+    assert loaded["step"] == 1 and re.search(reason, note) and "going on from the one before, step 1" in note
+    (tmp_path / PREVIOUS).write_bytes(content)
+    with pytest.raises(ResourceError, match=reason):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path):
+    save_checkpoint(tmp_path, {"run": "mine", **state(1)})
+    save_checkpoint(tmp_path, {"run": "yours", **state(2)})
+    assert load_checkpoint(tmp_path, "mine")[0]["step"] == 1
+    with pytest.raises(ResourceError, match="belongs to another run"):
+        load_checkpoint(tmp_path, "theirs")
+
+
+def test_a_checkpoint_stands_at_a_stage_and_a_step_that_there_are(tmp_path):
+    stages = [Stage("one", torch.nn.ModuleDict(), 10, lambda *_: None)]
+    assert Progress.of({"stage": 0, "step": 30, "steps": 50, "rows": []}, stages).step == 30  # run.steps was lowered
+    for wrong in ({"stage": 7}, {"stage": -1}, {"stage": None}, {"step": 51}, {"rows": None}):
+        with pytest.raises(ResourceError, match="Start a new run"):
+            Progress.of({"stage": 0, "step": 30, "steps": 50, "rows": [], **wrong}, stages)

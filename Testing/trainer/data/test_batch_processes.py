@@ -1,0 +1,105 @@
+"""The processes that prepare batches: how many there is room for, and that none ends in silence."""
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import REPOSITORY
+
+from DanteSegmenterLib.errors import ResourceError
+from DanteTrainerLib.data import batch_processes
+from DanteTrainerLib.data.batch_processes import affordable_workers, said_why_loaders_end
+
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "batch_mb", "wanted", "workers"),
+    [
+        (10_000, 100, 8, 8),
+        (1_001, 100, 8, 2),  # 800 MB to use: eight batches, two besides those ahead, three ahead for each process
+        (64, 100, 8, 0),
+        (0, 100, 2, 0),
+        (10_000, 100, 0, 0),
+    ],
+)
+def test_there_are_as_many_processes_as_the_memory_disk_holds_batches_for(
+    monkeypatch, capsys, free_mb, batch_mb, wanted, workers
+):
+    disk = SimpleNamespace(f_bavail=free_mb * MB // 4096, f_frsize=4096)
+    monkeypatch.setattr(batch_processes.os, "statvfs", lambda _: disk, raising=False)
+    assert affordable_workers(wanted, batch_mb * MB) == workers
+    assert ("/dev/shm" in capsys.readouterr().err) == (workers < wanted)
+
+
+def test_without_a_memory_disk_nothing_is_reckoned(monkeypatch):
+    monkeypatch.setattr(batch_processes, "MEMORY_DISK", "/nowhere")
+    assert affordable_workers(4, 10**12) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "DataLoader worker (pid 7) is killed by signal: Killed. ",
+            "was killed, as the system does when memory runs out",
+        ),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible", "/dev/shm is full"),
+        ("DataLoader worker (pid 7) exited unexpectedly with exit code 75. Details", "/dev/shm is full"),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "was killed"),
+    ],
+)
+def test_an_end_before_its_time_is_one_sentence_with_what_to_do(words, sentence):
+    with pytest.raises(ResourceError, match=f"{sentence}.*data.workers=0"), said_why_loaders_end():
+        raise RuntimeError(words)
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), said_why_loaders_end():
+        raise RuntimeError("shapes do not fit")
+
+
+LOADING = """
+import os, sys
+from dataclasses import dataclass
+import torch
+from torch.utils.data import DataLoader
+from DanteTrainerLib.data.batch_processes import said_why_loaders_end, set_up_worker
+from DanteTrainerLib.ending import end_children
+
+class Stuck:
+    def __reduce__(self):
+        raise RuntimeError("unable to allocate shared memory")
+
+class Source(torch.utils.data.Dataset):
+    def __getitem__(self, step):
+        if step == 3 and sys.argv[1] == "killed":
+            os.kill(os.getpid(), 9)
+        return Stuck() if step == 3 and sys.argv[1] == "stuck" else step
+
+loader = DataLoader(Source(), batch_size=None, sampler=range(100), num_workers=2, worker_init_fn=set_up_worker)
+try:
+    with said_why_loaders_end():
+        for step in loader:
+            pass
+except Exception as error:
+    print(error)
+end_children()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("how", "sentence"), [("killed", "was killed"), ("stuck", "/dev/shm is full")])
+def test_a_process_that_ends_or_cannot_hand_a_batch_over_is_noticed(how, sentence):
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADING, how], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    out, error = process.communicate(timeout=60)
+    assert sentence in out and "Traceback" not in error
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # nobody is left

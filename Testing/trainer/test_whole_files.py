@@ -1,0 +1,138 @@
+"""Files and folders that are there whole or not at all, whatever ends the one who writes them."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from DanteSegmenterLib.errors import ResourceError
+from DanteTrainerLib import whole_files
+from DanteTrainerLib.whole_files import make_writable, whole_folder, write_text_whole, write_whole
+
+
+def content(folder):
+    """Relative names and texts of all files below a folder."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def full_disk(path):
+    path.write_text("half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def interrupted(path):
+    path.write_text("half")
+    raise KeyboardInterrupt
+
+
+def test_a_file_takes_the_place_of_the_one_before(tmp_path):
+    for text in ("first", "second"):
+        write_text_whole(tmp_path / "a.txt", text)
+        assert content(tmp_path) == {"a.txt": text}
+
+
+def test_what_is_beside_has_the_same_ending_for_writers_choose_the_format_by_it(tmp_path):
+    endings = []
+    write_whole(tmp_path / "a.png", lambda path: (endings.append(path.suffix), path.write_text("x")))
+    assert endings == [".png"]
+
+
+@pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
+def test_a_file_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tmp_path, write, error):
+    write_text_whole(tmp_path / "a.txt", "before")
+    with pytest.raises(error):
+        write_whole(tmp_path / "a.txt", write)
+    assert content(tmp_path) == {"a.txt": "before"}
+
+
+def test_names_that_are_no_utf8_are_kept_byte_by_byte(tmp_path):
+    write_text_whole(tmp_path / "a.txt", os.fsdecode(b"M\xfcller"))
+    assert (tmp_path / "a.txt").read_bytes() == b"M\xfcller"
+
+
+@pytest.fixture(params=[True, False], ids=["exchanged", "moved aside"])
+def way(request, monkeypatch):
+    """With and without a system that lets two folders change places."""
+    if not request.param:
+        monkeypatch.setattr(whole_files, "_exchanged", lambda *_: False)
+
+
+def fill(folder, text):
+    with whole_folder(folder) as new:
+        for name in "ab":
+            (new / name).write_text(text)
+
+
+def test_a_folder_takes_the_place_of_the_one_before_with_all_its_files(tmp_path, way):
+    for text in ("first", "second"):
+        fill(tmp_path / "model", text)
+        assert content(tmp_path) == {"model/a": text, "model/b": text}
+
+
+@pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
+def test_a_folder_that_cannot_be_filled_leaves_the_one_before_and_nothing_else(tmp_path, way, write, error):
+    fill(tmp_path / "model", "before")
+    with pytest.raises(error), whole_folder(tmp_path / "model") as new:
+        write(new / "a")
+    assert content(tmp_path) == {"model/a": "before", "model/b": "before"}
+
+
+def test_a_full_disk_is_known_by_what_other_libraries_say_too(tmp_path):
+    with (
+        pytest.raises(ResourceError, match="No space left on device. Nothing was changed"),
+        whole_folder(tmp_path / "m"),
+    ):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from DanteTrainerLib import whole_files
+count, at, exchange = 0, int(sys.argv[2]), sys.argv[3] == "True"
+def counting(function):
+    def call(*arguments, **named):
+        global count
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return call
+for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir"):
+    setattr(os, name, counting(getattr(os, name)))
+whole_files._exchanged = counting(whole_files._exchanged) if exchange else lambda *_: False
+with whole_files.whole_folder(pathlib.Path(sys.argv[1])) as new:
+    for name in "ab":
+        (new / name).write_text("new")
+print(count)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("exchange", [True, False])
+def test_killed_before_any_step_nothing_is_lost_and_the_next_one_leaves_nothing_behind(tmp_path, exchange):
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    target = tmp_path / "model"
+    for at in range(1, 20):
+        fill(target, "old")
+        command = [sys.executable, "-c", KILLED, str(target), str(at), str(exchange)]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
+        whole_files.restore(target)
+        assert content(target) in ({"a": "old", "b": "old"}, {"a": "new", "b": "new"}), at
+        fill(target, "next")
+        assert content(tmp_path) == {"model/a": "next", "model/b": "next"}
+        if done.returncode == 0:
+            return
+        assert done.returncode == -signal.SIGKILL
+    raise AssertionError("it never ran to its end")
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path):
+    make_writable(tmp_path / "new" / "deeper")
+    assert content(tmp_path) == {}
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="nothing can be written"):
+        make_writable(tmp_path / "file" / "out")
