@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -7,11 +9,12 @@ from datasets import write_dataset
 from filelock import FileLock
 
 from DanteSegmenterLib.cases.case import Case
-from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import Dataset, read_split
 from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.run import start, train
+from DanteTrainerLib.run.run_folder import cache_of, read_run
 from DanteTrainerLib.settings.experiment import list_studies
 from DanteTrainerLib.settings.tasks import TASKS
 from DanteTrainerLib.study.report import collect, gap_table, score_table, write_report
@@ -107,6 +110,98 @@ def test_other_settings_than_those_trained_are_refused(data, tmp_path):
     (run.folder / "evaluation-test" / "cases.csv").unlink()
     with pytest.raises(ConfigError, match="trained with other settings"):
         run_study(other, data, tmp_path, "test", "cpu", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A study of DANTE, whose models have two networks, trained and scored."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_study(TWO_DOORS, data, folder, "test", "cpu", quiet=True)
+    return folder
+
+
+TWO_DOORS = Study("brats-2mm", SMALL, entry=(Entry("DANTE", "dante"),))
+FULL, LIMITED = "evaluation-test-full", "evaluation-test"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def without_a_region(path):
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def of_other_weights(path):
+    summary = path.with_name("summary.json")
+    summary.write_text(re.sub(r'"weights": "..', '"weights": "00', summary.read_text()))
+
+
+def without_summary(path):
+    path.with_name("summary.json").unlink()
+
+
+@pytest.mark.parametrize("door", [FULL, LIMITED])
+@pytest.mark.parametrize("damage", [Path.unlink, cut, without_a_region, of_other_weights, without_summary])
+def test_scores_that_are_missing_or_not_whole_are_made_again_for_every_network(finished, data, door, damage):
+    run = plan(TWO_DOORS, finished)[0].folder
+    right = {name: (run / name / "cases.csv").read_bytes() for name in (FULL, LIMITED)}
+    other = run / (LIMITED if door == FULL else FULL) / "cases.csv"
+    stamp = other.stat().st_mtime_ns
+    damage(run / door / "cases.csv")
+    run_study(TWO_DOORS, data, finished, "test", "cpu", quiet=True)
+    assert {name: (run / name / "cases.csv").read_bytes() for name in (FULL, LIMITED)} == right
+    assert other.stat().st_mtime_ns == stamp
+
+
+def test_a_row_that_fails_is_told_and_the_others_go_on(data, tmp_path, capsys):
+    study = small_study(
+        Entry("broken", "lower", ("learning_rate=1e38", "clip_norm=1e38", "weight_decay=1e5")),
+        Entry("pupil", "mmanet", ("distillation.teacher={broken}",)),
+        Entry("lower", "lower"),
+    )
+    with pytest.raises(DanteError, match="not finite"):
+        run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    assert "error: 'broken', seed 1: step" in capsys.readouterr().err
+    assert set(collect(plan(study, tmp_path), "test").method) == {"lower"}
+
+
+def test_rows_that_would_share_a_folder_are_refused(tmp_path):
+    rows = "".join(f'[[entry]]\nname = "{name}"\nmethod = "lower"\n' for name in ("my row", "my_row"))
+    (tmp_path / "study.toml").write_text('experiment = "brats-2mm"\n' + rows)
+    with pytest.raises(ConfigError, match="trained in one folder"):
+        read_study(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize("part", ["tset", "TEST"])
+def test_a_part_that_is_none_is_refused_before_anything_is_trained(data, tmp_path, part):
+    with pytest.raises(InputError, match="unknown split"):
+        run_study(small_study(Entry("lower", "lower")), data, tmp_path, part, "cpu", quiet=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_that_was_asked_to_stop_begins_no_further_run_and_goes_on_when_run_again(data, tmp_path):
+    study = small_study(Entry("lower", "lower"), Entry("upper", "upper"))
+    first, second = plan(study, tmp_path)
+    with pytest.raises(Cancelled, match="run the study again"):
+        run_study(study, data, tmp_path, "test", "cpu", quiet=True, stop=first.model.is_dir)
+    assert first.model.is_dir() and not second.folder.exists()
+    run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    assert set(collect(plan(study, tmp_path), "test").method) == {"lower", "upper"}
+
+
+def test_a_study_that_is_moved_takes_its_prepared_cases_along_and_clean_removes_them(data, tmp_path, capsys):
+    study = small_study(Entry("lower", "lower"))
+    run_study(study, data, tmp_path / "here", "test", "cpu", quiet=True)
+    (tmp_path / "here").rename(tmp_path / "there")
+    run = plan(study, tmp_path / "there")[0].folder
+    assert cache_of(run, read_run(run)).resolve() == tmp_path / "there" / "cache"
+    (tmp_path / "there" / "cache" / "thesis.txt").write_text("two years of work")
+    assert main(["clean", str(run)]) == 0 and "may serve other runs" in capsys.readouterr().out
+    assert list((tmp_path / "there").rglob("images.npy"))
+    assert main(["clean", str(tmp_path / "there")]) == 0 and "removed 4 prepared cases" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "there" / "cache").iterdir()] == ["thesis.txt"]
+    assert main(["clean", str(data)]) == 2 and (data / "A").is_dir()
 
 
 def scores_of(**dice_by_method):

@@ -1,0 +1,188 @@
+"""A run that goes on in another world: the dataset lies elsewhere or has changed, settings are to change."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import write_case, write_dataset
+
+from DanteSegmenterLib.errors import Cancelled, InputError
+from DanteSegmenterLib.model_folder import sha256_of
+from DanteTrainerLib.__main__ import main
+from DanteTrainerLib.loop import optimiser
+from DanteTrainerLib.run.run_folder import cache_of, read_run, write_run
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.status import read_status
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def stopped(data, tmp_path):
+    """A run that was stopped after its fifth step, with all cases prepared."""
+    run = tmp_path / "run"
+    start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
+    asked = iter([False] * 4 + [True])
+    with pytest.raises(Cancelled):
+        continue_run(run, "cpu", quiet=True, stop=lambda: next(asked))
+    return run
+
+
+def resume(run, *more):
+    return main(["resume", str(run), "--quiet", "--device", "cpu", *map(str, more)])
+
+
+def test_a_moved_dataset_is_named_and_its_prepared_cases_are_used_again(stopped, data, tmp_path, capsys, monkeypatch):
+    moved = data.rename(tmp_path / "elsewhere")
+    assert resume(stopped) == 2
+    assert "resume RUN --data FOLDER" in capsys.readouterr().err
+    prepared = []
+    monkeypatch.setattr("DanteTrainerLib.data.cache._prepare_case", prepared.append)
+    assert resume(stopped, "--data", moved) == 0 and not prepared
+    assert read_run(stopped).data == str(moved)  # for the next time too
+
+
+def test_a_folder_that_does_not_hold_the_runs_cases_is_refused_and_the_run_as_before(stopped, tmp_path, capsys):
+    other = write_dataset(tmp_path / "other", cases=3)
+    before = (stopped / "run.json").read_text()
+    for folder in (other, tmp_path / "nowhere"):
+        assert resume(stopped, "--data", folder) == 2
+        assert (stopped / "run.json").read_text() == before
+    assert "lacks 1 case ('D')" in capsys.readouterr().err
+
+
+def test_settings_that_may_change_hold_from_here_on(stopped, capsys):
+    assert resume(stopped, "--set", "network.convs_per_stage=2") == 2
+    assert "cannot change within a run" in capsys.readouterr().err
+    assert resume(stopped, "--set", "learning_rate=0.001", "--set", "run.steps=8") == 0
+    assert read_run(stopped).experiment.run.steps == 8
+    log = pd.read_csv(stopped / "log.csv")
+    assert log.step.tolist() == [5, 8] and log.learning_rate[1] < 0.001 < log.learning_rate[0]
+
+
+def test_steps_that_are_lowered_below_what_is_done_end_the_run(stopped):
+    assert resume(stopped, "--set", "run.steps=3") == 0
+    assert read_status(stopped).state == "finished" and (stopped / "model" / "model.json").is_file()
+
+
+def test_a_run_folder_that_is_moved_takes_its_cache_along(stopped, tmp_path):
+    moved = stopped.rename(tmp_path / "moved")
+    assert cache_of(moved, read_run(moved)).is_dir() and resume(moved) == 0
+    assert not stopped.exists()
+
+
+@pytest.mark.parametrize("lost", ["A", "D"])
+def test_without_a_case_that_it_learns_from_or_validates_on_a_run_does_not_go_on(stopped, data, capsys, lost):
+    shutil.rmtree(data / lost)
+    assert resume(stopped) == 2
+    assert f"lacks 1 case ('{lost}')" in capsys.readouterr().err
+    assert read_status(stopped).state == "failed"
+
+
+def test_what_else_changed_in_the_dataset_is_said(stopped, data, capsys):
+    shutil.rmtree(data / "E")  # the test case
+    write_case(data / "Z", 9)
+    shutil.rmtree(data / "B")
+    write_case(data / "B", 7)
+    assert resume(stopped) == 0
+    said = capsys.readouterr().out
+    assert "1 case ('B') changed since the start" in said
+    assert "1 case ('E') went" in said and "1 case ('Z') came" in said
+
+
+def test_an_unchanged_dataset_is_not_spoken_of(stopped, capsys):
+    assert resume(stopped) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "nonsense", '{"experiment": {"seed": -1}}'])
+def test_a_run_json_that_is_none_is_one_sentence(stopped, capsys, text):
+    (stopped / "run.json").write_text(text)
+    assert resume(stopped) == 2
+    error = capsys.readouterr().err
+    assert "run.json" in error and error.count("\n") == 1
+
+
+def test_a_run_of_an_older_version_goes_on(stopped):
+    plain = json.loads((stopped / "run.json").read_text())
+    del plain["id"], plain["files"]
+    plain["cache"] = str(stopped / "cache")
+    (stopped / "run.json").write_text(json.dumps(plain))
+    assert resume(stopped) == 0
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(stopped, data, tmp_path, capsys):
+    write_run(stopped, replace(read_run(stopped), id="another"))
+    assert resume(stopped) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+
+
+def test_a_damaged_prepared_case_is_named_before_the_first_step(stopped, capsys):
+    path = next((stopped / "cache").glob("A-*/images.npy"))
+    path.write_bytes(path.read_bytes()[:500])
+    assert resume(stopped) == 2
+    assert str(path.parent) in capsys.readouterr().err
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    assert resume(stopped) == 2
+    assert main(["clean", str(stopped)]) == 0 and resume(stopped) == 0
+
+
+def test_a_checkpoint_that_is_damaged_is_gone_on_from_by_the_one_before_and_ends_bit_equal(stopped, data, tmp_path):
+    whole = tmp_path / "whole"
+    start_run(smoke(load_experiment("brats-2mm", method="lower")), data, whole)
+    continue_run(whole, "cpu", quiet=True)
+    (stopped / "checkpoint.previous.pt").write_bytes((stopped / "checkpoint.pt").read_bytes())
+    (stopped / "checkpoint.pt").write_bytes(b"")
+    assert resume(stopped) == 0
+    assert sha256_of(stopped / "model" / "limited.safetensors") == sha256_of(whole / "model" / "limited.safetensors")
+
+
+HUGE = ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38", "optimiser.weight_decay=1e5"]
+
+
+def test_weights_that_leave_all_bounds_in_the_last_step_are_not_saved_and_give_no_model(data, tmp_path, capsys):
+    run = tmp_path / "exploded"
+    experiment = smoke(load_experiment("brats-2mm", HUGE, method="lower"))
+    start_run(replace(experiment, run=replace(experiment.run, steps=1)), data, run)
+    with pytest.raises(optimiser.TrainingFailed, match="step 1: the weights are not finite any more.*--set optimiser"):
+        continue_run(run, "cpu", quiet=True)
+    assert not (run / "checkpoint.pt").exists() and not (run / "model").exists()
+    # What the message advises can be done.
+    assert resume(run, "--set", "learning_rate=0.001", "--set", "clip_norm=12", "--set", "weight_decay=0") == 0
+
+
+def test_a_preparation_that_fails_leaves_no_half_written_folder(data, tmp_path):
+    run = tmp_path / "run"
+    start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
+    (data / "B" / "B_t1.nii.gz").write_bytes(b"cut")
+    with pytest.raises(InputError, match="case 'B'"):
+        continue_run(run, "cpu", quiet=True)
+    assert not list((run / "cache").glob(".*")) and read_status(run).state == "failed"
+
+
+def test_two_trainings_cannot_begin_in_one_folder(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    base = ["train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet", "--device", "cpu"]
+    run.mkdir()
+    (run / ".lock").touch()  # of a training that was killed before it had written anything
+    assert main(base) == 0
+    assert main(base) == 2
+    assert "exists and is not empty; resume it" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_cannot_be_written_leaves_nothing(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("DanteTrainerLib.run.start.write_run", full)
+    with pytest.raises(OSError, match="No space left"):
+        start_run(smoke(load_experiment("brats-2mm", method="lower")), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,70 @@
+"""Settings that cannot be are one sentence, before anything is made."""
+
+import pytest
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib.settings.experiment import changed_experiment, load_experiment
+
+IMPOSSIBLE = [
+    "data.patch=[0,0,0]", "data.patch=[-16,-16,-16]", "data.patch=[100000,100000,100000]", "data.patch=[16,16]",
+    "data.spacing_mm=[0,0,0]", "data.spacing_mm=[-1,1,1]", "data.spacing_mm=[1e-9,1,1]", "data.spacing_mm=[1e9,1,1]",
+    "data.spacing_mm=[nan,1,1]", "data.batch_size=0", "data.batch_size=-1", "data.batch_size=1000000000",
+    "data.batch_size=2.5", "data.workers=-2", "data.workers=100000", "seed=-1", "seed=99999999999999999999999",
+    "data.split_seed=-1", "run.steps=0", "run.steps=true", "run.steps=99999999999999", "run.pretrain_steps=-1",
+    "run.checkpoint_every=0", "run.validation_batches=-1", "run.validation_batches=0", "run.validate_every=-1",
+    "optimiser.learning_rate=0", "optimiser.learning_rate=-0.1", "optimiser.learning_rate=nan",
+    "optimiser.learning_rate=inf", "optimiser.learning_rate=1e300", "optimiser.learning_rate=1" + "0" * 400,
+    "optimiser.learning_rate=1" + "0" * 9000, "optimiser.momentum=5", "optimiser.momentum=1", "optimiser.momentum=-1",
+    "optimiser.weight_decay=-1", "optimiser.clip_norm=0", "optimiser.clip_norm=-1", "optimiser.exponent=-5",
+    "network.features=[0,4,8,8,8]", "network.features=[99999,4,8,8,8]", "network.features=[]",
+    "network.strides=[[0,0,0],[2,2,2]]", "network.kernels=[[2,2,2],[2,2,2]]", "network.convs_per_stage=0",
+    "network.convs_per_stage=100", "data.foreground_share=nan", "data.foreground_share=1.1", "dante.temperature=0",
+    "dante.anchors=-1", "dante.mask_ratio=1", "dante.freeze_share=2", "dante.auxiliary_from=-1",
+    "distillation.feature_weight=-1", "run.precision=fp8", "run=7", "data=[]", "data.augment=maybe", "x" * 5000, "=",
+    "a=b=c", "run.steps={}", "run.steps=" + "[" * 3000, 'data.pretrain_folders=["\\u0000"]', "task=5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", IMPOSSIBLE, ids=lambda text: text[:40])
+def test_what_cannot_be_is_refused_in_one_sentence(override):
+    with pytest.raises(ConfigError) as caught:
+        load_experiment("brats-2mm", [override])
+    assert str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_section_that_is_no_table_is_refused_also_where_a_setting_in_it_follows(tmp_path):
+    (tmp_path / "mine.toml").write_text("run = 7\n")
+    with pytest.raises(ConfigError, match="'run' must be a table"):
+        load_experiment(str(tmp_path / "mine.toml"), ["run.steps=2"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'base = "mine.toml"', "based on itself"),
+        (b'method = "M\xfc"', "not valid TOML"),
+        (b"x = " + b"[" * 5000, "not valid TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_an_experiment_is_refused(tmp_path, monkeypatch, content, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=reason):
+        load_experiment("mine.toml")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "mine.toml").write_text("seed = 7\n", encoding="utf-8-sig")
+    assert load_experiment(str(tmp_path / "mine.toml")).seed == 7
+
+
+def test_how_a_run_goes_on_may_change_and_what_its_networks_are_may_not():
+    before = load_experiment("brats-2mm")
+    after = changed_experiment(before, ["learning_rate=0.001", "run.precision=fp32", "data.workers=0"])
+    assert (after.optimiser.learning_rate, after.run.precision, after.data.workers) == (0.001, "fp32", 0)
+    assert after.network == before.network and changed_experiment(before, []) == before
+    for key in ("seed=1", "method=upper", "patch=[16,16,16]", "batch_size=4", "convs_per_stage=1", "task=chest"):
+        with pytest.raises(ConfigError, match="cannot change within a run"):
+            changed_experiment(before, [key])
+    with pytest.raises(ConfigError, match="at least 1"):
+        changed_experiment(before, ["run.steps=0"])
