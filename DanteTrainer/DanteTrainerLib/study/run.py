@@ -30,6 +30,7 @@ from ..run.start import start_run
 from ..run.train import continue_run
 from ..settings.experiment import Experiment, load_experiment
 from ..status import RUN_FILE
+from ..whole_files import make_writable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -208,6 +209,7 @@ def run_study(
     for run in planned:
         _check_settings(run)
     read_split(dataset, seed=planned[0].experiment.data.split_seed).part(split)
+    make_writable(folder)
     how = _How(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror)
     failed: dict[Path, Exception] = {}
     left = planned
