@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
@@ -25,7 +25,11 @@ _FULL = "No space left on device"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
+Writer = Callable[[Path], object]
+"""Fills the file of this name."""
+
+
+def write_whole(path: Path, write: Writer, sync: bool = True) -> None:
     """Have `write` fill a file beside `path`, of the same ending, that then takes its place.
 
     Args:
@@ -34,18 +38,39 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
     Raises:
         ResourceError: no space left or not writable; the file of before is untouched.
     """
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    with last_deed(lambda _: temporary.unlink(missing_ok=True)):
+    write_together({path: write}, sync)
+
+
+def write_together(writers: Mapping[Path, Writer], sync: bool = True) -> None:
+    """`write_whole` of files that belong together: none takes its place before all are there; in this order.
+
+    Raises:
+        ResourceError: no space left or not writable; the files of before are untouched.
+    """
+    path, temporary = None, [beside(path) for path in writers]
+    with last_deed(lambda _: _remove(temporary)):
         try:
-            write(temporary)
-            if sync:
-                _flush(temporary)
-            os.replace(temporary, path)
+            for path, write in writers.items():
+                write(beside(path))
+                if sync:
+                    _flush(beside(path))
+            for path in writers:
+                os.replace(beside(path), path)
         except OSError as error:
             raise ResourceError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from None
         finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            _remove(temporary)
+
+
+def beside(path: Path) -> Path:
+    """Where a file is until it takes its place."""
+    return path.with_name(f".{path.stem}.writing{path.suffix}")
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:
@@ -76,7 +101,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         ResourceError: no space left or not writable; the folder of before is untouched.
     """
     target = target.resolve()
-    temporary = _beside(target, "writing")
+    temporary = _folder_beside(target, "writing")
     with last_deed(lambda _: shutil.rmtree(temporary, ignore_errors=True)):
         try:
             restore(target)
@@ -100,13 +125,13 @@ def _why(error: Exception) -> str:
 
 def restore(target: Path) -> None:
     """Put back what a process had moved aside that was killed before it moved the new folder into place."""
-    before = _beside(target, "before")
+    before = _folder_beside(target, "before")
     if before.is_dir() and not target.exists():
         os.rename(before, target)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _beside(target: Path, what: str) -> Path:
+def _folder_beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{what}")
 
 
@@ -114,7 +139,7 @@ def _take_its_place(new: Path, target: Path) -> None:
     if not target.exists():
         os.rename(new, target)
     elif not _exchanged(new, target):
-        before = _beside(target, "before")
+        before = _folder_beside(target, "before")
         os.rename(target, before)
         os.rename(new, target)
         shutil.rmtree(before, ignore_errors=True)

@@ -23,9 +23,9 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
 from ..data.dataset import Dataset, Split, check_cases, check_masks
-from ..whole_files import make_writable, write_text_whole, write_whole
+from ..whole_files import beside, make_writable, write_together
 from .metrics import bootstrap_mean, score_region
-from .tables import write_table
+from .tables import table_writer
 
 CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
 
@@ -177,16 +177,21 @@ def evaluate(
 
 
 def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet) -> Summary:
-    """The three files, each whole; the summary names the table it belongs to, and the scores do not wait for a picture.
+    """The three files, none of them before all can be; the summary names the table that it belongs to.
 
     Raises:
-        ResourceError: no space left or not writable; files that could not be written are those of before.
+        ResourceError: no space left or not writable; the files of before are kept.
     """
-    write_table(table, out / CASES_FILE)
-    summary = replace(summary, table_sha256=sha256_of(out / CASES_FILE))
-    write_text_whole(out / SUMMARY_FILE, json.dumps(to_plain(summary), indent=1) + "\n")
-    write_whole(out / PICTURE_FILE, sheet.save)
-    return summary
+    written = summary
+
+    def write_summary(path: Path) -> None:
+        nonlocal written
+        written = replace(summary, table_sha256=sha256_of(beside(out / CASES_FILE)))
+        path.write_text(json.dumps(to_plain(written), indent=1) + "\n", encoding="utf-8")
+
+    files = {CASES_FILE: table_writer(table), SUMMARY_FILE: write_summary, PICTURE_FILE: sheet.save}
+    write_together({out / name: writer for name, writer in files.items()})
+    return written
 
 
 def evaluate_case(

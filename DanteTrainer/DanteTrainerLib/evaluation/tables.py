@@ -8,20 +8,24 @@ import pandas as pd
 
 from DanteSegmenterLib.errors import InputError
 
-from ..whole_files import write_whole
+from ..whole_files import Writer, write_whole
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Six digits, no index; names that are no UTF-8 byte by byte, as the system gave them.
-
-    Raises:
-        ResourceError: no space left or not writable; the table of before is kept.
-    """
+def table_writer(table: pd.DataFrame) -> Writer:
+    """Six digits, no index; names that are no UTF-8 byte by byte, as the system gave them."""
 
     def write(file: Path) -> None:
         table.to_csv(file, index=False, float_format="%.6g", encoding="utf-8", errors="surrogateescape")
 
-    write_whole(path, write)
+    return write
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """
+    Raises:
+        ResourceError: no space left or not writable; the table of before is kept.
+    """
+    write_whole(path, table_writer(table))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -31,6 +35,12 @@ def read_table(path: Path) -> pd.DataFrame:
         InputError: it is no table.
     """
     try:
-        return pd.read_csv(path, encoding_errors="surrogateescape", converters={"case": str, "region": str})
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        # pandas' own reader of CSV in C takes no name that is not UTF-8; nothing but an empty cell is no value.
+        table = pd.read_csv(
+            path, dtype={"case": str, "region": str}, engine="python", encoding_errors="surrogateescape",
+            keep_default_na=False, na_values=[""],
+        )  # fmt: skip
+        table[["case", "region"]]
+    except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"'{path}' is no table of scores ({error}). Evaluate again.") from None
+    return table

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
 
-from ..data.dataset import Dataset, read_dataset
+from ..data.dataset import Dataset, check_cases, read_dataset
 from .run_folder import Run
 
 
@@ -28,7 +28,8 @@ def dataset_of(run: Run) -> Dataset:
     """The dataset a run trains on, as it is now.
 
     Raises:
-        InputError: it is gone, of another task, or lacks cases that the run trains or validates on.
+        InputError: it is gone, of another task, or lacks cases that the run trains or validates on, or files of those
+            it trains on.
     """
     try:
         dataset = read_dataset(run.data)
@@ -42,6 +43,7 @@ def dataset_of(run: Run) -> Dataset:
             f"'{run.data}' lacks {_cases(missing)} that this run was started with. Put them back, say where the whole "
             "dataset is now (resume RUN --data FOLDER), or start a new run."
         )
+    check_cases(dataset, run.split.train, dataset.task.full)
     return dataset
 
 

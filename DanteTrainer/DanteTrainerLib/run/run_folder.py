@@ -67,4 +67,4 @@ def write_run(folder: Path, run: Run) -> None:
 
 def cache_of(folder: Path, run: Run) -> Path:
     """Where the prepared cases of the run in `folder` are; an absolute path stays what it is."""
-    return folder / run.cache
+    return (folder / run.cache).resolve()

@@ -23,7 +23,7 @@ def clean(folder: Path) -> str:
         ResourceError: it is in use, or cannot be changed.
     """
     if (folder / RUN_FILE).is_file():
-        cache = cache_of(folder, read_run(folder)).resolve()
+        cache = cache_of(folder, read_run(folder))
         if not cache.is_relative_to(folder.resolve()):
             return f"left the cache '{cache}', which may serve other runs. To remove it: clean '{cache}'."
         with holding(folder):

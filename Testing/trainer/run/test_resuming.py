@@ -87,6 +87,13 @@ def test_without_a_case_that_it_learns_from_or_validates_on_a_run_does_not_go_on
     assert read_status(stopped).state == "failed"
 
 
+@pytest.mark.parametrize("file", ["A_seg.nii.gz", "A_t1ce.nii.gz"])
+def test_without_a_file_of_a_case_that_it_learns_from_a_run_does_not_go_on(stopped, data, capsys, file):
+    (data / "A" / file).unlink()
+    assert resume(stopped) == 2
+    assert "'A' has no" in capsys.readouterr().err
+
+
 def test_what_else_changed_in_the_dataset_is_said(stopped, data, capsys):
     shutil.rmtree(data / "E")  # the test case
     write_case(data / "Z", 9)

@@ -1,0 +1,88 @@
+"""The files of an evaluation: whole, of one evaluation, and of the model that they name."""
+
+import errno
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteTrainerLib.evaluation.evaluate import Summary, read_summary, write_scores
+from DanteTrainerLib.evaluation.tables import read_table, write_table
+
+
+class Picture:
+    """Stands in for a contact sheet."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def save(self, path):
+        path.write_text("half")
+        if self.error:
+            raise self.error
+
+
+TABLE = pd.DataFrame({"case": ["A", "NA"], "region": "WT", "dice": [0.5, np.nan], "hd95_mm": [1.0, np.inf]})
+SUMMARY = Summary("m", "limited", "test", 2, {})
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """An evaluation of before."""
+    write_scores(tmp_path, TABLE, SUMMARY, Picture())
+    return tmp_path
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_was_written_is_read_again(scores):
+    assert sorted(content(scores)) == ["cases.csv", "contact_sheet.png", "summary.json"]
+    assert replace(read_summary(scores), table_sha256="") == SUMMARY
+    pd.testing.assert_frame_equal(read_table(scores / "cases.csv"), TABLE, check_dtype=False)  # also the case NA
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(OSError(errno.ENOSPC, "No space left"), ResourceError), (KeyboardInterrupt(), KeyboardInterrupt),
+     (RuntimeError("of the picture"), RuntimeError)],
+)  # fmt: skip
+def test_of_an_evaluation_that_cannot_be_written_nothing_is(scores, error, raised):
+    before = content(scores)
+    with pytest.raises(raised):
+        write_scores(scores, TABLE.assign(dice=0.1), replace(SUMMARY, cases=1), Picture(error))
+    assert content(scores) == before
+
+
+def test_files_that_do_not_belong_together_are_no_scores(scores):
+    write_table(TABLE.assign(dice=0.1), scores / "cases.csv")
+    with pytest.raises(InputError, match="cut, edited or exchanged. Evaluate again"):
+        read_summary(scores)
+    (scores / "cases.csv").unlink()
+    with pytest.raises(InputError, match="no folder that `evaluate` wrote"):
+        read_summary(scores)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000])
+def test_a_summary_that_is_none_is_one_sentence(scores, text):
+    (scores / "summary.json").write_text(text)
+    with pytest.raises(InputError):
+        read_summary(scores)
+
+
+def test_a_case_of_any_name_comes_back(tmp_path):
+    name = os.fsdecode(b'M\xfcller, "H"\n')
+    write_table(TABLE.assign(case=name), tmp_path / "t.csv")
+    assert set(read_table(tmp_path / "t.csv").case) == {name}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00"])
+def test_a_table_that_is_none_is_one_sentence(tmp_path, content):
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match="no table of scores"):
+        read_table(tmp_path / "t.csv")
