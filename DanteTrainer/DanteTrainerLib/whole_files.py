@@ -1,28 +1,25 @@
 """Files and folders that are there whole or not at all: built beside, then moved into place. No torch.
 
-Whatever happens meanwhile (a full disk, an error, Ctrl-C, SIGKILL), what was there before stays. The names beside are
-always the same, so that what a killed process left is used again and does not pile up.
+Whatever happens meanwhile (a full disk, an error, Ctrl-C, SIGKILL), what was there before stays; and what a killed
+process left beside is used again, or taken away by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
+from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in
 
 from .ending import last_deed
 
 # What safetensors says in an exception of its own.
 _FULL = "No space left on device"
-# <fcntl.h>, <stdio.h>: paths are relative to the current folder; two paths change places.
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 Writer = Callable[[Path], object]
@@ -101,59 +98,23 @@ def whole_folder(target: Path) -> Iterator[Path]:
         ResourceError: no space left or not writable; the folder of before is untouched.
     """
     target = target.resolve()
-    temporary = _folder_beside(target, "writing")
-    with last_deed(lambda _: shutil.rmtree(temporary, ignore_errors=True)):
-        try:
-            restore(target)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            yield temporary
-            for file in temporary.iterdir():
-                _flush(file)
-            _take_its_place(temporary, target)
-        except Exception as error:
-            if isinstance(error, OSError) or _FULL in str(error):
-                raise ResourceError(f"'{target}' could not be written: {_why(error)}. Nothing was changed.") from None
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _why(error: Exception) -> str:
-    return reason(error) if isinstance(error, OSError) else _FULL
-
-
-def restore(target: Path) -> None:
-    """Put back what a process had moved aside that was killed before it moved the new folder into place."""
-    before = _folder_beside(target, "before")
-    if before.is_dir() and not target.exists():
-        os.rename(before, target)
-    shutil.rmtree(before, ignore_errors=True)
-
-
-def _folder_beside(target: Path, what: str) -> Path:
-    return target.with_name(f".{target.name}.{what}")
-
-
-def _take_its_place(new: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(new, target)
-    elif not _exchanged(new, target):
-        before = _folder_beside(target, "before")
-        os.rename(target, before)
-        os.rename(new, target)
-        shutil.rmtree(before, ignore_errors=True)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Let two folders change places in one move, where the system can: Linux, on most file systems."""
-    if sys.platform != "linux":
-        return False
     try:
-        rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):  # an old C library
-        return False
-    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+        bring_back(target)
+        with folder_in_the_making(target.parent) as folder, last_deed(lambda _: _remove_tree(folder)):
+            yield folder
+            for file in folder.iterdir():
+                if file.is_file():
+                    _flush(file)
+            swap_in(folder, target)
+    except Exception as error:
+        if isinstance(error, OSError) or _FULL in str(error):
+            why = reason(error) if isinstance(error, OSError) else _FULL
+            raise ResourceError(f"'{target}' could not be written: {why}. Nothing was changed.") from None
+        raise
+
+
+def _remove_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY
 
 from DanteSegmenterLib.errors import ResourceError
-from DanteTrainerLib import whole_files
+from DanteSegmenterLib.guard import replace_folder
 from DanteTrainerLib.whole_files import make_writable, whole_folder, write_text_whole, write_whole
 
 
@@ -58,7 +58,7 @@ def test_names_that_are_no_utf8_are_kept_byte_by_byte(tmp_path):
 def way(request, monkeypatch):
     """With and without a system that lets two folders change places."""
     if not request.param:
-        monkeypatch.setattr(whole_files, "_exchanged", lambda *_: False)
+        monkeypatch.setattr(replace_folder, "exchange", lambda *_: False)
 
 
 def fill(folder, text):
@@ -91,6 +91,7 @@ def test_a_full_disk_is_known_by_what_other_libraries_say_too(tmp_path):
 
 KILLED = """
 import os, pathlib, signal, sys
+from DanteSegmenterLib.guard import replace_folder
 from DanteTrainerLib import whole_files
 count, at, exchange = 0, int(sys.argv[2]), sys.argv[3] == "True"
 def counting(function):
@@ -103,7 +104,7 @@ def counting(function):
     return call
 for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir"):
     setattr(os, name, counting(getattr(os, name)))
-whole_files._exchanged = counting(whole_files._exchanged) if exchange else lambda *_: False
+replace_folder.exchange = counting(replace_folder.exchange) if exchange else lambda *_: False
 with whole_files.whole_folder(pathlib.Path(sys.argv[1])) as new:
     for name in "ab":
         (new / name).write_text("new")
@@ -120,7 +121,7 @@ def test_killed_before_any_step_nothing_is_lost_and_the_next_one_leaves_nothing_
         fill(target, "old")
         command = [sys.executable, "-c", KILLED, str(target), str(at), str(exchange)]
         done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
-        whole_files.restore(target)
+        replace_folder.bring_back(target)
         assert content(target) in ({"a": "old", "b": "old"}, {"a": "new", "b": "new"}), at
         fill(target, "next")
         assert content(tmp_path) == {"model/a": "next", "model/b": "next"}

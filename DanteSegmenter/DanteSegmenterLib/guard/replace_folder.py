@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 PREFIX = ".dante-new-"
 # A folder that was being built so long ago is of a process that was killed, whatever its number says.
 ABANDONED_S = 24 * 3600.0
+# <fcntl.h>, <stdio.h>: paths are relative to the current folder; two paths change places.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
@@ -43,6 +47,9 @@ def swap_in(new: Path, target: Path) -> None:
     bring_back(target)
     shutil.rmtree(before, ignore_errors=True)
     os.chmod(new, 0o755)  # `mkdtemp` makes folders for their owner alone
+    if exchange(new, target):
+        shutil.rmtree(new, ignore_errors=True)  # which is the earlier one now
+        return
     replaces = target.exists()
     if replaces:
         os.replace(target, before)
@@ -53,6 +60,20 @@ def swap_in(new: Path, target: Path) -> None:
             os.replace(before, target)
         raise
     shutil.rmtree(before, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one move, so that there is no moment without; False where it cannot be done.
+
+    Linux has this, on most file systems.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def bring_back(target: Path) -> None:

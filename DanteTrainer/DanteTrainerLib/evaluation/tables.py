@@ -1,4 +1,4 @@
-"""Tables as CSV, written whole, with any name that a case folder can have."""
+"""Tables as CSV, written whole. Names are texts, also for a spreadsheet, whatever a case's folder is called."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.guard.plain_text import csv_cell
 
 from ..whole_files import Writer, write_whole
 
+NAMES = ("model", "method", "case", "region")
+"""Columns that hold texts of others; they are compared as `csv_cell` shows them."""
+
 
 def table_writer(table: pd.DataFrame) -> Writer:
-    """Six digits, no index; names that are no UTF-8 byte by byte, as the system gave them."""
-
-    def write(file: Path) -> None:
-        table.to_csv(file, index=False, float_format="%.6g", encoding="utf-8", errors="surrogateescape")
-
-    return write
+    """Six digits, no index."""
+    texts = {name: table[name].map(csv_cell) for name in NAMES if name in table}
+    return lambda file: table.assign(**texts).to_csv(file, index=False, float_format="%.6g")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -32,14 +33,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """What `write_table` wrote; a case whose name is "NA" is one.
 
     Raises:
-        InputError: it is no table.
+        InputError: it is no table of scores.
     """
     try:
-        # pandas' own reader of CSV in C takes no name that is not UTF-8; nothing but an empty cell is no value.
-        table = pd.read_csv(
-            path, dtype={"case": str, "region": str}, engine="python", encoding_errors="surrogateescape",
-            keep_default_na=False, na_values=[""],
-        )  # fmt: skip
+        table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
         table[["case", "region"]]
     except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"'{path}' is no table of scores ({error}). Evaluate again.") from None

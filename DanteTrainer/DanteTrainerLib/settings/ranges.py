@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from DanteSegmenterLib.errors import ConfigError, ModelError
-from DanteSegmenterLib.model_folder.spec import MAX_STAGES, check_network
+from DanteSegmenterLib.model_folder.checks import MAX_STAGES, check_network
 
 if TYPE_CHECKING:
     from .experiment import Experiment

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ModelError, reason, sentence_of
+from DanteSegmenterLib.guard.plain_text import csv_cell
 from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.strict_dataclass import from_plain
 
@@ -334,7 +335,8 @@ def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
         found = set(zip(table.case, table.region))
     except (InputError, AttributeError):  # not there, cut, or another table
         return False
-    wanted = {(name, region.id) for name in read_run(run.folder).split.part(part) for region in spec.regions}
+    names = map(csv_cell, read_run(run.folder).split.part(part))
+    wanted = {(name, csv_cell(region.id)) for name in names for region in spec.regions}
     same = not summary.weights or (pathway is not None and summary.weights == pathway.sha256)
     return found == wanted and len(table) == len(wanted) and same
 

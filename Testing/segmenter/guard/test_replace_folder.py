@@ -24,6 +24,15 @@ def test_a_finished_folder_takes_the_place_of_another(tmp_path):
     assert os.listdir(tmp_path) == ["m"]
 
 
+@pytest.mark.parametrize("exchanging", [True, False])
+def test_there_is_no_third_folder_afterwards_with_one_move_or_two(tmp_path, monkeypatch, exchanging):
+    if not exchanging:
+        monkeypatch.setattr(replace_folder, "exchange", lambda *_: False)
+    target, new = make(tmp_path / "m", "old"), make(tmp_path / "new", "new")
+    swap_in(new, target)
+    assert (target / "file").read_text() == "new" and os.listdir(tmp_path) == ["m"]
+
+
 def test_what_is_not_finished_leaves_nothing_and_changes_nothing(tmp_path):
     target = make(tmp_path / "m", "old")
     with pytest.raises(ValueError), folder_in_the_making(tmp_path) as new:
@@ -40,6 +49,7 @@ def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path, monkeypatch):
             raise PermissionError(13, "in use")
         move(source, to)
 
+    monkeypatch.setattr(replace_folder, "exchange", lambda *_: False)
     monkeypatch.setattr(replace_folder.os, "replace", refuse)
     with pytest.raises(PermissionError):
         swap_in(new, target)
@@ -56,6 +66,7 @@ move = os.replace
 def kill(source, to):
     if source.name == "new": os._exit(9)
     move(source, to)
+replace_folder.exchange = lambda *_: False  # where it takes two moves
 replace_folder.os.replace = kill
 replace_folder.swap_in(pathlib.Path({str(tmp_path)!r}) / "new", pathlib.Path({str(target)!r}))
 """

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.guard.plain_text import csv_cell
 from DanteTrainerLib.evaluation.evaluate import Summary, read_summary, write_scores
 from DanteTrainerLib.evaluation.tables import read_table, write_table
 
@@ -74,10 +75,12 @@ def test_a_summary_that_is_none_is_one_sentence(scores, text):
         read_summary(scores)
 
 
-def test_a_case_of_any_name_comes_back(tmp_path):
-    name = os.fsdecode(b'M\xfcller, "H"\n')
+@pytest.mark.parametrize(
+    "name", [os.fsdecode(b"M\xfcller"), "a\nb", "=HYPERLINK(1)", 'Müller, "H"', "NA", "1e5", "007"]
+)
+def test_a_case_of_any_name_is_one_text_in_the_table(tmp_path, name):
     write_table(TABLE.assign(case=name), tmp_path / "t.csv")
-    assert set(read_table(tmp_path / "t.csv").case) == {name}
+    assert set(read_table(tmp_path / "t.csv").case) == {csv_cell(name)}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00"])
