@@ -121,8 +121,6 @@ def prepare_streams() -> None:
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")
         setattr(sys, name, PatientStream(stream))
-    # Pictures go to files alone; a backend for windows that is not there would be an error.
-    os.environ["MPLBACKEND"] = "agg"
 
 
 class PatientStream:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
@@ -22,11 +22,7 @@ from .ending import last_deed
 _FULL = "No space left on device"
 
 
-Writer = Callable[[Path], object]
-"""Fills the file of this name."""
-
-
-def write_whole(path: Path, write: Writer, sync: bool = True) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
     """Have `write` fill a file beside `path`, of the same ending, that then takes its place.
 
     Args:
@@ -35,39 +31,40 @@ def write_whole(path: Path, write: Writer, sync: bool = True) -> None:
     Raises:
         ResourceError: no space left or not writable; the file of before is untouched.
     """
-    write_together({path: write}, sync)
-
-
-def write_together(writers: Mapping[Path, Writer], sync: bool = True) -> None:
-    """`write_whole` of files that belong together: none takes its place before all are there; in this order.
-
-    Raises:
-        ResourceError: no space left or not writable; the files of before are untouched.
-    """
-    path, temporary = None, [beside(path) for path in writers]
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
     with last_deed(lambda _: _remove(temporary)):
         try:
-            for path, write in writers.items():
-                write(beside(path))
-                if sync:
-                    _flush(beside(path))
-            for path in writers:
-                os.replace(beside(path), path)
+            write(temporary)
+            if sync:
+                _flush(temporary)
+            os.replace(temporary, path)
         except OSError as error:
             raise ResourceError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from None
         finally:
             _remove(temporary)
 
 
-def beside(path: Path) -> Path:
-    """Where a file is until it takes its place."""
-    return path.with_name(f".{path.stem}.writing{path.suffix}")
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
+@contextlib.contextmanager
+def files_together(target: Path) -> Iterator[Path]:
+    """An empty folder whose files all move to the folder `target` when the block ends well, and none before.
+
+    Files of before that have the same names are replaced; others stay.
+
+    Raises:
+        ResourceError: no space left or not writable; the files of before are untouched.
+    """
+    with _said(target), folder_in_the_making(target) as folder, last_deed(lambda _: _remove_tree(folder)):
+        yield folder
+        files = sorted(folder.iterdir())
+        for file in files:
+            _flush(file)
+        for file in files:
+            os.replace(file, target / file.name)
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:
@@ -98,7 +95,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         ResourceError: no space left or not writable; the folder of before is untouched.
     """
     target = target.resolve()
-    try:
+    with _said(target):
         bring_back(target)
         with folder_in_the_making(target.parent) as folder, last_deed(lambda _: _remove_tree(folder)):
             yield folder
@@ -106,6 +103,21 @@ def whole_folder(target: Path) -> Iterator[Path]:
                 if file.is_file():
                     _flush(file)
             swap_in(folder, target)
+
+
+@contextlib.contextmanager
+def _said(target: Path) -> Iterator[None]:
+    """
+    Raises:
+        ResourceError: what is in the making could not be written; names the target, which people know.
+    """
+    try:
+        yield
+    except ResourceError as error:
+        _, known, why = str(error).partition(" could not be written: ")
+        if not known:
+            raise
+        raise ResourceError(f"'{target}' could not be written: {why}") from None
     except Exception as error:
         if isinstance(error, OSError) or _FULL in str(error):
             why = reason(error) if isinstance(error, OSError) else _FULL

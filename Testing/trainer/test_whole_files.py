@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from DanteSegmenterLib.errors import ResourceError
 from DanteSegmenterLib.guard import replace_folder
-from DanteTrainerLib.whole_files import make_writable, whole_folder, write_text_whole, write_whole
+from DanteTrainerLib.whole_files import files_together, make_writable, whole_folder, write_text_whole, write_whole
 
 
 def content(folder):
@@ -79,6 +79,28 @@ def test_a_folder_that_cannot_be_filled_leaves_the_one_before_and_nothing_else(t
     with pytest.raises(error), whole_folder(tmp_path / "model") as new:
         write(new / "a")
     assert content(tmp_path) == {"model/a": "before", "model/b": "before"}
+
+
+def together(folder, names, text):
+    with files_together(folder) as new:
+        for name in names:
+            (new / name).write_text(text)
+
+
+def test_files_that_belong_together_come_together_and_others_stay(tmp_path):
+    together(tmp_path, "ab", "first")
+    (tmp_path / "thesis.txt").write_text("two years of work")
+    together(tmp_path, "bc", "second")
+    assert content(tmp_path) == {"a": "first", "b": "second", "c": "second", "thesis.txt": "two years of work"}
+
+
+@pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
+def test_of_files_that_belong_together_one_that_fails_keeps_all_of_before(tmp_path, write, error):
+    together(tmp_path, "ab", "before")
+    with pytest.raises(error), files_together(tmp_path) as new:
+        (new / "a").write_text("new")
+        write(new / "b")
+    assert content(tmp_path) == {"a": "before", "b": "before"} and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_full_disk_is_known_by_what_other_libraries_say_too(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,12 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
 from ..data.dataset import Dataset, Split, check_cases, check_masks
-from ..whole_files import beside, make_writable, write_together
+from ..whole_files import files_together, make_writable
 from .metrics import bootstrap_mean, score_region
-from .tables import table_writer
+from .tables import write_table
 
 CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
+MORE_PICTURES = re.compile(r"contact_sheet_\d+\.png")
 
 
 @dataclass(frozen=True)
@@ -177,21 +179,21 @@ def evaluate(
 
 
 def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet) -> Summary:
-    """The three files, none of them before all can be; the summary names the table that it belongs to.
+    """All files of an evaluation, none of them before all can be; the summary names the table that it belongs to.
 
     Raises:
         ResourceError: no space left or not writable; the files of before are kept.
     """
-    written = summary
-
-    def write_summary(path: Path) -> None:
-        nonlocal written
-        written = replace(summary, table_sha256=sha256_of(beside(out / CASES_FILE)))
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n", encoding="utf-8")
-
-    files = {CASES_FILE: table_writer(table), SUMMARY_FILE: write_summary, PICTURE_FILE: sheet.save}
-    write_together({out / name: writer for name, writer in files.items()})
-    return written
+    with files_together(out) as folder:
+        write_table(table, folder / CASES_FILE)
+        summary = replace(summary, table_sha256=sha256_of(folder / CASES_FILE))
+        (folder / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
+        sheet.save(folder / PICTURE_FILE)
+        written = {file.name for file in folder.iterdir()}
+    for page in out.iterdir():  # of an evaluation before with more cases
+        if MORE_PICTURES.fullmatch(page.name) and page.name not in written:
+            page.unlink(missing_ok=True)
+    return summary
 
 
 def evaluate_case(

@@ -9,24 +9,20 @@ import pandas as pd
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.guard.plain_text import csv_cell
 
-from ..whole_files import Writer, write_whole
+from ..whole_files import write_whole
 
 NAMES = ("model", "method", "case", "region")
 """Columns that hold texts of others; they are compared as `csv_cell` shows them."""
 
 
-def table_writer(table: pd.DataFrame) -> Writer:
-    """Six digits, no index."""
-    texts = {name: table[name].map(csv_cell) for name in NAMES if name in table}
-    return lambda file: table.assign(**texts).to_csv(file, index=False, float_format="%.6g")
-
-
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """
+    """Six digits, no index.
+
     Raises:
         ResourceError: no space left or not writable; the table of before is kept.
     """
-    write_whole(path, table_writer(table))
+    texts = {name: table[name].map(csv_cell) for name in NAMES if name in table}
+    write_whole(path, lambda file: table.assign(**texts).to_csv(file, index=False, float_format="%.6g"))
 
 
 def read_table(path: Path) -> pd.DataFrame:

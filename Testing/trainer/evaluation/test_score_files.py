@@ -59,6 +59,13 @@ def test_of_an_evaluation_that_cannot_be_written_nothing_is(scores, error, raise
     assert content(scores) == before
 
 
+def test_pages_of_an_evaluation_with_more_cases_go(scores):
+    for name in ("contact_sheet_2.png", "contact_sheet_2024_mine.png"):
+        (scores / name).touch()
+    write_scores(scores, TABLE, SUMMARY, Picture())
+    assert not (scores / "contact_sheet_2.png").exists() and (scores / "contact_sheet_2024_mine.png").exists()
+
+
 def test_files_that_do_not_belong_together_are_no_scores(scores):
     write_table(TABLE.assign(dice=0.1), scores / "cases.csv")
     with pytest.raises(InputError, match="cut, edited or exchanged. Evaluate again"):
