@@ -139,10 +139,15 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         """Ask a run to write a checkpoint and end; returns at once where it stands, and `follow` tells its end."""
         return background.stop(run, 0)
 
-    def resume(self, run, device="auto", detach=False) -> Path:
-        """Go on with a run, of this or an earlier session, from its last checkpoint; returns at once, as `start`."""
+    def resume(self, run, device="auto", detach=False, data=None, overrides=()) -> Path:
+        """Go on with a run, of this or an earlier session, from its last checkpoint; returns at once, as `start`.
+
+        Args:
+            data: the dataset folder, if it lies elsewhere now.
+            overrides: settings that change from here on: of optimiser and run, and data.workers.
+        """
         ensureDependencies()
-        run = background.resume(run, device, detach, False)
+        run = background.resume(run, device, detach, False, data, overrides)
         self._begun(run)
         return run
 
@@ -183,7 +188,8 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
             if status.state != "starting":
                 self._forget(("refused", path))
             if status.state == "failed":
-                logging.error("DANTE: the training '%s' was refused: %s", run, status.message)
+                # Not why: the reason may name a case, which is a patient, and a log is sent to others.
+                logging.error("DANTE: the training '%s' was refused; follow(run, print) says why.", run)
 
         self._everySecond(("refused", path), tick)
 

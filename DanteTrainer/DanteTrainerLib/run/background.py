@@ -80,8 +80,17 @@ def start(
     return run
 
 
-def resume(run: Path | str, device: str = "auto", detach: bool = False, until_begun: bool = True) -> Path:
+def resume(
+    run: Path | str,
+    device: str = "auto",
+    detach: bool = False,
+    until_begun: bool = True,
+    data: Path | str | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
     """Go on with a run from its last checkpoint; `until_begun` as in `start`.
+
+    Args: as `python -m DanteTrainerLib resume`: `data` where the dataset lies now, `overrides` its `--set`.
 
     Raises:
         InputError: no run folder. ResourceError: somebody trains it already.
@@ -93,7 +102,9 @@ def resume(run: Path | str, device: str = "auto", detach: bool = False, until_be
         time.sleep(0.01)
     if is_starting(run) or in_use(run):
         raise ResourceError(f"the run '{run}' is being trained already.")
-    _launch(["resume", str(run), "--device", device], run, detach, until_begun)
+    arguments = ["resume", str(run), "--device", device, *(["--data", str(data)] if data is not None else [])]
+    arguments += [part for override in overrides for part in ("--set", override)]
+    _launch(arguments, run, detach, until_begun)
     return run
 
 

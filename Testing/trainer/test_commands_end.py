@@ -1,0 +1,133 @@
+"""The commands as programs: whatever they do, a signal ends them soon, with a sentence and nothing left behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+from datasets import write_dataset
+
+from DanteTrainerLib.__main__ import main
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+SMALL = [
+    "run.steps=2", "run.pretrain_steps=0", "data.patch=[16,16,16]", "data.spacing_mm=[4,4,4]", "run.validate_every=0",
+    "network.features=[2,4]", "network.strides=[[1,1,1],[2,2,2]]", "network.kernels=[[3,3,3],[3,3,3]]",
+]  # fmt: skip
+STUDY = f'experiment = "brats-2mm"\nset = {json.dumps(SMALL)}\n[[entry]]\nname = "lower"\nmethod = "lower"\n'
+CARD = 'name="N"\nversion="2"\nlicence="x"\nintended_use="y"\ntraining_data="z"\n'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A dataset, and a finished run on it with an evaluation and a published model."""
+    place = tmp_path_factory.mktemp("place")
+    data, run = str(write_dataset(place / "data", 6)), str(place / "run")
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    assert main(["train", "lower", "--data", data, "--out", run, "--quiet", "--device", "cpu", *settings]) == 0
+    (place / "study.toml").write_text(STUDY)
+    (place / "card.toml").write_text(CARD)
+    assert main(["evaluate", run, "--data", data, "--out", str(place / "scores"), "--quiet", "--device", "cpu"]) == 0
+    assert main(["publish", run, "--card", str(place / "card.toml"), "--to", str(place / "public")]) == 0
+    return place
+
+
+# `MODULE.NAME` says that it is there and sleeps the first time it is called: a moment that lasts.
+LASTING = """
+import importlib, sys, time
+from DanteSegmenterLib import program
+from DanteTrainerLib import __main__ as command
+from DanteTrainerLib.ending import StopRequest
+stop = StopRequest()
+module, _, name = sys.argv.pop(1).rpartition(".")
+module = importlib.import_module(module)
+was = getattr(module, name)
+def lasting(*arguments, **named):
+    print("there", file=sys.stderr, flush=True)
+    time.sleep(60)
+    return was(*arguments, **named)
+setattr(module, name, lasting)
+code = command.main(sys.argv[1:], stop)
+command.end_children()
+sys.exit(code)
+"""
+
+
+def started(*command, **options):
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def ends(process, number, whole_group=True):
+    """(exit code, words) after a signal, as a terminal sends it to all of a group; none of it lives on."""
+    start = time.monotonic()
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    error = process.communicate(timeout=30)[1]
+    assert time.monotonic() - start < 6 and "Traceback" not in error  # a second, on a machine that does nothing else
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, error
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def command(place, name, out):
+    data = place / "data"
+    return {
+        "evaluate": ["evaluate", place / "run", "--data", data, "--split", "val", "--out", out, "--device", "cpu"],
+        "publish": ["publish", place / "run", "--card", place / "card.toml", "--to", out],
+        "study": ["study", place / "study.toml", "--data", data, "--out", out, "--device", "cpu", "--quiet"],
+    }[name]
+
+
+MOMENTS = [
+    ("evaluate", "DanteTrainerLib.evaluation.evaluate.truth_masks", "no new scores"),
+    ("evaluate", "DanteTrainerLib.evaluation.evaluate.summarise", "no new scores"),
+    ("evaluate", "DanteTrainerLib.evaluation.evaluate.sha256_of", "no new scores"),
+    ("publish", "DanteTrainerLib.release.publish.write_spec", "nothing was published"),
+    ("publish", "DanteTrainerLib.release.publish._check_whole", "nothing was published"),
+    ("study", "DanteTrainerLib.data.cache._places", "run the study again|resume the run"),
+    ("study", "DanteTrainerLib.evaluation.evaluate.truth_masks", "run the study again"),
+    ("study", "DanteTrainerLib.run.train.write_model", "run the study again"),
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(("name", "moment", "words"), MOMENTS, ids=[f"{n} {m.split('.')[-1]}" for n, m, _ in MOMENTS])
+def test_a_command_ends_in_every_moment_and_leaves_what_was_there(place, tmp_path, name, moment, words, number):
+    out, before = tmp_path / "out", {"evaluate": place / "scores", "publish": place / "public"}.get(name)
+    if before:
+        shutil.copytree(before, out)
+    kept = content(out) if before else {}
+    process = started("-c", LASTING, moment, *command(place, name, out))
+    while "there" not in process.stderr.readline():
+        assert process.poll() is None
+    code, error = ends(process, number)
+    assert code == 1 and any(word in error for word in words.split("|"))
+    if before:
+        assert content(tmp_path) == {f"out/{file}": data for file, data in kept.items()}
+        return
+    assert not [path for path in tmp_path.rglob(".*") if not path.name.endswith(".lock")]
+    assert main([str(part) for part in command(place, name, out)]) == 0
+    assert list(out.rglob("cases.csv"))
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.5])
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(place, tmp_path, seconds):
+    process = started("-m", "DanteTrainerLib", *command(place, "evaluate", tmp_path / "out"))
+    time.sleep(seconds)
+    if process.poll() is None:
+        assert ends(process, signal.SIGINT)[0] in (0, 1)
+    process.communicate()
+    assert not content(tmp_path) or (tmp_path / "out" / "summary.json").is_file()
