@@ -14,7 +14,7 @@ from pathlib import Path
 
 from DanteSegmenterLib import program
 
-from .ending import StopRequest, end_children, let_end
+from .ending import StopRequest, end_children, leave, let_end
 
 WITH_PARENT = "--with-parent"
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
@@ -310,7 +310,7 @@ def run() -> None:
         stop.end_with_standard_input()
     code = main(stop=stop)
     end_children()
-    program.leave(code)
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.queues
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -52,26 +55,51 @@ def _free_bytes() -> int | None:
 
 
 @contextlib.contextmanager
-def said_why_loaders_end() -> Iterator[None]:
-    """
+def loaders_watched() -> Iterator[None]:
+    """While batches come from processes: if that ends early, for whatever reason, they end at once.
+
     Raises:
         ResourceError: a process that prepares batches was killed, or could not hand one over.
     """
+    others = multiprocessing.active_children()
     try:
         yield
-    except RuntimeError as error:
-        text = f"{error} {error.__cause__}"  # torch says how a process ended in one of the two
-        if "DataLoader worker" not in text or "Caught" in text:
-            raise
-        if "Bus error" in text or f"exit code {NOT_HANDED_OVER}" in text:
-            raise ResourceError(
-                f"{MEMORY_DISK} is full, through which batches go from process to process. Give it more room (Docker: "
-                f"--shm-size=2g) and resume, or {_WITHOUT}."
-            ) from None
+    except BaseException as error:
+        _end_all([child for child in multiprocessing.active_children() if child not in others])
+        if isinstance(error, RuntimeError):
+            _say_why(error)
+        raise
+
+
+def _end_all(processes: list[BaseProcess]) -> None:
+    """They have nothing to save. Torch's handler would take each of these ends for an accident."""
+    if not processes or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join(1)
+    signal.signal(signal.SIGCHLD, handler)
+
+
+def _say_why(error: RuntimeError) -> None:
+    """
+    Raises:
+        ResourceError: the error is that of a process that ended.
+    """
+    text = f"{error} {error.__cause__}"  # torch says how a process ended in one of the two
+    if "DataLoader worker" not in text or "Caught" in text:
+        return
+    if "Bus error" in text or f"exit code {NOT_HANDED_OVER}" in text:
         raise ResourceError(
-            "a process that prepares batches was killed, as the system does when memory runs out. Resume the run; if "
-            f"it happens again: {_WITHOUT}, or use a smaller data.batch_size or data.patch in a new run."
+            f"{MEMORY_DISK} is full, through which batches go from process to process. Give it more room (Docker: "
+            f"--shm-size=2g) and resume, or {_WITHOUT}."
         ) from None
+    raise ResourceError(
+        "a process that prepares batches was killed, as the system does when memory runs out. Resume the run; if it "
+        f"happens again: {_WITHOUT}, or use a smaller data.batch_size or data.patch in a new run."
+    ) from None
 
 
 def set_up_worker(_: int) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError
 
-from ..data.batch_processes import said_why_loaders_end
+from ..data.batch_processes import loaders_watched
 from ..data.patches import Batch, PatchLoader, PatchSource
 from ..ending import answering
 from ..settings.experiment import Experiment
@@ -113,7 +113,7 @@ class Trainer:
 
         # Processes that train together can only stop together, after a step.
         aside = None if self.group.size > 1 else lambda: self._save_aside(mover, progress)
-        with answering(aside), said_why_loaders_end():
+        with answering(aside), loaders_watched():
             for batch in mean.timed(self._bar(stage, source, progress)):
                 context = self._context(stage, progress)
                 stage.freeze(context.share)

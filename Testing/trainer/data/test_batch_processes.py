@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from DanteSegmenterLib.errors import ResourceError
 from DanteTrainerLib.data import batch_processes
-from DanteTrainerLib.data.batch_processes import affordable_workers, said_why_loaders_end
+from DanteTrainerLib.data.batch_processes import affordable_workers, loaders_watched
 
 MB = 1_000_000
 
@@ -53,12 +53,12 @@ def test_without_a_memory_disk_nothing_is_reckoned(monkeypatch):
     ],
 )
 def test_an_end_before_its_time_is_one_sentence_with_what_to_do(words, sentence):
-    with pytest.raises(ResourceError, match=f"{sentence}.*data.workers=0"), said_why_loaders_end():
+    with pytest.raises(ResourceError, match=f"{sentence}.*data.workers=0"), loaders_watched():
         raise RuntimeError(words)
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes"), said_why_loaders_end():
+    with pytest.raises(RuntimeError, match="shapes"), loaders_watched():
         raise RuntimeError("shapes do not fit")
 
 
@@ -67,7 +67,7 @@ import os, sys
 from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader
-from DanteTrainerLib.data.batch_processes import said_why_loaders_end, set_up_worker
+from DanteTrainerLib.data.batch_processes import loaders_watched, set_up_worker
 from DanteTrainerLib.ending import end_children
 
 class Stuck:
@@ -82,7 +82,7 @@ class Source(torch.utils.data.Dataset):
 
 loader = DataLoader(Source(), batch_size=None, sampler=range(100), num_workers=2, worker_init_fn=set_up_worker)
 try:
-    with said_why_loaders_end():
+    with loaders_watched():
         for step in loader:
             pass
 except Exception as error:
