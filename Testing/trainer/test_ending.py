@@ -109,7 +109,8 @@ def alive(pid):
 
 LOOP = """
 with ending.answering({save}):
-    ready()
+    stop() or ready()
+    time.sleep({step})
     while not stop():
         time.sleep({step})
     print("answered", flush=True)

@@ -282,7 +282,7 @@ def test_a_killed_training_takes_its_processes_along_is_known_as_interrupted_and
     wait_for(lambda: (run / "checkpoint.pt").is_file())
     os.kill(min(slicer.family()), signal.SIGKILL)
     wait_for(lambda: not slicer.family(), 30)
-    assert read_status(run).state == "interrupted"
+    wait_for(lambda: read_status(run).state == "interrupted", 5)  # the system takes a moment to let go of its locks
     background.resume(run, device="cpu")
     assert background.stop(run).state == "stopped"
 
