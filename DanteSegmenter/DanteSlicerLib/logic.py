@@ -211,8 +211,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         Raises: as `segment`.
         """
         entry = choose_model(self.models(), model)
+        spec = entry.usable_spec()
         given = {modality: node for modality, node in volumes.items() if node is not None}
-        pathway, _notes = choose_pathway(entry.spec, given)
+        pathway, _notes = choose_pathway(spec, given)
         reference = given[pathway.modalities[0]]
         inputs = {modality: volumeFromNode(node) for modality, node in given.items()}
         work = ""
@@ -222,7 +223,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if work and not confirmed:
             raise InputError(work + _(" Choose another output segmentation, or pass confirmed=True."))
         if prepare:
-            check_can_prepare(entry.spec)
+            check_can_prepare(spec)
         logging.info("DANTE: segmenting %s with %s", ", ".join(inputs), entry.title)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         options = SegmentOptions(mirror, prepare, showProbabilities)
@@ -245,16 +246,14 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
         known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}
-        fresh = result.probabilities is not None
-        if not fresh or not set(probabilityRoles(job.output)) <= known:
+        if result.probabilities is None or not set(probabilityRoles(job.output)) <= known:
             removeProbabilities(job.output)
         isNew = not job.output.GetAttribute(MODEL_ATTRIBUTE)
         yield from writeSegmentation(job.output, reference, result)
         if isNew:
             setFill(job.output, self.getParameterNode().fill)
         yield from writePrepared(job.output, reference, result)
-        if fresh:
-            yield from writeProbabilities(job.output, reference, result)
+        yield from writeProbabilities(job.output, reference, result)
         yield from showResult(job.output, reference, show3D)
         parameters = self.getParameterNode()
         if show3D and not parameters.centred3D:

@@ -1,7 +1,7 @@
 """The choices of the window that are saved with the scene, and how it calls the devices."""
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -70,6 +70,12 @@ class DanteSegmenterParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode
     fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.1
     centred3D: bool = False
+
+    if TYPE_CHECKING:  # what the decorator adds
+        parameterNode: slicer.vtkMRMLScriptedModuleNode
+
+        def __init__(self, parameterNode: slicer.vtkMRMLScriptedModuleNode):
+            pass
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
         """The volume chosen for a modality id."""

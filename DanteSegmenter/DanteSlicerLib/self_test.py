@@ -85,9 +85,9 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         """A logic that computes nothing and answers with `drawnResult`."""
 
         def answer(folder, volumes):
-            entry = choose_model(DanteSegmenterLogic().models(), folder)
-            pathway, _notes = choose_pathway(entry.spec, volumes)
-            return self.drawnResult(entry.spec, volumes[pathway.modalities[0]])
+            spec = choose_model(DanteSegmenterLogic().models(), folder).usable_spec()
+            pathway, _notes = choose_pathway(spec, volumes)
+            return self.drawnResult(spec, volumes[pathway.modalities[0]])
 
         return DanteSegmenterLogic(DrawnInference(answer))
 
@@ -95,7 +95,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         return {modality: self.drawnVolume(modality) for modality in spec.limited.modalities}
 
     def spec(self):
-        return choose_model(DanteSegmenterLogic().models()).spec
+        return choose_model(DanteSegmenterLogic().models()).usable_spec()
 
     def maskOf(self, output, region, reference):
         segmentId = ourSegments(output)[region.id]

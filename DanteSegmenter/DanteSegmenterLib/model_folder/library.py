@@ -38,6 +38,16 @@ class ModelEntry:
             f"{self.spec.name} {self.spec.version}" if self.spec else f"{one_line(self.folder.name)} (cannot be used)"
         )
 
+    def usable_spec(self) -> ModelSpec:
+        """The description of a model that is to be used.
+
+        Raises:
+            ModelError: it cannot be used.
+        """
+        if self.spec is None:
+            raise ModelError(self.problem)
+        return self.spec
+
 
 def embedded_models_folder(library: Path | None = None) -> Path | None:
     """Where the models of the extension lie: beside the installed modules, or at the repository's top.
@@ -80,8 +90,7 @@ def choose_model(models: Sequence[ModelEntry], wanted: Path | str | None = None)
         raise ModelError(models[0].problem if models else "There is no model. Add a model folder.")
     known = next((entry for entry in models if str(wanted) in _names(entry)), None)
     entry = known or _entry(str(wanted), Path(wanted))
-    if entry.spec is None:
-        raise ModelError(entry.problem)
+    entry.usable_spec()
     return entry
 
 

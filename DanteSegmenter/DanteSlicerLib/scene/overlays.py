@@ -28,7 +28,9 @@ COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 def writeProbabilities(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:  # fmt: skip
-    """A volume of probabilities per region, and the innermost one in colour over the slices."""
+    """A volume of probabilities per region, and the innermost one in colour over the slices; nothing without them."""
+    if result.probabilities is None:
+        return
     for region, probability in zip(result.spec.regions, result.probabilities):
         role = f"{PROBABILITY_ROLE}{region.id}"
         node = output.GetNodeReference(role)
@@ -119,7 +121,8 @@ def wasPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
 
 
 def showsPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
-    return wasPrepared(output) and bool(output.GetNodeReference(BRAIN_ROLE).GetDisplayVisibility())
+    brain = output.GetNodeReference(BRAIN_ROLE) if output is not None else None
+    return brain is not None and bool(brain.GetDisplayVisibility())
 
 
 def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:

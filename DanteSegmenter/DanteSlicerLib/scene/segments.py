@@ -55,7 +55,7 @@ def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
     sum_, *corner = str(noted).split()
     sumNow, *cornerNow = fingerprint(output, segmentId).split()
     # A saved scene keeps positions to some digits, and may cut the empty margin of a labelmap.
-    return sum_ != sumNow or not np.allclose(np.float64(corner), np.float64(cornerNow), atol=0.01)
+    return sum_ != sumNow or not np.allclose(np.array(corner, float), np.array(cornerNow, float), atol=0.01)
 
 
 def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:

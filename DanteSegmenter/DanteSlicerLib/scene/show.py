@@ -118,7 +118,7 @@ def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtk
     """
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     volumes = {view.GetID(): backgroundOf(view) for view in views}
-    kept = {view: volume for view, volume in volumes.items() if isOfStudy(volume, inputs, reference)}
+    kept = {view: shown for view, shown in volumes.items() if shown is not None and isOfStudy(shown, inputs, reference)}
     if not kept:
         showInSlices(next((inputs[modality] for modality in SHOWS_LESIONS_BEST if modality in inputs), reference))
     for view in views:
@@ -128,8 +128,8 @@ def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtk
 
 def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> bool:
     """Whether a volume is one of the study's: given to the model, or beside it in the subject hierarchy."""
-    if volume is None or volume is reference or volume in inputs.values():
-        return volume is not None
+    if volume is reference or volume in inputs.values():
+        return True
     study = studyOf(reference)[0]
     if studyOf(volume)[0] != study or volume.GetAttribute(PROBABILITY_ATTRIBUTE):
         return False

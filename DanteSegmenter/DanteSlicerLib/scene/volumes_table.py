@@ -71,7 +71,8 @@ def fillTableNode(table, rows: Iterable[VolumeRow]) -> None:
     for column, title in zip(columns, titles):
         column.SetName(title)
     for row in rows:
-        for column, value in zip(columns, row._replace(edited="yes" if row.edited else "")):
+        cells = row._asdict() | {"edited": "yes" if row.edited else ""}
+        for column, value in zip(columns, cells.values()):
             column.InsertNextValue(value)
     table.RemoveAllColumns()
     for column in columns:
@@ -110,7 +111,7 @@ class EditWatch(VTKObservationMixin):
         """
         super().__init__()
         self._changed = changed
-        self._due = set()  # ids of segmentation nodes
+        self._due: set[str] = set()  # ids of segmentation nodes
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(EDIT_WAIT_MS)
@@ -180,12 +181,12 @@ def readTable(table) -> list[VolumeRow]:
     columns, rows = table.GetTable(), []
     for n in range(table.GetNumberOfRows()):
         titles = [title if columns.GetColumnByName(title) else OLD_CONFIDENCE_COLUMN for title in NUMBER_COLUMNS]
-        numbers = [columns.GetValueByName(n, title).ToDouble() for title in titles]
+        volume, low, high, confidence = (columns.GetValueByName(n, title).ToDouble() for title in titles)
         name, model, edited, region = (
             columns.GetValueByName(n, title).ToString() if columns.GetColumnByName(title) else ""
             for title in ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
         )
         known = columns.GetColumnByName(MODEL_VOLUME_COLUMN) is not None
-        modelVolume = columns.GetValueByName(n, MODEL_VOLUME_COLUMN).ToDouble() if known else numbers[0]
-        rows.append(VolumeRow(name, *numbers, model, modelVolume, edited == "yes", region))
+        modelVolume = columns.GetValueByName(n, MODEL_VOLUME_COLUMN).ToDouble() if known else volume
+        rows.append(VolumeRow(name, volume, low, high, confidence, model, modelVolume, edited == "yes", region))
     return rows

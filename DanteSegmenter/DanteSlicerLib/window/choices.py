@@ -1,11 +1,13 @@
 """What is chosen in the window, and what follows from it: shared by the panels, which do not know each other."""
 
 from contextlib import contextmanager
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.model_folder import choose_pathway
+from DanteSegmenterLib.model_folder.library import ModelEntry
 from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.scene.studies import usedModalities
 
@@ -19,9 +21,9 @@ class Choices:
     """
 
     def __init__(self):
-        self.logic = None
-        self.parameters = None
-        self.model = None
+        self.logic: Any = None  # until the window's `setup`
+        self.parameters: Any = None
+        self.model: ModelEntry | None = None
         self.changing = False
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The section *Inputs*: the model, a box for every volume it reads, and whether they are prepared first."""
 
 from pathlib import Path
+from typing import Any
 
 import qt
 import slicer
@@ -8,7 +9,7 @@ from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.model_folder.about import about
-from DanteSegmenterLib.model_folder.library import find_models
+from DanteSegmenterLib.model_folder.library import ModelEntry, find_models
 from DanteSlicerLib.foreign_texts import plainLabel, toolTip
 from DanteSlicerLib.sample_data import loadSamplePatient
 from DanteSlicerLib.scene.studies import usedModalities, volumeNodes
@@ -34,8 +35,8 @@ class InputsPanel:
         self._status = status
         self._modelChanged = modelChanged
         self._changed = changed
-        self._models = ()
-        self._rows = None
+        self._models: tuple[ModelEntry, ...] = ()
+        self._rows: Any = None  # the widget that holds the boxes
         ui.maskSelector.setMRMLScene(slicer.mrmlScene)
         ui.maskSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onMaskChosen)
         ui.modalitiesFrame.setLayout(qt.QVBoxLayout())

@@ -1,5 +1,8 @@
 """One run at a time, looked after by a timer: the window never waits."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -22,12 +25,12 @@ class Runner:
     """
 
     def __init__(self, choices):
-        self.watcher = None
+        self.watcher: Any = None  # until the window is set up
         self.reserved = ""
         self._choices = choices
-        self._panel = None  # that has begun the run
-        self._job = None  # the run that is going on
-        self._steps = None  # what is left to do of putting its result into the scene
+        self._panel: Any = None  # that has begun the run
+        self._job: Any = None  # the run that is going on
+        self._steps: Iterator[None] | None = None  # what is left to do of putting its result into the scene
         self._timer = qt.QTimer()
         self._timer.timeout.connect(self.onTick)
 
@@ -130,7 +133,8 @@ def attempt(action, failed):
     Args:
         failed: told why: a DanteError, or the text of a defect, which was shown and logged already.
     """
-    refusal, defect = None, None
+    refusal: DanteError | None = None
+    defect = ""
     try:
         with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
             try:

@@ -12,6 +12,7 @@ from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSlicerLib.foreign_texts import toolTip
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
+from DanteSlicerLib.scene.studies import SceneStudy
 from DanteSlicerLib.window.runner import attempt
 
 BATCH_POLL_MS = 300
@@ -39,12 +40,13 @@ class SeveralStudiesPanel:
         self._status = status
         self._studyChosen = studyChosen
         self._tellReserved = reserved
-        self.folder = self.out = None
-        self._queue = None  # rows of the scene's studies that are still to do
-        self._studies = []
-        self._names = []  # of the rows, as they are; the table shows what of them prints
-        self._row = None  # the one that is going on
-        self._process = None
+        self.folder: Path | None = None
+        self.out: Path | None = None
+        self._queue: list[int] | None = None  # rows of the scene's studies that are still to do
+        self._studies: list[SceneStudy] = []
+        self._names: list[str] = []  # of the rows, as they are; the table shows what of them prints
+        self._row: int | None = None  # the one that is going on
+        self._process: BatchProcess | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(BATCH_POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -221,6 +223,7 @@ class SeveralStudiesPanel:
         ensureDependencies()
         ensurePackages(BATCH_PACKAGES)
         parameters, model = self._choices.parameters, self._choices.model
+        assert self.folder and self.out  # the button is off until both are chosen
         options = SegmentOptions(bool(parameters.mirror), bool(parameters.prepare))
         self._process = BatchProcess(self.folder, model.folder, self.out, parameters.device.value, options)
         self._timer.start()

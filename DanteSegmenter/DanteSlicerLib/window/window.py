@@ -1,5 +1,7 @@
 """The module's window: its life cycle, and who is told of what."""
 
+from typing import Any
+
 import qt
 import slicer
 import vtk
@@ -26,14 +28,20 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     inputsPanel, runPanel, resultPanel, severalStudies: the panels.
     """
 
+    # Made in `setup`.
+    ui: Any
+    status: StatusLine
+    runner: Runner
+    inputsPanel: InputsPanel
+    runPanel: RunPanel
+    resultPanel: ResultPanel
+    severalStudies: SeveralStudiesPanel
+
     def __init__(self, parent=None):
-        self.ui = None
         self.choices = Choices()
         self.guesses = Guesses(self.choices)
-        self.runner = self.status = None
-        self.inputsPanel = self.runPanel = self.resultPanel = self.severalStudies = None
-        self._guiTag = None
-        self._shown = None  # the output node that was shown last
+        self._guiTag: int | None = None
+        self._shown: Any = None  # the output node that was shown last
         self._followingView = False  # whether boxes are being filled for the patient in view
         self._refreshPlanned = False
         super().__init__(parent)
