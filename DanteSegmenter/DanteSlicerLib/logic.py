@@ -137,8 +137,11 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     def studies(self, spec: ModelSpec) -> list[SceneStudy]:
         """The scene's studies in the order of their first volumes, each with its volumes guessed from their names."""
         groups: dict[int, tuple[str, list]] = {}
-        made = {node.GetNodeReference(role) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-                for role in (f"{PROBABILITY_ROLE}{region.id}" for region in spec.regions)}  # fmt: skip
+        made = {
+            node.GetNodeReference(role)
+            for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+            for role in (f"{PROBABILITY_ROLE}{region.id}" for region in spec.regions)
+        }
         for node in volumeNodes():
             if node not in made:
                 item, name = studyOf(node)
@@ -157,9 +160,20 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return SceneStudy(name, inputs, _("finished already") if finished else "")
 
     def segment(
-        self, volumes, model=None, device="auto", outputSegmentation=None, show3D=True, showProbabilities=False,
-        mirror=False, prepare=False, brainMask=None, progress=None, cancelled=None, confirmed=False,
-    ) -> vtkMRMLSegmentationNode:  # fmt: skip
+        self,
+        volumes,
+        model=None,
+        device="auto",
+        outputSegmentation=None,
+        show3D=True,
+        showProbabilities=False,
+        mirror=False,
+        prepare=False,
+        brainMask=None,
+        progress=None,
+        cancelled=None,
+        confirmed=False,
+    ) -> vtkMRMLSegmentationNode:
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
         Args:
@@ -186,7 +200,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         """
         job = self.begin(
             volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask, confirmed
-        )  # fmt: skip
+        )
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -203,9 +217,17 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return job.output
 
     def begin(
-        self, volumes, model=None, device="auto", outputSegmentation=None, showProbabilities=False, mirror=False,
-        prepare=False, brainMask=None, confirmed=False,
-    ) -> Job:  # fmt: skip
+        self,
+        volumes,
+        model=None,
+        device="auto",
+        outputSegmentation=None,
+        showProbabilities=False,
+        mirror=False,
+        prepare=False,
+        brainMask=None,
+        confirmed=False,
+    ) -> Job:
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
         Raises: as `segment`.

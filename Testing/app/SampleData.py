@@ -11,10 +11,18 @@ class SampleDataLogic:
 
     @staticmethod
     def registerCustomSampleDataSource(
-        category: str = "Custom", sampleName: str | None = None, uris: Any = None, fileNames: Any = None,
-        nodeNames: Any = None, customDownloader: Any = None, thumbnailFileName: str | None = None,
-        loadFileType: Any = "VolumeFile", loadFiles: Any = None, loadFileProperties: Any = None, checksums: Any = None,
-    ) -> None:  # fmt: skip
+        category: str = "Custom",
+        sampleName: str | None = None,
+        uris: Any = None,
+        fileNames: Any = None,
+        nodeNames: Any = None,
+        customDownloader: Any = None,
+        thumbnailFileName: str | None = None,
+        loadFileType: Any = "VolumeFile",
+        loadFiles: Any = None,
+        loadFileProperties: Any = None,
+        checksums: Any = None,
+    ) -> None:
         import slicer
 
         if not len(uris) == len(fileNames) == len(nodeNames):
@@ -23,9 +31,13 @@ class SampleDataLogic:
             slicer.modules.sampleDataSources = {}
         sources = slicer.modules.sampleDataSources.setdefault(category, [])
         source = SimpleNamespace(
-            sampleName=sampleName, uris=uris, fileNames=fileNames, nodeNames=nodeNames,
-            customDownloader=customDownloader, thumbnailFileName=thumbnailFileName,
-        )  # fmt: skip
+            sampleName=sampleName,
+            uris=uris,
+            fileNames=fileNames,
+            nodeNames=nodeNames,
+            customDownloader=customDownloader,
+            thumbnailFileName=thumbnailFileName,
+        )
         if all(other.sampleName != sampleName for other in sources):
             sources.append(source)
 

@@ -96,9 +96,11 @@ def nnunet(s: Setting) -> Callable[[], object]:
     except ImportError:
         sys.exit(NOT_INSTALLED)
     predictor = nnUNetPredictor(
-        use_mirroring=False, perform_everything_on_device=s.plan.device.type == "cuda", device=s.plan.device,
+        use_mirroring=False,
+        perform_everything_on_device=s.plan.device.type == "cuda",
+        device=s.plan.device,
         allow_tqdm=False,
-    )  # fmt: skip
+    )
     predictor.network = as_usually_written(s.network)
     # What it would read from a plans file.
     predictor.configuration_manager = SimpleNamespace(patch_size=s.patch)

@@ -34,11 +34,21 @@ def bench_norm(device_name: str, repeats: int) -> list[dict]:
             x = x.to(memory_format=torch.channels_last_3d)
             for purpose in ("inference", "training"):
                 with torch.set_grad_enabled(purpose == "training"):
-                    ms = {name: _median_ms(_run(norm, x), device, repeats) for name, norm in FORMULATIONS.items()
-                          if name != "rows" or device.type == "cpu"}  # fmt: skip
+                    ms = {
+                        name: _median_ms(_run(norm, x), device, repeats)
+                        for name, norm in FORMULATIONS.items()
+                        if name != "rows" or device.type == "cpu"
+                    }
                     chosen = fastest(x)
-                rows.append({"shape": [batch, channels, size], "dtype": str(dtype).removeprefix("torch."),
-                             "purpose": purpose, "chosen": chosen, "ms": ms})  # fmt: skip
+                rows.append(
+                    {
+                        "shape": [batch, channels, size],
+                        "dtype": str(dtype).removeprefix("torch."),
+                        "purpose": purpose,
+                        "chosen": chosen,
+                        "ms": ms,
+                    }
+                )
     return rows
 
 

@@ -23,8 +23,11 @@ def test_the_demo_writes_a_segmentation_a_picture_and_a_report(model, tmp_path):
     arguments = ["--out", str(tmp_path / "demo"), "--model", str(model), "--device", "cpu", "--spacing-mm", "4"]
     assert demo.main(arguments) == 0
     assert sorted(os.listdir(tmp_path / "demo")) == [
-        "report.json", "segmentation.nii.gz", "segmentation.seg.nrrd", "view.png",
-    ]  # fmt: skip
+        "report.json",
+        "segmentation.nii.gz",
+        "segmentation.seg.nrrd",
+        "view.png",
+    ]
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert {"volumes_ml", "dice", "seconds", "device", "model"} <= set(report)
     assert set(report["dice"]) == set(report["volumes_ml"]) == {"WT", "TC", "ET"}

@@ -23,9 +23,19 @@ def installed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("requirement", "there"),
-    [("torch>=2.5", True), ("torch>=2.13", True), ("torch>=2.14", False), ("torch>=3", False), ("torch", True),
-     ("numpy>=1.10", False), ("numpy>=1.9", True), ("other", False), ("other>=0", False), ("plain>=3", True)],
-)  # fmt: skip
+    [
+        ("torch>=2.5", True),
+        ("torch>=2.13", True),
+        ("torch>=2.14", False),
+        ("torch>=3", False),
+        ("torch", True),
+        ("numpy>=1.10", False),
+        ("numpy>=1.9", True),
+        ("other", False),
+        ("other>=0", False),
+        ("plain>=3", True),
+    ],
+)
 def test_versions_are_compared_as_numbers(installed, requirement, there):
     assert requirements.is_installed(requirement) is there
 

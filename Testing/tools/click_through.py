@@ -30,10 +30,6 @@ PANEL = (450, 900)
 # The sample patient is at 1 mm; further patients need not be.
 SPACING_MM = 2.0
 MARGIN_MM = 3.0
-# A training of many tiny steps, with processes that prepare its batches.
-TRAINING = ["run.steps=100000", "run.validate_every=0", "data.patch=[16,16,16]", "data.workers=2",
-            "data.spacing_mm=[8.0,8.0,8.0]", "features=[4,8]", "strides=[[1,1,1],[2,2,2]]",
-            "kernels=[[3,3,3],[3,3,3]]"]  # fmt: skip
 
 
 class Skipped(Exception):
@@ -326,9 +322,10 @@ class ClickThrough:
         self.needsTorch()
         self.needs(*read_requirements(resources / "requirements-training.txt"))
         logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+        steps = DanteTrainer.DanteTrainerTest.LONG  # a training of many tiny ones
         DanteTrainer.writeSyntheticDataset(self.folder / "data")
         start = time.monotonic()
-        run = logic.start("lower", self.folder / "data", self.folder / "run", TRAINING, device="cpu")
+        run = logic.start("lower", self.folder / "data", self.folder / "run", steps, device="cpu")
         assert time.monotonic() - start < AT_ONCE_SECONDS, "start kept the window waiting"
         logic.follow(run, told.append)
         until(lambda: told and told[-1].step > 1, what="the first steps")

@@ -84,9 +84,14 @@ class Tally:
 
     def report(self) -> dict:
         return {
-            "bad_inputs": self.tried, "refused": self.refused, "kills": self.kills, "lost": self.lost,
-            "hung": self.hung, "left_behind": self.left_behind, "remarks": self.remarks,
-        }  # fmt: skip
+            "bad_inputs": self.tried,
+            "refused": self.refused,
+            "kills": self.kills,
+            "lost": self.lost,
+            "hung": self.hung,
+            "left_behind": self.left_behind,
+            "remarks": self.remarks,
+        }
 
 
 def main() -> int:
@@ -195,9 +200,15 @@ def bad_files(folder: Path) -> Iterator[Case]:
         struct.pack_into("<3f", damaged, 80, value, value, value)
         yield f"matrix of {value}", using(bytes(damaged))
     for name, content in {
-        "text": b"hello", "html": b"<html>", "json": b"{}", "zip": b"PK\3\4" + bytes(500), "pickle": pickle.dumps([1]),
-        "png": b"\x89PNG\r\n\x1a\n" + bytes(300), "zeros": bytes(5000), "noise": os.urandom(5000),
-    }.items():  # fmt: skip
+        "text": b"hello",
+        "html": b"<html>",
+        "json": b"{}",
+        "zip": b"PK\3\4" + bytes(500),
+        "pickle": pickle.dumps([1]),
+        "png": b"\x89PNG\r\n\x1a\n" + bytes(300),
+        "zeros": bytes(5000),
+        "noise": os.urandom(5000),
+    }.items():
         for ending in (".nii", ".nii.gz", ".nrrd", ".mha"):
             yield f"{name} as {ending}", using(content, f"x{ending}")
     yield "a missing file", lambda: segment_files(model, {**paths, "t2": folder / "none.nii"}, output)
@@ -221,9 +232,12 @@ def bad_arrays() -> dict[str, np.ndarray]:
     one_nan, one_infinite = np.ones(shape, np.float32), np.ones(shape, np.float32)
     one_nan[3, 3, 3], one_infinite[3, 3, 3] = np.nan, np.inf
     return {
-        "all zero": np.zeros(shape, np.float32), "constant": np.ones(shape, np.float32), "infinite": one_infinite,
-        "one slice": np.ones((1, 24, 28), np.float32), "one row": np.ones((1, 1, 28), np.float32),
-    }  # fmt: skip
+        "all zero": np.zeros(shape, np.float32),
+        "constant": np.ones(shape, np.float32),
+        "infinite": one_infinite,
+        "one slice": np.ones((1, 24, 28), np.float32),
+        "one row": np.ones((1, 1, 28), np.float32),
+    }
 
 
 def bad_models(folder: Path) -> Iterator[Case]:
@@ -274,10 +288,13 @@ def bad_models(folder: Path) -> Iterator[Case]:
     yield "a huge model.json", using(json.dumps({**plain, "name": "x" * (4 << 20)}))
     yield "no weights", using(content=None)
     for name, content in {
-        "a pickle": pickle.dumps({"w": 1}), "cut weights": weights[:-5], "empty weights": b"",
+        "a pickle": pickle.dumps({"w": 1}),
+        "cut weights": weights[:-5],
+        "empty weights": b"",
         "a claim of 10 GB": struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[2684354560],"data_offsets":[0,1]}}',
-        "a header of 2^60 bytes": struct.pack("<Q", 1 << 60) + b"{}", "noise": os.urandom(4000),
-    }.items():  # fmt: skip
+        "a header of 2^60 bytes": struct.pack("<Q", 1 << 60) + b"{}",
+        "noise": os.urandom(4000),
+    }.items():
         import hashlib
 
         digest = hashlib.sha256(content).hexdigest()
@@ -345,10 +362,12 @@ def bad_streams(folder: Path) -> Iterator[Case]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     command = [sys.executable, "-m", "DanteSegmenterLib.worker.server"]
     for name, stream in {
-        "http": b"GET / HTTP/1.1\r\n\r\n" * 3, "pickle": pickle.dumps([1, 2, 3]) * 5, "noise": os.urandom(4000),
+        "http": b"GET / HTTP/1.1\r\n\r\n" * 3,
+        "pickle": pickle.dumps([1, 2, 3]) * 5,
+        "noise": os.urandom(4000),
         "another version": struct.pack("<4sHIQ", b"DNTE", 9, 2, 0) + b"{}",
         "a claim of a petabyte": struct.pack("<4sHIQ", b"DNTE", 1, 2, 1 << 50) + b"{}",
-    }.items():  # fmt: skip
+    }.items():
 
         def action(stream: bytes = stream) -> None:
             result = subprocess.run(command, input=stream, env=environment, capture_output=True, timeout=60)

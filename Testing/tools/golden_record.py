@@ -70,8 +70,8 @@ def segmentations(folder: Path, cases: Path | None) -> dict[str, str]:
     for patient, model, modalities in patients:
         inputs = [part for m in modalities for part in ("--input", f"{m}={image_of(patient, m)}")]
         labels, probabilities = folder / "labels.nrrd.nii.gz", folder / "probabilities.nrrd"
-        run("DanteSegmenterLib", "segment", "--model", model, *inputs, "--output", labels, "--device", "cpu",
-            "--probabilities", probabilities)  # fmt: skip
+        outputs = ("--output", labels, "--probabilities", probabilities)
+        run("DanteSegmenterLib", "segment", "--model", model, *inputs, *outputs, "--device", "cpu")
         record |= {f"{patient.name} {path.name.split('.')[0]}": digest(path) for path in (labels, probabilities)}
     return record
 

@@ -99,8 +99,12 @@ def slicer_command(part: str, slicer: str) -> list[str]:
 
 def stand_in_command(part: str) -> list[str]:
     if part == CLICK_THROUGH:
-        return [sys.executable, str(REPOSITORY / "Testing" / "tools" / "run_self_test.py"), "--script",
-                str(TOOLS / "click_through.py")]  # fmt: skip
+        return [
+            sys.executable,
+            str(REPOSITORY / "Testing" / "tools" / "run_self_test.py"),
+            "--script",
+            str(TOOLS / "click_through.py"),
+        ]
     return [sys.executable, str(REPOSITORY / "Testing" / "tools" / "run_self_test.py"), part]
 
 
@@ -108,9 +112,15 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Exit code and all that was printed."""
     try:
         result = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            timeout=TIMEOUT_S, text=True, errors="replace",
-        )  # fmt: skip
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT_S,
+            text=True,
+            errors="replace",
+        )
     except subprocess.TimeoutExpired as error:
         return 124, f"{(error.stdout or b'').decode(errors='replace')}\nended after {TIMEOUT_S} s"
     except OSError as error:

@@ -32,7 +32,7 @@ class BatchProcess:
 
     def __init__(
         self, folder: Path, model: Path, out: Path, device: str = "auto", options: SegmentOptions = DEFAULTS
-    ) -> None:  # fmt: skip
+    ) -> None:
         """
         Raises:
             ResourceError: the process cannot be started.

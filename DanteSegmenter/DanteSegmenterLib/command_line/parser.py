@@ -49,9 +49,12 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "--input", required=True, action="append", metavar="MODALITY=FILE", help="one per modality, e.g. t1=A.nii.gz"
     )
     command.add_argument(
-        "--output", required=True, type=path, metavar="FILE",
+        "--output",
+        required=True,
+        type=path,
+        metavar="FILE",
         help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
-    )  # fmt: skip
+    )
     command.add_argument("--device", default="auto", help=DEVICE_HELP)
     command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
     command.add_argument("--brain-mask", type=path, metavar="FILE", help="with --prepare: a mask of your own")

@@ -240,9 +240,7 @@ def _plain_texts(value: Any, longest: int = SHORT) -> Any:
     return value
 
 
-def choose_pathway(
-    spec: ModelSpec, given: Collection[str], limited: bool = False
-) -> tuple[Pathway, tuple[str, ...]]:  # fmt: skip
+def choose_pathway(spec: ModelSpec, given: Collection[str], limited: bool = False) -> tuple[Pathway, tuple[str, ...]]:
     """The pathway for these modality ids: f_F if the model has it and all it reads is there, else f_L.
 
     Args:

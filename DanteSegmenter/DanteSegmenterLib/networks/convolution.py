@@ -86,9 +86,18 @@ class _OneDnn(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding, bias_size = ctx.numbers
         dx, d_weight, d_bias = torch.ops.aten.convolution_backward(
-            gradient.to_mkldnn(), x.to_mkldnn(), weight, bias_size, stride, padding, ONE, False, (0, 0, 0), 1,
+            gradient.to_mkldnn(),
+            x.to_mkldnn(),
+            weight,
+            bias_size,
+            stride,
+            padding,
+            ONE,  # dilation
+            False,  # transposed
+            (0, 0, 0),  # output padding
+            1,  # groups
             ctx.needs_input_grad[:3],
-        )  # fmt: skip
+        )
         if dx is not None:
             dx = dx.to_dense().contiguous(memory_format=torch.channels_last_3d)
         return dx, d_weight, d_bias, None, None

@@ -57,7 +57,7 @@ def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpe
 
 def findings_of(
     probabilities: np.ndarray, label_map: np.ndarray, spec: ModelSpec, voxel_ml: float
-) -> tuple[Finding, ...]:  # fmt: skip
+) -> tuple[Finding, ...]:
     """What is in a label map [K, J, I] that was made of probabilities [R, K, J, I]: one finding a region."""
     findings = []
     for region in spec.regions:

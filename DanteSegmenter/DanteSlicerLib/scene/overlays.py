@@ -27,7 +27,7 @@ COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
 def writeProbabilities(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """A volume of probabilities per region, and the innermost one in colour over the slices; nothing without them."""
     if result.probabilities is None:
         return
@@ -84,7 +84,7 @@ def removeWithItsOwn(displayed) -> None:
 
 def writePrepared(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
     removePrepared(output)
     brain = result.brain

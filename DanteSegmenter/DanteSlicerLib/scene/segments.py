@@ -18,9 +18,7 @@ def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
     segmentation = output.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     text = vtk.reference("")
-    return {
-        str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)
-    }  # fmt: skip
+    return {str(text): segment_id for segment_id in ids if segmentation.GetSegment(segment_id).GetTag(REGION_TAG, text)}
 
 
 def otherSegments(output: vtkMRMLSegmentationNode) -> bool:

@@ -24,9 +24,7 @@ SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing
 MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
 
 
-def showResult(
-    output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool
-) -> Iterator[None]:  # fmt: skip
+def showResult(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool) -> Iterator[None]:
     """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays. In steps."""
     putBeside(output, reference)
     if output.GetNodeReference(TABLE_ROLE):

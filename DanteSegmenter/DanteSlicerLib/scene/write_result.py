@@ -25,7 +25,7 @@ WARNING_PREFIX = "WARNING: "  # what a note begins with that speaks against the 
 
 def writeSegmentation(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """Put the result's regions into `output` as overlapping segments, replacing only those this module made.
 
     A generator: between its steps, of at most a region each, the application may look after its window.

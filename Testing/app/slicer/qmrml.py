@@ -47,9 +47,16 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
         self._scene: Any = None
         self._observations: list[tuple[Any, int]] = []
         self._nodeTypes: list[str] = []
-        self._flags = {"noneEnabled": False, "showChildNodeTypes": True, "showHidden": False, "addEnabled": True,
-                       "removeEnabled": True, "renameEnabled": False, "editEnabled": False,
-                       "selectNodeUponCreation": True}  # fmt: skip
+        self._flags = {
+            "noneEnabled": False,
+            "showChildNodeTypes": True,
+            "showHidden": False,
+            "addEnabled": True,
+            "removeEnabled": True,
+            "renameEnabled": False,
+            "editEnabled": False,
+            "selectNodeUponCreation": True,
+        }
         self._texts = {"noneDisplay": "None", "baseName": ""}
         self._last_id: str | None = None
         self.currentIndexChanged.connect(self._index_changed)

@@ -173,9 +173,13 @@ def test_on_a_cluster_a_killed_workers_cases_are_done_by_another(model, tmp_path
 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         outcomes = run_batch(
-            model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu", SegmentOptions(mirror=True)),
-            cluster.scheduler_address, kill_the_first,
-        )  # fmt: skip
+            model,
+            find_cases(tmp_path / "cases"),
+            tmp_path / "out",
+            Options("cpu", SegmentOptions(mirror=True)),
+            cluster.scheduler_address,
+            kill_the_first,
+        )
     assert killed and [outcome.state for outcome in outcomes] == ["done"] * 8
     assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == 8
 

@@ -43,12 +43,18 @@ def test_an_answer_is_a_slice_with_its_masks_and_the_numbers(tmp_path):
 @pytest.mark.parametrize(
     "data",
     [
-        Evil(), None, b"", b"DNTE", pickle.dumps(Evil()), frame(CancelRequest(1)),
-        frame(CaseMessage("B", "done", "")), frame(CaseMessage("A", "done", "")) * 2,
+        Evil(),
+        None,
+        b"",
+        b"DNTE",
+        pickle.dumps(Evil()),
+        frame(CancelRequest(1)),
+        frame(CaseMessage("B", "done", "")),
+        frame(CaseMessage("A", "done", "")) * 2,
         frame(CaseMessage("A", "done", ""), np.zeros((1, 2, 2), np.float32)),
         frame(CaseMessage("A", "done", ""), np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.uint8)),
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_refused(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DanteError):

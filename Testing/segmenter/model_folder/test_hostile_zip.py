@@ -101,8 +101,11 @@ def claim(archive, name, size):
 
 
 def test_sizes_that_are_not_true_are_refused(tmp_path, model):
-    files = [("model.json", (model / "model.json").read_bytes()), ("limited.safetensors", bytes(100_000)),
-             ("full.safetensors", b"")]  # fmt: skip
+    files = [
+        ("model.json", (model / "model.json").read_bytes()),
+        ("limited.safetensors", bytes(100_000)),
+        ("full.safetensors", b""),
+    ]
     for size, reason in ((10, "Bad CRC"), (4_000_000_000, "far more"), (200_000, "m.zip")):
         archive = claim(packed(tmp_path / "m.zip", files), "limited.safetensors", size)
         with pytest.raises(ModelError, match=reason):
@@ -146,8 +149,14 @@ def test_what_is_no_file_of_a_model_is_refused(tmp_path, model, extra, reason):
 
 
 def test_what_belongs_to_no_model_is_passed_over(tmp_path, model):
-    extra = [("MODEL.JSON", b"{}"), ("Limited.safetensors", b"x"), ("third.safetensors", b"x"), ("sub/a.txt", b""),
-             ("CON", b""), ("a. ", b"")]  # fmt: skip
+    extra = [
+        ("MODEL.JSON", b"{}"),
+        ("Limited.safetensors", b"x"),
+        ("third.safetensors", b"x"),
+        ("sub/a.txt", b""),
+        ("CON", b""),
+        ("a. ", b""),
+    ]
     leavings = [(f"__MACOSX/._{n}", b"x") for n in range(30)] + [("__MACOSX/model.json", b"x"), (".DS_Store", b"x")]
     folder = unpack_model(packed(tmp_path / "m.zip", [*contents(model), *extra, *leavings]), tmp_path / "into")
     assert sorted(path.name for path in folder.iterdir()) == [name for name, _content in contents(model)]

@@ -57,8 +57,13 @@ def test_links_too_many_files_and_other_things_are_refused(tmp_path, model):
     two = packed(tmp_path / "two.zip", {**contents(model, "a/"), **contents(model, "b/")})
     cut = tmp_path / "cut.zip"
     cut.write_bytes(many.read_bytes()[:300])
-    for path, reason in ((tmp_path / "link.zip", "a link"), (many, "more than a model"), (none, "holds 0 files named"),
-                         (two, "holds 2 files named"), (cut, "no zip file")):  # fmt: skip
+    for path, reason in (
+        (tmp_path / "link.zip", "a link"),
+        (many, "more than a model"),
+        (none, "holds 0 files named"),
+        (two, "holds 2 files named"),
+        (cut, "no zip file"),
+    ):
         with pytest.raises(ModelError, match=reason):
             unpack_model(path, tmp_path / "models")
 

@@ -20,8 +20,26 @@ from DanteSegmenterLib.strict_dataclass import to_plain
 HOSTILE = "a\x1b]0;owned\x07\n\t<b>b</b>\u202e"
 PLAIN = "a]0;owned <b>b</b>"
 HUGE = 10**400
-ODD = (None, True, -1, 0, HUGE, -HUGE, 1e308, 10**18, "", "x" * 1000, HOSTILE, "../../x", [], [[]], {}, {"a": 1},
-       [1] * 1000, "\ud800")  # fmt: skip
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    HUGE,
+    -HUGE,
+    1e308,
+    10**18,
+    "",
+    "x" * 1000,
+    HOSTILE,
+    "../../x",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [1] * 1000,
+    "\ud800",
+)
 
 
 def places(value, path=()):
@@ -54,8 +72,15 @@ def plain():
     spec = brain_spec()
     calibration = {"WT": {"cases": 3, "confidence": 0.9, "precision": 0.8, "range_holds": 0.7}}
     full = replace(spec.limited, weights="full.safetensors", modalities=("t1", "t1ce", "t2", "flair"))
-    spec = replace(spec, full=full, citations=("a citation",), scores={"Scores": {"WT Dice": 0.9}}, licence="CC",
-                   training_data="scans", intended_use="research")  # fmt: skip
+    spec = replace(
+        spec,
+        full=full,
+        citations=("a citation",),
+        scores={"Scores": {"WT Dice": 0.9}},
+        licence="CC",
+        training_data="scans",
+        intended_use="research",
+    )
     return changed(to_plain(spec), ("limited", "calibration"), calibration)
 
 

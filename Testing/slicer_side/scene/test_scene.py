@@ -708,8 +708,10 @@ def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probabl
     add_study(slicer)
     window.ui.segmentButton.click()
     logic = slicer.modules.colors.logic()
-    legends = {region: logic.GetColorLegendDisplayNode(probability(module, window.choices.output(), region))
-               for region in ("WT", "ET")}  # fmt: skip
+    legends = {
+        region: logic.GetColorLegendDisplayNode(probability(module, window.choices.output(), region))
+        for region in ("WT", "ET")
+    }
     shown_one, hidden_one = legends["ET"], legends["WT"]
     left, right = differs(lambda: shown_one.SetVisibility(False), lambda: shown_one.SetVisibility(True))
     assert left == 0 and right > 0.05

@@ -37,8 +37,19 @@ def hostile(slicer, module, model_folder, tmp_path):
     spec = read_spec(folder)
     regions = tuple(replace(region, name=f"{HTML} {region.id}") for region in spec.regions)
     modalities = tuple(replace(modality, label=f"{HTML} {modality.id}") for modality in spec.modalities)
-    write_spec(folder, replace(spec, name=HTML, training_data=HTML, licence=HTML, citations=(HTML,), intended_use=HTML,
-                               regions=regions, modalities=modalities))  # fmt: skip
+    write_spec(
+        folder,
+        replace(
+            spec,
+            name=HTML,
+            training_data=HTML,
+            licence=HTML,
+            citations=(HTML,),
+            intended_use=HTML,
+            regions=regions,
+            modalities=modalities,
+        ),
+    )
     yield folder
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 

@@ -84,8 +84,10 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
     output = window.choices.parameters.outputSegmentation
     assert window.ui.outputSelector.currentNode() is output
     assert [window.ui.volumesTable.item(n, 0).text() for n in range(3)] == [
-        "whole tumour", "tumour core", "enhancing tumour"
-    ]  # fmt: skip
+        "whole tumour",
+        "tumour core",
+        "enhancing tumour",
+    ]
     # 12, 8 and 4 voxels of 6 mm3
     assert [window.ui.volumesTable.item(n, 1).text() for n in range(3)] == ["0.1", "0.0", "0.0"]
     assert window.ui.statusLabel.text == "Done in 1.2 s on Processor (CPU)." and window.ui.notesLabel.text == "A note."
@@ -336,8 +338,13 @@ def test_the_window_tells_about_the_model(slicer, window, model_folder):
     spec = read_spec(model_folder)
     assert not shown(window.ui.aboutCollapsibleButton, window)  # there is nothing to tell
     calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
-    told = replace(spec, licence="CC0", training_data="two cases", scores={"Scores (test)": {"WT Dice": 0.741}},
-                   limited=replace(spec.limited, calibration=calibration))  # fmt: skip
+    told = replace(
+        spec,
+        licence="CC0",
+        training_data="two cases",
+        scores={"Scores (test)": {"WT Dice": 0.741}},
+        limited=replace(spec.limited, calibration=calibration),
+    )
     write_spec(model_folder, told)
     window.inputsPanel.updateModels()
     text = window.ui.aboutLabel.text

@@ -28,8 +28,10 @@ def studies(slicer, module, window):
 
 def test_the_table_says_what_would_run_and_what_is_missing(window, studies):
     assert states(window) == {
-        "patient, one": "will run", "patient, two": "will run", "patient, three": "no volume for FLAIR",
-    }  # fmt: skip
+        "patient, one": "will run",
+        "patient, two": "will run",
+        "patient, three": "no volume for FLAIR",
+    }
     assert window.ui.batchButton.enabled
 
 
@@ -39,8 +41,9 @@ def test_every_study_of_the_scene_gets_its_own_result_and_is_finished_the_next_t
     assert [states(window)[f"patient, {name}"] for name in ("one", "two")] == ["done", "done"]
     results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert sorted(node.GetName() for node in results) == [
-        f"one {NAMES['t1']} DANTE", f"two {NAMES['t1']} DANTE",
-    ]  # fmt: skip
+        f"one {NAMES['t1']} DANTE",
+        f"two {NAMES['t1']} DANTE",
+    ]
     window.severalStudies.refresh()
     assert states(window)["patient, one"] == "finished already" and not window.ui.batchButton.enabled
 

@@ -68,9 +68,14 @@ def test_background_stays_zero_under_every_intensity_transform():
     image = torch.randn(2, *PATCH)
     image[:, :4] = 0
     everything = Augmentation(
-        noise=0.1, blur=((1.0, 0.5, 0.7), None), brightness=(1.2, 0.8), contrast=(1.2, 0.8), resolution=(0.5, 0.7),
-        gamma_inverted=(1.2, 0.8), gamma=(0.7, 1.4),
-    )  # fmt: skip
+        noise=0.1,
+        blur=((1.0, 0.5, 0.7), None),
+        brightness=(1.2, 0.8),
+        contrast=(1.2, 0.8),
+        resolution=(0.5, 0.7),
+        gamma_inverted=(1.2, 0.8),
+        gamma=(0.7, 1.4),
+    )
     assert not run(everything, image)[0][:, :4].any()
 
 
@@ -132,8 +137,17 @@ def test_draws_have_nnunets_probabilities_and_ranges():
     def share(field):
         return np.mean([bool(getattr(a, field)) if getattr(a, field) is not None else False for a in drawn])
 
-    expected = {"angles": 0.2, "scale": 0.2, "noise": 0.1, "blur": 0.2, "brightness": 0.15, "contrast": 0.15,
-                "resolution": 0.25, "gamma_inverted": 0.1, "gamma": 0.3}  # fmt: skip
+    expected = {
+        "angles": 0.2,
+        "scale": 0.2,
+        "noise": 0.1,
+        "blur": 0.2,
+        "brightness": 0.15,
+        "contrast": 0.15,
+        "resolution": 0.25,
+        "gamma_inverted": 0.1,
+        "gamma": 0.3,
+    }
     for field, probability in expected.items():
         assert share(field) == pytest.approx(probability, abs=0.025), field
     assert np.mean([a.mirror for a in drawn], axis=0) == pytest.approx([0.5] * 3, abs=0.03)

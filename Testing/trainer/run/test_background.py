@@ -16,8 +16,16 @@ from DanteTrainerLib.run import background
 from DanteTrainerLib.status import in_use, read_status
 
 # With processes that prepare the batches, as every training of a user has them.
-LONG = ["run.steps=100000", "data.patch=[16,16,16]", "features=[4,8]", "strides=[[1,1,1],[2,2,2]]", "workers=2",
-        "kernels=[[3,3,3],[3,3,3]]", "spacing_mm=[4.0,4.0,4.0]", "validate_every=0"]  # fmt: skip
+LONG = [
+    "run.steps=100000",
+    "data.patch=[16,16,16]",
+    "features=[4,8]",
+    "strides=[[1,1,1],[2,2,2]]",
+    "workers=2",
+    "kernels=[[3,3,3],[3,3,3]]",
+    "spacing_mm=[4.0,4.0,4.0]",
+    "validate_every=0",
+]
 
 
 @pytest.fixture(scope="module")

@@ -65,9 +65,13 @@ def alignment_l2(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
 
 
 def alignment_infonce(
-    anchor: list[Tensor], limited: list[Tensor], foreground: Tensor, generator: torch.Generator,
-    anchors_per_level: int = 512, temperature: float = 0.1,
-) -> Tensor:  # fmt: skip
+    anchor: list[Tensor],
+    limited: list[Tensor],
+    foreground: Tensor,
+    generator: torch.Generator,
+    anchors_per_level: int = 512,
+    temperature: float = 0.1,
+) -> Tensor:
     """Pixel InfoNCE (DANTE, eq. 5): each anchor z^a must find its own z^l among those of other places.
 
     Args:

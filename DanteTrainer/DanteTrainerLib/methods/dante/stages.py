@@ -167,9 +167,13 @@ class _Masked:
         return [mask_at(mask, x.shape[2:]) for x in features] if self._sparse else None
 
     def error(
-        self, decoder: ReconstructionDecoder, features: list[Tensor], target: Tensor, mask: Tensor,
+        self,
+        decoder: ReconstructionDecoder,
+        features: list[Tensor],
+        target: Tensor,
+        mask: Tensor,
         channels: list[int] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         prediction = decoder(features, mask if self._sparse else None)
         if mask.shape[1] > 1 and channels is not None:
             mask = mask[:, channels]
