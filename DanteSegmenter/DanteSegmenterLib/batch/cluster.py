@@ -28,7 +28,7 @@ RETRIES = 3
 CONNECT_SECONDS = 10
 # So long a cluster may be without any worker before the command gives up.
 WITHOUT_WORKERS_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+SCHEDULER_LOOK_SECONDS = 0.1
 # Serialisers of Dask that build nothing but bytes, numbers and texts.
 SAFE = ["dask", "msgpack"]
 
@@ -60,7 +60,7 @@ def on_cluster(address: str, model: str, cases: Sequence[tuple[Case, Path]], opt
                     f"the cluster at '{address}' has no workers any more; {len(waiting)} cases are undone. "
                     "Run the command again when it has: what is finished is skipped."
                 )
-            time.sleep(LOOK_SECONDS)
+            time.sleep(SCHEDULER_LOOK_SECONDS)
 
 
 def segment_as_bytes(model: str, case: Case, path: Path, options: Options) -> bytes:
@@ -153,7 +153,7 @@ def _wait_for_workers(client: Any, address: str) -> None:
     while not _alive(client):
         if time.monotonic() > deadline:
             raise ResourceError(f"the scheduler at '{address}' has no workers. Start some: dask worker {address}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(SCHEDULER_LOOK_SECONDS)
 
 
 def _alive(client: Any) -> bool:

@@ -13,9 +13,8 @@ from pathlib import Path
 from ..child_process import Child
 from ..errors import DanteError
 from ..options import DEFAULTS, SegmentOptions
-from .summary import SUMMARY_FILE
-
-REFUSED = 2  # exit code of the command line; its last line says why
+from ..program import REFUSED
+from .summary import BATCH_SUMMARY_FILE
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class BatchProcess:
         Raises:
             ResourceError: the process cannot be started.
         """
-        self._summary = out / SUMMARY_FILE
+        self._summary = out / BATCH_SUMMARY_FILE
         self._before = _changed(self._summary)
         arguments = ["batch", str(folder), "--model", str(model), "--out", str(out), "--device", device]
         arguments.append("--with-parent")

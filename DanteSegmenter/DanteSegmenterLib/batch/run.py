@@ -15,13 +15,12 @@ from ..cases.case import Case
 from ..errors import InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING
 from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
-from ..pictures.contact_sheet import Sheet
+from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from .case import Answer, Options, Outcome, segment_case
 from .finished import finished_report
 from .summary import write_summary
 
 MOST_BYTES = 255  # of a file's name, on every usual file system
-PICTURE_FILE = "contact_sheet.png"
 FINISHED = "finished already"
 DEFAULT = Options()
 
@@ -101,7 +100,7 @@ def run_batch(
             sheet.add(answer.outcome.case, answer.tile.reference, None, answer.tile.masks)
         write_summary(out, outcomes, spec)  # after each: whatever happens, it is there
     if sheet.tiles:
-        sheet.save(_free_name(out / PICTURE_FILE))
+        sheet.save(_free_name(out / CONTACT_SHEET_FILE))
     return outcomes
 
 

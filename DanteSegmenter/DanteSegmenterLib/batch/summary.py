@@ -13,7 +13,7 @@ from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec
 from .case import Outcome
 
-SUMMARY_FILE = "summary.csv"
+BATCH_SUMMARY_FILE = "summary.csv"
 FIRST_COLUMNS, LAST_COLUMNS = ["case", "state"], ["seconds", "model", "message"]
 
 
@@ -23,7 +23,7 @@ def write_summary(out: Path, outcomes: Sequence[Outcome], spec: ModelSpec) -> No
     Raises:
         ResourceError: it cannot be written.
     """
-    path = out / SUMMARY_FILE
+    path = out / BATCH_SUMMARY_FILE
     lines = {line["case"]: line for line in read_summary(path)}
     for outcome in outcomes:
         line = {column: csv_cell(text) for column, text in line_of(outcome, spec).items()}

@@ -30,7 +30,7 @@ MAX_OTHER_BYTES = 16 << 20
 # Weights hardly become smaller in a zip file: what grows more than this, and beyond some megabytes, is a bomb.
 MAX_GROWTH = 20
 MAX_SMALL = 64 << 20
-PIECE = 1 << 20
+UNPACK_BYTES = 1 << 20
 MAX_NAME_BYTES = 100
 
 Members = dict[str, zipfile.ZipInfo]
@@ -82,9 +82,9 @@ class _InPieces(io.FileIO):
     """A zip file's bytes, never many at once: `zipfile` would read a list of contents of any length in one go."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        wanted = PIECE + 1 if size is None or size < 0 else size
-        content = super().read(min(wanted, PIECE + 1)) or b""
-        if len(content) > PIECE:
+        wanted = UNPACK_BYTES + 1 if size is None or size < 0 else size
+        content = super().read(min(wanted, UNPACK_BYTES + 1)) or b""
+        if len(content) > UNPACK_BYTES:
             raise zipfile.BadZipFile("its list of contents is too long for a model's")
         return content
 
@@ -221,6 +221,6 @@ def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path)
 def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     """In pieces; `zipfile` gives not a byte more than the list of contents says, and compares the check sum."""
     with packed.open(member) as source, open(target, "wb") as file:
-        shutil.copyfileobj(source, file, PIECE)
+        shutil.copyfileobj(source, file, UNPACK_BYTES)
         file.flush()
         os.fsync(file.fileno())

@@ -24,6 +24,7 @@ from ..volume import Volume
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+CONTACT_SHEET_FILE = "contact_sheet.png"
 COLUMNS, ROWS = 6, 20  # of a page
 PANEL = 256  # pixels along the longer side of a slice
 MARGIN, TITLE = 4, 18  # pixels round a panel, and above it

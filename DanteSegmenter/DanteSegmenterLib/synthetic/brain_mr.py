@@ -17,7 +17,7 @@ from ..volume import Volume, triple
 from .brain_anatomy import LATTICE, MENINGES_MM, RIBBON_MM, Anatomy, Tumour, cortex_depth, patient_shapes
 from .shapes import Grid, SyntheticPatient, Triple, interpolate, share, smooth_noise
 
-EXTENT_MM: Triple = (155.0, 240.0, 240.0)  # BraTS's world
+HEAD_EXTENT_MM: Triple = (155.0, 240.0, 240.0)  # BraTS's world
 
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4
 
@@ -81,7 +81,7 @@ def brain_mr(seed: int = 0, spacing_mm: float = 1.0) -> SyntheticPatient:
 
 def _voxels(spacing_mm: float) -> tuple[Grid, tuple[int, int, int], np.ndarray]:
     """BraTS's grid at a spacing: voxels are blocks of the 1 mm grid, so their centres move by half the difference."""
-    shape = triple(int(extent / spacing_mm + 1e-6) for extent in EXTENT_MM)
+    shape = triple(int(extent / spacing_mm + 1e-6) for extent in HEAD_EXTENT_MM)
     half = 0.5 * (spacing_mm - 1.0)
     ijk_to_ras = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     ijk_to_ras[:3, 3] = (-half, 239.0 - half, half)

@@ -28,7 +28,7 @@ from .shapes import (
 )
 
 # What is drawn: K, J, I, centred on the bifurcation.
-EXTENT_MM: Triple = (200.0, 240.0, 336.0)
+CHEST_EXTENT_MM: Triple = (200.0, 240.0, 336.0)
 NOISE_HU = 20.0
 EMBOLISM = 1
 
@@ -113,14 +113,16 @@ def _patient(name: str, grid: Grid, images: np.ndarray, embolism: np.ndarray) ->
 
 def _centred_grid(spacing_mm: Triple, shape: tuple[int, int, int] | None) -> Grid:
     """The voxels, centred on the bifurcation."""
-    shape = shape or triple(max(2, int(round(extent / s))) for extent, s in zip(EXTENT_MM, spacing_mm))
+    shape = shape or triple(max(2, int(round(extent / s))) for extent, s in zip(CHEST_EXTENT_MM, spacing_mm))
     origin = triple(-0.5 * (n - 1) * s for n, s in zip(shape, spacing_mm))
     return Grid(origin, triple(map(float, spacing_mm)), triple(map(int, shape)))
 
 
 def _roughness(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     """Noise of unit deviation that makes surfaces uneven; drawn on the whole chest, whatever part is wanted."""
-    lattice = Grid(triple(-0.5 * extent for extent in EXTENT_MM), (8.0,) * 3, triple(int(e / 8) + 1 for e in EXTENT_MM))
+    lattice = Grid(
+        triple(-0.5 * extent for extent in CHEST_EXTENT_MM), (8.0,) * 3, triple(int(e / 8) + 1 for e in CHEST_EXTENT_MM)
+    )
     return interpolate(smooth_noise(rng, lattice, 16.0), lattice, grid)
 
 

@@ -24,7 +24,7 @@ from ..options import DEFAULTS, SegmentOptions
 from ..result.result import Result
 from ..volume import Volume
 from .outcome import RunProgress, WorkerDied
-from .pipes import reason_of, widen
+from .pipes import READ_BYTES, reason_of, widen
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -44,7 +44,6 @@ from .protocol import (
 
 # Bytes are moved for so long at most per poll, so that a window stays fluid.
 POLL_SECONDS = 0.015
-READ_BYTES = 1 << 20
 # A run that was asked to stop and has not after this time is ended with its process.
 CANCEL_SECONDS = 1.2
 ERROR_BYTES = 1 << 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 PIPE_BYTES = 1 << 20
+READ_BYTES = 1 << 20  # at most at a time
 
 
 def widen(descriptor: int) -> None:

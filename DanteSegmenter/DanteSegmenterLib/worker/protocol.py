@@ -24,15 +24,15 @@ from ..result.report import Report
 from ..strict_dataclass import from_plain, to_plain
 from ..volume import Volume
 
-VERSION = 2
-MAGIC = b"DNTE"
+PROTOCOL_VERSION = 2
+FRAME_MAGIC = b"DNTE"
 ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
-PREFIX = struct.Struct("<4sHIQ")
-MAX_HEADER_BYTES = 1 << 20
+FRAME_PREFIX = struct.Struct("<4sHIQ")
+MAX_FRAME_HEADER_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 34  # 16 GiB: four float32 volumes of 1024^3
 BRAIN_MASK = "brain mask"
 """In the place of a modality: the user's own mask of a raw study that is to be prepared."""
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "float16")
+ARRAY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "float16")
 
 
 class ProtocolError(DanteError):
@@ -149,11 +149,15 @@ def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes 
     plain = {"type": message.type, **to_plain(message)}
     plain["arrays"] = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in arrays]
     for array in arrays:
-        if array.dtype.name not in DTYPES:
+        if array.dtype.name not in ARRAY_DTYPES:
             raise ValueError(f"arrays of {array.dtype} cannot be sent")
     header = json.dumps(plain, allow_nan=False).encode()
     payload = [_bytes_of(array) for array in arrays]
-    return [PREFIX.pack(MAGIC, VERSION, len(header), sum(len(p) for p in payload)), header, *payload]
+    return [
+        FRAME_PREFIX.pack(FRAME_MAGIC, PROTOCOL_VERSION, len(header), sum(len(p) for p in payload)),
+        header,
+        *payload,
+    ]
 
 
 def arrays_of(volumes: Mapping[str, Volume]) -> tuple[np.ndarray, ...]:
@@ -162,7 +166,7 @@ def arrays_of(volumes: Mapping[str, Volume]) -> tuple[np.ndarray, ...]:
 
 
 def _sendable(array: np.ndarray) -> np.ndarray:
-    if array.dtype.name in DTYPES:
+    if array.dtype.name in ARRAY_DTYPES:
         return array
     return array.astype(np.uint8 if array.dtype == bool else np.float64)
 
@@ -205,8 +209,8 @@ class FrameReader:
 
     def _take(self, data: memoryview) -> memoryview:
         if self._lengths is None:
-            data = _fill(self._prefix, PREFIX.size, data)
-            if len(self._prefix) == PREFIX.size:
+            data = _fill(self._prefix, FRAME_PREFIX.size, data)
+            if len(self._prefix) == FRAME_PREFIX.size:
                 self._lengths = _lengths(bytes(self._prefix))
         if self._lengths is not None and self._parsed is None:
             data = _fill(self._header, self._lengths[0], data)
@@ -239,12 +243,14 @@ def _fill(buffer: bytearray, size: int, data: memoryview) -> memoryview:
 
 
 def _lengths(prefix: bytes) -> tuple[int, int]:
-    magic, version, header, payload = PREFIX.unpack(prefix)
-    if magic != MAGIC:
+    magic, version, header, payload = FRAME_PREFIX.unpack(prefix)
+    if magic != FRAME_MAGIC:
         raise ProtocolError(f"no message begins with {magic!r}.")
-    if version != VERSION:
-        raise ProtocolError(f"the other side speaks protocol version {version}, this one {VERSION}. Restart Slicer.")
-    if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
+    if version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"the other side speaks protocol version {version}, this one {PROTOCOL_VERSION}. Restart Slicer."
+        )
+    if header > MAX_FRAME_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
         raise ProtocolError(f"a message of {header} + {payload} bytes is too large.")
     return header, payload
 
@@ -266,7 +272,7 @@ def _parse(header: bytes, payload_bytes: int) -> tuple[Message, list[tuple[np.dt
 
 def _layout(entry: object) -> tuple[np.dtype, tuple[int, ...]]:
     layout = from_plain(_ArrayLayout, entry, "arrays", ProtocolError)
-    if layout.dtype not in DTYPES or len(layout.shape) > 4 or not all(0 <= n < 1 << 31 for n in layout.shape):
+    if layout.dtype not in ARRAY_DTYPES or len(layout.shape) > 4 or not all(0 <= n < 1 << 31 for n in layout.shape):
         raise ProtocolError(f"an array of {layout.dtype} {layout.shape} cannot be received.")
     return np.dtype(layout.dtype).newbyteorder("<"), layout.shape
 

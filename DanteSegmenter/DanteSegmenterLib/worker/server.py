@@ -26,6 +26,7 @@ from ..errors import Cancelled, DanteError, lacks_memory, sentence_of
 from ..memory import give_back_freed_memory, keep_freed_memory
 from ..result.result import Result
 from ..volume import Volume
+from .pipes import READ_BYTES
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:  # torch is imported after the first byte was read
 IDLE_SECONDS = 600.0
 # After so long without a request, memory is given back; the models stay.
 REST_SECONDS = 30.0
-READ_BYTES = 1 << 20
 # At most so often: a message costs little, but a network has a hundred convolutions a window.
 PROGRESS_EVERY_SECONDS = 0.1
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL, ENDED_BY_MEMORY = 0, 3, 5

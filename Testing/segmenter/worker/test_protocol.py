@@ -8,9 +8,9 @@ from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result import Finding, Report
 from DanteSegmenterLib.worker.protocol import (
-    MAGIC,
-    PREFIX,
-    VERSION,
+    FRAME_MAGIC,
+    FRAME_PREFIX,
+    PROTOCOL_VERSION,
     CancelRequest,
     FailureMessage,
     FrameReader,
@@ -30,13 +30,13 @@ def frame(message=REQUEST, arrays=ARRAYS):
     return b"".join(bytes(piece) for piece in encode(message, arrays))
 
 
-def raw(header, payload=b"", magic=MAGIC, version=VERSION, header_bytes=None, payload_bytes=None):
+def raw(header, payload=b"", magic=FRAME_MAGIC, version=PROTOCOL_VERSION, header_bytes=None, payload_bytes=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     lengths = (
         len(text) if header_bytes is None else header_bytes,
         len(payload) if payload_bytes is None else payload_bytes,
     )
-    return PREFIX.pack(magic, version, *lengths) + text + payload
+    return FRAME_PREFIX.pack(magic, version, *lengths) + text + payload
 
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
@@ -68,7 +68,7 @@ def test_a_frame_cut_at_any_byte_is_waited_for_and_never_taken_for_a_whole_one()
 def test_a_frame_with_any_byte_wrong_is_refused_or_read_and_never_crashes():
     whole = frame()
     refused = 0
-    for n in range(PREFIX.size + 300):
+    for n in range(FRAME_PREFIX.size + 300):
         for wrong in (0, 255, whole[n] ^ 1):
             damaged = whole[:n] + bytes([wrong]) + whole[n + 1 :]
             try:
@@ -82,7 +82,7 @@ def test_a_frame_with_any_byte_wrong_is_refused_or_read_and_never_crashes():
     ("stream", "reason"),
     [
         (raw({"type": "cancel", "id": 1, "arrays": []}, magic=b"HTTP"), "no message begins with"),
-        (raw({"type": "cancel", "id": 1, "arrays": []}, version=VERSION + 1), "protocol version"),
+        (raw({"type": "cancel", "id": 1, "arrays": []}, version=PROTOCOL_VERSION + 1), "protocol version"),
         (raw(b"", header_bytes=1 << 31), "too large"),
         (raw(b"", payload_bytes=1 << 50), "too large"),
         (raw(b"[" * 5000), "not JSON"),
@@ -105,7 +105,7 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_allocated(stream, reas
 
 
 def test_a_claim_of_gigabytes_allocates_nothing_until_its_header_proved_it():
-    claim = struct.pack("<4sHIQ", MAGIC, VERSION, 100, 1 << 33)
+    claim = struct.pack("<4sHIQ", FRAME_MAGIC, PROTOCOL_VERSION, 100, 1 << 33)
     reader = FrameReader()
     assert list(reader.feed(claim)) == [] and reader._payload is None
 
