@@ -1,0 +1,148 @@
+"""Results of several patients in one scene: which is shown, and what is chosen with it."""
+
+from __future__ import annotations
+
+from slicer_scene import choose, two_patients  # noqa: F401
+from slicer_window import add_study, model_folder, module, slicer, until, window  # noqa: F401
+
+
+def visible(result):
+    """In the slices and in 3D; the subject hierarchy's eye is this very property."""
+    return bool(result.GetDisplayVisibility())
+
+
+def test_a_second_patients_result_hides_the_first_ones(two_patients):
+    _patients, results = two_patients
+    assert visible(results["two"]) and not visible(results["one"])
+
+
+def test_after_several_studies_only_the_result_that_the_window_names_is_shown(slicer, module, window):
+    for name in ("one", "two", "three"):
+        module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
+    window.severalStudies.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.severalStudies.running)
+    slicer.app.processEvents()
+    results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert len(results) == 3
+    assert [result for result in results if visible(result)] == [window.choices.output()]
+    assert module.resultReference(window.choices.output()) is window.choices.referenceVolume()
+
+
+def test_after_several_studies_the_boxes_still_follow_the_patient_in_view(slicer, module, window):
+    nodes = {}
+    for name in ("one", "two"):
+        nodes[name] = add_study(slicer, prefix=f"{name} ")
+        module.makeStudy("patient", name, list(nodes[name].values()))
+    window.severalStudies.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.severalStudies.running)
+    slicer.app.processEvents()
+    assert window.choices.inputs() == nodes["two"]
+    slicer.util.setSliceViewerLayers(background=nodes["one"]["flair"])
+    slicer.app.processEvents()
+    assert window.choices.inputs() == nodes["one"]
+    assert visible(window.choices.output()) and module.resultReference(window.choices.output()) is nodes["one"]["t1"]
+
+
+def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, window):
+    nodes = {}
+    for name in ("one", "two"):
+        nodes[name] = add_study(slicer, prefix=f"{name} ")
+        module.makeStudy("patient", name, list(nodes[name].values()))
+    window.severalStudies.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.severalStudies.running)
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    before = [view.GetBackgroundVolumeID() for view in views]
+    views[0].SetBackgroundVolumeID(nodes["one"]["t2"].GetID())
+    slicer.app.processEvents()
+    assert window.choices.inputs() == nodes["one"]
+    assert [view.GetBackgroundVolumeID() for view in views] == [nodes["one"]["t2"].GetID(), *before[1:]]
+
+
+def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(slicer, module, window):
+    for name in ("one", "two"):
+        module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
+    window.severalStudies.refresh()
+    window.ui.batchButton.click()
+    window.parent.exit()
+    until(slicer, lambda: not window.severalStudies.running)
+    last = next(r for r in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if visible(r))
+    window.parent.enter()
+    slicer.app.processEvents()
+    assert window.choices.output() is last and visible(last)
+    assert module.resultReference(last) is window.choices.referenceVolume()
+
+
+def test_the_console_hides_results_of_another_patient_too(slicer, module, window):
+    first = window.logic.segment(add_study(slicer, prefix="one "))
+    second = window.logic.segment(add_study(slicer, prefix="two "))
+    assert visible(second) and not visible(first)
+
+
+def test_choosing_a_patients_volumes_again_shows_their_result_and_hides_the_other(window, two_patients):
+    patients, results = two_patients
+    choose(window, patients["one"])
+    assert window.choices.output() is results["one"]
+    assert visible(results["one"]) and not visible(results["two"])
+
+
+def test_choosing_a_result_brings_its_volumes_with_it(slicer, window, two_patients):
+    patients, results = two_patients
+    window.ui.outputSelector.setCurrentNode(results["one"])
+    slicer.app.processEvents()
+    assert visible(results["one"]) and not visible(results["two"])
+    assert window.choices.inputs() == patients["one"] and window.choices.output() is results["one"]
+    backgrounds = {view.GetBackgroundVolumeID() for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+    assert backgrounds <= {node.GetID() for node in patients["one"].values()}
+
+
+def test_a_click_on_a_row_of_several_studies_brings_that_study_back(slicer, window, two_patients):
+    patients, results = two_patients
+    window.severalStudies.refresh()
+    names = [window.ui.batchTable.item(n, 0).text() for n in range(2)]
+    window.ui.batchTable.cellClicked.emit(names.index("one, MR"), 0)
+    assert window.choices.inputs() == patients["one"] and window.choices.output() is results["one"]
+    assert visible(results["one"]) and not visible(results["two"])
+
+
+def test_what_was_brought_back_by_its_eye_stays_until_another_result_is_chosen(slicer, window, two_patients):
+    _patients, results = two_patients
+    results["one"].SetDisplayVisibility(True)
+    window.exit()
+    window.enter()
+    slicer.app.processEvents()
+    assert visible(results["one"]) and visible(results["two"])
+
+
+def test_the_users_own_segmentations_are_never_hidden(slicer, window, two_patients):
+    patients, _results = two_patients
+    theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
+    theirs.SetReferenceImageGeometryParameterFromVolumeNode(patients["one"]["t1"])
+    theirs.CreateDefaultDisplayNodes()
+    theirs.GetSegmentation().AddEmptySegment("mine", "mine")
+    window.ui.segmentButton.click()
+    choose(window, patients["one"])
+    assert visible(theirs)
+
+
+def test_our_segments_in_the_users_node_are_hidden_alone(slicer, module, window, two_patients):
+    patients, _results = two_patients
+    theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
+    theirs.SetReferenceImageGeometryParameterFromVolumeNode(patients["one"]["t1"])
+    theirs.GetSegmentation().AddEmptySegment("mine", "mine")
+    window.logic.segment(patients["one"], outputSegmentation=theirs, confirmed=True)
+    window.logic.segment(patients["two"])
+    display, ours = theirs.GetDisplayNode(), module.ourSegments(theirs)
+    assert visible(theirs) and display.GetSegmentVisibility("mine")
+    assert len(ours) == 3 and not any(display.GetSegmentVisibility(segment) for segment in ours.values())
+    window.logic.segment(patients["one"], outputSegmentation=theirs, confirmed=True)
+    assert all(display.GetSegmentVisibility(segment) for segment in ours.values())
+
+
+def test_two_models_results_for_one_volume_are_shown_together(slicer, window, two_patients):
+    patients, results = two_patients
+    another = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "another model's")
+    window.logic.segment(patients["two"], outputSegmentation=another)
+    assert visible(another) and visible(results["two"])

@@ -1,0 +1,73 @@
+"""Segments that are not ours or were corrected by hand: nothing of the user's is written over unasked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from slicer_scene import draw, editor, voxels  # noqa: F401
+from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_before_a_node_with_segments_of_others_is_written_into_the_user_is_asked(
+    slicer, module, window, monkeypatch, answer
+):
+    nodes = add_study(slicer)
+    theirs = draw(slicer, "theirs", nodes["t1"])
+    questions = []
+    ask = lambda text, **options: questions.append(text) or answer  # noqa: E731
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
+    window.ui.outputSelector.setCurrentNode(theirs)
+    window.ui.segmentButton.click()
+    assert len(questions) == 1 and "'theirs' holds 'my segment'" in questions[0]
+    assert len(module.ourSegments(theirs)) == (3 if answer else 0)
+    assert (slicer.util.arrayFromSegmentBinaryLabelmap(theirs, "mine", nodes["t1"]) == 1).all()
+    assert len(window.logic.inference.run.calls) == int(answer)
+    assert window.ui.segmentButton.enabled
+
+
+def test_our_own_unchanged_result_is_replaced_without_a_question(slicer, window, monkeypatch):
+    add_study(slicer)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *args, **options: pytest.fail("a question"))
+    window.ui.segmentButton.click()
+    first = window.choices.output()
+    window.ui.segmentButton.click()
+    assert window.choices.output() is first
+
+
+def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor, monkeypatch):
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    questions = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **options: questions.append(text))
+    window.ui.segmentButton.click()
+    assert voxels(slicer, window) == [48, 8, 4]
+    assert "'whole tumour' in '3: AX T1 DANTE' was corrected by hand" in questions[0]
+
+
+def test_a_corrected_result_stays_when_a_new_segmentation_is_asked_for(slicer, window, editor):
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    corrected = window.choices.output()
+    window.ui.outputSelector.setCurrentNode(None)
+    window.ui.segmentButton.click()
+    assert window.choices.output() is not corrected and voxels(slicer, window) == [12, 8, 4]
+
+
+def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slicer, module, window):
+    from DanteSegmenterLib.errors import InputError
+
+    nodes = add_study(slicer)
+    theirs = draw(slicer, "theirs", nodes["t1"])
+    with pytest.raises(InputError, match="'theirs' holds 'my segment'.*confirmed=True"):
+        window.logic.segment(nodes, outputSegmentation=theirs)
+    assert not module.ourSegments(theirs)
+    window.logic.segment(nodes, outputSegmentation=theirs, confirmed=True)
+    assert len(module.ourSegments(theirs)) == 3
+
+
+def test_what_the_user_draws_during_a_run_is_not_written_over(slicer, window, editor):
+    job = window.logic.begin(window.choices.inputs(), outputSegmentation=window.choices.output())
+    editor.stroke(np.s_[0:4, 0:3, 0:4])
+    _news, outcome = window.logic.inference.poll()
+    for _step in window.logic.finish(job, outcome):
+        pass
+    assert voxels(slicer, window) == [48, 8, 4] and job.output is not window.choices.output()
