@@ -4,6 +4,7 @@ import re
 import pytest
 from conftest import REPOSITORY
 
+TESTS = {"DanteSlicerLib": "slicer_side", "DanteTrainerLib": "trainer", "DanteSegmenterLib": "segmenter"}
 LIBRARIES = {
     "DanteSlicerLib": REPOSITORY / "DanteSegmenter" / "DanteSlicerLib",
     "DanteTrainerLib": REPOSITORY / "DanteTrainer" / "DanteTrainerLib",
@@ -17,15 +18,29 @@ def rooms_in_the_docs(library):
     return dict(re.findall(r"\| `([\w/]+)` \| (.+) \|", table))
 
 
+def rooms_of(folder):
+    """Room -> its `__init__` file; a library itself is no room."""
+    files = folder.rglob("__init__.py")
+    return {file.parent.relative_to(folder).as_posix(): file for file in files if file.parent != folder}
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_table_of_rooms_says_what_each_room_says_of_itself(library):
-    folder = LIBRARIES[library]
-    rooms = {
-        file.parent.relative_to(folder).as_posix(): ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-        for file in folder.rglob("__init__.py")
-        if file.parent != folder
-    }
-    assert rooms_in_the_docs(library) == rooms
+    rooms = rooms_of(LIBRARIES[library]).items()
+    said = {room: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for room, file in rooms}
+    assert rooms_in_the_docs(library) == said
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_tests_of_a_room_lie_in_a_folder_of_its_name(library):
+    folder = REPOSITORY / "Testing" / TESTS[library]
+    tested = {file.parent.relative_to(folder).as_posix() for file in folder.rglob("*.py") if file.parent != folder}
+    assert tested == set(rooms_of(LIBRARIES[library]))
+
+
+def test_no_file_of_tests_is_too_long_to_be_read():
+    files = [*(REPOSITORY / "Testing").rglob("test_*.py"), *(REPOSITORY / "Testing").glob("*.py")]
+    assert not [file.name for file in files if file.read_text(encoding="utf-8").count("\n") > 400]
 
 
 def test_no_file_function_or_class_of_the_libraries_grows_beyond_what_can_be_read():
@@ -42,3 +57,22 @@ def test_no_file_function_or_class_of_the_libraries_grows_beyond_what_can_be_rea
                 if isinstance(node, ast.ClassDef) and sum(isinstance(n, ast.FunctionDef) for n in node.body) > 30:
                     too_large.append(f"{name}: {node.name} has more than 30 methods")
     assert not too_large
+
+
+def constants_of(file):
+    """The names in capital letters that a file gives values to, outside functions and classes."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            yield from (name for name in names if name.isupper())
+
+
+def test_a_constant_has_its_name_for_itself():
+    """What is one fact is imported; what are two has two names, for a reader and for a search."""
+    places = {}
+    for folder in LIBRARIES.values():
+        for file in sorted(folder.rglob("*.py")):
+            for name in constants_of(file):
+                places.setdefault(name, []).append(file.relative_to(folder.parent).as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -218,7 +218,7 @@ def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, t
         assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
 
 
-def test_the_model_has_two_doors_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):
+def test_the_model_has_two_pathways_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):
     from DanteSegmenterLib.cases.case_folder import read_case_folder
 
     volumes = read_case_folder(write_case(tmp_path / "case", 3)).read_images()

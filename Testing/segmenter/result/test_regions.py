@@ -1,0 +1,84 @@
+"""Probabilities of a few voxels, and by hand what is said of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import LPS_2MM, brain_spec
+
+from DanteSegmenterLib.model_folder import Calibration
+from DanteSegmenterLib.result import Finding
+from DanteSegmenterLib.result.regions import (
+    calibration_note,
+    confidence_of,
+    findings_of,
+    mask_of,
+    nested_probability,
+    shows_whole_head,
+    volume_range_ml,
+)
+from DanteSegmenterLib.volume import Volume
+
+SPEC = brain_spec()
+# Voxels in a row: WT, TC, ET.
+FOUR = np.array([[0.8, 0.6, 0.3, 0.1], [0.1, 0.7, 0.2, 0.1], [0.1, 0.2, 0.1, 0.9]], np.float32).reshape(3, 1, 1, 4)
+LABELS = np.array([2, 1, 0, 4], np.uint8).reshape(1, 1, 4)
+
+
+def test_a_mask_holds_the_regions_that_lie_within_it():
+    masks = {region.id: mask_of(LABELS, region, SPEC.regions).ravel().tolist() for region in SPEC.regions}
+    assert masks["WT"] == [True, True, False, True]
+    assert masks["TC"] == [False, True, False, True]
+    assert masks["ET"] == [False, False, False, True]
+
+
+def test_of_overlapping_regions_the_surest_within_one_decides():
+    nested = {region.id: nested_probability(FOUR, region, SPEC).ravel() for region in SPEC.regions}
+    assert nested["WT"] == pytest.approx([0.8, 0.7, 0.3, 0.9])
+    assert nested["TC"] == pytest.approx([0.1, 0.7, 0.2, 0.9])
+    assert nested["ET"] == pytest.approx([0.1, 0.2, 0.1, 0.9])
+
+
+def test_labels_that_exclude_each_other_add_up():
+    spec = replace(SPEC, output="labels")
+    nested = nested_probability(FOUR / 2, spec.region("TC"), spec).ravel()  # halves of (0.1, 0.7, 0.2, 0.1) + ET's
+    assert nested == pytest.approx([0.1, 0.45, 0.15, 0.5])
+
+
+def test_findings_are_volumes_ranges_and_mean_probabilities():
+    # Voxels of 0.5 mL. WT: 3 voxels; surer than 0.75 are 2, than 0.25 all 4. TC: 2 voxels, 1 and 2. ET: 1, 1 and 1.
+    whole, core, enhancing = findings_of(FOUR, LABELS, SPEC, 0.5)
+    assert (whole.region, whole.volume_ml, whole.low_ml, whole.high_ml) == ("WT", 1.5, 1.0, 2.0)
+    assert (core.region, core.volume_ml, core.low_ml, core.high_ml) == ("TC", 1.0, 0.5, 1.0)
+    assert (enhancing.region, enhancing.volume_ml, enhancing.low_ml, enhancing.high_ml) == ("ET", 0.5, 0.5, 0.5)
+    assert [found.confidence for found in (whole, core, enhancing)] == pytest.approx([0.8, 0.8, 0.9])
+
+
+def test_nothing_found_has_no_confidence_and_may_still_have_a_range():
+    doubtful = np.full((3, 1, 1, 2), 0.4, np.float32)
+    assert findings_of(doubtful, np.zeros((1, 1, 2), np.uint8), SPEC, 1.0)[0] == Finding("WT", 0.0, 0.0, 2.0, None)
+    assert confidence_of(doubtful[0], np.zeros((1, 1, 2), bool)) is None
+
+
+def test_the_thresholds_of_a_range_are_not_in_it():
+    assert volume_range_ml(np.array([0.25, 0.26, 0.75, 0.76]), 1.0) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("precision", "said"), [(0.85, False), (0.7, True)])
+def test_a_model_that_was_surer_than_right_is_said_with_its_numbers(precision, said):
+    pathway = replace(SPEC.limited, calibration={"TC": Calibration(17, 0.9, precision, 0.5)})
+    note = calibration_note(SPEC, pathway)
+    assert (note is not None) == said
+    if said:
+        assert "on 17 test cases" in note and "tumour core 90% sure and 70% right" in note
+
+
+def test_a_model_without_calibration_has_no_note():
+    assert calibration_note(SPEC, SPEC.limited) is None
+
+
+@pytest.mark.parametrize(("litres", "head"), [(1.6, False), (2.4, False), (2.6, True), (5.0, True)])
+def test_a_whole_head_is_known_by_how_much_of_it_there_is(litres, head):
+    array = np.zeros((90, 90, 90), np.float32)
+    array.reshape(-1)[: round(litres * 1e6 / 8)] = 1.0  # voxels of 2 mm are 0.008 mL
+    assert shows_whole_head(Volume(array, LPS_2MM)) == head

@@ -1,0 +1,44 @@
+"""The model card of a small model, line by line."""
+
+from dataclasses import replace
+
+from models import MODALITIES, brain_spec
+
+from DanteSegmenterLib.model_folder import Calibration, Pathway
+from DanteTrainerLib.release.model_card import model_card
+from DanteTrainerLib.settings.experiment import Experiment, RunSettings
+
+RUN = Experiment(seed=7, run=RunSettings(steps=40, pretrain_steps=20))
+SPEC = replace(brain_spec(), intended_use="For research.", training_data="Three scans.")
+
+
+def test_a_card_says_what_the_model_is_for_what_it_reads_and_how_it_was_made():
+    assert model_card(SPEC, RUN) == (
+        "# test model 1\n"
+        "\n"
+        "For research.\n"
+        "\n"
+        "Segments whole tumour (WT), tumour core (TC), enhancing tumour (ET) from T1, T2, FLAIR.\n"
+        "\n"
+        "| | |\n"
+        "|---|---|\n"
+        "| method | lower |\n"
+        "| grid | 2 x 2 x 2 mm, LPS |\n"
+        "| windows | 16 x 16 x 16 voxels |\n"
+        "| network | plain U-Net, features 2, 4 |\n"
+        f"| training | 40 steps of {RUN.data.batch_size} patches, seed 7 |\n"
+        "| data | Three scans. |\n"
+    )
+
+
+def test_a_card_tells_of_the_full_pathway_scores_licence_and_citations():
+    calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
+    full = Pathway("full.safetensors", "1" * 64, MODALITIES, calibration=calibration)
+    spec = replace(SPEC, full=full, licence="CC0", scores={"Test": {"WT Dice": 0.5}}, citations=("A paper.",))
+    text = model_card(spec, replace(RUN, method="dante"))
+    assert "from T1, T2, FLAIR. Where T1CE is given as well, it is used, by a second network.\n" in text
+    assert "| training | 20 steps of pre-training, 40 steps of" in text and "| licence | CC0 |\n" in text
+    assert "\n## Test\n\n| WT Dice |\n|---|\n| 0.500 |\n" in text
+    assert "\n## How sure, how right, with the privileged scan\n" in text
+    assert "| WT | 17 | 90% | 75% | 50% of cases |\n" in text
+    assert text.endswith("\n## Cite\n\n- A paper.\n")
