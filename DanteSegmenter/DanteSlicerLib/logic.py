@@ -230,7 +230,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
     ) -> Job:
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
-        Raises: as `segment`.
+        Raises:
+            DanteError: as of `segment`, but for an error while it computes.
         """
         entry = choose_model(self.models(), model)
         spec = entry.usable_spec()

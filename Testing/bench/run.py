@@ -2,7 +2,7 @@
 
 The network's part is measured against MONAI's inferer, nnU-Net's predictor and the bare convolutions
 (`contestants.py`); ratios `segment_vs_*` above 1 mean that ours is faster. Then a training step of DANTE against
-its parts (`bench_training.py`) and the window (`bench_window.py`).
+its parts (`training.py`) and the window (`window.py`).
 """
 
 from __future__ import annotations

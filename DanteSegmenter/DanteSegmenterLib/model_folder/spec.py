@@ -117,7 +117,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Pathway:
-    """One door into the model: its weights file, the modalities it reads, in channel order, and what network it is.
+    """One way through the model: its weights file, the modalities it reads, in channel order, and what network it is.
 
     `calibration` is by region id, where it was measured.
     """

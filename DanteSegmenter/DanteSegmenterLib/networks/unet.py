@@ -1,7 +1,8 @@
 """The backbone: nnU-Net's plain convolutional U-Net, as an encoder and a decoder that can be used apart.
 
 The method works on the encoder's feature maps (DANTE, AAAI 2026, eq. 2-9), so `Encoder` returns one map per stage and
-`Decoder` takes such a list: training combines several encoders and decoders, deployment runs E_L and D_L, one `UNet`.
+`Decoder` takes such a list: training combines several encoders and decoders; deployed are E_L with D_L, one `UNet`, and
+where a model has it the full pathway (`build.FullNetwork`).
 
 Shapes are [B, C, K, J, I]. Numbers come from `NetworkSpec`; after Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z):
 two 3x3x3 convolutions a stage, each followed by instance norm (eps 1e-5, affine) and LeakyReLU(0.01); downsampling by

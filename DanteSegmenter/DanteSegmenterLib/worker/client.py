@@ -116,7 +116,8 @@ class WorkerClient:
         """Start a run, with the arguments of `inference.segment`; the process is started first where there is none.
 
         Raises:
-            ResourceError: a run is going on, or the process cannot be started. ModelError: no usable model.json.
+            ResourceError: a run is going on, or the process cannot be started.
+            ModelError: no usable model.json.
         """
         if self._run is not None:
             raise ResourceError("A segmentation is running already. Wait for it, or cancel it.")

@@ -220,7 +220,8 @@ def read_volumes(request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> dic
     """The volumes of a request.
 
     Raises:
-        ProtocolError: not one array a grid, or a modality twice. InputError: from `Volume`.
+        ProtocolError: not one array a grid, or a modality twice.
+        InputError: from `Volume`.
     """
     modalities = [grid.modality for grid in request.grids]
     if len(arrays) != len(modalities) or len(set(modalities)) != len(modalities):

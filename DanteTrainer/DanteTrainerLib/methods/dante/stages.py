@@ -1,8 +1,8 @@
 """DANTE: Disentangling for Transfer (AAAI 2026, doi 10.1609/aaai.v40i15.38305).
 
-Stage 1 pre-trains three encoders by cross-modal masked reconstruction (eq. 7-9). Stage 2 trains both segmentation
-paths, f_L = D_L(E_L(X^L)) and f_F = D_F(psi(E_A(X^F), E_P(X^F))), with mutual alignment of Z^A and Z^L and compaction
-of the privileged correction (eq. 2-6). E_L and D_L are deployed; f_F is the model's second door.
+Stage 1 pre-trains three encoders by cross-modal masked reconstruction (eq. 7-9). Stage 2 trains both pathways,
+f_L = D_L(E_L(X^L)) and f_F = D_F(psi(E_A(X^F), E_P(X^F))), with mutual alignment of Z^A and Z^L and compaction
+of the privileged correction (eq. 2-6). E_L and D_L are deployed; f_F is the model's full pathway.
 """
 
 from __future__ import annotations
