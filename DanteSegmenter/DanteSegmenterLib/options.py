@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DEEPBET = "deepbet>=1.0"  # what extracts the brain where `prepare` is asked for
+
 
 @dataclass(frozen=True)
 class SegmentOptions:

@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 from DanteSegmenterLib.errors import ResourceError
 from DanteSlicerLib import requirements
 
-DEEPBET = "deepbet>=1.0"  # extracts the brain; needed for raw studies only
 BATCH_PACKAGES = ["pynrrd>=1.0", "matplotlib>=3.8"]  # segmentation files and the contact sheet
 
 

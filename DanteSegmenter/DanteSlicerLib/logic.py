@@ -17,10 +17,10 @@ from DanteSegmenterLib.errors import DanteError, InputError
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
-from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.options import DEEPBET, SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
-from DanteSlicerLib.installing import DEEPBET, ensureDependencies, ensurePackages
+from DanteSlicerLib.installing import ensureDependencies, ensurePackages
 from DanteSlicerLib.parameters import ADDED_MODELS_SETTING, DanteSegmenterParameterNode
 from DanteSlicerLib.scene.overlays import (
     PROBABILITY_ROLE,

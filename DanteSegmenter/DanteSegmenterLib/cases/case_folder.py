@@ -25,7 +25,7 @@ ENDINGS = (".nii.gz", ".nii")
 KNOWN_NAMINGS = (
     "BraTS 2018-2021 (_t1, _t1ce, _t2, _flair); BraTS 2023 (-t1n, -t1c, -t2w, -t2f); paired chest CT (nct, ctpa)"
 )
-BRAIN, CHEST = ("t1", "t1ce", "t2", "flair"), ("nct", "ctpa")
+BRAIN_IMAGES, CHEST_IMAGES = ("t1", "t1ce", "t2", "flair"), ("nct", "ctpa")
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,10 @@ class _Named:
 
     @property
     def is_mask(self) -> bool:
-        return bool(vocabulary.MASKS & set(self.words)) and not vocabulary.TISSUES & set(self.words)
+        return bool(vocabulary.MASKS & set(self.words)) and not vocabulary.TISSUE_WORDS & set(self.words)
 
 
-def read_case_folder(
-    folder: Path | str, group: str = "", name: str = "", scheme: LabelScheme | None = None
-) -> Case:  # fmt: skip
+def read_case_folder(folder: Path | str, group: str = "", name: str = "", scheme: LabelScheme | None = None) -> Case:
     """Find the images of one patient.
 
     Args:
@@ -66,7 +64,7 @@ def read_case_folder(
         raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
     names = " ".join((folder.name, *(path.name for path in files)))
     endings = [_last_part(source.path) for source in images.values()]
-    told = CHEST_CT if set(images) <= set(CHEST) else scheme_of(names, endings)
+    told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(names, endings)
     scheme = scheme or told
     case = Case(name or folder.name, images, None, scheme.regions, group, scheme.outside, scheme.remark)
     return replace(case, label=_label(case.name, [file.path for file in named if file.is_mask]))
@@ -96,7 +94,7 @@ def _images(named: Sequence[_Named], folder: Path) -> dict[str, ImageSource]:
     for file in named:
         if file.modality is not None:
             claims.setdefault(file.modality, []).append(file)
-    kind = max((BRAIN, CHEST), key=lambda modalities: len(set(modalities) & set(claims)))
+    kind = max((BRAIN_IMAGES, CHEST_IMAGES), key=lambda modalities: len(set(modalities) & set(claims)))
     images = {}
     for modality in [modality for modality in claims if modality in kind]:
         plain = _plain(claims[modality])

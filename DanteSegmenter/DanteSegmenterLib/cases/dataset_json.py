@@ -151,8 +151,10 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 def _single_labels(labels: dict[str, Any]) -> LabelScheme | None:
     """One name a number; MSD Task01 has its own order: taken for BraTS, core and oedema would change places."""
-    numbers = {int(value) if str(value).isdigit() else int(name): str(name if str(value).isdigit() else value).lower()
-               for name, value in labels.items()}  # fmt: skip
+    numbers = {
+        int(value) if str(value).isdigit() else int(name): str(name if str(value).isdigit() else value).lower()
+        for name, value in labels.items()
+    }
     regions: dict[str, tuple[int, ...]] = {"WT": (), "TC": (), "ET": ()}
     outside = []
     for number, name in sorted(numbers.items()):

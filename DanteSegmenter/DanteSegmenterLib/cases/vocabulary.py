@@ -72,7 +72,7 @@ OTHER = {
 # With T2 these say that it is another weighting, or may be one: proton density, T2*, an inversion without its fluid.
 NOT_WITH_T2 = {"pd", "pdw", "proton", "ir", "fl2d", "ffe", "fgre", "hemosiderin", "dual", "echoes"}
 # What masks of something else than lesions are called, of which a folder may hold many.
-TISSUES = {
+TISSUE_WORDS = {
     "brain", "brainmask", "parenchyma", "skull", "bet", "hdbet", "stripped", "head", "tissue", "tissues", "wm", "gm",
     "csf", "ventricles", "lung", "lungs", "heart", "artery", "arteries", "vessel", "vessels", "airway",
     "aseg", "organs",

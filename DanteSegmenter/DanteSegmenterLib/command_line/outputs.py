@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..errors import InputError, ResourceError
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
 # A label map that compresses badly, and some room.
 NEEDED_BYTES = 16 << 20
 

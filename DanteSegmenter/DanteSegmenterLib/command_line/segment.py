@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..files.images import (
     SEGMENTATION_ENDING,
+    WRITTEN_ENDINGS,
     check_grid_for,
     read_volume,
     write_atomically,
@@ -25,7 +26,7 @@ from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
-from .outputs import IMAGE_ENDINGS, check_outputs, same_file
+from .outputs import check_outputs, same_file
 
 if TYPE_CHECKING:  # torch is imported when it is needed
     from ..inference.segmenting import Progress
@@ -38,7 +39,7 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
         raise InputError("--brain-mask is used by --prepare only.")
     spec = read_spec(given.model)
     paths = input_paths(given.input, spec)
-    outputs = [(given.output, (SEGMENTATION_ENDING, *IMAGE_ENDINGS)), (given.probabilities, IMAGE_ENDINGS)]
+    outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS)), (given.probabilities, WRITTEN_ENDINGS)]
     outputs.append((given.report, (".json",)))
     masks = [given.brain_mask] if given.brain_mask is not None else []
     check_outputs([pair for pair in outputs if pair[0] is not None], [*paths.values(), *masks])

@@ -1,6 +1,6 @@
 """Image files <-> `Volume`, and segmentations as Slicer and others read them. SimpleITK and pynrrd, no torch.
 
-Files store LPS directions; everything inside is RAS, and the change of sign happens here and nowhere else.
+Files store LPS directions; everything inside is RAS: the change of sign is `grid.LPS_TO_RAS`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def read_volume(path: Path | str, name: str | None = None, component: int | None
 
     Raises:
         InputError: there is no such file, it is no image, is cut short or damaged, holds no single scalar volume, or
-            its header says what cannot be. ResourceError: it does not fit into memory.
+            its header says what cannot be.
+        ResourceError: it does not fit into memory.
     """
     path = Path(path)
     read = _reader(path)
@@ -156,7 +157,9 @@ def _write_whole(image: sitk.Image, path: Path) -> None:
     """Write an image and look whether it is there: ITK's NIfTI writer does not ask if the system took the bytes.
 
     Raises:
-        OSError, RuntimeError, DamageError: it was not written, or not all of it.
+        OSError: the system did not take it.
+        RuntimeError: ITK could not write it.
+        DamageError: not all of it was written.
     """
     sitk.WriteImage(image, str(path), useCompression=True)
     written, _, _ = _reader(path)(path, 0)  # to its end, and the checksum there
@@ -182,7 +185,8 @@ def write_segmentation(
         more: further fields of the header, in ASCII.
 
     Raises:
-        InputError: wrong ending. ResourceError: as `write_volume`.
+        InputError: wrong ending.
+        ResourceError: as of `write_volume`.
     """
     path = Path(path)
     if not path.name.lower().endswith(".nrrd"):

@@ -14,7 +14,7 @@ import numpy as np
 from .grid import LPS_TO_RAS, grid_of, in_millimetres
 from .raw_data import DamageError, HeaderError, note_of_extra, opened, read_packed, read_raw, volume_number
 
-TYPES = {
+META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
@@ -31,7 +31,10 @@ def read_meta_image(path: Path, component: int | None) -> tuple[np.ndarray, np.n
     """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
 
     Raises:
-        HeaderError, DamageError, InputError, ResourceError: as `read_volume`.
+        HeaderError: the header says what cannot be.
+        DamageError: voxels are missing or damaged.
+        InputError: it cannot be opened, or was changed while it was read.
+        ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
         header = _header(file)
@@ -85,7 +88,7 @@ def _sizes(header: dict[str, str]) -> tuple[int, ...]:
 
 def _dtype(header: dict[str, str]) -> np.dtype:
     name = header.get("ElementType", "")
-    if name not in TYPES:
+    if name not in META_TYPES:
         raise HeaderError(f"its voxels are of type '{name}'; one real number per voxel is needed")
     if not _is_true(header, ("BinaryData",), True):
         raise HeaderError("its voxels are written as text, in which damage cannot be told. Save it as binary")
@@ -95,7 +98,7 @@ def _dtype(header: dict[str, str]) -> np.dtype:
     )
     if line != ([1.0], [0.0]):
         raise HeaderError(f"its values are to be changed by a line (slope and offset {line}), which is not done here")
-    return np.dtype((">" if _is_true(header, BYTE_ORDERS, False) else "<") + TYPES[name])
+    return np.dtype((">" if _is_true(header, BYTE_ORDERS, False) else "<") + META_TYPES[name])
 
 
 def _matrix(header: dict[str, str]) -> tuple[np.ndarray, list[str]]:

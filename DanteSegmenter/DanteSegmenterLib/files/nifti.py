@@ -46,7 +46,7 @@ LAYOUTS: dict[int, dict[str, tuple[int, str]]] = {
         "quaternion": (352, "3d"), "shift": (376, "3d"), "rows": (400, "12d"), "magic": (4, "3s"),
     },
 }  # fmt: skip
-TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {32: "complex numbers", 1792: "complex numbers", 2048: "complex numbers", 128: "colours", 2304: "colours"}
 UNITS = {1: "m", 2: "mm", 3: "um"}
 # Matrices that place a corner further apart than this are two matrices.
@@ -78,7 +78,10 @@ def read_nifti(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarra
     """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
 
     Raises:
-        HeaderError, DamageError, InputError, ResourceError: as `read_volume`.
+        HeaderError: the header says what cannot be.
+        DamageError: voxels are missing or damaged.
+        InputError: it cannot be opened, or was changed while it was read.
+        ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
         packed = file.read(2) == GZIP
@@ -166,9 +169,9 @@ def _sizes(dim: tuple[int, ...]) -> tuple[int, ...]:
 def _dtype(code: int, order: str) -> np.dtype:
     if code in OTHER_TYPES:
         raise HeaderError(f"its voxels are {OTHER_TYPES[code]} (type {code}); one real number per voxel is needed")
-    if code not in TYPES:
+    if code not in NIFTI_TYPES:
         raise HeaderError(f"its voxels are of type {code}, which is not read; convert it to float32")
-    return np.dtype(order + TYPES[code])
+    return np.dtype(order + NIFTI_TYPES[code])
 
 
 def geometry(header: Header) -> tuple[np.ndarray, list[str]]:

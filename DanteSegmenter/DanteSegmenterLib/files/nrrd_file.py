@@ -13,7 +13,7 @@ import numpy as np
 from .grid import LPS_TO_RAS, grid_of, in_millimetres
 from .raw_data import HeaderError, note_of_extra, opened, read_packed, read_raw, volume_number
 
-TYPES = {
+NRRD_TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
     "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
@@ -38,7 +38,10 @@ def read_nrrd(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarray
     """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
 
     Raises:
-        HeaderError, DamageError, InputError, ResourceError: as `read_volume`.
+        HeaderError: the header says what cannot be.
+        DamageError: voxels are missing or damaged.
+        InputError: it cannot be opened, or was changed while it was read.
+        ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
         if not file.readline(MAX_HEADER_LINE).startswith(b"NRRD"):
@@ -107,7 +110,7 @@ def _volume_number(sizes: tuple[int, ...], series: int | None, component: int | 
 
 def _dtype(header: dict[str, Any]) -> np.dtype:
     name = str(header.get("type", "")).strip().lower()
-    code = next((code for code, names in TYPES.items() if name in names), None)
+    code = next((code for code, names in NRRD_TYPES.items() if name in names), None)
     if code is None:
         raise HeaderError(f"its voxels are of type '{name}'; one real number per voxel is needed")
     endian = str(header.get("endian", "")).lower()

@@ -107,7 +107,9 @@ def read_voxels(source: Bytes, shape: tuple[int, ...], dtype: np.dtype, skip: in
         skip, follow: bytes before and after these voxels that belong to the image: other volumes of a series.
 
     Raises:
-        DamageError: the source ends too early. HeaderError, ResourceError: no file and no memory is so large.
+        DamageError: the source ends too early.
+        HeaderError: no image is so large.
+        ResourceError: the free memory is not so large.
     """
     count = int(np.prod(shape, dtype=object))
     check_size(shape, dtype)
@@ -125,7 +127,8 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Before anything of that size is asked for.
 
     Raises:
-        HeaderError: more voxels than any image has. ResourceError: more than the free memory holds.
+        HeaderError: more voxels than any image has.
+        ResourceError: more than the free memory holds.
     """
     count = int(np.prod(shape, dtype=object))
     if count > MAX_VOXELS:
@@ -195,7 +198,9 @@ def read_raw(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, skip: int)
         skip: bytes before the voxels; -1 for "the voxels are the file's end".
 
     Raises:
-        DamageError, HeaderError, ResourceError: as `read_voxels`.
+        DamageError: the file ends too early.
+        HeaderError: no image is so large.
+        ResourceError: the free memory is not so large.
     """
     check_size(shape, dtype)
     size, wanted = os.fstat(file.fileno()).st_size, int(np.prod(shape, dtype=object)) * dtype.itemsize

@@ -88,7 +88,8 @@ def load_model(folder: Path | str, device: str = "auto") -> Model:
     """Open a model folder and load the deployed network.
 
     Raises:
-        ModelError: the folder cannot be used. ResourceError: the device does not exist.
+        ModelError: the folder cannot be used.
+        ResourceError: the device does not exist.
     """
     model = Model(Path(folder), read_spec(folder), resolve_device(device))
     model.network(model.spec.limited)
@@ -172,7 +173,7 @@ def _report(
 
 def _prepared_study(
     volumes: dict[str, Volume], pathway: Pathway, brain_mask: Volume | None, clock: _Clock
-) -> PreparedStudy:  # fmt: skip
+) -> PreparedStudy:
     """A raw study's volumes on the grid of the pathway's first modality, without skull."""
     from ..preprocess.align import prepare_study
 

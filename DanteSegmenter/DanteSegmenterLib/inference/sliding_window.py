@@ -106,7 +106,8 @@ def predict_logits(
         the prediction, and notes on every fallback.
 
     Raises:
-        Cancelled: `cancelled` said so. ResourceError: not even the smallest step could be computed.
+        Cancelled: `cancelled` said so.
+        ResourceError: not even the smallest step could be computed.
         ModelError: the network's output is not finite, in single precision too.
     """
     notes: list[str] = []

@@ -23,7 +23,7 @@ from .spec import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
 OTHER_FILES = ("README.md", "provenance.json", "LICENSE", "LICENSE.txt")
 # What file managers leave in any folder.
-LEAVINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
+ZIP_LEAVINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
 MAX_FILES = 20
 MAX_BYTES = 4 << 30
 MAX_OTHER_BYTES = 16 << 20
@@ -142,7 +142,7 @@ def _is_ours(name: str) -> bool:
 
 def _is_leaving(filename: str) -> bool:
     parts = PurePosixPath(filename).parts
-    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] in LEAVINGS)
+    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] in ZIP_LEAVINGS)
 
 
 def _check_sizes(members: Members, archive: Path) -> None:

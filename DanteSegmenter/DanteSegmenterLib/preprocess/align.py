@@ -14,6 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import Cancelled, InputError, ResourceError
+from ..files.grid import LPS_TO_RAS
+from ..options import DEEPBET
 from ..volume import Volume, check_image
 from .preparing import reorient
 
@@ -24,8 +26,6 @@ BINS, ITERATIONS = 32, 120
 # Sequences of one examination differ by some millimetres; more than this is another patient or a failure.
 LARGEST_SHIFT_MM, LARGEST_TURN_DEGREES = 40.0, 30.0
 THICK_SLICES_MM = 3.0
-DEEPBET = "deepbet>=1.0"
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,9 @@ def prepare_study(
         cancelled: asked between the steps and during an alignment.
 
     Raises:
-        InputError: a volume cannot be used or does not fit the reference. ResourceError: deepbet is needed and not
-            installed. Cancelled.
+        InputError: a volume cannot be used or does not fit the reference.
+        ResourceError: deepbet is needed and not installed.
+        Cancelled: `cancelled` said so.
     """
     if reference not in volumes:
         raise InputError(f"'{reference}' is not among the volumes: {', '.join(volumes)}.")
@@ -119,15 +120,14 @@ def prepare_study(
     )
 
 
-def align(
-    moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False
-) -> tuple[Volume, Motion]:  # fmt: skip
+def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False) -> tuple[Volume, Motion]:
     """Turn and shift a volume until it fits another, and lay it onto that one's grid.
 
     Rigid, by Mattes' mutual information, from where the headers say it lies; seeded.
 
     Raises:
-        InputError: no overlap, or it ended further away than sequences of one examination can be. Cancelled.
+        InputError: no overlap, or it ended further away than sequences of one examination can be.
+        Cancelled: `cancelled` said so.
     """
     fixed_image, moving_image = _image(fixed), _image(moving)
     centre = fixed_image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed_image.GetSize()])
@@ -174,7 +174,8 @@ def brain_mask(volume: Volume) -> Volume:
     """The brain in a T1 volume of a whole head, by deepbet (Fisch et al. 2024, doi 10.1093/bioinformatics/btae067).
 
     Raises:
-        ResourceError: deepbet is not installed. InputError: it finds no brain.
+        ResourceError: deepbet is not installed.
+        InputError: it finds no brain.
     """
     try:
         from deepbet.bet import BrainExtraction
@@ -202,7 +203,7 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
     # ITK's transform goes from the fixed volume to the moving one, in LPS.
     to_moving = np.eye(4)
     to_moving[:3, :3], to_moving[:3, 3] = turn, transform.TransformPoint((0.0, 0.0, 0.0))
-    matrix = _LPS @ np.linalg.inv(to_moving) @ _LPS
+    matrix = LPS_TO_RAS @ np.linalg.inv(to_moving) @ LPS_TO_RAS
     return Motion(float(np.linalg.norm(moved)), math.degrees(math.acos(cosine)), matrix)
 
 
@@ -222,7 +223,7 @@ def _image(volume: Volume) -> sitk.Image:
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
         raise InputError(f"'{volume.name}' lies on a sheared grid; resample it to a rectangular one first.")
     # The nearest rotation: headers of float32 are orthogonal to some decimals only.
-    left, _, right = np.linalg.svd(np.diag([-1.0, -1.0, 1.0]) @ axes)
+    left, _, right = np.linalg.svd(LPS_TO_RAS[:3, :3] @ axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, np.float32))
     image.SetSpacing(tuple(map(float, volume.spacing_mm[::-1])))
     image.SetDirection((left @ right).ravel().tolist())

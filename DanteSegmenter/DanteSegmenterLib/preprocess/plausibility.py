@@ -42,7 +42,8 @@ def check_network_grid(shape: Sequence[int], spacing_mm: Sequence[float], channe
     """Before the network's input is made.
 
     Raises:
-        InputError: the field of view has more voxels than any that can be meant. ResourceError: than memory holds.
+        InputError: the field of view has more voxels than any that can be meant.
+        ResourceError: more than memory holds.
     """
     voxels = int(np.prod(shape, dtype=object))
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(shape, spacing_mm))

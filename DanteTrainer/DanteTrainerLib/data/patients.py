@@ -141,9 +141,13 @@ def _by_collection(names: Sequence[str], collection_of: Callable[[str], str]) ->
 
 
 def pretraining_cases(
-    dataset: Dataset, split: Split, others: Sequence[Dataset], on_val: bool = False, include_held_out: bool = False,
+    dataset: Dataset,
+    split: Split,
+    others: Sequence[Dataset],
+    on_val: bool = False,
+    include_held_out: bool = False,
     patients: Patients | None = None,
-) -> tuple[list[Case], list[str]]:  # fmt: skip
+) -> tuple[list[Case], list[str]]:
     """The cases that Stage 1 reads, those of `others` without their masks, and the names of those kept out.
 
     Training cases of the split, then all cases of `others` but those of a patient who is in its validation or test

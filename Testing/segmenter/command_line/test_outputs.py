@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from DanteSegmenterLib.command_line.outputs import IMAGE_ENDINGS, check_outputs, same_file
+from DanteSegmenterLib.command_line.outputs import check_outputs, same_file
 from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
+from DanteSegmenterLib.files.images import WRITTEN_ENDINGS
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def scan(tmp_path):
 @pytest.mark.parametrize("name", ["x.json", "x.nii.GZ", "X.NRRD", "x", ".nii.gz", "x.seg.nrrd.txt"])
 def test_an_ending_that_no_writer_knows_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="unknown ending"):
-        check_outputs([(tmp_path / name, IMAGE_ENDINGS)], [])
+        check_outputs([(tmp_path / name, WRITTEN_ENDINGS)], [])
 
 
 @pytest.mark.parametrize("way", ["itself", "a link", "a hard link", "another spelling"])
@@ -30,13 +31,13 @@ def test_an_input_is_never_an_output(tmp_path, scan, way):
     if way == "a hard link":
         os.link(scan, path)
     with pytest.raises(InputError, match="would replace"):
-        check_outputs([(path, IMAGE_ENDINGS)], [scan])
+        check_outputs([(path, WRITTEN_ENDINGS)], [scan])
     assert scan.read_bytes() == b"a scan"
 
 
 def test_two_outputs_are_two_files(tmp_path):
     with pytest.raises(InputError, match="would replace"):
-        check_outputs([(tmp_path / "o.nii.gz", IMAGE_ENDINGS), (tmp_path / "o.nii.gz", IMAGE_ENDINGS)], [])
+        check_outputs([(tmp_path / "o.nii.gz", WRITTEN_ENDINGS), (tmp_path / "o.nii.gz", WRITTEN_ENDINGS)], [])
     assert not same_file(tmp_path / "a", tmp_path / "b")
 
 
@@ -44,7 +45,7 @@ def test_two_outputs_are_two_files(tmp_path):
 def test_a_place_that_cannot_hold_the_file_is_refused_and_nothing_is_left(tmp_path, name):
     (tmp_path / "folder.nii.gz").mkdir()
     with pytest.raises((ResourceError, DanteError)):
-        check_outputs([(tmp_path / name, IMAGE_ENDINGS)], [])
+        check_outputs([(tmp_path / name, WRITTEN_ENDINGS)], [])
     assert [path.name for path in tmp_path.iterdir()] == ["folder.nii.gz"]
 
 
@@ -52,10 +53,10 @@ def test_a_place_that_cannot_hold_the_file_is_refused_and_nothing_is_left(tmp_pa
 def test_a_folder_that_is_closed_is_refused(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o555)
     with pytest.raises(ResourceError, match="cannot be written"):
-        check_outputs([(tmp_path / "closed" / "o.nii.gz", IMAGE_ENDINGS)], [])
+        check_outputs([(tmp_path / "closed" / "o.nii.gz", WRITTEN_ENDINGS)], [])
 
 
 def test_a_full_disk_is_seen_before(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20})())
     with pytest.raises(ResourceError, match="1 MB left, 16 MB are needed"):
-        check_outputs([(tmp_path / "o.nii.gz", IMAGE_ENDINGS)], [])
+        check_outputs([(tmp_path / "o.nii.gz", WRITTEN_ENDINGS)], [])

@@ -32,9 +32,7 @@ def test_segment_writes_a_coded_segmentation_probabilities_and_a_report(folder, 
     more = ("--probabilities", str(tmp_path / "p.nrrd"), "--report", str(tmp_path / "report.json"))
     assert main(command(folder, tmp_path / "out.seg.nrrd", *more)) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report) == {
-        "model", "version", "weights", "options", "findings", "seconds", "device", "notes"
-    }  # fmt: skip
+    assert set(report) == {"model", "version", "weights", "options", "findings", "seconds", "device", "notes"}
     assert [found["region"] for found in report["findings"]] == ["WT", "TC", "ET"]
     for found in report["findings"]:
         assert found["low_ml"] <= found["volume_ml"] <= found["high_ml"]

@@ -282,8 +282,6 @@ def test_a_reading_thread_that_dies_ends_its_process_with_a_reason(tmp_path):
         "raise SystemExit(server.main([]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
-    result = subprocess.run(
-        [sys.executable, "-c", code], input=b"x", env=environment, capture_output=True, timeout=60
-    )  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", code], input=b"x", env=environment, capture_output=True, timeout=60)
     assert result.returncode == 5 and b"not enough memory for the volumes" in result.stderr
     assert b"Traceback" not in result.stderr
