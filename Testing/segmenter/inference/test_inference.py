@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 
 from DanteSegmenterLib.errors import Cancelled, InputError, ModelError, ResourceError
-from DanteSegmenterLib.inference import label_map_of, load_model, mask_of, probabilities_of, segment, segmenting
+from DanteSegmenterLib.inference import load_model, probabilities_of, segment, segmenting
 from DanteSegmenterLib.inference.devices import resolve_device
 from DanteSegmenterLib.inference.sliding_window import Plan, Prediction
 from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, sha256_of, write_spec
@@ -121,21 +121,6 @@ def test_a_run_cancelled_in_any_phase_ends_before_the_next(folder, phase):
             cancelled=lambda: bool(seen) and seen[-1] == phase,
         )
     assert seen[-1] == phase
-
-
-def test_regions_are_written_in_order_later_over_earlier():
-    spec = brain_spec()
-    p = np.array([[0.9, 0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.9, 0.1]], np.float32)
-    label_map = label_map_of(p.reshape(3, 1, 1, 5), spec)
-    assert label_map.ravel().tolist() == [2, 1, 4, 4, 1]  # oedema, core, enhancing; ET and TC count without WT too
-    masks = [mask_of(label_map, region, spec.regions).ravel().astype(int).tolist() for region in spec.regions]
-    assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
-
-
-def test_labels_that_exclude_each_other_go_to_the_most_probable():
-    spec = replace(brain_spec(), output="labels")
-    p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
-    assert label_map_of(p, spec).ravel().tolist() == [2, 2, 0]  # background 0.2, 0.1, 0.6
 
 
 def test_probabilities_are_0_where_no_window_was_needed():

@@ -12,6 +12,7 @@ from DanteSegmenterLib.result.regions import (
     calibration_note,
     confidence_of,
     findings_of,
+    label_map_of,
     mask_of,
     nested_probability,
     shows_whole_head,
@@ -23,6 +24,21 @@ SPEC = brain_spec()
 # Voxels in a row: WT, TC, ET.
 FOUR = np.array([[0.8, 0.6, 0.3, 0.1], [0.1, 0.7, 0.2, 0.1], [0.1, 0.2, 0.1, 0.9]], np.float32).reshape(3, 1, 1, 4)
 LABELS = np.array([2, 1, 0, 4], np.uint8).reshape(1, 1, 4)
+
+
+def test_regions_are_written_in_order_later_over_earlier():
+    spec = SPEC
+    p = np.array([[0.9, 0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.9, 0.1]], np.float32)
+    label_map = label_map_of(p.reshape(3, 1, 1, 5), spec)
+    assert label_map.ravel().tolist() == [2, 1, 4, 4, 1]  # oedema, core, enhancing; ET and TC count without WT too
+    masks = [mask_of(label_map, region, spec.regions).ravel().astype(int).tolist() for region in spec.regions]
+    assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
+
+
+def test_labels_that_exclude_each_other_go_to_the_most_probable():
+    spec = replace(SPEC, output="labels")
+    p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
+    assert label_map_of(p, spec).ravel().tolist() == [2, 2, 0]  # background 0.2, 0.1, 0.6
 
 
 def test_a_mask_holds_the_regions_that_lie_within_it():
