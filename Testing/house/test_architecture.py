@@ -76,3 +76,22 @@ def test_a_constant_has_its_name_for_itself():
             for name in constants_of(file):
                 places.setdefault(name, []).append(file.relative_to(folder.parent).as_posix())
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def docstrings_of(file):
+    """Where a docstring belongs, and its text."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            yield f"{file.name}: {node.name}", ast.get_docstring(node)
+
+
+def test_what_is_raised_stands_one_error_a_line():
+    together = []
+    for file in (file for folder in LIBRARIES.values() for file in folder.rglob("*.py")):
+        for place, text in docstrings_of(file):
+            block = text.partition("Raises:")[2].partition("\n\n")[0]
+            entries = re.findall(r"^    (?! )(.*)$", block, re.MULTILINE)
+            alone = all(re.match(r"\w+: ", entry) for entry in entries) and not block.partition("\n")[0]
+            if not alone or re.search(r"\. (\w+Error|Cancelled|TrainingFailed)\b", block):
+                together.append(place)
+    assert not together
