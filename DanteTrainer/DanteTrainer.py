@@ -220,9 +220,16 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
     """Trains a few steps on synthetic patients, with processes that prepare batches, as from the console."""
 
     # A step takes a moment, all of them hours.
-    LONG = ("run.steps=100000", "run.validate_every=0", "data.patch=[16,16,16]", "data.workers=2",
-            "data.spacing_mm=[8.0,8.0,8.0]", "features=[4,8]", "strides=[[1,1,1],[2,2,2]]",
-            "kernels=[[3,3,3],[3,3,3]]")  # fmt: skip
+    LONG = (
+        "run.steps=100000",
+        "run.validate_every=0",
+        "data.patch=[16,16,16]",
+        "data.workers=2",
+        "data.spacing_mm=[8.0,8.0,8.0]",
+        "features=[4,8]",
+        "strides=[[1,1,1],[2,2,2]]",
+        "kernels=[[3,3,3],[3,3,3]]",
+    )
 
     def setUp(self):
         slicer.mrmlScene.Clear()

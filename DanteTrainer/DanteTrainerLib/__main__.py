@@ -82,9 +82,12 @@ def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str
     resume.add_argument("run", type=Path, metavar="RUN")
     resume.add_argument("--data", type=Path, metavar="FOLDER", help="where the dataset lies now")
     resume.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="change optimiser.*, run.* or data.workers, from here on",
-    )  # fmt: skip
+    )
     _run_options(resume)
 
 

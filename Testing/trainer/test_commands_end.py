@@ -17,9 +17,15 @@ from DanteTrainerLib.__main__ import main
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 SMALL = [
-    "run.steps=2", "run.pretrain_steps=0", "data.patch=[16,16,16]", "data.spacing_mm=[4,4,4]", "run.validate_every=0",
-    "network.features=[2,4]", "network.strides=[[1,1,1],[2,2,2]]", "network.kernels=[[3,3,3],[3,3,3]]",
-]  # fmt: skip
+    "run.steps=2",
+    "run.pretrain_steps=0",
+    "data.patch=[16,16,16]",
+    "data.spacing_mm=[4,4,4]",
+    "run.validate_every=0",
+    "network.features=[2,4]",
+    "network.strides=[[1,1,1],[2,2,2]]",
+    "network.kernels=[[3,3,3],[3,3,3]]",
+]
 STUDY = f'experiment = "brats-2mm"\nset = {json.dumps(SMALL)}\n[[entry]]\nname = "lower"\nmethod = "lower"\n'
 CARD = 'name="N"\nversion="2"\nlicence="x"\nintended_use="y"\ntraining_data="z"\n'
 
@@ -62,9 +68,14 @@ sys.exit(code)
 def started(*command, **options):
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, **options,
-    )  # fmt: skip
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
 
 
 def ends(process, number, whole_group=True):

@@ -24,9 +24,14 @@ def program(code, *arguments, **options):
     """A program with a `stop`, once it has printed that it is ready."""
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     process = subprocess.Popen(
-        [sys.executable, "-c", BEGIN + code, *map(str, arguments)], env={**os.environ, "PYTHONPATH": paths},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
+        [sys.executable, "-c", BEGIN + code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
     assert process.stdout.readline() == "ready\n"
     return process
 

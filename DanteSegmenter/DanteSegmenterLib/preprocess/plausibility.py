@@ -1,4 +1,4 @@
-"""Can these volumes be what they are said to be? Looked at before anything is computed, for every door.
+"""Can these volumes be what they are said to be? Looked at before anything is computed, whoever asks.
 
 What cannot be meant is refused; what can be meant, but is probably a mistake, is a warning that stands in the result.
 All but the bounds looks at every few voxels only: a click must not wait for it.

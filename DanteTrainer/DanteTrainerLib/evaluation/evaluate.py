@@ -19,7 +19,7 @@ from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import Model, load_model, segment
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway, sha256_of
 from DanteSegmenterLib.options import SegmentOptions
-from DanteSegmenterLib.pictures.contact_sheet import Sheet
+from DanteSegmenterLib.pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
@@ -28,7 +28,7 @@ from ..whole_files import files_together, make_writable
 from .metrics import bootstrap_mean, score_region
 from .tables import write_table
 
-CASES_FILE, SUMMARY_FILE, PICTURE_FILE = "cases.csv", "summary.json", "contact_sheet.png"
+CASES_FILE, SUMMARY_FILE = "cases.csv", "summary.json"
 MORE_PICTURES = re.compile(r"contact_sheet_\d+\.png")
 
 
@@ -146,9 +146,16 @@ def _interval(mean: float | None, interval: tuple[float | None, float | None], d
 
 
 def evaluate(
-    model_folder: Path | str, dataset: Dataset, split: Split, part: str, out: Path, device: str = "auto",
-    quiet: bool = False, full: bool = False, mirror: bool = False,
-) -> Summary:  # fmt: skip
+    model_folder: Path | str,
+    dataset: Dataset,
+    split: Split,
+    part: str,
+    out: Path,
+    device: str = "auto",
+    quiet: bool = False,
+    full: bool = False,
+    mirror: bool = False,
+) -> Summary:
     """Segment every case of a part of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
 
     The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them. With `mirror`
@@ -188,7 +195,7 @@ def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet)
         write_table(table, folder / CASES_FILE)
         summary = replace(summary, table_sha256=sha256_of(folder / CASES_FILE))
         (folder / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
-        sheet.save(folder / PICTURE_FILE)
+        sheet.save(folder / CONTACT_SHEET_FILE)
         written = {file.name for file in folder.iterdir()}
     for page in out.iterdir():  # of an evaluation before with more cases
         if MORE_PICTURES.fullmatch(page.name) and page.name not in written:

@@ -33,13 +33,18 @@ PERPLEXITY = 30
 
 
 def draw_feature_map(
-    model_folder: Path, dataset: Dataset, names: Sequence[str], out: Path, device: str = "auto",
-    patches_per_case: int = 8, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    model_folder: Path,
+    dataset: Dataset,
+    names: Sequence[str],
+    out: Path,
+    device: str = "auto",
+    patches_per_case: int = 8,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Write feature_map.csv (pathway, patch, x, y) and feature_map.png.
 
     Args:
-        model_folder: a model with both doors, trained by DANTE.
+        model_folder: a model with both pathways, trained by DANTE.
         names: of the cases.
         patches_per_case: on average; each contains a region where its case has one.
         seed: of the patches and of t-SNE.
@@ -91,9 +96,12 @@ def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
 
 @torch.inference_mode()
 def _features(
-    model: Model, encoders: dict[str, tuple[Encoder, Sequence[str]]], source: PatchSource, patches: int,
+    model: Model,
+    encoders: dict[str, tuple[Encoder, Sequence[str]]],
+    source: PatchSource,
+    patches: int,
     modalities: Sequence[str],
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Bottleneck maps averaged over their positions, float32 [patches, C] by encoder."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
     for n in range(patches):

@@ -29,7 +29,7 @@ def compile_networks(networks: nn.Module, device: torch.device) -> None:
     for part in networks.modules():
         if isinstance(part, (Encoder, Fusion)):
             part.compile(dynamic=False)
-        elif isinstance(part, Decoder):  # both of its doors lead through here
+        elif isinstance(part, Decoder):  # all that it is asked for comes through here
             part.decode = torch.compile(part.decode, dynamic=False)  # type: ignore[method-assign]  # as Module.compile
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..whole_files import write_whole
 
-LOG_FILE, PICTURE_FILE = "log.csv", "curves.png"
+HISTORY_FILE, CURVES_FILE = "log.csv", "curves.png"
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ def write_history(folder: Path, rows: list[Row]) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    write_whole(folder / LOG_FILE, write, sync=False)
+    write_whole(folder / HISTORY_FILE, write, sync=False)
 
 
 def seconds_trained(rows: list[Row]) -> float:
@@ -65,4 +65,4 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
                 panel.legend(fontsize="x-small", ncols=2)
             else:  # a quantity that this stage does not have
                 panel.set_visible(False)
-    write_whole(folder / PICTURE_FILE, lambda path: figure.savefig(path, dpi=90), sync=False)
+    write_whole(folder / CURVES_FILE, lambda path: figure.savefig(path, dpi=90), sync=False)

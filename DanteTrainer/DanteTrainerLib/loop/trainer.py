@@ -84,9 +84,13 @@ class Trainer:
     run_id: str = ""
 
     def train(
-        self, stage: Stage, source: PatchSource, validation: PatchSource | None, progress: Progress,
+        self,
+        stage: Stage,
+        source: PatchSource,
+        validation: PatchSource | None,
+        progress: Progress,
         resumed: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Run one stage from `progress.step` to its end.
 
         Args:
@@ -133,9 +137,15 @@ class Trainer:
     def _bar(self, stage: Stage, source: PatchSource, progress: Progress) -> Iterator[Batch]:
         loader = PatchLoader(source, progress.step, stage.steps, self.workers, pin=self.device.type == "cuda")
         with tqdm(
-            loader, desc=stage.name, total=stage.steps, initial=progress.step, unit="step",
-            disable=self.quiet or not self.group.leads, mininterval=1, dynamic_ncols=True,
-        ) as bar:  # fmt: skip
+            loader,
+            desc=stage.name,
+            total=stage.steps,
+            initial=progress.step,
+            unit="step",
+            disable=self.quiet or not self.group.leads,
+            mininterval=1,
+            dynamic_ncols=True,
+        ) as bar:
             for batch in bar:
                 yield batch
                 if progress.rows and progress.rows[-1]["step"] == progress.step:

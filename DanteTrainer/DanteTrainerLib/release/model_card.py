@@ -19,7 +19,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
         "",
         spec.intended_use,
         "",
-        f"Segments {regions} from {reads}.{_second_door(spec)}",
+        f"Segments {regions} from {reads}.{_full_pathway(spec)}",
         "",
         "| | |",
         "|---|---|",
@@ -33,8 +33,14 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     if spec.licence:
         lines.append(f"| licence | {spec.licence} |")
     for title, scores in spec.scores.items():
-        lines += ["", f"## {title}", "", f"| {' | '.join(scores)} |", f"|{'---|' * len(scores)}",
-                  f"| {' | '.join(f'{value:.3f}' for value in scores.values())} |"]  # fmt: skip
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            f"| {' | '.join(scores)} |",
+            f"|{'---|' * len(scores)}",
+            f"| {' | '.join(f'{value:.3f}' for value in scores.values())} |",
+        ]
     for title, pathway in (("", spec.limited), (", with the privileged scan", spec.full)):
         if pathway is not None and pathway.calibration:
             lines += ["", f"## How sure, how right{title}", "", *_calibration(pathway)]
@@ -43,7 +49,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _second_door(spec: ModelSpec) -> str:
+def _full_pathway(spec: ModelSpec) -> str:
     if spec.full is None or spec.privileged is None:
         return ""
     return f" Where {spec.modality(spec.privileged).label} is given as well, it is used, by a second network."

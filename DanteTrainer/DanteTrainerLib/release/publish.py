@@ -21,7 +21,7 @@ from ..evaluation.evaluate import Summary, read_summary
 from ..whole_files import whole_folder
 from .model_card import CARD_FILE, model_card
 from .provenance import read_provenance, write_provenance
-from .write_model import DOORS, other_things
+from .write_model import PATHWAYS, other_things
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,9 +41,7 @@ class Card:
     citations: tuple[str, ...] = ()
 
 
-def publish(
-    model: Path, card_file: Path, evaluations: list[Path], target: Path, half: bool = False
-) -> ModelSpec:  # fmt: skip
+def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path, half: bool = False) -> ModelSpec:
     """Copy a model folder to `target` with its card filled in; an existing model folder there is replaced.
 
     Args:
@@ -54,7 +52,9 @@ def publish(
         half: store weights as float16, in half the space; they are computed with as before.
 
     Raises:
-        ModelError, ConfigError, InputError: one of the inputs cannot be used.
+        ModelError: the model cannot be used.
+        ConfigError: the card cannot be used.
+        InputError: an evaluation cannot be used, or is of another model.
         ResourceError: `target` exists and is something else than a model folder; no space left. What is there is kept.
     """
     spec, card = read_spec(model), _read_card(card_file)
@@ -63,14 +63,14 @@ def publish(
     spec = replace(spec, scores=dict(map(_scores, summaries)), **{f.name: getattr(card, f.name) for f in fields(card)})
     _check_target(target)
     with whole_folder(target) as folder:
-        for door in DOORS:
-            pathway = getattr(spec, door)
+        for name in PATHWAYS:
+            pathway = getattr(spec, name)
             if pathway is not None:
                 _copy_weights(check_weights_file(model, pathway), folder / pathway.weights, half)
                 pathway = replace(
-                    pathway, sha256=sha256_of(folder / pathway.weights), calibration=_calibration(door, summaries)
+                    pathway, sha256=sha256_of(folder / pathway.weights), calibration=_calibration(name, summaries)
                 )
-                spec = replace(spec, **{door: pathway})
+                spec = replace(spec, **{name: pathway})
         write_provenance(folder, plain)
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
@@ -153,8 +153,8 @@ def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
     return f"Scores ({summary.split} split, {summary.cases} cases{with_privileged}{mirrored})", figures
 
 
-def _calibration(door: str, summaries: list[Summary]) -> dict[str, Calibration]:
-    """By region, from the evaluation of this door; empty where there is none."""
-    own = [summary for summary in summaries if summary.pathway == door]
+def _calibration(pathway: str, summaries: list[Summary]) -> dict[str, Calibration]:
+    """By region, from the evaluation of this pathway; empty where there is none."""
+    own = [summary for summary in summaries if summary.pathway == pathway]
     regions = own[-1].regions.items() if own else ()
     return {region: values.calibration for region, values in regions if values.calibration is not None}

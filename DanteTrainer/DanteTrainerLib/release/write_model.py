@@ -18,13 +18,19 @@ from ..whole_files import whole_folder
 from .model_card import CARD_FILE, model_card
 from .provenance import PROVENANCE_FILE, provenance, write_provenance
 
-DOORS = ("limited", "full")
+PATHWAYS = ("limited", "full")
 
 
 def write_model(
-    name: str, experiment: Experiment, split: Split, stage: Stage, task: Task, target: Path, seconds: float,
+    name: str,
+    experiment: Experiment,
+    split: Split,
+    stage: Stage,
+    task: Task,
+    target: Path,
+    seconds: float,
     further: Sequence[str] = (),
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the model folder, all of it or nothing; what somebody else put into it stays.
 
     Args:
@@ -40,10 +46,10 @@ def write_model(
     """
     with whole_folder(target) as folder:
         pathways = {}
-        for door, deployed in stage.deployed.items():
-            path = folder / f"{door}.safetensors"
+        for pathway, deployed in stage.deployed.items():
+            path = folder / f"{pathway}.safetensors"
             save_weights(deployed.network(), path)
-            pathways[door] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
+            pathways[pathway] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
         spec = _spec(name, experiment, split, task, pathways)
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
@@ -58,7 +64,7 @@ def other_things(folder: Path) -> list[Path]:
     """What lies in a model folder besides a model and the leavings of macOS."""
     if not folder.is_dir():
         return []
-    ours = {SPEC_FILE, CARD_FILE, PROVENANCE_FILE, *(f"{door}.safetensors" for door in DOORS), ".DS_Store"}
+    ours = {SPEC_FILE, CARD_FILE, PROVENANCE_FILE, *(f"{pathway}.safetensors" for pathway in PATHWAYS), ".DS_Store"}
     return [path for path in sorted(folder.iterdir()) if path.name not in ours and not path.name.startswith("._")]
 
 

@@ -93,7 +93,8 @@ def resume(
     Args: as `python -m DanteTrainerLib resume`: `data` where the dataset lies now, `overrides` its `--set`.
 
     Raises:
-        InputError: no run folder. ResourceError: somebody trains it already.
+        InputError: no run folder.
+        ResourceError: somebody trains it already.
     """
     run = Path(run)
     read_status(run)

@@ -92,10 +92,15 @@ def sources_of(
     data = experiment.data
     cases = [case for case in train if case.labelled or not stage.labelled_only]
     source = PatchSource(
-        cases, len(task.regions), data.patch, data.batch_size, experiment.seed,
-        stage.augmentation if data.augment else "none", data.foreground_share,
+        cases,
+        len(task.regions),
+        data.patch,
+        data.batch_size,
+        experiment.seed,
+        stage.augmentation if data.augment else "none",
+        data.foreground_share,
         SUPERVISED if stage.labelled_only else PRETRAINING,
-    )  # fmt: skip
+    )
     if not val:
         return source, None
     return source, PatchSource(

@@ -30,7 +30,8 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         cache: of prepared cases; seen from the run folder, in which it is by default.
 
     Raises:
-        InputError, ConfigError: the dataset or a setting cannot be used.
+        InputError: the dataset cannot be used.
+        ConfigError: a setting cannot be used.
         ResourceError: the run folder exists already and is not empty, or cannot be made.
     """
     _check_free(out)
@@ -48,9 +49,14 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
     if pretrains:
         _print_pretraining(*pretraining_cases_of(experiment, dataset, split))
     run = Run(
-        experiment, str(data.resolve()), split, str(cache or DEFAULT_CACHE), name or experiment.method, uuid4().hex,
+        experiment,
+        str(data.resolve()),
+        split,
+        str(cache or DEFAULT_CACHE),
+        name or experiment.method,
+        uuid4().hex,
         fingerprints(dataset.cases.values()),
-    )  # fmt: skip
+    )
     _write(run, out)
     return run
 

@@ -105,9 +105,15 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     if not group.leads:
         return folder / MODEL_FOLDER
     return write_model(
-        run.name, experiment, run.split, stages[-1], task, folder / MODEL_FOLDER, seconds_trained(progress.rows),
+        run.name,
+        experiment,
+        run.split,
+        stages[-1],
+        task,
+        folder / MODEL_FOLDER,
+        seconds_trained(progress.rows),
         [case.name for case in further],
-    )  # fmt: skip
+    )
 
 
 def _place(run: Run, folder: Path, stages: Sequence[Stage]) -> tuple[dict[str, Any] | None, Progress]:
@@ -126,6 +132,9 @@ def _carry(run: Run, folder: Path, before: Stage, stage: Stage) -> None:
     if state is None:
         raise ResourceError(f"'{folder / before.name}.pt' is damaged or missing; start the run again.")
     for name, origin in stage.carried.items():
-        weights = {key.removeprefix(f"{origin}."): value for key, value in state["networks"].items()
-                   if key.startswith(f"{origin}.")}  # fmt: skip
+        weights = {
+            key.removeprefix(f"{origin}."): value
+            for key, value in state["networks"].items()
+            if key.startswith(f"{origin}.")
+        }
         stage.networks[name].load_state_dict(weights)

@@ -10,12 +10,12 @@ import pandas as pd
 from ..evaluation.evaluate import mirroring_said
 from ..evaluation.metrics import bootstrap_mean, compare_paired
 from ..evaluation.tables import read_table, write_table
-from ..loop.history import LOG_FILE
+from ..loop.history import HISTORY_FILE
 from ..whole_files import write_text_whole, write_whole
 from .run import Planned, Study, scores_file, sweep_name
 
 RESULTS_FILE, TABLE_FILE, SWEEP_FILE = "results.csv", "results.md", "sweep.png"
-COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm"]
+SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm"]
 FULL = " (all modalities)"
 """Suffix of the row of a method's full-modality network f_F."""
 
@@ -28,8 +28,8 @@ def collect(runs: Sequence[Planned], split: str, mirror: bool = False) -> pd.Dat
             path = scores_file(run, split, full, mirror)
             if path.is_file():
                 rows = read_table(path)
-                parts.append(rows.assign(method=run.entry.name + FULL * full, seed=run.seed)[COLUMNS])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+                parts.append(rows.assign(method=run.entry.name + FULL * full, seed=run.seed)[SCORE_COLUMNS])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_COLUMNS)
 
 
 def case_means(scores: pd.DataFrame, method: str, region: str, value: str, seeds: Sequence[int] = ()) -> pd.Series:
@@ -102,7 +102,7 @@ def cost_table(runs: Sequence[Planned]) -> str:
     """Markdown: what each run's steps cost, from its log."""
     lines = ["| run | stage | steps | s per step | minutes |", "|---|---|---|---|---|"]
     for run in runs:
-        path = run.folder / LOG_FILE
+        path = run.folder / HISTORY_FILE
         if not path.is_file():
             continue
         for stage, rows in pd.read_csv(path).groupby("stage", sort=False):

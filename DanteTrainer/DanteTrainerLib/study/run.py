@@ -191,9 +191,14 @@ def plan(study: Study, folder: Path) -> list[Planned]:
 
 
 def run_study(
-    study: Study, data: Path, folder: Path, split: str, device: str = "auto", quiet: bool = False,
+    study: Study,
+    data: Path,
+    folder: Path,
+    split: str,
+    device: str = "auto",
+    quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
-) -> None:  # fmt: skip
+) -> None:
     """Train and score all runs that are not done yet, and wait for those that other processes work on.
 
     A run that fails is told and left; the others go on, but for those that need its model.
@@ -303,7 +308,7 @@ def _trained(run: Planned) -> bool:
         return False
 
 
-def _doors(run: Planned) -> list[bool]:
+def _networks(run: Planned) -> list[bool]:
     """Of f_L, and of f_F where the method has one: whether it is the full network."""
     return [False] + [True] * (read_spec(run.model).full is not None)
 
@@ -312,7 +317,7 @@ def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, m
     """Evaluate f_L, and f_F where the method has one."""
     from ..evaluation.evaluate import evaluate
 
-    for full in _doors(run):
+    for full in _networks(run):
         if not _scored(run, part, full, mirror):
             split, out = split_for(run.folder, dataset), scores_file(run, part, full, mirror).parent
             evaluate(run.model, dataset, split, part, out, device, quiet, full, mirror)
@@ -342,4 +347,4 @@ def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
 
 
 def _done(run: Planned, part: str, mirror: bool) -> bool:
-    return _trained(run) and all(_scored(run, part, full, mirror) for full in _doors(run))
+    return _trained(run) and all(_scored(run, part, full, mirror) for full in _networks(run))

@@ -96,9 +96,13 @@ end_children()
 def test_a_process_that_ends_or_cannot_hand_a_batch_over_is_noticed(how, sentence):
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     process = subprocess.Popen(
-        [sys.executable, "-c", LOADING, how], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", LOADING, how],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     out, error = process.communicate(timeout=60)
     assert sentence in out and "Traceback" not in error
     with pytest.raises(ProcessLookupError):

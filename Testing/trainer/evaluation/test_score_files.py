@@ -49,9 +49,12 @@ def test_what_was_written_is_read_again(scores):
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(OSError(errno.ENOSPC, "No space left"), ResourceError), (KeyboardInterrupt(), KeyboardInterrupt),
-     (RuntimeError("of the picture"), RuntimeError)],
-)  # fmt: skip
+    [
+        (OSError(errno.ENOSPC, "No space left"), ResourceError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (RuntimeError("of the picture"), RuntimeError),
+    ],
+)
 def test_of_an_evaluation_that_cannot_be_written_nothing_is(scores, error, raised):
     before = content(scores)
     with pytest.raises(raised):

@@ -347,9 +347,12 @@ def test_calibration_counts_by_hand():
     # Two cases: surer (0.9, 0.7) than right (0.5, 0.3); the truth, 10 mL, lies in one of the two ranges.
     rows = pd.DataFrame(
         {
-            "confidence": [0.9, 0.7], "precision": [0.5, 0.3], "truth_ml": [10.0, 10.0],
-            "volume_low_ml": [8.0, 11.0], "volume_high_ml": [12.0, 15.0],
+            "confidence": [0.9, 0.7],
+            "precision": [0.5, 0.3],
+            "truth_ml": [10.0, 10.0],
+            "volume_low_ml": [8.0, 11.0],
+            "volume_high_ml": [12.0, 15.0],
         }
-    )  # fmt: skip
+    )
     assert calibration_of(rows) == Calibration(2, 0.8, 0.4, 0.5)
     assert calibration_of(rows.assign(precision=float("nan"))) is None

@@ -21,10 +21,16 @@ from DanteTrainerLib.study.report import collect, gap_table, score_table, write_
 from DanteTrainerLib.study.run import Entry, Study, Sweep, plan, read_study, run_study
 
 SMALL = (
-    "run.steps=2", "run.pretrain_steps=1", "run.validate_every=0", "data.patch=[16,16,16]",
-    "data.spacing_mm=[8.0,8.0,8.0]", "data.workers=0", "network.features=[2,4]",
-    "network.strides=[[1,1,1],[2,2,2]]", "network.kernels=[[3,3,3],[3,3,3]]",
-)  # fmt: skip
+    "run.steps=2",
+    "run.pretrain_steps=1",
+    "run.validate_every=0",
+    "data.patch=[16,16,16]",
+    "data.spacing_mm=[8.0,8.0,8.0]",
+    "data.workers=0",
+    "network.features=[2,4]",
+    "network.strides=[[1,1,1],[2,2,2]]",
+    "network.kernels=[[3,3,3],[3,3,3]]",
+)
 
 
 def small_study(*entries, **values):
@@ -67,8 +73,9 @@ def test_a_study_may_score_with_mirroring_beside_the_scores_without(data, tmp_pa
     assert len(plain) == len(mirrored) == 3
     assert "averaged over the eight mirrorings" in write_report(study, plan(study, tmp_path), "val", tmp_path)
     assert sorted(p.name for p in (tmp_path / "runs" / "lower-seed1").glob("evaluation-*")) == [
-        "evaluation-val", "evaluation-val-mirror",
-    ]  # fmt: skip
+        "evaluation-val",
+        "evaluation-val-mirror",
+    ]
 
 
 def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(data, tmp_path, monkeypatch):
@@ -141,14 +148,14 @@ def without_summary(path):
     path.with_name("summary.json").unlink()
 
 
-@pytest.mark.parametrize("door", [FULL, LIMITED])
+@pytest.mark.parametrize("pathway", [FULL, LIMITED])
 @pytest.mark.parametrize("damage", [Path.unlink, cut, without_a_region, of_other_weights, without_summary])
-def test_scores_that_are_missing_or_not_whole_are_made_again_for_every_network(finished, data, door, damage):
+def test_scores_that_are_missing_or_not_whole_are_made_again_for_every_network(finished, data, pathway, damage):
     run = plan(TWO_DOORS, finished)[0].folder
     right = {name: (run / name / "cases.csv").read_bytes() for name in (FULL, LIMITED)}
-    other = run / (LIMITED if door == FULL else FULL) / "cases.csv"
+    other = run / (LIMITED if pathway == FULL else FULL) / "cases.csv"
     stamp = other.stat().st_mtime_ns
-    damage(run / door / "cases.csv")
+    damage(run / pathway / "cases.csv")
     run_study(TWO_DOORS, data, finished, "test", "cpu", quiet=True)
     assert {name: (run / name / "cases.csv").read_bytes() for name in (FULL, LIMITED)} == right
     assert other.stat().st_mtime_ns == stamp
