@@ -42,7 +42,7 @@ def test_a_terminology_entry_has_slicers_seven_fields():
         (lambda m: m.update(pach=[1, 2, 3]), "unknown key 'pach'. Did you mean 'patch'"),
         (lambda m: m.pop("regions"), "'regions' is missing"),
         (lambda m: m.update(patch=[16, 16]), "3 values are needed, got 2"),
-        (lambda m: m.update(patch=[16, 16, 15]), "not divisible"),
+        (lambda m: m.update(patch=[16, 16, 15]), "must be divisible"),
         (lambda m: m.update(patch=[1 << 20] * 3), "larger than"),
         (lambda m: m["network"].update(features=[10**9, 10**9]), "not within 1 to 2048"),
         (lambda m: m["network"].update(features=[2, True]), "int is needed, got True"),
