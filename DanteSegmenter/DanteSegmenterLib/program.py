@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 stopped by the user (what is finished stays), 2 refused or
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -146,9 +147,13 @@ class PatientStream:
 
 
 def leave(code: int) -> None:
-    """End the process of a command: what cannot be printed any more is no reason for another exit code."""
+    """End a program that has done its work.
+
+    Not by Python's own way out: while it takes the interpreter apart, a thread of a library that wakes up ends the
+    process with SIGABRT, and a signal with another exit code.
+    """
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
-    sys.stdout = sys.stderr = None
-    sys.exit(code)
+    os._exit(code)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from DanteSegmenterLib import program
 
-from .ending import StopRequest, end_children, leave, let_end
+from .ending import StopRequest, end_children, let_end
 
 WITH_PARENT = "--with-parent"
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
@@ -313,7 +313,7 @@ def run() -> None:
         stop.end_with_standard_input()
     code = main(stop=stop)
     end_children()
-    leave(code)
+    program.leave(code)
 
 
 if __name__ == "__main__":

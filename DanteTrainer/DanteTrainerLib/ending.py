@@ -8,7 +8,6 @@ status says "stopped"), and the process is gone.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import multiprocessing
 import os
@@ -88,19 +87,6 @@ def end_children() -> None:
         child.kill()
     for child in children:
         child.join(1)
-
-
-def leave(code: int) -> None:
-    """End a program that has done its work.
-
-    Not by Python's own way out: while it takes the interpreter apart, a thread of a library that wakes up ends the
-    process with SIGABRT, and a signal with another exit code.
-    """
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
-    os._exit(code)
 
 
 class StopRequest:
