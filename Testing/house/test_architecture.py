@@ -95,3 +95,13 @@ def test_what_is_raised_stands_one_error_a_line():
             if not alone or re.search(r"\. (\w+Error|Cancelled|TrainingFailed)\b", block):
                 together.append(place)
     assert not together
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    text = (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")
+    missing, folder = [], ""
+    for name in re.findall(r"[\w/]*test_\w+\.py", text):
+        folder = name.rpartition("/")[0] or folder
+        if not (REPOSITORY / "Testing" / folder / name.rpartition("/")[2]).is_file():
+            missing.append(name)
+    assert not missing

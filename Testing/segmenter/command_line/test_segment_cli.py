@@ -137,3 +137,10 @@ def test_the_module_runs_as_a_program():
         [sys.executable, "-m", "DanteSegmenterLib", "info", "nowhere"], capture_output=True, text=True, env=environment
     )
     assert result.returncode == 2 and "Traceback" not in result.stderr and "no model folder" in result.stderr
+
+
+def test_a_tilde_after_the_equals_sign_is_the_home_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    inputs = [part for name in ("t1", "t2", "flair") for part in ("--input", f"{name}=~/{name}.nii.gz")]
+    out = tmp_path / "o.nii.gz"
+    assert main(["segment", "--model", str(folder / "model"), *inputs, "--output", str(out), "--device", "cpu"]) == 0
