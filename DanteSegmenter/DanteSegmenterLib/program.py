@@ -29,7 +29,12 @@ class StopRequest:
     interrupts in any case.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, said: str) -> None:
+        """
+        Args:
+            said: what is said when the command has ended so.
+        """
+        self.said = said
         self._asked = self._listening = False
 
     def __call__(self) -> bool:
@@ -55,29 +60,27 @@ class StopRequest:
             raise KeyboardInterrupt  # no handler of errors takes it for one
 
 
-def run(action: Callable[[StopRequest], None], stopped: str = "Stopped; nothing was written.") -> int:
-    """Do the work of a command; returns the exit code.
-
-    Args:
-        action: is given what says whether it shall end.
-        stopped: what to say when the user has ended it.
-    """
-    stop = StopRequest()
+def run(action: Callable[[StopRequest], None]) -> int:
+    """Do the work of a command, which is given what says whether it shall end; returns the exit code."""
+    stop = StopRequest("Stopped; nothing was written.")
 
     def work() -> None:
-        with stop.installed():
-            action(stop)
+        try:
+            with stop.installed():
+                action(stop)
+        except (Cancelled, KeyboardInterrupt):
+            raise Cancelled(stop.said) from None
 
-    return conclude(work, stopped)
+    return conclude(work)
 
 
-def conclude(work: Callable[[], object], stopped: str = "") -> int:
-    """Do the work of a command whose signals somebody else answers; `stopped` as in `run`, or the error's own words."""
+def conclude(work: Callable[[], object]) -> int:
+    """Do the work of a command whose signals somebody else answers; returns the exit code."""
     try:
         work()
         return DONE
     except (Cancelled, KeyboardInterrupt) as error:
-        complain(stopped or str(error) or "Stopped.")
+        complain(str(error) or "Stopped.")
         return STOPPED
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):

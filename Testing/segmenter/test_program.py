@@ -60,6 +60,15 @@ def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(
     assert time.monotonic() - start < 5 and signal.getsignal(number) is before
 
 
+def test_a_command_says_what_stays_when_it_is_stopped(capsys):
+    def action(stop):
+        stop.said = "Stopped; what is finished stays."
+        raise KeyboardInterrupt
+
+    assert program.run(action) == program.STOPPED
+    assert capsys.readouterr().err == "Stopped; what is finished stays.\n"
+
+
 def test_in_another_thread_a_command_runs_without_signals():
     codes = []
     thread = threading.Thread(target=lambda: codes.append(program.run(lambda stop: None)))

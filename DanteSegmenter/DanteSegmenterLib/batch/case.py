@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
-from .finished import REPORT_KEY, keep_earlier
+from .finished import REPORT_KEY, earlier_kept
 
 if TYPE_CHECKING:  # torch is imported when it is needed
     from ..inference.segmenting import Model
@@ -64,7 +65,13 @@ class Answer:
     tile: Tile | None = None
 
 
-def segment_case(model_folder: str, case: Case, path: Path, options: Options) -> Answer:
+def segment_case(
+    model_folder: str,
+    case: Case,
+    path: Path,
+    options: Options,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Answer:
     """Segment one case and write its file; on a cluster this runs on another machine.
 
     Raises:
@@ -75,15 +82,18 @@ def segment_case(model_folder: str, case: Case, path: Path, options: Options) ->
     try:
         model = loaded(model_folder, options.device)
         volumes = _volumes(case, model.spec, options.segment)
-        result = segment(model, volumes, options.segment)
-        kept = keep_earlier(path)
+        result = segment(model, volumes, options.segment, cancelled=cancelled)
         report = json.dumps(to_plain(result.report))
-        write_segmentation(path, result.masks, model.spec.regions, result.reference, {REPORT_KEY: report})
+        with earlier_kept(path) as kept:
+            write_segmentation(path, result.masks, model.spec.regions, result.reference, {REPORT_KEY: report})
     except Cancelled:
         raise
     except Exception as error:  # a defect or a device's fault costs this case, never those that follow
         return Answer(Outcome(case.name, "failed", sentence_of(error)))
-    return Answer(Outcome(case.name, "done", " ".join([*result.notes, *kept]), result.report), tile_of(result))
+    notes = list(result.notes)
+    if kept is not None:
+        notes.append(f"What was there before was made in another way and is kept as {kept.name}.")
+    return Answer(Outcome(case.name, "done", " ".join(notes), result.report), tile_of(result))
 
 
 def _volumes(case: Case, spec: ModelSpec, options: SegmentOptions) -> dict[str, Volume]:

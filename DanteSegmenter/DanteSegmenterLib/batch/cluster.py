@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cases.case import Case
-from ..errors import DanteError, ResourceError, sentence_of
+from ..errors import Cancelled, DanteError, ResourceError, sentence_of
 from ..model_folder.spec import ModelSpec, read_spec
 from ..result.regions import mask_of
 from ..volume import Volume
@@ -33,13 +33,20 @@ SCHEDULER_LOOK_SECONDS = 0.1
 SAFE = ["dask", "msgpack"]
 
 
-def on_cluster(address: str, model: str, cases: Sequence[tuple[Case, Path]], options: Options) -> Iterator[Answer]:
+def on_cluster(
+    address: str,
+    model: str,
+    cases: Sequence[tuple[Case, Path]],
+    options: Options,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Answer]:
     """Segment cases on the cluster's machines, which write the results; answers in the order in which they end.
 
     Args:
         cases: each with the file for its result, under a path that every machine sees.
 
     Raises:
+        Cancelled: it was asked to end; cases that were not begun are taken back.
         ResourceError: no scheduler answers, it has no workers, or it was lost with cases undone.
     """
     spec = read_spec(model)
@@ -51,6 +58,9 @@ def on_cluster(address: str, model: str, cases: Sequence[tuple[Case, Path]], opt
             waiting[future] = case
         lost_since = None
         while waiting:
+            if cancelled():
+                client.cancel(list(waiting))
+                raise Cancelled("Stopped.")
             ended = [future for future in waiting if future.status != "pending"]
             for future in ended:
                 yield _answer(future, waiting.pop(future), spec)

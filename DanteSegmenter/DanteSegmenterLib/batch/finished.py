@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DanteError
@@ -37,14 +39,29 @@ def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: Segm
     return report if made == wanted and pathway.sha256.startswith(report.weights) else None
 
 
-def keep_earlier(path: Path) -> tuple[str, ...]:
-    """Move what is at a result's place aside, and say so: it was made in another way, or corrected by hand."""
-    if not path.exists():
-        return ()
-    stem = path.name.removesuffix(SEGMENTATION_ENDING)
-    number, kept = 1, path.with_name(f"{stem}.earlier{SEGMENTATION_ENDING}")
-    while kept.exists():
-        number += 1
-        kept = path.with_name(f"{stem}.earlier-{number}{SEGMENTATION_ENDING}")
-    os.replace(path, kept)
-    return (f"What was there before was made in another way and is kept as {kept.name}.",)
+@contextlib.contextmanager
+def earlier_kept(path: Path) -> Iterator[Path | None]:
+    """While a result is written: what lies at its place, made in another way or corrected by hand, is moved aside.
+
+    Yields:
+        where it is kept; None if there was nothing. If the writing fails it comes back.
+    """
+    kept = None
+    if path.exists():
+        stem = path.name.removesuffix(SEGMENTATION_ENDING)
+        kept = free_name(path.with_name(f"{stem}.earlier{SEGMENTATION_ENDING}"), SEGMENTATION_ENDING)
+        os.replace(path, kept)
+    try:
+        yield kept
+    except BaseException:
+        if kept is not None:
+            os.replace(kept, path)
+        raise
+
+
+def free_name(path: Path, ending: str) -> Path:
+    """The path, or NAME-2, NAME-3 and so on before its ending: what lies there stays."""
+    stem, number, free = path.name.removesuffix(ending), 2, path
+    while free.exists():
+        free, number = path.with_name(f"{stem}-{number}{ending}"), number + 1
+    return free

@@ -17,7 +17,7 @@ from ..files.images import SEGMENTATION_ENDING
 from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from .case import Answer, Options, Outcome, segment_case
-from .finished import finished_report
+from .finished import finished_report, free_name
 from .summary import write_summary
 
 MOST_BYTES = 255  # of a file's name, on every usual file system
@@ -67,6 +67,7 @@ def run_batch(
     options: Options = DEFAULT,
     cluster: str = "",
     progress: Callable[[Outcome], None] = lambda outcome: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Segment all cases that can be and are not yet; write summary.csv and contact_sheet.png.
 
@@ -75,8 +76,10 @@ def run_batch(
         cluster: address of a Dask scheduler, e.g. "tcp://10.0.0.1:8786"; here if empty. Its machines must see the
             cases, the model and `out` under the same paths.
         progress: called as each case ends.
+        cancelled: asked often; True ends the run, what is finished stays.
 
     Raises:
+        Cancelled: it was asked to end.
         ModelError: the model folder cannot be used.
         InputError: two cases have one name.
         ResourceError: `out` cannot be written, or no cluster answers.
@@ -93,14 +96,14 @@ def run_batch(
     todo = [case for case, reason in table if not reason]
     sheet = Sheet(spec)
     write_summary(out, outcomes, spec)
-    for answer in _answers(cluster, model_folder.resolve(), todo, out.resolve(), options):
+    for answer in _answers(cluster, model_folder.resolve(), todo, out.resolve(), options, cancelled):
         outcomes.append(answer.outcome)
         progress(answer.outcome)
         if answer.tile is not None:
             sheet.add(answer.outcome.case, answer.tile.reference, None, answer.tile.masks)
         write_summary(out, outcomes, spec)  # after each: whatever happens, it is there
     if sheet.tiles:
-        sheet.save(_free_name(out / CONTACT_SHEET_FILE))
+        sheet.save(free_name(out / CONTACT_SHEET_FILE, ".png"))  # that of an earlier run stays
     return outcomes
 
 
@@ -113,19 +116,14 @@ def _not_run(case: Case, reason: str, spec: ModelSpec, out: Path, options: Optio
     return Outcome(case.name, "skipped", reason, report)
 
 
-def _answers(cluster: str, model: Path, cases: Sequence[Case], out: Path, options: Options) -> Iterator[Answer]:
+def _answers(
+    cluster: str, model: Path, cases: Sequence[Case], out: Path, options: Options, cancelled: Callable[[], bool]
+) -> Iterator[Answer]:
     if not cluster:
         for case in cases:
-            yield segment_case(str(model), case, result_file(case.name, out), options)
+            yield segment_case(str(model), case, result_file(case.name, out), options, cancelled)
     elif cases:
         from .cluster import on_cluster
 
-        yield from on_cluster(cluster, str(model), [(case, result_file(case.name, out)) for case in cases], options)
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or NAME-2, NAME-3...: the pictures of an earlier run stay."""
-    number, free = 2, path
-    while free.exists():
-        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
-    return free
+        pairs = [(case, result_file(case.name, out)) for case in cases]
+        yield from on_cluster(cluster, str(model), pairs, options, cancelled)

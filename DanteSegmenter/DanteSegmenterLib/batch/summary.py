@@ -12,6 +12,7 @@ from ..files.images import write_atomically
 from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec
 from .case import Outcome
+from .finished import free_name
 
 BATCH_SUMMARY_FILE = "summary.csv"
 FIRST_COLUMNS, LAST_COLUMNS = ["case", "state"], ["seconds", "model", "message"]
@@ -72,5 +73,5 @@ def read_summary(path: Path) -> list[dict[str, str]]:
             return lines
     except (csv.Error, UnicodeDecodeError):
         pass
-    os.replace(path, path.with_suffix(".unreadable.csv"))
+    os.replace(path, free_name(path.with_suffix(".unreadable.csv"), ".csv"))
     return []

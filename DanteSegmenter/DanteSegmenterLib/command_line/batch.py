@@ -10,7 +10,7 @@ from ..cases.case_list import find_cases
 from ..child_process import when_parent_ends
 from ..errors import InputError
 from ..guard.plain_text import one_line
-from ..model_folder.spec import read_spec
+from ..model_folder.spec import check_can_prepare, read_spec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
 
@@ -24,12 +24,15 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
     if given.with_parent:
         when_parent_ends(lambda: os._exit(STOPPED))
     cases, spec = find_cases(given.folder), read_spec(given.model)
+    if given.prepare:
+        check_can_prepare(spec)
     options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited))
     for case, obstacle in to_do(cases, spec, given.out, options):
         say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:
         return
-    outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show)
+    stop.said = "Stopped; what is finished stays. The same command goes on with the rest."
+    outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show, stop)
     states = [outcome.state for outcome in outcomes]
     say(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))
     say(f"wrote {given.out}")

@@ -12,7 +12,8 @@ from DanteSegmenterLib import inference
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.batch import Options, run_batch
 from DanteSegmenterLib.cases.case_list import find_cases
-from DanteSegmenterLib.model_folder import read_spec, write_spec
+from DanteSegmenterLib.errors import Cancelled
+from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
 from DanteSegmenterLib.options import SegmentOptions
 
 
@@ -121,6 +122,43 @@ def test_a_case_that_meets_an_unforeseen_error_costs_itself_alone(model, tmp_pat
     assert [outcome.state for outcome in outcomes] == ["done", "failed", "done"]
     said = {RuntimeError: "CUDA error: illegal access", MemoryError: "not enough memory", OSError: "I/O"}
     assert said[type(error)] in outcomes[1].message and "\n" not in outcomes[1].message
+
+
+def test_a_result_that_cannot_be_written_leaves_what_was_there(model, tmp_path, monkeypatch):
+    write_case(tmp_path / "cases" / "A", seed=0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "A.seg.nrrd").write_bytes(b"corrected by hand")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("DanteSegmenterLib.batch.case.write_segmentation", full)
+    assert batch(tmp_path / "cases", model, tmp_path / "out") == 2
+    assert (tmp_path / "out" / "A.seg.nrrd").read_bytes() == b"corrected by hand"
+    assert sorted(os.listdir(tmp_path / "out")) == ["A.seg.nrrd", "summary.csv"]
+
+
+def test_a_batch_that_is_stopped_keeps_what_is_finished(model, tmp_path):
+    for n, name in enumerate("AB"):
+        write_case(tmp_path / "cases" / name, seed=n)
+    ended = []
+    with pytest.raises(Cancelled):
+        run_batch(
+            model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu"),
+            progress=ended.append, cancelled=lambda: bool(ended),
+        )  # fmt: skip
+    assert [outcome.case for outcome in ended] == ["A"] and list(summary(tmp_path / "out")) == ["A"]
+
+
+def test_preparing_for_a_model_that_reads_no_brains_is_refused_before_anything_runs(tmp_path, capsys):
+    model = write_brain_model(tmp_path / "ct")
+    spec = read_spec(model)
+    window = Normalisation("hu_window", low=-160, high=240, mean=40, std=60)
+    normalisation = dict.fromkeys(spec.preprocessing.normalisation, window)
+    write_spec(model, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
+    write_case(tmp_path / "cases" / "A", seed=0)
+    assert batch(tmp_path / "cases", model, tmp_path / "out", "--prepare") == 2
+    assert "brains in MR" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_summary_that_was_cut_or_is_no_table_is_moved_aside(model, tmp_path):
