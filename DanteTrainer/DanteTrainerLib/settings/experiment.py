@@ -126,6 +126,11 @@ class DanteSettings:
     of both pathways mean the same at first, and alignment need not match their channels."""
     carry_fusion: bool = False
     """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
+    fusion_init: float = 1.0
+    """Of He's random weights, what psi's projections begin with. At 1 the privileged correction is about twice as large
+    as Z^A at first; a tenth makes Z^A the primary pathway from the beginning (eq. 2)."""
+    align_ramp: float = 0.0
+    """Share of Stage 2, counted from `auxiliary_from`, over which lambda_1 and lambda_2 rise evenly from 0."""
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "dante.align_weight": (0, LARGEST_FLOAT32),
     "dante.anchors": (1, 10**6),
     "dante.compaction_weight": (0, LARGEST_FLOAT32),
+    "dante.align_ramp": (0, 1),
     "distillation.feature_weight": (0, LARGEST_FLOAT32),
     "distillation.weak_weight": (0, LARGEST_FLOAT32),
 }
-POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm", "dante.temperature")
+POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm", "dante.temperature", "dante.fusion_init")
 WORDS: dict[str, tuple[str, ...]] = {
     "run.precision": ("auto", "fp32", "bf16", "fp16"),
     "dante.masking": ("sparse", "dense"),

@@ -66,6 +66,15 @@ def _initialise(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> 
     for name in ("D_L", "D_F") if common else ("D_L",):
         if name in networks:  # Stage 1 has no decoder of these
             networks[name].load_state_dict(start.decoder.state_dict())
+    _scale_fusions(networks, experiment.dante.fusion_init)
+
+
+def _scale_fusions(networks: nn.ModuleDict, factor: float) -> None:
+    """Let the privileged corrections begin smaller than He's initialisation makes them."""
+    for fusion in networks.values():
+        if isinstance(fusion, Fusion) and factor != 1.0:
+            for projection in fusion.parameters():
+                projection.data.mul_(factor)
 
 
 def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
@@ -198,8 +207,9 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
             "seg_F": Term(segmentation_loss(d_f.all_logits(fused), batch.regions, task.output)),
         }
         if context.share >= settings.auxiliary_from:
-            terms["pib"] = Term(compaction(corrections), settings.compaction_weight)
-            terms["align"] = Term(_alignment(z_a, z_l, batch, context, settings), settings.align_weight)
+            risen = _risen(context.share, settings)
+            terms["pib"] = Term(compaction(corrections), risen * settings.compaction_weight)
+            terms["align"] = Term(_alignment(z_a, z_l, batch, context, settings), risen * settings.align_weight)
         due = context.step % MAGNITUDES_EVERY == 0
         return LossTerms(terms, _by_level(z_a, z_l, corrections) if due else {})
 
@@ -223,6 +233,13 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
         },
         predict=lambda images: f_l(images[:, limited]),
     )
+
+
+def _risen(share: float, settings: DanteSettings) -> float:
+    """The part of lambda_1 and lambda_2 that counts at this share of Stage 2."""
+    if settings.align_ramp == 0.0:
+        return 1.0
+    return min(1.0, (share - settings.auxiliary_from) / settings.align_ramp)
 
 
 def _alignment(

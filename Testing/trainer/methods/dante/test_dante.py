@@ -77,6 +77,19 @@ def gradients(term, **settings):
     }
 
 
+@pytest.mark.parametrize(("step", "part"), [(20, 0.0), (25, 0.25), (30, 0.5), (40, 1.0), (99, 1.0)])
+def test_with_a_ramp_both_weights_rise_evenly_from_the_onset(step, part):
+    """By hand: from a fifth of 100 steps on, over a fifth of them."""
+    terms = stage_2(align_ramp=0.2).loss(batch(), context(step)).terms
+    assert terms["pib"].weight == pytest.approx(0.3 * part) and terms["align"].weight == pytest.approx(0.5 * part)
+
+
+def test_the_corrections_begin_as_small_as_is_asked_for():
+    whole, tenth = (stage_2(fusion_init=factor).networks for factor in (1.0, 0.1))
+    for (name, one), (_, other) in zip(whole.named_parameters(), tenth.named_parameters()):
+        assert torch.equal(one * 0.1 if name.startswith("psi.") else one, other), name
+
+
 def test_each_term_moves_what_the_paper_says():
     nothing = dict.fromkeys(("E_L", "E_A", "E_P", "psi", "D_L", "D_F"), False)
     assert gradients("seg_L") == nothing | {"E_L": True, "D_L": True}
