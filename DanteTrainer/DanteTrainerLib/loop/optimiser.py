@@ -1,9 +1,10 @@
-"""How weights move: SGD under a polynomial schedule, with mixed precision and clipped gradients, as nnU-Net."""
+"""How weights move: SGD or AdamW under a schedule, with mixed precision and clipped gradients, as nnU-Net."""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,12 +33,32 @@ def poly(step: int, steps: int, initial: float, exponent: float = 0.9) -> float:
     return initial * (1 - step / steps) ** exponent
 
 
+def rate_of(step: int, steps: int, settings: OptimiserSettings) -> float:
+    """The learning rate of a step: rising over the warm-up, then falling by the schedule to 0 after the last step."""
+    warm_up = round(settings.warm_up * steps)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / warm_up
+    step, steps = step - warm_up, steps - warm_up
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return poly(step, steps, settings.learning_rate, settings.exponent)
+
+
+def optimiser_of(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, betas=settings.betas, weight_decay=decay)
+    momentum = settings.momentum
+    return torch.optim.SGD(parameters, lr=rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+
+
 class Mover:
     """What moves a stage's networks, and all of its state: weights, momentum, the scale of fp16's losses.
 
     Args:
         stage: its networks go to the device, channels-last.
-        settings: of SGD.
+        settings: of the optimiser, where the stage has none of its own.
         device, dtype: where, and the format of the networks' arithmetic; weights are float32.
         group: the processes that train together.
     """
@@ -50,24 +71,19 @@ class Mover:
         dtype: torch.dtype,
         group: Group = Group(),  # noqa: B008 - frozen
     ) -> None:
-        self.stage, self.settings, self.device, self.dtype, self.group = stage, settings, device, dtype, group
+        self.stage, self.device, self.dtype, self.group = stage, device, dtype, group
+        self.settings = stage.optimiser or settings
         self.networks: nn.ModuleDict = stage.networks.to(device).train()
         self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
         # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
-        self.optimiser = torch.optim.SGD(
-            self.networks.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-            weight_decay=settings.weight_decay,
-        )
+        self.optimiser = optimiser_of(self.networks.parameters(), self.settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         # Held while weights move, or what a checkpoint holds changes: whoever has it may save.
         self.moving = threading.RLock()
 
     def rate(self, context: StepContext) -> float:
         """The learning rate of a step."""
-        return poly(context.step, context.steps, self.settings.learning_rate, self.settings.exponent)
+        return rate_of(context.step, context.steps, self.settings)
 
     def step(self, batch: Batch, context: StepContext, moved: Callable[[], object] = lambda: None) -> LossTerms:
         """Forward, backward, clip, step; `moved` is called while nobody else may look at what has moved.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.patches import Batch
+from ..settings.experiment import OptimiserSettings
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Stage:
         loss: batch and context -> terms. A term that is not due yet is simply absent, and not computed.
         frozen_until: network name -> share of the stage during which it does not move; 1 for never.
         carried: network name -> name of the network of the stage before whose weights it begins with, strictly.
+        optimiser: of this stage, where it is not the run's.
         augmentation: "full" or "spatial".
         labelled_only: whether unlabelled cases are left out.
         deployed: "limited" (f_L), and "full" (f_F) where a method has it; of the last stage.
@@ -99,6 +101,7 @@ class Stage:
     loss: Callable[[Batch, StepContext], LossTerms]
     frozen_until: Mapping[str, float] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
+    optimiser: OptimiserSettings | None = None
     augmentation: str = "full"
     labelled_only: bool = True
     deployed: Mapping[str, Deployed] = field(default_factory=dict)

@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 
-MAY_CHANGE = ("optimiser.", "run.", "data.workers")
+MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
 """Beginnings of the settings that may change when a run is resumed."""
 
 
@@ -57,14 +57,22 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """SGD with Nesterov momentum under a polynomial schedule, as nnU-Net."""
+    """SGD with Nesterov momentum under a polynomial schedule, as nnU-Net; or AdamW."""
 
+    kind: str = "sgd"
+    """"sgd" or "adamw"."""
     learning_rate: float = 0.01
-    """At the first step."""
+    """The highest: at the first step, or after the warm-up."""
     momentum: float = 0.99
-    """Nesterov."""
+    """Nesterov; of SGD."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW."""
     weight_decay: float = 3e-5
     """On all parameters."""
+    warm_up: float = 0.0
+    """Share of the stage's steps over which the learning rate rises evenly to its highest."""
+    schedule: str = "poly"
+    """"poly" or "cosine", over the steps after the warm-up."""
     clip_norm: float = 12.0
     """Largest gradient norm, over the parameters that move."""
     exponent: float = 0.9
@@ -161,6 +169,8 @@ class Experiment:
     """The backbone's numbers."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     """How weights move."""
+    pretrain_optimiser: OptimiserSettings | None = None
+    """The same for a pre-training stage, where it is to be another, e.g. AdamW."""
     run: RunSettings = field(default_factory=RunSettings)
     """How long and how often."""
     dante: DanteSettings = field(default_factory=DanteSettings)
@@ -265,20 +275,24 @@ def _override(plain: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the value is nested too deeply.") from None
     *sections, last = _full_key(key.strip()).split(".")
     for section in sections:
-        plain = plain.setdefault(section, {})
+        if plain.get(section) is None:
+            plain[section] = {}
+        plain = plain[section]
         if not isinstance(plain, dict):
             raise ConfigError(f"'{section}' must be a table of settings, got {plain!r}.")
     plain[last] = value
 
 
 def _full_key(key: str) -> str:
-    keys = _all_keys(to_plain(Experiment()))
-    matches = [known for known in keys if known == key or known.split(".")[-1] == key]
-    if len(matches) > 1 and key not in keys:
+    keys = _all_keys(to_plain(Experiment(pretrain_optimiser=OptimiserSettings())))
+    # A last part alone means the training's own optimiser, not that of a pre-training.
+    short = [known for known in keys if not known.startswith("pretrain_optimiser.")]
+    matches = [key] if key in keys else [known for known in short if known.split(".")[-1] == key]
+    if len(matches) > 1:
         raise ConfigError(f"--set {key}: which of {', '.join(matches)}?")
     if not matches:
         raise ConfigError(unknown_key_message(key, keys, "--set"))
-    return key if key in keys else matches[0]
+    return matches[0]
 
 
 def _all_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:

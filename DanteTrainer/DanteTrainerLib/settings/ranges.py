@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from DanteSegmenterLib.errors import ConfigError, ModelError
@@ -24,6 +25,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimiser.momentum": (0, 0.9999),
     "optimiser.weight_decay": (0, LARGEST_FLOAT32),
     "optimiser.exponent": (0, 100),
+    "optimiser.warm_up": (0, 0.99),
     "run.steps": (1, MOST_STEPS),
     "run.pretrain_steps": (0, MOST_STEPS),
     "run.checkpoint_every": (1, MOST_STEPS),
@@ -40,6 +42,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm", "dante.temperature", "dante.fusion_init")
 WORDS: dict[str, tuple[str, ...]] = {
+    "optimiser.kind": ("sgd", "adamw"),
+    "optimiser.schedule": ("poly", "cosine"),
     "run.precision": ("auto", "fp32", "bf16", "fp16"),
     "dante.masking": ("sparse", "dense"),
     "dante.align": ("l1", "l2", "infonce"),
@@ -53,6 +57,17 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: a value is out of its range, or two contradict each other; says which and what is wanted.
     """
+    _check_values(experiment)
+    if experiment.pretrain_optimiser is not None:
+        try:
+            _check_values(replace(experiment, optimiser=experiment.pretrain_optimiser, pretrain_optimiser=None))
+        except ConfigError as error:
+            raise ConfigError(f"pretrain_{error}" if str(error).startswith("optimiser.") else str(error)) from None
+    _check_data(experiment)
+    _check_dante(experiment)
+
+
+def _check_values(experiment: Experiment) -> None:
     for key, (low, high) in RANGES.items():
         value = _value(experiment, key)
         if not low <= value <= high:
@@ -66,8 +81,8 @@ def check(experiment: Experiment) -> None:
         value = _value(experiment, key)
         if value not in known:
             raise ConfigError(f"{key} must be one of {', '.join(known)}, got '{value}'.")
-    _check_data(experiment)
-    _check_dante(experiment)
+    if not all(0 <= beta < 1 for beta in experiment.optimiser.betas):
+        raise ConfigError(f"optimiser.betas must lie between 0 and 1, got {list(experiment.optimiser.betas)}.")
 
 
 def _value(experiment: Experiment, key: str) -> Any:

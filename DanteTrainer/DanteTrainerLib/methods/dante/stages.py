@@ -144,7 +144,8 @@ def _pretraining(
     experiment: Experiment, networks: nn.ModuleDict, loss: Callable[[Batch, StepContext], LossTerms]
 ) -> Stage:
     steps = experiment.run.pretrain_steps
-    return Stage("stage-1", networks, steps, loss, augmentation="spatial", labelled_only=False)
+    own = experiment.pretrain_optimiser
+    return Stage("stage-1", networks, steps, loss, optimiser=own, augmentation="spatial", labelled_only=False)
 
 
 class _Masked:

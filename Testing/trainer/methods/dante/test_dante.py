@@ -22,7 +22,7 @@ from DanteTrainerLib.methods.dante import masking
 from DanteTrainerLib.methods.dante import stages as dante
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
+from DanteTrainerLib.settings.experiment import Experiment, OptimiserSettings, load_experiment, smoke
 from DanteTrainerLib.settings.tasks import BRAIN, TASKS
 
 
@@ -229,6 +229,21 @@ def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, t
         continue_run(folder, "cpu", quiet=True)
     for name in ("limited.safetensors", "full.safetensors"):
         assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
+
+
+def test_with_adamw_before_a_stopped_and_resumed_training_is_bit_equal_too(data, tmp_path):
+    settings = replace(settings_for_runs(), pretrain_optimiser=OptimiserSettings("adamw", 0.001, warm_up=0.5))
+    digests = []
+    for after in (99, 3):  # never, and within Stage 1
+        folder = tmp_path / str(after)
+        start_run(settings, data, folder)
+        asked = iter([False] * (after - 1) + [True] + [False] * 100)
+        try:
+            continue_run(folder, "cpu", quiet=True, stop=lambda asked=asked: next(asked))
+        except Cancelled:
+            continue_run(folder, "cpu", quiet=True)
+        digests.append(sha256_of(folder / "model" / "limited.safetensors"))
+    assert digests[0] == digests[1]
 
 
 def test_the_model_has_two_pathways_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):

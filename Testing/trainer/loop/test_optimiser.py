@@ -1,0 +1,76 @@
+"""Learning rates by hand, and each optimiser against torch's own."""
+
+import pytest
+import torch
+from steps import batch, context
+from torch import nn
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib.loop.optimiser import Mover, rate_of
+from DanteTrainerLib.loop.stage import LossTerms, Stage, Term
+from DanteTrainerLib.methods.dante.stages import stages
+from DanteTrainerLib.settings.experiment import OptimiserSettings, load_experiment
+from DanteTrainerLib.settings.tasks import BRAIN
+
+ADAMW = OptimiserSettings("adamw", 0.001, betas=(0.9, 0.95), weight_decay=0.05, warm_up=0.1, schedule="cosine")
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.0001), (4, 0.0005), (9, 0.001), (10, 0.001), (55, 0.0005), (100, 0.0)],
+)
+def test_a_warm_up_of_a_tenth_then_half_a_cosine(step, rate):
+    assert rate_of(step, 100, ADAMW) == pytest.approx(rate)
+
+
+def test_without_a_warm_up_the_schedule_is_nnunets():
+    assert rate_of(50, 100, OptimiserSettings()) == pytest.approx(0.01 * 0.5**0.9)
+
+
+def toy():
+    torch.manual_seed(0)
+    networks = nn.ModuleDict({"one": nn.Conv3d(4, 1, 1)})
+    return networks, lambda b, c: LossTerms({"mean": Term(networks["one"](b.images).square().mean())})
+
+
+@pytest.mark.parametrize("own", [None, ADAMW])
+def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
+    networks, loss = toy()
+    mover = Mover(
+        Stage("one", networks, 100, loss, optimiser=own), OptimiserSettings(), torch.device("cpu"), torch.float32
+    )  # fmt: skip
+    for step in (20, 21):
+        mover.step(batch(), context(step))
+    theirs, their_loss = toy()
+    if own is None:
+        reference = torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5)
+    else:
+        reference = torch.optim.AdamW(theirs.parameters(), 0.001, betas=(0.9, 0.95), weight_decay=0.05)
+    for step in (20, 21):
+        reference.param_groups[0]["lr"] = rate_of(step, 100, own or OptimiserSettings())
+        reference.zero_grad()
+        their_loss(batch(), context(step)).total.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 12)
+        reference.step()
+    for ours, wanted in zip(networks.parameters(), theirs.parameters()):
+        assert (ours - wanted).abs().max() < 1e-6
+
+
+def test_stage_1_may_have_another_optimiser_than_stage_2():
+    words = ["pretrain_optimiser.kind=adamw", "pretrain_optimiser.learning_rate=0.001", "learning_rate=0.02"]
+    first, second = stages(load_experiment("brats-2mm", words, method="dante"), BRAIN)
+    assert first.optimiser == OptimiserSettings("adamw", 0.001) and second.optimiser is None
+    assert load_experiment("brats-2mm", words).optimiser.learning_rate == 0.02
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("optimiser.kind=lion", "optimiser.kind must be one of sgd, adamw"),
+        ("pretrain_optimiser.warm_up=1", "pretrain_optimiser.warm_up must be at most 0.99"),
+        ("optimiser.betas=[0.9, 1.0]", "optimiser.betas must lie between 0 and 1"),
+    ],
+)
+def test_numbers_that_move_nothing_are_refused(word, said):
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        load_experiment("brats-2mm", [word])
