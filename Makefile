@@ -70,7 +70,7 @@ bench: $(VENV)/ready-to-bench
 
 faults: $(VENV)/ready-to-test
 	@sh Testing/tools/system_libraries.sh
-	@$(BIN)/python Testing/tools/faults.py
+	@$(BIN)/python Testing/faults/run.py
 
 # The README's pictures. Off-screen rendering needs EGL (Debian: libegl-mesa0 libgl1-mesa-dri).
 pictures: $(VENV)/ready-to-test

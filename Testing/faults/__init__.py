@@ -1,0 +1,1 @@
+"""`make faults`: bad inputs and kills, and what became of them."""

@@ -1,0 +1,14 @@
+"""Processes that are ended at random moments, and what must be as it was afterwards."""
+
+from faults.kills import commands, training, worker
+from faults.kills.killing import Kind
+
+KILLS = {
+    "worker": Kind(0.3, worker.computing),
+    "parent": Kind(0.15, worker.orphaned),
+    "segment": Kind(0.15, commands.segmenting),
+    "batch": Kind(0.15, commands.many_cases),
+    "import": Kind(0.15, commands.importing),
+    "evaluate": Kind(0.05, training.evaluating),
+    "publish": Kind(0.05, training.publishing),
+}
