@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, ResourceError
+from ..guard.replace_folder import folder_in_the_making
 
 # A label map that compresses badly, and some room.
 NEEDED_BYTES = 16 << 20
@@ -58,8 +58,8 @@ def _check_folder(path: Path) -> None:
     if not os.path.isdir(path.parent):
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     try:
-        with tempfile.TemporaryDirectory(prefix=".dante-", dir=path.parent) as folder:
-            (Path(folder) / path.name).touch()  # the name too must be possible there
+        with folder_in_the_making(path.parent) as folder:
+            (folder / path.name).touch()  # the name too must be possible there
         free = shutil.disk_usage(path.parent).free
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else error

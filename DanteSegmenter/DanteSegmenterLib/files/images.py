@@ -5,11 +5,10 @@ Files store LPS directions; everything inside is RAS: the change of sign is `gri
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +18,7 @@ import SimpleITK as sitk
 
 from ..errors import DanteError, InputError, ResourceError
 from ..guard.plain_text import LONG, one_line
+from ..guard.replace_folder import folder_in_the_making
 from ..model_folder.spec import Region
 from ..volume import Volume
 from .grid import LPS_TO_RAS
@@ -250,25 +250,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ResourceError: the folder does not exist, is not writable, or the disk is full.
     """
     path = Path(path)
-    try:
-        there = path.parent.is_dir()
-        folder = Path(tempfile.mkdtemp(prefix=".dante-", dir=path.parent)) if there else None
-    except (OSError, ValueError) as error:
-        raise ResourceError(f"cannot write to '{path.parent}': {_reason(error)}.") from None
-    if folder is None:
+    if not os.path.isdir(path.parent):
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
-    temporary = folder / f"new{_ending(path)}"
-    try:
-        write(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-    except DanteError:
-        raise
-    except Exception as error:
-        reason = _no_space(error, path) or _reason(error)
-        raise ResourceError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(folder_in_the_making(path.parent))
+        except (OSError, ValueError) as error:
+            raise ResourceError(f"cannot write to '{path.parent}': {_reason(error)}.") from None
+        temporary = folder / f"new{_ending(path)}"
+        try:
+            write(temporary)
+            _flush(temporary)
+            os.replace(temporary, path)
+        except DanteError:
+            raise
+        except Exception as error:
+            reason = _no_space(error, path) or _reason(error)
+            raise ResourceError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
 
 
 def _ending(path: Path) -> str:

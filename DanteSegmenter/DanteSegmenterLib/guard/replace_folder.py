@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import platform
+import secrets
 import shutil
 import sys
-import tempfile
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = ".dante-new-"
+# Stands before the number of the process that builds a folder: machines share disks, not processes.
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 # A folder that was being built so long ago is of a process that was killed, whatever its number says.
 ABANDONED_S = 24 * 3600.0
 # <fcntl.h>, <stdio.h>: paths are relative to the current folder; two paths change places.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_in_the_making(beside: Path) -> Iterator[Path]:
     """A new empty folder in the folder `beside`; gone afterwards, unless `swap_in` has moved it to its place.
 
-    What a killed process left there of this kind is taken away first.
+    What a killed process left there of this kind is taken away first. An interruption (Ctrl-C, SIGTERM) at any moment
+    leaves nothing.
     """
     for left in beside.glob(f"{PREFIX}*"):
         if _abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=beside))
+    folder = beside / f"{PREFIX}{MACHINE}-{os.getpid()}-{secrets.token_hex(8)}"
     try:
+        folder.mkdir(mode=0o700)  # its name is known before it is there
         yield folder
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """To the end: an interruption meanwhile is answered afterwards."""
+    try:
         shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def swap_in(new: Path, target: Path) -> None:
@@ -46,7 +61,7 @@ def swap_in(new: Path, target: Path) -> None:
     before = _before(target)
     bring_back(target)
     shutil.rmtree(before, ignore_errors=True)
-    os.chmod(new, 0o755)  # `mkdtemp` makes folders for their owner alone
+    os.chmod(new, 0o755)  # until now it was for its owner alone
     if exchange(new, target):
         shutil.rmtree(new, ignore_errors=True)  # which is the earlier one now
         return
@@ -89,8 +104,8 @@ def _before(target: Path) -> Path:
 
 def _abandoned(folder: Path) -> bool:
     """Whether the process that builds a folder is gone."""
-    number = folder.name.removeprefix(PREFIX).partition("-")[0]
-    if os.name == "posix" and number.isascii() and number.isdigit():
+    machine, number, *_ = [*folder.name.removeprefix(PREFIX).split("-"), "", ""]
+    if os.name == "posix" and machine == MACHINE and number.isascii() and number.isdigit():
         try:
             os.kill(int(number), 0)  # only asks; on Windows it would end the process
         except (ProcessLookupError, OverflowError):

@@ -1,5 +1,8 @@
 import gzip
 import os
+import signal
+import subprocess
+import sys
 
 import nrrd
 import numpy as np
@@ -181,3 +184,23 @@ def test_formats_of_two_files_are_not_written_because_they_cannot_be_replaced_in
     for ending in (".mhd", ".nhdr"):
         with pytest.raises(InputError, match="ending"):
             write_volume(tmp_path / f"a{ending}", numbered())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_killed_write_changes_nothing_and_the_next_one_takes_away_what_it_left(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("earlier")
+    code = f"""
+import os, signal
+from pathlib import Path
+from DanteSegmenterLib.files import write_atomically
+def half(temporary):
+    temporary.write_text("ha")
+    os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(Path({str(path)!r}), half)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    assert path.read_text() == "earlier" and len(os.listdir(tmp_path)) == 2
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["x.json"]

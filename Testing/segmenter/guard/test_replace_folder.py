@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from DanteSegmenterLib.guard import replace_folder
-from DanteSegmenterLib.guard.replace_folder import PREFIX, bring_back, folder_in_the_making, swap_in
+from DanteSegmenterLib.guard.replace_folder import MACHINE, PREFIX, bring_back, folder_in_the_making, swap_in
 
 
 def make(folder, text):
@@ -80,10 +80,39 @@ replace_folder.swap_in(pathlib.Path({str(tmp_path)!r}) / "new", pathlib.Path({st
 def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left = make(tmp_path / f"{PREFIX}{gone.pid}-abc", "half")
-    others = make(tmp_path / f"{PREFIX}{os.getppid()}-abc", "half")
+    left = make(tmp_path / f"{PREFIX}{MACHINE}-{gone.pid}-abc", "half")
+    others = make(tmp_path / f"{PREFIX}{MACHINE}-{os.getppid()}-abc", "half")
+    elsewhere = make(tmp_path / f"{PREFIX}{'0' * len(MACHINE)}-{gone.pid}-abc", "half")  # on a disk that two share
     strange = make(tmp_path / f"{PREFIX}x", "half")
     os.utime(strange, (0, 0))
     with folder_in_the_making(tmp_path) as new:
-        assert sorted(tmp_path.iterdir()) == sorted([new, others])
+        assert sorted(tmp_path.iterdir()) == sorted([new, others, elsewhere])
     assert not left.exists()
+
+
+def test_an_interruption_while_it_is_taken_away_is_answered_when_it_is_gone(tmp_path, monkeypatch):
+    remove, tries = replace_folder.shutil.rmtree, []
+
+    def interrupted(folder, **more):
+        tries.append(folder)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+        remove(folder, **more)
+
+    monkeypatch.setattr(replace_folder.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder_in_the_making(tmp_path) as new:
+        make(new, "half")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_just_when_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+    make_folder = os.mkdir
+
+    def interrupted(*arguments, **more):
+        make_folder(*arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder_in_the_making(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []
