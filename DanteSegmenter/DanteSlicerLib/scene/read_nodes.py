@@ -28,6 +28,20 @@ def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
     return Volume(slicer.util.arrayFromVolume(node).copy(), worldIjkToRas(node), name)
 
 
+def checkTwins(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
+    """
+    Raises:
+        InputError: one node in the places of two modalities.
+    """
+    first: dict[int, str] = {}
+    for modality, node in nodes.items():
+        other = first.setdefault(id(node), modality)
+        if other != modality:
+            raise InputError(
+                f"'{node.GetName()}' is chosen as {other} and as {modality}; each needs a volume of its own."
+            )
+
+
 def maskFromNode(node, reference: vtkMRMLScalarVolumeNode) -> Volume:
     """A brain mask as uint8: all segments of a segmentation on the reference's grid, or a label map on its own.
 
