@@ -10,7 +10,8 @@ scanner's series. One file of BraTS 2020 (case 355) names its mask W39_1998.09.1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def read_case_folder(folder: Path | str, group: str = "", name: str = "", scheme
     if not images:
         holds = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
         raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
+    _check_twins(images, folder)
     names = " ".join((folder.name, *(path.name for path in files)))
     endings = [_last_part(source.path) for source in images.values()]
     told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(names, endings)
@@ -103,6 +105,23 @@ def _images(named: Sequence[_Named], folder: Path) -> dict[str, ImageSource]:
             raise InputError(f"'{folder}' holds two files for {modality}: {first} and {second}. Keep one.")
         images[modality] = ImageSource(plain.path)
     return images
+
+
+def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
+    """
+    Raises:
+        InputError: two images are one file under two names, by a link.
+    """
+    first: dict[tuple[int, int], str] = {}
+    for modality, source in images.items():
+        with contextlib.suppress(OSError):  # whoever reads it says so
+            status = source.path.stat()
+            other = first.setdefault((status.st_dev, status.st_ino), modality)
+            if other != modality and status.st_ino:  # some file systems number nothing
+                names = f"{images[other].path.name} and {source.path.name}"
+                raise InputError(
+                    f"'{folder}' holds one file as {other} and as {modality}: {names}. Each needs a scan of its own."
+                )
 
 
 def _plain(files: Sequence[_Named]) -> _Named | None:

@@ -99,6 +99,14 @@ def test_one_scan_twice_is_refused_with_both_names(tmp_path):
         read_case_folder(tmp_path / "p")
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_one_file_under_two_names_is_refused_with_both(tmp_path, link):
+    folder = write(tmp_path / "p", "p_t1", "p_flair")
+    link(folder / "p_t1.nii.gz", folder / "p_t2.nii.gz")
+    with pytest.raises(InputError, match="one file as t1 and as t2: p_t1.nii.gz and p_t2.nii.gz"):
+        read_case_folder(folder)
+
+
 def test_what_systems_leave_behind_is_passed_over(tmp_path):
     write(tmp_path, "A/A_t1", "A/._A_t1", "A/A_t2", "A/._A_t2", "A/A_flair", "__MACOSX/A/A_t1", ".hidden/A_t1")
     write(tmp_path, "@eaDir/A_t1")
