@@ -142,8 +142,8 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
         return make_split([case for case in dataset.cases.values() if not case.held_apart], seed)
     try:
         plain = json.loads(decode(Path(path).read_bytes()))
-        split = Split(*(tuple(str(name) for name in plain.get(part, ())) for part in SPLIT_NAMES))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        split = Split(*(_names_in(plain.get(part, [])) for part in SPLIT_NAMES))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"'{path}' is no split: lists 'train', 'val' and 'test' are needed ({error}).") from None
     names = [*split.train, *split.val, *split.test]
     unknown = [name for name in names if name not in dataset.cases]
@@ -153,6 +153,16 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
     if twice:
         raise InputError(f"'{path}' names '{twice[0]}' more than once; training and test cases must not overlap.")
     return split
+
+
+def _names_in(part: object) -> tuple[str, ...]:
+    """
+    Raises:
+        TypeError: it is no list of texts.
+    """
+    if not isinstance(part, list) or not all(isinstance(name, str) for name in part):
+        raise TypeError(f"got {str(part)[:60]}")
+    return tuple(part)
 
 
 def make_split(cases: Sequence[Case], seed: int = 12345) -> Split:

@@ -7,7 +7,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError
 
 from ..data.dataset import SPLIT_FILE, Dataset, Split, read_split
-from ..data.patients import patients_of
+from ..data.patients import check_split, patients_of
 from ..status import RUN_FILE
 from .run_folder import read_run
 
@@ -21,13 +21,16 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
     A file is taken at its word; it may score training cases on purpose.
 
     Raises:
-        InputError: the file is no split of this dataset; some cases of the run are missing; the run trained on a
-            patient whom the dataset's own split holds out; or nothing tells which cases the model has not seen.
+        InputError: the file is no split of this dataset; the dataset's own split has a patient in two parts; some
+            cases of the run are missing; the run trained on a patient whom the dataset's own split holds out; or
+            nothing tells which cases the model has not seen.
     """
     if file is not None:
         return read_split(dataset, file)
     trained = _split_of_run(folder) or _split_of_run(folder.parent)
     own = read_split(dataset) if (dataset.folder / SPLIT_FILE).is_file() else None  # refused if it contradicts itself
+    if own is not None:
+        check_split(dataset, own)
     names = [name for part in (trained.train, trained.val, trained.test) for name in part] if trained else []
     missing = [name for name in names if name not in dataset.cases]
     if trained and not missing:

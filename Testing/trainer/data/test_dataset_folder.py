@@ -133,6 +133,14 @@ def test_a_split_with_a_byte_order_mark_is_read(tmp_path, encoding):
     assert read_split(read_dataset(folder)).train == ("A", "B", "C")
 
 
+@pytest.mark.parametrize("part", ["A", {"A": 1}, [1], [["A"]], None, 7])
+def test_a_part_of_a_split_that_is_no_list_of_names_is_refused(tmp_path, part):
+    folder = write_dataset(tmp_path / "data")
+    (folder / "split.json").write_text(json.dumps({"train": part, "val": ["D"], "test": ["E"]}))
+    with pytest.raises(InputError, match="is no split: lists 'train', 'val' and 'test' are needed"):
+        read_split(read_dataset(folder))
+
+
 def test_one_bad_case_is_no_hindrance_where_the_split_does_not_name_it(tmp_path):
     folder = write_dataset(tmp_path / "data")
     shutil.copytree(folder / "A", folder / "Z")

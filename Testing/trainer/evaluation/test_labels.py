@@ -93,3 +93,13 @@ def test_a_split_that_contradicts_itself_is_refused_though_the_runs_own_would_do
     (data / "split.json").write_text('{"train": ["E"], "val": [], "test": ["E"]}')
     with pytest.raises(InputError, match="'E' more than once"):
         split_for(run, read_dataset(data))
+
+
+def test_a_model_is_not_scored_by_a_split_that_has_a_patient_in_two_parts(tmp_path):
+    names = ["P1_week-000", "P2_week-000", "P1_week-044"]
+    for n, name in enumerate(names):
+        write_case(tmp_path / "data" / name, n)
+    split = {"train": names[:1], "val": names[1:2], "test": names[2:]}
+    (tmp_path / "data" / "split.json").write_text(json.dumps(split))
+    with pytest.raises(InputError, match="'P1_week-000' .train. and 'P1_week-044' .test. are one patient"):
+        split_for(tmp_path / "model", read_dataset(tmp_path / "data"))
