@@ -9,11 +9,17 @@ from ..errors import InputError, ResourceError
 from ..files.images import write_volume
 from ..program import StopRequest, say
 
+# Smallest and largest.
+SPACINGS_MM = {"brain": (0.5, 8.0), "chest": (0.2, 30.0)}
+
 
 def sample(given: argparse.Namespace, stop: StopRequest) -> None:
     """Write one patient, or a dataset of many."""
     if not given.folder.parent.is_dir():
         raise ResourceError(f"the folder '{given.folder.parent}' does not exist. Create it or choose another.")
+    if given.folder.exists() and not given.folder.is_dir():
+        raise ResourceError(f"'{given.folder}' is a file; a folder is needed. Choose another.")
+    _check(given)
     given.folder.mkdir(exist_ok=True)
     if given.cases is None:
         _write_patient(given.folder, given.seed, given)
@@ -22,15 +28,29 @@ def sample(given: argparse.Namespace, stop: StopRequest) -> None:
         _write_patient(given.folder / f"Synthetic{given.kind.capitalize()}{seed:03d}", seed, given)
 
 
+def _check(given: argparse.Namespace) -> None:
+    """
+    Raises:
+        InputError: a number with which there is no patient.
+    """
+    brain = given.kind == "brain"
+    low, high = SPACINGS_MM[given.kind]
+    spacing = given.spacing_mm or [low]
+    if len(spacing) not in (1, 3) or not all(low <= mm <= high for mm in spacing) or (brain and len(set(spacing)) > 1):
+        raise InputError(
+            f"--spacing-mm {spacing}: one number, for a chest also three (K, J, I), of {low} to {high} mm."
+        )
+    if given.shape and (brain or min(given.shape) < 2):
+        raise InputError("--shape takes three numbers of at least 2, and is for --kind chest.")
+    if given.seed < 0 or (given.cases is not None and given.cases < 1):
+        raise InputError("--seed takes a number from 0 on, --cases one from 1 on.")
+
+
 def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
     """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
     from ..synthetic.sample import brain_mr, chest_ct
 
     spacing = given.spacing_mm or ([1.0] if given.kind == "brain" else [2.0, 0.7, 0.7])
-    if len(spacing) not in (1, 3) or not min(spacing) > 0 or (given.kind == "brain" and len(set(spacing)) > 1):
-        raise InputError(f"--spacing-mm {spacing}: one positive number, for a chest also three, along K, J, I.")
-    if given.shape and (given.kind == "brain" or min(given.shape) < 2):
-        raise InputError("--shape takes three numbers of at least 2, and is for --kind chest.")
     if given.kind == "brain":
         patient, prefix, mask = brain_mr(seed, spacing[0]), f"{folder.resolve().name}_", "seg"
     else:

@@ -49,11 +49,27 @@ def test_methods_train_on_it_and_segment_from_the_plain_ct(chests, tmp_path, met
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--kind", "brain", "--shape", "9", "9", "9"], ["--spacing-mm", "1", "2"], [*CHESTS, "--spacing-mm", "-1"]],
+    [
+        ["--kind", "brain", "--shape", "9", "9", "9"],
+        ["--spacing-mm", "1", "2"],
+        ["--spacing-mm", "0.001"],
+        ["--spacing-mm", "nan"],
+        ["--spacing-mm", "9"],
+        [*CHESTS, "--spacing-mm", "-1"],
+        [*CHESTS, "--spacing-mm", "0.001"],
+        ["--cases", "-3"],
+        ["--seed", "-1"],
+    ],
 )
-def test_a_grid_that_cannot_be_is_refused(tmp_path, arguments, capsys):
+def test_a_patient_that_cannot_be_is_refused_and_nothing_is_made(tmp_path, arguments, capsys):
     assert main(["sample", str(tmp_path / "x"), *arguments]) == 2
-    assert "error: --" in capsys.readouterr().err
+    assert "error: --" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_patient_is_not_written_into_a_file(tmp_path, capsys):
+    (tmp_path / "x").write_text("precious")
+    assert main(["sample", str(tmp_path / "x"), "--spacing-mm", "6"]) == 2
+    assert "is a file" in capsys.readouterr().err and (tmp_path / "x").read_text() == "precious"
 
 
 def test_a_real_chest_ct_is_read_in_hounsfield_units_and_segmented_on_its_grid(shared_data, chests, tmp_path, capsys):
