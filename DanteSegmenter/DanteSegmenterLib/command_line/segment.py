@@ -41,8 +41,10 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
     paths = input_paths(given.input, spec)
     outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS)), (given.probabilities, WRITTEN_ENDINGS)]
     outputs.append((given.report, (".json",)))
-    masks = [given.brain_mask] if given.brain_mask is not None else []
-    check_outputs([pair for pair in outputs if pair[0] is not None], [*paths.values(), *masks])
+    read = [*paths.values(), *given.model.iterdir()]
+    if given.brain_mask is not None:
+        read.append(given.brain_mask)
+    check_outputs([pair for pair in outputs if pair[0] is not None], read)
     pathway, _ = choose_pathway(spec, paths)
     volumes = {modality: read_volume(path) for modality, path in paths.items()}
     for path in (given.output, given.probabilities):

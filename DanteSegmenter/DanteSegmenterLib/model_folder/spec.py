@@ -188,7 +188,7 @@ def read_spec(folder: Path | str) -> ModelSpec:
         spec = from_plain(ModelSpec, plain, where=SPEC_FILE, error=ModelError)
         check_spec(spec)
     except ModelError as error:
-        raise ModelError(f"'{path}' cannot be used: {error}") from None
+        raise ModelError(f"'{path}' cannot be used: {str(error).removesuffix('.')}.") from None
     except RecursionError:
         raise ModelError(f"'{path}' cannot be used: it nests too deeply. Copy the model folder again.") from None
     return spec

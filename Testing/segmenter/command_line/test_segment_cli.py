@@ -60,6 +60,10 @@ BAD = {
     "unknown modality": (lambda f, t: command(f, t / "o.nrrd", "--input", "pet=x.nii"), "one of t1, t1ce, t2, flair"),
     "no equals sign": (lambda f, t: command(f, t / "o.nrrd", "--input", "x.nii"), "MODALITY=FILE"),
     "output folder missing": (lambda f, t: command(f, t / "no" / "o.nrrd"), "does not exist"),
+    "a report over the model": (
+        lambda f, t: command(f, t / "o.nrrd", "--report", str(f / "model" / "model.json")),
+        "would replace",
+    ),
     "output is a folder": (lambda f, t: command(f, t), "is a folder"),
     "output of unknown kind": (lambda f, t: command(f, t / "o.jpg"), "unknown ending"),
     "wrong model folder": (lambda f, t: [*command(f, t / "o.nrrd"), "--model", str(t)], "is no model folder"),

@@ -140,7 +140,7 @@ def test_what_could_do_harm_elsewhere_is_refused(tmp_path, plain, path, value, r
     (tmp_path / "model.json").write_text(json.dumps(changed(plain, path, value)))
     with pytest.raises(ModelError) as caught:
         read_spec(tmp_path)
-    assert reason in str(caught.value)
+    assert reason in str(caught.value) and str(caught.value).endswith(".")
 
 
 @pytest.mark.parametrize(
