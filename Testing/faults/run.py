@@ -22,7 +22,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = [str(REPOSITORY / name) for name in ("Testing", "DanteSegmenter", "DanteTrainer")]
-sys.path[0:1] = PATHS  # in the place of this folder, whose files have names like those of Testing
+if __name__ == "__main__":
+    sys.path[0:1] = PATHS  # in the place of this folder
 
 from faults.kills import KILLS  # noqa: E402
 from faults.suites import (  # noqa: E402

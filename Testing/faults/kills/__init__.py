@@ -8,7 +8,8 @@ KILLS = {
     "parent": Kind(0.15, worker.orphaned),
     "segment": Kind(0.15, commands.segmenting),
     "batch": Kind(0.15, commands.many_cases),
-    "import": Kind(0.15, commands.importing),
-    "evaluate": Kind(0.05, training.evaluating),
-    "publish": Kind(0.05, training.publishing),
+    "import": Kind(0.13, commands.importing),
+    "train": Kind(0.04, training.learning),
+    "evaluate": Kind(0.04, training.evaluating),
+    "publish": Kind(0.04, training.publishing),
 }

@@ -123,6 +123,7 @@ def importing(folder: Path, tally: Tally) -> Iterator[Attempt]:
         begin=lambda out: shutil.copytree(other, out / "m"),
         wrong=lambda out: unusable_model(out / "m"),
         result=lambda out: contents(out / "m"),
+        answers=False,  # the window does it
     )
     with killed(command, folder, tally) as attempt:
         yield attempt

@@ -52,12 +52,14 @@ class Command:
         begin: puts into it what an earlier run has left.
         wrong: what is wrong with such a folder after a kill, "" if nothing: every file is whole, of before or after.
         result: of a folder in which the command has come to its end; compared.
+        answers: it ends by itself when it is asked to (SIGTERM), and leaves nothing.
     """
 
     arguments: Callable[[Path], list[object]]
     begin: Callable[[Path], object]
     wrong: Callable[[Path], str]
     result: Callable[[Path], object]
+    answers: bool = True
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def after_the_kill(
     wrong = command.wrong(out)
     if wrong:
         yield "lost", wrong
-    if kill != signal.SIGKILL:
+    if kill != signal.SIGKILL and command.answers:
         for path in hidden_below(out):
             yield "left_behind", path
 

@@ -1,4 +1,4 @@
-"""`evaluate` and `publish`, killed."""
+"""`train`, `evaluate` and `publish`, killed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,36 @@ from datasets import write_dataset
 from models import write_brain_model
 
 from DanteSegmenterLib.errors import DanteError
+from DanteSegmenterLib.model_folder import sha256_of
 from DanteTrainerLib.__main__ import main as trainer
 from DanteTrainerLib.evaluation.evaluate import CASES_FILE, SUMMARY_FILE, read_summary
+from DanteTrainerLib.status import RUN_FILE
 from faults.doors import ask
 from faults.kills.commands import contents, unusable_model
 from faults.kills.killing import Attempt, Command, killed
 from faults.tally import Tally
 
 CARD = REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce.toml"
+
+
+@contextmanager
+def learning(folder: Path, tally: Tally) -> Iterator[Attempt]:
+    """A few tiny steps; the next run resumes them."""
+    data = write_dataset(folder / "data")
+
+    def train(out: Path) -> list[object]:
+        started = (out / "run" / RUN_FILE).exists()
+        verb = ["resume"] if started else ["train", "lower", "--smoke", "--data", data, "--out"]
+        return ["-m", "DanteTrainerLib", *verb, out / "run", "--quiet", "--device", "cpu"]
+
+    command = Command(
+        arguments=train,
+        begin=lambda out: None,
+        wrong=lambda out: "",  # which checkpoint is whole, the next run finds out
+        result=lambda out: sha256_of(out / "run" / "model" / "limited.safetensors"),
+    )
+    with killed(command, folder, tally) as attempt:
+        yield attempt
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def ends_after_a_kill(client: WorkerClient, seconds: float) -> bool:
     if child is not None:
         with contextlib.suppress(OSError):
             os.kill(client.pid or child.pid, signal.SIGKILL)
+        child.process.wait(HANG_SECONDS)
     end = time.monotonic() + HANG_SECONDS
     while outcome is None and time.monotonic() < end:
         outcome = client.poll()[1]

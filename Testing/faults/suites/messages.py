@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 from models import LIMITED, LPS_2MM
 
-from DanteSegmenterLib.worker.protocol import MAGIC, PREFIX, VERSION, FrameReader, Grid, SegmentRequest, encode
+from DanteSegmenterLib.worker.protocol import (
+    FRAME_MAGIC,
+    FRAME_PREFIX,
+    PROTOCOL_VERSION,
+    FrameReader,
+    Grid,
+    SegmentRequest,
+    encode,
+)
 from faults.tally import Case
 
 CANCEL = {"type": "cancel", "id": 1, "arrays": []}
@@ -48,7 +56,7 @@ def reading(stream: bytes) -> Callable[[], None]:
 def frame(
     header: object,
     payload: bytes = b"",
-    version: int = VERSION,
+    version: int = PROTOCOL_VERSION,
     header_bytes: int | None = None,
     payload_bytes: int | None = None,
 ) -> bytes:
@@ -58,13 +66,13 @@ def frame(
         (len(text) if header_bytes is None else header_bytes),
         (len(payload) if payload_bytes is None else payload_bytes),
     )
-    return PREFIX.pack(MAGIC, version, *lengths) + text + payload
+    return FRAME_PREFIX.pack(FRAME_MAGIC, version, *lengths) + text + payload
 
 
 def broken_rules() -> dict[str, bytes]:
     return {
-        "an older version": frame(CANCEL, version=VERSION - 1),
-        "a newer version": frame(CANCEL, version=VERSION + 1),
+        "an older version": frame(CANCEL, version=PROTOCOL_VERSION - 1),
+        "a newer version": frame(CANCEL, version=PROTOCOL_VERSION + 1),
         "a header of 2 GB": frame(b"", header_bytes=1 << 31),
         "a payload of a petabyte": frame(CANCEL, payload_bytes=1 << 50),
         "a payload that no array claims": frame(CANCEL, bytes(8)),

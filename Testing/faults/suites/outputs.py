@@ -52,7 +52,7 @@ def impossible(door: Segmenting) -> Iterator[Case]:
         "a name too long": out / f"{'x' * 300}.nrrd",
         "a name that no file can have": out / "x\0.nrrd",
         "where no file can be": Path("/proc/o.nrrd"),
-        "a folder of a thousand names": out.joinpath(*["x" * 200] * 40, "o.nrrd"),
+        "a folder in many missing ones": out.joinpath(*["x" * 200] * 7, "o.nrrd"),
     }
     for name, path in places.items():
         yield name, lambda path=path: door.segment(paths, output=path)
