@@ -57,6 +57,8 @@ SUITES: dict[str, Suite] = {
     "datasets": datasets.cases,
 }
 
+TEMPORARY = "temporary"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,9 +67,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of {', '.join([*SUITES, *KILLS])}")
     options = parser.parse_args()
-    if MARK not in os.environ:
+    place = Path(os.environ.get(MARK, "nowhere"))
+    if os.environ.get("TMPDIR") != str(place / TEMPORARY):
         begin_apart()
-    place = Path(os.environ[MARK])
     try:
         tally = tried(place, options)
     finally:
@@ -83,7 +85,7 @@ def main() -> int:
 def begin_apart() -> None:
     """This program once more from its beginning, with a mark and a temporary folder that no other program has."""
     place = tempfile.mkdtemp(prefix="dante-faults-")
-    temporary = os.path.join(place, "temporary")
+    temporary = os.path.join(place, TEMPORARY)
     os.mkdir(temporary)
     apart = {
         MARK: place,
@@ -107,7 +109,7 @@ def tried(place: Path, options: argparse.Namespace) -> Tally:
         kill(tally, work / "kills", options)
     for what in (*map("process {}".format, processes_with(f"{MARK}={place}")), *traces.left_in_memory()):
         tally.note("left_behind", what, "it is of this run")
-    for path in (*sorted((place / "temporary").iterdir()), *hidden_below(work)):
+    for path in (*sorted((place / TEMPORARY).iterdir()), *hidden_below(work)):
         tally.note("left_behind", str(path), "nobody needs it any more")
     return tally
 
