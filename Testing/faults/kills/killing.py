@@ -31,6 +31,18 @@ Attempt = Callable[[int, random.Random], None]
 
 
 @dataclass(frozen=True)
+class Writing:
+    """When a command writes its file of this number, which it does under another name, and so many seconds later."""
+
+    number: int
+    then: float
+
+
+Moment = float | Writing
+"""Seconds after the start, or a deed."""
+
+
+@dataclass(frozen=True)
 class Kind:
     """What is killed.
 
@@ -79,7 +91,11 @@ def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
         out.mkdir()
         command.begin(out)
         kill = signal.SIGKILL if n % 2 else signal.SIGTERM
-        moment = 0.0 if n % 3 == 2 else chance.uniform(0, seconds)
+        # A third is aimed at one of the first files that it writes, the others at any moment.
+        moment: Moment = chance.uniform(0, seconds)
+        if n % 3 == 2:
+            moment = Writing(chance.randint(1, 3), chance.choice((0, chance.uniform(0, 0.02))))
+        when = f"after {moment:.2f} s" if isinstance(moment, float) else f"while it wrote file {moment.number}"
         try:
             tally.killed()
             problems = list(after_the_kill(command, out, name, kill, moment))
@@ -87,14 +103,14 @@ def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
         except Exception as error:  # a check that meets what it did not foresee
             problems = [("lost", f"{type(error).__name__}: {error}")]
         for what, text in problems:
-            tally.note(what, f"{name} ({kill.name} after {moment:.2f} s)", text)
+            tally.note(what, f"{name} ({kill.name}, {when})", text)
         shutil.rmtree(out, ignore_errors=True)
 
     yield attempt
 
 
 def after_the_kill(
-    command: Command, out: Path, name: str, kill: signal.Signals, moment: float
+    command: Command, out: Path, name: str, kill: signal.Signals, moment: Moment
 ) -> Iterator[tuple[str, str]]:
     """Start, kill, and what is wrong then."""
     mark = f"{KILL_MARK}={name}"
@@ -127,17 +143,20 @@ def after_the_kill(
             yield "left_behind", path
 
 
-def wait_for(process: subprocess.Popen[bytes], out: Path, moment: float) -> None:
-    """Until so many seconds have passed; if 0, until the command is writing something: it does so under other names."""
-    start, before = time.monotonic(), set(hidden_below(out))
-    if moment:
+def wait_for(process: subprocess.Popen[bytes], out: Path, moment: Moment) -> None:
+    """Until the moment, or the end of the process."""
+    if isinstance(moment, float):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
         return
-    while process.poll() is None and time.monotonic() - start < HANG_SECONDS:
-        if set(hidden_below(out)) - before:
-            return
-        time.sleep(AIM_SECONDS)
+    start, seen = time.monotonic(), set(hidden_below(out))
+    for _ in range(moment.number):
+        new: set[str] = set()
+        while process.poll() is None and time.monotonic() - start < HANG_SECONDS and not new:
+            time.sleep(AIM_SECONDS)
+            new = set(hidden_below(out)) - seen
+        seen |= new
+    time.sleep(moment.then)
 
 
 def after_the_next_run(command: Command, out: Path, wanted: object) -> Iterator[tuple[str, str]]:
