@@ -114,5 +114,7 @@ def processes_with(mark: str, seconds: float = END_SECONDS) -> list[int]:
 
 def hidden_below(folder: Path) -> list[str]:
     """What programs of ours name with a dot while they work, and nobody needs afterwards."""
-    names = (path.relative_to(folder) for path in folder.rglob(".*"))
-    return sorted(str(name) for name in names if not LASTING.fullmatch(name.name))
+    # Not `rglob`: a folder that goes while it is looked through would be an error.
+    found = [Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)]
+    hidden = [path for path in found if path.name.startswith(".") and not LASTING.fullmatch(path.name)]
+    return sorted(str(path.relative_to(folder)) for path in hidden)

@@ -140,3 +140,19 @@ def test_hidden_files_are_left_behind_but_for_locks(tmp_path):
     for name in ("result", ".dante-new-1", ".lock"):
         (tmp_path / "out" / name).touch()
     assert hidden_below(tmp_path) == [os.path.join("out", ".dante-new-1")]
+
+
+def test_what_is_hidden_is_found_at_any_depth_and_a_folder_that_goes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "sub" / ".dante-new-1").mkdir(parents=True)
+    (tmp_path / "sub" / ".dante-new-1" / "file").touch()
+    (tmp_path / "seen").touch()
+    assert hidden_below(tmp_path) == [str(Path("sub") / ".dante-new-1")]
+    real = os.scandir
+
+    def gone(path):
+        if str(path).endswith(".dante-new-1"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert hidden_below(tmp_path) == [str(Path("sub") / ".dante-new-1")]
