@@ -34,6 +34,9 @@ Deed = Callable[[str], object]
 _LAST_DEEDS: list[Deed] = []
 _ANSWERING: list[Callable[[], str] | None] = []
 _ENDING = threading.Lock()
+_PLACING = threading.RLock()
+# So long the end waits for a file or folder that is just being put into its place; a disk may be gone.
+PLACING_SECONDS = 1.5
 
 
 @contextlib.contextmanager
@@ -44,6 +47,22 @@ def last_deed(deed: Deed) -> Iterator[None]:
         yield
     finally:
         _LAST_DEEDS.remove(deed)
+
+
+@contextlib.contextmanager
+def placing() -> Iterator[None]:
+    """While a file or folder is made whole and put into its place, which the end of the process waits for.
+
+    Otherwise the last deeds, in another thread, would take away what is just being moved.
+    """
+    if _ENDING_THREAD and _ENDING_THREAD[0] == threading.get_ident():
+        yield
+        return
+    with _PLACING:
+        yield
+
+
+_ENDING_THREAD: list[int] = []
 
 
 @contextlib.contextmanager
@@ -64,6 +83,8 @@ def end_now(message: str) -> None:
     """Leave no process and no half-written folder, say why, and be gone. To be called from any thread."""
     with _ENDING:  # never given back
         end_children()
+        _PLACING.acquire(timeout=PLACING_SECONDS)  # never given back either
+        _ENDING_THREAD.append(threading.get_ident())
         for deed in reversed(_LAST_DEEDS):
             with contextlib.suppress(Exception):
                 deed(message)

@@ -16,7 +16,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import ResourceError, reason
 from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in
 
-from .ending import last_deed
+from .ending import last_deed, placing
 
 # What safetensors says in an exception of its own.
 _FULL = "No space left on device"
@@ -32,7 +32,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         ResourceError: no space left or not writable; the file of before is untouched.
     """
     temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    with last_deed(lambda _: _remove(temporary)):
+    with placing(), last_deed(lambda _: _remove(temporary)):
         try:
             write(temporary)
             if sync:
@@ -60,11 +60,12 @@ def files_together(target: Path) -> Iterator[Path]:
     """
     with _said(target), folder_in_the_making(target) as folder, last_deed(lambda _: _remove_tree(folder)):
         yield folder
-        files = sorted(folder.iterdir())
-        for file in files:
-            _flush(file)
-        for file in files:
-            os.replace(file, target / file.name)
+        with placing():
+            files = sorted(folder.iterdir())
+            for file in files:
+                _flush(file)
+            for file in files:
+                os.replace(file, target / file.name)
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:
@@ -99,10 +100,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
         bring_back(target)
         with folder_in_the_making(target.parent) as folder, last_deed(lambda _: _remove_tree(folder)):
             yield folder
-            for file in folder.iterdir():
-                if file.is_file():
-                    _flush(file)
-            swap_in(folder, target)
+            with placing():
+                for file in folder.iterdir():
+                    if file.is_file():
+                        _flush(file)
+                swap_in(folder, target)
 
 
 @contextlib.contextmanager

@@ -186,3 +186,27 @@ time.sleep(60)
     process.wait()
     wait_until_gone([child])
     assert process.communicate()[1] == "parent gone\n"
+
+
+PLACES = """
+import os, sys, threading, time
+from pathlib import Path
+from DanteTrainerLib import ending
+folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+with ending.last_deed(lambda _: [file.unlink() for file in folder.iterdir()]):
+    with ending.placing():
+        threading.Thread(target=ending.end_now, args=("Stopped.",)).start()
+        time.sleep(0.5)  # the end waits
+        (folder / "one").touch(), (folder / "two").touch()
+        os.replace(folder, target)
+    time.sleep(20)
+"""
+
+
+def test_the_last_deeds_wait_for_what_is_just_being_put_into_its_place(tmp_path):
+    (tmp_path / "new").mkdir()
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    command = [sys.executable, "-c", PLACES, str(tmp_path / "new"), str(tmp_path / "target")]
+    result = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, timeout=60)
+    assert result.returncode == 1 and result.stderr == b"Stopped.\n"
+    assert sorted(path.name for path in (tmp_path / "target").iterdir()) == ["one", "two"]

@@ -26,7 +26,7 @@ from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.strict_dataclass import to_plain
 from DanteSegmenterLib.volume import Volume
 
-from ..ending import end_with_parent
+from ..ending import end_with_parent, placing
 from ..locks import remove_left_over, scratch_folder
 from ..settings.tasks import Task
 from ..whole_files import make_writable
@@ -193,12 +193,13 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
 def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
     """All files or none: written beside and moved into place."""
     try:
-        temporary = Path(tempfile.mkdtemp(dir=scratch))
-        np.save(temporary / "images.npy", images)
-        np.save(temporary / "labels.npy", bits)
-        for r in range(regions):
-            np.save(temporary / f"places_{r}.npy", _places(bits, r))
-        os.replace(temporary, target)
+        with placing():
+            temporary = Path(tempfile.mkdtemp(dir=scratch))
+            np.save(temporary / "images.npy", images)
+            np.save(temporary / "labels.npy", bits)
+            for r in range(regions):
+                np.save(temporary / f"places_{r}.npy", _places(bits, r))
+            os.replace(temporary, target)
     except OSError as error:
         if not target.is_dir():  # else another process was faster: the same content
             raise ResourceError(f"the cache '{target.parent}' could not be written: {reason(error)}.") from None
