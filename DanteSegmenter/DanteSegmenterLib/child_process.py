@@ -52,7 +52,7 @@ class Child:
             ResourceError: it cannot be started.
         """
         # A pipe that nobody reads would fill up and hold the process.
-        self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `let_go`
         try:
             self.process = subprocess.Popen(
                 [interpreter(), *standing_back(), module, *arguments],

@@ -35,6 +35,7 @@ _LAST_DEEDS: list[Deed] = []
 _ANSWERING: list[Callable[[], str] | None] = []
 _ENDING = threading.Lock()
 _PLACING = threading.RLock()
+_ENDING_THREAD: list[int] = []  # its identity, once there is one: it does not wait for what it could not stop
 # So long the end waits for a file or folder that is just being put into its place; a disk may be gone.
 PLACING_SECONDS = 1.5
 
@@ -60,9 +61,6 @@ def placing() -> Iterator[None]:
         return
     with _PLACING:
         yield
-
-
-_ENDING_THREAD: list[int] = []
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
-from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in
+from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in, to_disk
 
 from .ending import last_deed, placing
 
@@ -36,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         try:
             write(temporary)
             if sync:
-                _flush(temporary)
+                to_disk(temporary)
             os.replace(temporary, path)
         except OSError as error:
             raise ResourceError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from None
@@ -63,7 +63,7 @@ def files_together(target: Path) -> Iterator[Path]:
         with placing():
             files = sorted(folder.iterdir())
             for file in files:
-                _flush(file)
+                to_disk(file)
             for file in files:
                 os.replace(file, target / file.name)
 
@@ -103,7 +103,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
             with placing():
                 for file in folder.iterdir():
                     if file.is_file():
-                        _flush(file)
+                        to_disk(file)
                 swap_in(folder, target)
 
 
@@ -129,8 +129,3 @@ def _said(target: Path) -> Iterator[None]:
 
 def _remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

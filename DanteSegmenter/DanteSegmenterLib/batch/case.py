@@ -13,8 +13,9 @@ import numpy as np
 from ..cases.case import Case
 from ..errors import Cancelled, sentence_of
 from ..files.images import write_segmentation
-from ..model_folder.spec import ModelSpec, choose_pathway
+from ..model_folder.spec import ModelSpec, Pathway, choose_pathway
 from ..options import DEFAULTS, SegmentOptions
+from ..result.regions import mask_of
 from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
@@ -51,10 +52,17 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """The slice for the contact sheet: image [1, J, I] and masks [1, J, I] by region id."""
+    """The slice for the contact sheet: image [1, J, I] and label map uint8 [1, J, I]."""
 
+    spec: ModelSpec
     reference: Volume
-    masks: dict[str, np.ndarray]
+    label_map: np.ndarray
+
+    @property
+    def masks(self) -> dict[str, np.ndarray]:
+        """bool [1, J, I] by region id."""
+        regions = self.spec.regions
+        return {region.id: mask_of(self.label_map, region, regions) for region in regions}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +88,7 @@ def segment_case(
     from ..inference import segment
 
     try:
-        model = loaded(model_folder, options.device)
+        model = _loaded(model_folder, options.device)
         volumes = _volumes(case, model.spec, options.segment)
         result = segment(model, volumes, options.segment, cancelled=cancelled)
         report = json.dumps(to_plain(result.report))
@@ -98,9 +106,17 @@ def segment_case(
 
 def _volumes(case: Case, spec: ModelSpec, options: SegmentOptions) -> dict[str, Volume]:
     """Those that the pathway reads; nothing else of the folder is opened."""
+    return {modality: case.images[modality].read() for modality in pathway_of(case, spec, options).modalities}
+
+
+def pathway_of(case: Case, spec: ModelSpec, options: SegmentOptions) -> Pathway:
+    """The pathway that a case's images allow; those that the model does not know are passed over.
+
+    Raises:
+        InputError: a modality is missing.
+    """
     known = {modality.id for modality in spec.modalities}
-    pathway, _ = choose_pathway(spec, [m for m in case.images if m in known], options.limited)
-    return {modality: case.images[modality].read() for modality in pathway.modalities}
+    return choose_pathway(spec, [modality for modality in case.images if modality in known], options.limited)[0]
 
 
 def tile_of(result: Result) -> Tile:
@@ -109,13 +125,13 @@ def tile_of(result: Result) -> Tile:
     k = int(area.argmax()) if area.any() else result.reference.shape[0] // 2
     slab = slice(k, k + 1)
     image = Volume(result.reference.array[slab].copy(), result.reference.ijk_to_ras, result.reference.name)
-    return Tile(image, {region: mask[slab].copy() for region, mask in result.masks.items()})
+    return Tile(result.spec, image, result.label_map[slab].copy())
 
 
 _MODELS: dict[tuple[str, str], Model] = {}
 
 
-def loaded(folder: str, device: str) -> Model:
+def _loaded(folder: str, device: str) -> Model:
     """A model is loaded once a process."""
     from ..inference import load_model
 

@@ -18,10 +18,9 @@ import numpy as np
 from ..cases.case import Case
 from ..errors import Cancelled, DanteError, ResourceError, sentence_of
 from ..model_folder.spec import ModelSpec, read_spec
-from ..result.regions import mask_of
 from ..volume import Volume
 from ..worker.protocol import CaseMessage, FrameReader, encode
-from .case import Answer, Options, Outcome, Tile, loaded, segment_case
+from .case import Answer, Options, Outcome, Tile, segment_case
 
 # A case whose machine died is given to another so often.
 RETRIES = 3
@@ -79,10 +78,7 @@ def segment_as_bytes(model: str, case: Case, path: Path, options: Options) -> by
     outcome, tile = answer.outcome, answer.tile
     arrays: tuple[np.ndarray, ...] = ()
     if tile is not None:
-        label_map = np.zeros(tile.reference.shape, np.uint8)
-        for region in loaded(model, options.device).spec.regions:  # inner regions over outer ones
-            label_map[tile.masks[region.id]] = region.label_value
-        arrays = (tile.reference.array.astype(np.float32), label_map)
+        arrays = (tile.reference.array.astype(np.float32), tile.label_map)
     message = CaseMessage(outcome.case, outcome.state, outcome.message, outcome.report)
     return b"".join(bytes(piece) for piece in encode(message, arrays))
 
@@ -105,8 +101,7 @@ def decode(data: object, case: Case, spec: ModelSpec) -> Answer:
         return Answer(outcome)
     if len(arrays) != 2 or arrays[0].shape != arrays[1].shape or arrays[0].ndim != 3 or arrays[0].shape[0] != 1:
         raise DanteError("a worker's picture is not one slice with its labels.")
-    masks = {region.id: mask_of(arrays[1], region, spec.regions) for region in spec.regions}
-    return Answer(outcome, Tile(Volume(arrays[0], np.eye(4), case.name), masks))
+    return Answer(outcome, Tile(spec, Volume(arrays[0], np.eye(4), case.name), arrays[1]))
 
 
 def _answer(future: Any, case: Case, spec: ModelSpec) -> Answer:

@@ -14,9 +14,9 @@ from pathlib import Path
 from ..cases.case import Case
 from ..errors import InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING
-from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
+from ..model_folder.spec import ModelSpec, read_spec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
-from .case import Answer, Options, Outcome, segment_case
+from .case import Answer, Options, Outcome, pathway_of, segment_case
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -31,23 +31,32 @@ def to_do(cases: Sequence[Case], spec: ModelSpec, out: Path, options: Options = 
     Raises:
         InputError: two cases have one name.
     """
+    _check_names(cases)
+    looked_at = [(case, _not_to_run(case, spec, out, options)) for case in cases]
+    return [(case, outcome.message if outcome else "") for case, outcome in looked_at]
+
+
+def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Outcome | None:
+    """What is to be said of a case that will not run; None of one that will."""
+    if case.problem:
+        return Outcome(case.name, "failed", case.problem)
+    try:
+        pathway = pathway_of(case, spec, options.segment)
+    except InputError as error:
+        return Outcome(case.name, "failed", str(error))
+    report = finished_report(result_file(case.name, out), spec, pathway, options.segment)
+    return None if report is None else Outcome(case.name, "skipped", FINISHED, report)
+
+
+def _check_names(cases: Sequence[Case]) -> None:
+    """
+    Raises:
+        InputError: two cases have one name.
+    """
     names = [case.name for case in cases]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:
         raise InputError(f"two cases are named '{doubled}'; their results would overwrite each other. Rename one.")
-    return [(case, _obstacle(case, spec, out, options)) for case in cases]
-
-
-def _obstacle(case: Case, spec: ModelSpec, out: Path, options: Options) -> str:
-    if case.problem:
-        return case.problem
-    known = {modality.id for modality in spec.modalities}
-    try:
-        pathway, _ = choose_pathway(spec, [m for m in case.images if m in known], options.segment.limited)
-    except InputError as error:
-        return str(error)
-    report = finished_report(result_file(case.name, out), spec, pathway, options.segment)
-    return FINISHED if report is not None else ""
 
 
 def result_file(name: str, out: Path) -> Path:
@@ -85,15 +94,16 @@ def run_batch(
         ResourceError: `out` cannot be written, or no cluster answers.
     """
     spec = read_spec(model_folder)
-    table = to_do(cases, spec, out, options)
+    _check_names(cases)
+    table = [(case, _not_to_run(case, spec, out, options)) for case in cases]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"the folder '{out}' cannot be made: {error.strerror}.") from None
-    outcomes = [_not_run(case, reason, spec, out, options) for case, reason in table if reason]
+    outcomes = [outcome for _, outcome in table if outcome is not None]
     for outcome in outcomes:
         progress(outcome)
-    todo = [case for case, reason in table if not reason]
+    todo = [case for case, outcome in table if outcome is None]
     sheet = Sheet(spec)
     write_summary(out, outcomes, spec)
     for answer in _answers(cluster, model_folder.resolve(), todo, out.resolve(), options, cancelled):
@@ -105,15 +115,6 @@ def run_batch(
     if sheet.tiles:
         sheet.save(free_name(out / CONTACT_SHEET_FILE, ".png"))  # that of an earlier run stays
     return outcomes
-
-
-def _not_run(case: Case, reason: str, spec: ModelSpec, out: Path, options: Options) -> Outcome:
-    if reason != FINISHED:
-        return Outcome(case.name, "failed", reason)
-    known = {modality.id for modality in spec.modalities}
-    pathway, _ = choose_pathway(spec, [m for m in case.images if m in known], options.segment.limited)
-    report = finished_report(result_file(case.name, out), spec, pathway, options.segment)
-    return Outcome(case.name, "skipped", reason, report)
 
 
 def _answers(

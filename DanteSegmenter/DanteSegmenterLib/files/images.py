@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from ..errors import DanteError, InputError, ResourceError
 from ..guard.plain_text import LONG, one_line
-from ..guard.replace_folder import folder_in_the_making
+from ..guard.replace_folder import folder_in_the_making, to_disk
 from ..model_folder.spec import Region
 from ..volume import Volume
 from .grid import LPS_TO_RAS
@@ -260,7 +260,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary = folder / f"new{_ending(path)}"
         try:
             write(temporary)
-            _flush(temporary)
+            to_disk(temporary)
             os.replace(temporary, path)
         except DanteError:
             raise
@@ -277,11 +277,6 @@ def _reason(error: Exception) -> str:
     """What an exception says, without names of temporary files; the last line of ITK's long messages says why."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip().splitlines() or [type(error).__name__])[-1]
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _no_space(error: Exception, path: Path) -> str | None:

@@ -50,6 +50,12 @@ def _remove(folder: Path) -> None:
         raise
 
 
+def to_disk(file: Path) -> None:
+    """Have the system put a file's content on the disk before anything relies on it."""
+    with open(file, "rb+") as content:
+        os.fsync(content.fileno())
+
+
 def swap_in(new: Path, target: Path) -> None:
     """Move a finished folder to `target`, on the same disk; what was there before goes when the new one is in place.
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..child_process import take_over_standard_input
 from ..errors import Cancelled, DanteError, lacks_memory, sentence_of
 from ..memory import give_back_freed_memory, keep_freed_memory
 from ..result.result import Result
@@ -81,10 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _take_over_streams() -> tuple[int, int]:
     """Descriptors of standard input and output; whatever else prints, prints to standard error from now on."""
-    source, sink = os.dup(0), os.dup(1)
+    source, sink = take_over_standard_input(), os.dup(1)
     os.dup2(2, 1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
     if os.name == "nt":
         import msvcrt
 
