@@ -29,3 +29,19 @@ def shared_data() -> Path:
 def brain_model_folder() -> Path:
     """The embedded brain model."""
     return REPOSITORY / "Resources" / "Models" / "brats-without-t1ce"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset folder that nobody changes."""
+    from datasets import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a trained upper bound."""
+    from small_trainings import small, train
+
+    return train(data, tmp_path_factory.mktemp("upper") / "run", small("upper"))

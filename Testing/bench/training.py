@@ -27,9 +27,9 @@ from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteTrainerLib.data.patches import Batch  # noqa: E402
 from DanteTrainerLib.loop.optimiser import Mover  # noqa: E402
 from DanteTrainerLib.loop.precision import autocast, choose_precision  # noqa: E402
-from DanteTrainerLib.loop.segmentation_loss import segmentation_loss  # noqa: E402
 from DanteTrainerLib.loop.stage import Stage, StepContext  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
+from DanteTrainerLib.methods.segmentation_loss import segmentation_loss  # noqa: E402
 from DanteTrainerLib.settings.experiment import Experiment, load_experiment  # noqa: E402
 from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 

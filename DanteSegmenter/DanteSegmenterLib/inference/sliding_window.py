@@ -255,9 +255,9 @@ def _slices(window: Window, patch: Sequence[int]) -> tuple[slice, slice, slice]:
 def _ticks(
     network: nn.Module, passes: int, progress: Callable[[float], None], cancelled: Callable[[], bool]
 ) -> Iterator[None]:
-    """Report and ask before every convolution: one window of a large network can take many seconds on a CPU."""
-    convolutions = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))]
-    total = max(1, passes * len(convolutions))
+    """Report and ask before every layer that computes: one window of a large network can take seconds on a CPU."""
+    layers = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d, nn.Linear))]
+    total = max(1, passes * len(layers))
     done = 0
 
     def tick(*_: object) -> None:
@@ -267,7 +267,7 @@ def _ticks(
         progress(min(1.0, done / total))
         done += 1
 
-    hooks = [convolution.register_forward_pre_hook(tick) for convolution in convolutions]
+    hooks = [layer.register_forward_pre_hook(tick) for layer in layers]
     try:
         yield
     finally:

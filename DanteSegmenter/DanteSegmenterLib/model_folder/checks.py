@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
+from .architectures import check_options
 
 if TYPE_CHECKING:
     from .spec import Calibration, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing
@@ -73,6 +74,7 @@ def _check_pathway(pathway: Pathway, ids: list[str]) -> None:
             f"weights '{pathway.weights}' must be a .safetensors file inside the model folder, its name of Latin "
             "letters, digits, '_', '-', '+' and '.'"
         )
+    check_options(pathway)
     for region, calibration in pathway.calibration.items():
         _check_calibration(region, calibration)
 

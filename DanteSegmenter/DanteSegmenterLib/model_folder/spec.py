@@ -119,13 +119,14 @@ class Calibration:
 class Pathway:
     """One way through the model: its weights file, the modalities it reads, in channel order, and what network it is.
 
-    `calibration` is by region id, where it was measured.
+    `options` are the architecture's own numbers, see `architectures`; `calibration` is by region id, where measured.
     """
 
     weights: str
     sha256: str
     modalities: tuple[str, ...]
     architecture: str = "unet"
+    options: dict[str, int] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
 
 

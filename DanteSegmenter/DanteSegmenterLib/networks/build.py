@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ModelError
 from ..model_folder.spec import ModelSpec, Pathway
+from .dante_full import FullNetwork
 from .fusion import Fusion
-from .gated_unet import GatedNetwork
+from .rivals.gated_unet import GatedNetwork
 from .unet import Decoder, Encoder, UNet
-
-
-class FullNetwork(nn.Module):
-    """f_F of DANTE (AAAI 2026, eq. 2): D_F on psi(E_A(X^F), E_P(X^F)); [B, C, K, J, I] -> logits at full resolution."""
-
-    def __init__(self, anchor: Encoder, privileged: Encoder, fusion: Fusion, decoder: Decoder) -> None:
-        super().__init__()
-        self.anchor, self.privileged, self.fusion, self.decoder = anchor, privileged, fusion, decoder
-
-    def forward(self, image: Tensor) -> Tensor:
-        fused, _ = self.fusion(self.anchor(image), self.privileged(image))
-        return self.decoder(fused)
 
 
 def _unet(spec: ModelSpec, pathway: Pathway) -> nn.Module:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ..model_folder.spec import NetworkSpec
 from .convolution import Conv3d, convolve
+from .part import Part
 
 
-class Fusion(nn.Module):
+class Fusion(Part):
     """Z^F_i = proj_i(Z^A_i (+) Z^P_i) + Z^A_i at every encoder stage i, (+) being concatenation over channels.
 
     proj_i is a 1x1x1 convolution with nothing after it: a normalisation would pin the correction's magnitude, and the

@@ -2,7 +2,7 @@
 
 The method works on the encoder's feature maps (DANTE, AAAI 2026, eq. 2-9), so `Encoder` returns one map per stage and
 `Decoder` takes such a list: training combines several encoders and decoders; deployed are E_L with D_L, one `UNet`, and
-where a model has it the full pathway (`build.FullNetwork`).
+where a model has it the full pathway (`dante_full.FullNetwork`).
 
 Shapes are [B, C, K, J, I]. Numbers come from `NetworkSpec`; after Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z):
 two 3x3x3 convolutions a stage, each followed by instance norm (eps 1e-5, affine) and LeakyReLU(0.01); downsampling by
@@ -21,6 +21,7 @@ from ..model_folder.spec import NetworkSpec
 from ..volume import triple
 from .convolution import Conv3d, ConvTranspose3d
 from .instance_norm import InstanceNorm
+from .part import Part
 
 NEGATIVE_SLOPE = 0.01
 
@@ -50,7 +51,7 @@ def _stage(
     return nn.Sequential(first, *(ConvBlock(channels_out, channels_out, kernel, (1, 1, 1)) for _ in range(convs - 1)))
 
 
-class Encoder(nn.Module):
+class Encoder(Part):
     """Image [B, C, K, J, I] -> feature maps Z_1 ... Z_N, finest first, each after its stage's last LeakyReLU."""
 
     def __init__(self, channels_in: int, spec: NetworkSpec) -> None:
@@ -124,6 +125,10 @@ class UNet(nn.Module):
         nn.Module.__init__(network)
         network.encoder, network.decoder = encoder, decoder
         return network
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The encoder's feature maps, finest first."""
+        return self.encoder(image)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.decoder(self.encoder(image))

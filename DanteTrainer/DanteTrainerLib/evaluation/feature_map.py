@@ -17,7 +17,7 @@ import torch
 
 from DanteSegmenterLib.errors import InputError, ModelError
 from DanteSegmenterLib.inference import Model, load_model
-from DanteSegmenterLib.networks.build import FullNetwork
+from DanteSegmenterLib.networks.dante_full import FullNetwork
 from DanteSegmenterLib.networks.unet import Encoder, UNet
 
 from ..data.cache import cache_cases

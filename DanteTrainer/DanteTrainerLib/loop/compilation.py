@@ -1,4 +1,4 @@
-"""torch.compile for the networks of a stage: encoders, decoders and fusions, and nothing around them.
+"""torch.compile for the networks of a stage: their parts, and nothing around them.
 
 The losses stay as they are. They read the step's number and draw masks: compiled with the networks, every number and
 every count of visible voxels would be a reason to compile all of it again.
@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.networks.fusion import Fusion
-from DanteSegmenterLib.networks.unet import Decoder, Encoder
+from DanteSegmenterLib.networks.part import Part
+from DanteSegmenterLib.networks.unet import Decoder
 
 
 def compile_networks(networks: nn.Module, device: torch.device) -> None:
@@ -26,11 +26,18 @@ def compile_networks(networks: nn.Module, device: torch.device) -> None:
         ConfigError: this machine cannot compile; found out here, before the first step.
     """
     _check_compiler(device)
-    for part in networks.modules():
-        if isinstance(part, (Encoder, Fusion)):
-            part.compile(dynamic=False)
-        elif isinstance(part, Decoder):  # all that it is asked for comes through here
+    for part in compiled_parts(networks):
+        if isinstance(part, Decoder):  # all that it is asked for comes through here
             part.decode = torch.compile(part.decode, dynamic=False)  # type: ignore[method-assign]  # as Module.compile
+        else:
+            part.compile(dynamic=False)
+
+
+def compiled_parts(networks: nn.Module) -> list[nn.Module]:
+    """The parts of any architecture that are compiled; none lies in another."""
+    parts = [part for part in networks.modules() if isinstance(part, (Part, Decoder))]
+    within = {id(inner) for part in parts for inner in part.modules() if inner is not part}
+    return [part for part in parts if id(part) not in within]
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -47,7 +47,10 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     keys = dict.fromkeys(key for row in rows for key in row)
     quantities = dict.fromkeys(key.split("_")[1] for key in keys if key.startswith("log_"))
-    groups = {"loss": "loss", "validation Dice": "dice_", **{name: f"log_{name}_" for name in quantities}}
+    others = dict.fromkeys(key.removeprefix("also_").rpartition("_")[0] for key in keys if key.startswith("also_"))
+    groups = {"loss": "loss", "validation Dice": "dice_"}
+    groups |= {f"validation Dice of {name}": f"also_{name}_" for name in others}
+    groups |= {name: f"log_{name}_" for name in quantities}
     used = {title: p for title, p in groups.items() if any(key.startswith(p) for key in keys)}
     if not stages or not used:
         return

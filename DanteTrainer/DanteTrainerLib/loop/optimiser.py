@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,13 +44,22 @@ def rate_of(step: int, steps: int, settings: OptimiserSettings) -> float:
     return poly(step, steps, settings.learning_rate, settings.exponent)
 
 
-def optimiser_of(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+def optimiser_of(stage: Stage, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); a group a learning rate."""
     rate, decay = settings.learning_rate, settings.weight_decay
+    groups = parameter_groups(stage)
     if settings.kind == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, betas=settings.betas, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, weight_decay=decay)
     momentum = settings.momentum
-    return torch.optim.SGD(parameters, lr=rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+    return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+
+
+def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
+    """The stage's parameters by the factor of their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in stage.networks.named_parameters():
+        groups.setdefault(stage.rates.get(name.partition(".")[0], 1.0), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
 class Mover:
@@ -76,7 +85,7 @@ class Mover:
         self.networks: nn.ModuleDict = stage.networks.to(device).train()
         self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
         # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
-        self.optimiser = optimiser_of(self.networks.parameters(), self.settings)
+        self.optimiser = optimiser_of(stage, self.settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         # Held while weights move, or what a checkpoint holds changes: whoever has it may save.
         self.moving = threading.RLock()
@@ -103,10 +112,13 @@ class Mover:
         moving = [parameter for parameter in self.networks.parameters() if parameter.grad is not None]
         torch.nn.utils.clip_grad_norm_(moving, self.settings.clip_norm)
         for parameters in self.optimiser.param_groups:
-            parameters["lr"] = self.rate(context)
+            parameters["lr"] = self.rate(context) * parameters.get("factor", 1.0)
         with self.moving:
             self.scaler.step(self.optimiser)
             self.scaler.update()
+            if self.stage.after_step is not None:
+                with torch.no_grad():
+                    self.stage.after_step(context)
             moved()
         return terms
 

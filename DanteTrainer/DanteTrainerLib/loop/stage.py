@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from DanteSegmenterLib.model_folder.architectures import PLAIN, ArchitectureOptions
+
 from ..data.patches import Batch
 from ..settings.experiment import OptimiserSettings
 
@@ -70,11 +72,29 @@ class Deployed:
         network: called when the stage is over; gives the network as `DanteSegmenterLib.networks.build` builds it.
         modalities: what it reads, in channel order.
         architecture: its name there.
+        options: its numbers beside those of the backbone, for `model.json`.
     """
 
     network: Callable[[], nn.Module]
     modalities: tuple[str, ...]
     architecture: str = "unet"
+    options: ArchitectureOptions = PLAIN
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose weights a network begins with, strictly.
+
+    Attributes:
+        network: its name in the stage; in a model folder "limited" or "full", with a part of it after a dot, e.g.
+            "limited.encoder".
+        stage: name of an earlier stage of this training; "" for the one just before.
+        folder: a model folder, instead.
+    """
+
+    network: str
+    stage: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +107,15 @@ class Stage:
         steps: how many.
         loss: batch and context -> terms. A term that is not due yet is simply absent, and not computed.
         frozen_until: network name -> share of the stage during which it does not move; 1 for never.
-        carried: network name -> name of the network of the stage before whose weights it begins with, strictly.
+        carried: network name -> whose weights it begins with.
         optimiser: of this stage, where it is not the run's.
+        rates: network name -> factor of the learning rate, where it is not 1.
+        after_step: called when the weights have moved and before anybody may look at them, without gradients.
         augmentation: "full" or "spatial".
         labelled_only: whether unlabelled cases are left out.
         deployed: "limited" (f_L), and "full" (f_F) where a method has it; of the last stage.
         predict: images [B, C, K, J, I] of all modalities -> logits at full resolution, to validate with.
+        also_predict: further ways to predict by name, validated beside it.
     """
 
     name: str
@@ -100,12 +123,15 @@ class Stage:
     steps: int
     loss: Callable[[Batch, StepContext], LossTerms]
     frozen_until: Mapping[str, float] = field(default_factory=dict)
-    carried: Mapping[str, str] = field(default_factory=dict)
+    carried: Mapping[str, Origin] = field(default_factory=dict)
     optimiser: OptimiserSettings | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    after_step: Callable[[StepContext], None] | None = None
     augmentation: str = "full"
     labelled_only: bool = True
     deployed: Mapping[str, Deployed] = field(default_factory=dict)
     predict: Callable[[Tensor], Tensor] | None = None
+    also_predict: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def freeze(self, share: float) -> None:
         """Let exactly those networks move that may at this share of the stage."""

@@ -160,7 +160,7 @@ class Trainer:
             row: Row = {"stage": stage.name, "step": step, **mean.row()}
             row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
             if due and self.group.leads and validation is not None and stage.predict is not None:
-                row |= self._validate(stage.predict, validation, mover.dtype)
+                row |= self._validate(stage, validation, mover.dtype)
             with mover.moving:
                 progress.rows.append(row)
         stopping = self.group.any(self.stop(), self.device)
@@ -188,21 +188,20 @@ class Trainer:
         return _stopped(progress.step, mover.stage)
 
     @torch.no_grad()
-    def _validate(
-        self, predict: Callable[[Tensor], Tensor], source: PatchSource, dtype: torch.dtype
-    ) -> dict[str, float]:
-        """Pseudo-Dice of nnU-Net: true and false voxels added up over fixed, unaugmented patches, per region."""
-        hit = size = torch.zeros(source.regions)
+    def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:
+        """Pseudo-Dice `dice_0` and so on, a region each; `also_NAME_0` of what is to be validated beside it."""
+        ways = {"dice": stage.predict, **{f"also_{name}": predict for name, predict in stage.also_predict.items()}}
+        counts = {name: _Overlap() for name in ways}
         for n in range(self.experiment.run.validation_batches):
             batch = source.batch(n).to(self.device)
-            with autocast(self.device, dtype):
-                logits = predict(batch.images.to(memory_format=torch.channels_last_3d)).float()
-            predicted = logits > 0 if logits.shape[1] == source.regions else _exclusive(logits)
-            axes = (0, 2, 3, 4)
-            hit = hit + (predicted * batch.regions).sum(axes).cpu()
-            size = size + (predicted.sum(axes) + batch.regions.sum(axes)).cpu()
-        dice = 2 * hit / size.clamp_min(1)
-        return {f"dice_{n}": round(value, 4) for n, value in enumerate(dice.tolist())}
+            images = batch.images.to(memory_format=torch.channels_last_3d)
+            for name, predict in ways.items():
+                if predict is not None:
+                    with autocast(self.device, dtype):
+                        logits = predict(images)
+                    counts[name].add(logits.float(), batch.regions)
+        scores = {f"{name}_{n}": value for name, count in counts.items() for n, value in enumerate(count.dice())}
+        return {name: round(value, 4) for name, value in scores.items()}
 
 
 def _stopped(step: int, stage: Stage) -> str:
@@ -213,6 +212,22 @@ def _exclusive(logits: torch.Tensor) -> torch.Tensor:
     """Logits [B, 1+R, ...] -> one-hot of the most probable label without background, [B, R, ...]."""
     labels = logits.argmax(dim=1)
     return torch.stack([labels == n for n in range(1, logits.shape[1])], dim=1)
+
+
+class _Overlap:
+    """Pseudo-Dice of nnU-Net: true and false voxels added up over fixed, unaugmented patches, per region."""
+
+    def __init__(self) -> None:
+        self._hit = self._size = torch.zeros(1)
+
+    def add(self, logits: Tensor, regions: Tensor) -> None:
+        predicted = logits > 0 if logits.shape[1] == regions.shape[1] else _exclusive(logits)
+        axes = (0, 2, 3, 4)
+        self._hit = self._hit + (predicted * regions).sum(axes).cpu()
+        self._size = self._size + (predicted.sum(axes) + regions.sum(axes)).cpu()
+
+    def dice(self) -> list[float]:
+        return (2 * self._hit / self._size.clamp_min(1)).tolist()
 
 
 class _RunningMean:

@@ -10,8 +10,10 @@ from DanteSegmenterLib.strict_dataclass import unknown_key_message
 from ..loop.stage import Stage
 from ..settings.experiment import Experiment
 from ..settings.tasks import Task
-from . import bounds, mmanet, robustseg
+from . import bounds
+from .any_modality import robustseg
 from .dante.stages import stages as dante
+from .distillation import mmanet
 
 Method = Callable[[Experiment, Task], list[Stage]]
 

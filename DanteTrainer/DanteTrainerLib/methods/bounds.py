@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.networks.unet import UNet, initialise
 
 from ..data.patches import Batch
-from ..loop.segmentation_loss import segmentation_loss
-from ..loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ..loop.stage import Deployed, LossTerms, Origin, Stage, StepContext, Term
 from ..settings.experiment import Experiment
 from ..settings.tasks import Task
+from .segmentation_loss import segmentation_loss
 
 
 def lower(experiment: Experiment, task: Task) -> list[Stage]:
@@ -49,6 +51,22 @@ def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...])
         networks=nn.ModuleDict({"unet": network}),
         steps=experiment.run.steps,
         loss=loss,
+        carried={"unet": _begun(experiment, modalities)} if experiment.begin_with else {},
         deployed={"limited": Deployed(lambda: network, modalities)},
         predict=predict,
+    )
+
+
+def _begun(experiment: Experiment, modalities: tuple[str, ...]) -> Origin:
+    """The pathway of the model folder `begin_with` that reads these modalities.
+
+    Raises:
+        ConfigError: it has none that is a U-Net of them.
+    """
+    spec = read_spec(experiment.begin_with)
+    for name, pathway in (("limited", spec.limited), ("full", spec.full)):
+        if pathway is not None and pathway.modalities == modalities and pathway.architecture == "unet":
+            return Origin(name, folder=experiment.begin_with)
+    raise ConfigError(
+        f"begin_with: the model folder '{experiment.begin_with}' has no U-Net that reads {', '.join(modalities)}."
     )

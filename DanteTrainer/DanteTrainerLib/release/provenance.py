@@ -67,17 +67,17 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], Experiment]:
         raise InputError(
             f"'{path}' cannot be read ({type(error).__name__}: {error}). It is written by `train`; publish that folder."
         ) from None
-    known = {key: plain[key] for key in ("teacher", "pretraining") if key in plain}
+    known = {key: plain[key] for key in ("teacher", "began_with", "pretraining") if key in plain}
     return {**_without_places(experiment), **known, **counted, **{key: plain.get(key) for key in _KEPT}}, experiment
 
 
 def _without_places(experiment: Experiment) -> dict[str, Any]:
     """The settings, with digests of what folders held instead of where they lay."""
-    said: dict[str, Any] = {}
-    if experiment.distillation.teacher:
-        said["teacher"] = {"sha256": _weights_of(Path(experiment.distillation.teacher))}
+    models = {"teacher": experiment.distillation.teacher, "began_with": experiment.begin_with}
+    said = {role: {"sha256": _weights_of(Path(folder))} for role, folder in models.items() if folder}
     plain = replace(
         experiment,
+        begin_with="",
         data=replace(experiment.data, pretrain_folders=()),
         distillation=replace(experiment.distillation, teacher=""),
     )

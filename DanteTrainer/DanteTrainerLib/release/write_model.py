@@ -9,6 +9,7 @@ from pathlib import Path
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
 from DanteSegmenterLib.model_folder.spec import SPEC_FILE
 from DanteSegmenterLib.networks.weights import save_weights
+from DanteSegmenterLib.strict_dataclass import to_plain
 
 from ..data.dataset import Split
 from ..loop.stage import Stage
@@ -49,7 +50,9 @@ def write_model(
         for pathway, deployed in stage.deployed.items():
             path = folder / f"{pathway}.safetensors"
             save_weights(deployed.network(), path)
-            pathways[pathway] = Pathway(path.name, sha256_of(path), deployed.modalities, deployed.architecture)
+            pathways[pathway] = Pathway(
+                path.name, sha256_of(path), deployed.modalities, deployed.architecture, to_plain(deployed.options)
+            )
         spec = _spec(name, experiment, split, task, pathways)
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")

@@ -7,22 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from DanteSegmenterLib.errors import Cancelled, ResourceError, sentence_of
+from DanteSegmenterLib.errors import Cancelled, ConfigError, sentence_of
 from DanteSegmenterLib.inference.devices import resolve_device
 
 from ..ending import last_deed, let_end
 from ..locks import holding
-from ..loop.checkpoint import load_checkpoint, read_state, save_checkpoint
+from ..loop.average import with_average
+from ..loop.checkpoint import load_checkpoint, save_checkpoint
 from ..loop.distributed import Group, check_batch
 from ..loop.history import seconds_trained
 from ..loop.stage import Stage
 from ..loop.trainer import Progress, Trainer
 from ..methods import method_named
 from ..release.write_model import write_model
-from ..settings.tasks import TASKS
+from ..settings.experiment import Experiment
+from ..settings.tasks import TASKS, Task
 from ..status import STOP_FILE, RunStatus, StatusWriter, write_status
 from .cases import cached_cases, cached_for_pretraining, sources_of, workers_of
 from .dataset_changes import changes, dataset_of
+from .first_weights import carry
 from .run_folder import MODEL_FOLDER, Run, cache_of, read_run
 
 
@@ -69,7 +72,7 @@ def _told(folder: Path, train: Callable[[], Path]) -> Path:
 def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool], group: Group) -> Path:
     experiment, task = run.experiment, TASKS[run.experiment.task]
     dataset = dataset_of(run)
-    stages = method_named(experiment.method)(experiment, task)
+    stages = stages_of(experiment, task)
     state, progress = _place(run, folder, stages)
     if group.leads:
         for change in changes(run, dataset):
@@ -92,8 +95,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         resumed = state if state and state["stage"] == index else None
         if resumed is None:
             progress.stage, progress.step = index, 0
-            if index:
-                _carry(run, folder, stages[index - 1], stage)
+            carry(run, folder, stages, index)
         cases = train if stage.labelled_only else [*train, *further]
         source, validation = sources_of(experiment, task, stage, cases, val)
         source = replace(source, rank=group.rank, world_size=group.size)
@@ -116,25 +118,23 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     )
 
 
+def stages_of(experiment: Experiment, task: Task) -> list[Stage]:
+    """The method's stages, as the settings that are no method's own want them.
+
+    Raises:
+        ConfigError: the method does not begin with a model folder's weights, and is asked to.
+    """
+    stages = method_named(experiment.method)(experiment, task)
+    if experiment.begin_with and not any(origin.folder for stage in stages for origin in stage.carried.values()):
+        raise ConfigError(f"begin_with is for 'lower' and 'upper'; '{experiment.method}' begins with random weights.")
+    if experiment.weight_average:
+        stages[-1] = with_average(stages[-1], experiment.weight_average)
+    return stages
+
+
 def _place(run: Run, folder: Path, stages: Sequence[Stage]) -> tuple[dict[str, Any] | None, Progress]:
     """The checkpoint to go on from, and where it stands; (None, the beginning) for a new run."""
     state, note = load_checkpoint(folder, run.id)
     if note:
         print(f"note: {note}", flush=True)
     return state, Progress.of(state, stages) if state else Progress()
-
-
-def _carry(run: Run, folder: Path, before: Stage, stage: Stage) -> None:
-    """Begin with the weights that the stage before ended with."""
-    if not stage.carried:
-        return
-    state = read_state(folder / f"{before.name}.pt", run.id)
-    if state is None:
-        raise ResourceError(f"'{folder / before.name}.pt' is damaged or missing; start the run again.")
-    for name, origin in stage.carried.items():
-        weights = {
-            key.removeprefix(f"{origin}."): value
-            for key, value in state["networks"].items()
-            if key.startswith(f"{origin}.")
-        }
-        stage.networks[name].load_state_dict(weights)

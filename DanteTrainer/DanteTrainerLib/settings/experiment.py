@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from DanteSegmenterLib.networks.unet import brats_1mm
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key_message
 from DanteSegmenterLib.volume import triple
 
+from .method_settings import MethodSettings
+from .methods.dante import DanteSettings
+from .methods.mmanet import MmanetSettings
+from .methods.robustseg import RobustSegSettings
 from .ranges import check
 
 if sys.version_info >= (3, 11):
@@ -100,57 +104,11 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class DanteSettings:
-    """What is particular to DANTE; the defaults are the paper's method, every ablation is a line here."""
-
-    mask_ratio: float = 0.75
-    """Share of blocks that Stage 1 hides."""
-    masking: str = "sparse"
-    """"sparse": hidden voxels reach no feature; "dense": they are zeroed and convolved over."""
-    per_modality_masks: bool = False
-    """Ablation: each channel hides its own blocks (needs dense masking)."""
-    naive: bool = False
-    """Ablation: three independent masked autoencoders instead of cross-modal reconstruction."""
-    freeze_share: float = 0.1
-    """Of Stage 2, the part during which the pre-trained encoders rest; ignored without Stage 1."""
-    auxiliary_from: float = 0.2
-    """Share of Stage 2 from which alignment and compaction count."""
-    align: str = "l1"
-    """"l1", "l2" or "infonce"."""
-    align_weight: float = 0.5
-    """lambda_2."""
-    align_grad: str = "both"
-    """Which pathway alignment moves: "both", "to_L" or "to_A"."""
-    align_norm: str = "none"
-    """"channel_l2" aligns directions only, blind to the features' scale."""
-    temperature: float = 0.1
-    """Of InfoNCE."""
-    anchors: int = 512
-    """Of InfoNCE, at most so many a level."""
-    compaction_weight: float = 0.3
-    """lambda_1, of L_PIB."""
-    common_start: bool = False
-    """E_A and D_F begin with the random weights of E_L and D_L, and E_A blind to the privileged channel: the features
-    of both pathways mean the same at first, and alignment need not match their channels."""
-    carry_fusion: bool = False
-    """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
-    fusion_init: float = 1.0
-    """Of He's random weights, what psi's projections begin with. At 1 the privileged correction is about twice as large
-    as Z^A at first; a tenth makes Z^A the primary pathway from the beginning (eq. 2)."""
-    align_ramp: float = 0.0
-    """Share of Stage 2, counted from `auxiliary_from`, over which lambda_1 and lambda_2 rise evenly from 0."""
-
-
-@dataclass(frozen=True)
 class DistillationSettings:
     """Of methods that learn from a frozen teacher."""
 
     teacher: str = ""
-    """Model folder of a trained `upper`."""
-    feature_weight: float = 4.0
-    """MMANet's kd: weight of margin-aware distillation."""
-    weak_weight: float = 0.2
-    """MMANet's aux: weight of the auxiliary decoder on the weak combination."""
+    """Model folder whose full network teaches: of `upper`, or of a method with a full pathway."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +121,11 @@ class Experiment:
     """"brain" or "chest"; must be the dataset's."""
     seed: int = 12345
     """Of initial weights, patches and augmentation."""
+    begin_with: str = ""
+    """Fine-tuning: the model folder whose network for the same modalities a bound begins with."""
+    weight_average: float = 0.0
+    """Decay, e.g. 0.999, of an exponential average of the last stage's weights over its steps, which is deployed in
+    their place; 0 for none."""
     data: DataSettings = field(default_factory=DataSettings)
     """How patches are made."""
     network: NetworkSpec = field(default_factory=brats_1mm)
@@ -173,13 +136,20 @@ class Experiment:
     """The same for a pre-training stage, where it is to be another, e.g. AdamW."""
     run: RunSettings = field(default_factory=RunSettings)
     """How long and how often."""
-    dante: DanteSettings = field(default_factory=DanteSettings)
-    """Only method "dante" reads these."""
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     """Only methods with a teacher read these."""
+    dante: DanteSettings = field(default_factory=DanteSettings)
+    mmanet: MmanetSettings = field(default_factory=MmanetSettings)
+    robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def method_settings(self) -> dict[str, MethodSettings]:
+        """The tables that are a method's own, by name."""
+        tables = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: table for name, table in tables if isinstance(table, MethodSettings)}
 
 
 def resources_folder(name: str) -> Path:
@@ -284,10 +254,14 @@ def _override(plain: dict[str, Any], override: str) -> None:
 
 
 def _full_key(key: str) -> str:
-    keys = _all_keys(to_plain(Experiment(pretrain_optimiser=OptimiserSettings())))
-    # A last part alone means the training's own optimiser, not that of a pre-training.
-    short = [known for known in keys if not known.startswith("pretrain_optimiser.")]
-    matches = [key] if key in keys else [known for known in short if known.split(".")[-1] == key]
+    default = Experiment(pretrain_optimiser=OptimiserSettings())
+    keys = _all_keys(to_plain(default))
+    if key in keys:
+        return key
+    # A last part alone means the training's own settings, then those of a method, never those of a pre-training.
+    known = [k for k in keys if k.split(".")[-1] == key and not k.startswith("pretrain_optimiser.")]
+    common = [k for k in known if k.split(".")[0] not in default.method_settings]
+    matches = common or known
     if len(matches) > 1:
         raise ConfigError(f"--set {key}: which of {', '.join(matches)}?")
     if not matches:
@@ -312,8 +286,10 @@ def smoke(experiment: Experiment) -> Experiment:
         convs_per_stage=1,
     )
     spacing = triple(max(spacing, 4.0) for spacing in experiment.data.spacing_mm)
+    tiny: dict[str, Any] = {name: table.smoke() for name, table in experiment.method_settings.items()}
     return replace(
         experiment,
+        **tiny,
         data=replace(experiment.data, spacing_mm=spacing, patch=(16, 16, 16), workers=0),
         network=network,
         run=replace(

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 from DanteSegmenterLib.errors import ConfigError, ModelError
 from DanteSegmenterLib.model_folder.checks import MAX_STAGES, check_network
 
+from .method_settings import LARGEST_FLOAT32
+
 if TYPE_CHECKING:
     from .experiment import Experiment
 
 # Beyond what anybody trains with, and below what would exhaust a machine or overflow a number format.
-LARGEST_FLOAT32 = 3.4e38
 LARGEST_SEED = 2**63 - 1
 MOST_STEPS, MOST_BATCH, MOST_WORKERS = 10**9, 1024, 256
 # Lowest, highest.
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, LARGEST_SEED),
+    "weight_average": (0, 0.999999),
     "data.batch_size": (1, MOST_BATCH),
     "data.foreground_share": (0, 1),
     "data.workers": (-1, MOST_WORKERS),
@@ -31,24 +33,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "run.checkpoint_every": (1, MOST_STEPS),
     "run.validate_every": (0, MOST_STEPS),
     "run.validation_batches": (1, 10**6),
-    "dante.freeze_share": (0, 1),
-    "dante.auxiliary_from": (0, 1),
-    "dante.align_weight": (0, LARGEST_FLOAT32),
-    "dante.anchors": (1, 10**6),
-    "dante.compaction_weight": (0, LARGEST_FLOAT32),
-    "dante.align_ramp": (0, 1),
-    "distillation.feature_weight": (0, LARGEST_FLOAT32),
-    "distillation.weak_weight": (0, LARGEST_FLOAT32),
 }
-POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm", "dante.temperature", "dante.fusion_init")
+POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm")
 WORDS: dict[str, tuple[str, ...]] = {
     "optimiser.kind": ("sgd", "adamw"),
     "optimiser.schedule": ("poly", "cosine"),
     "run.precision": ("auto", "fp32", "bf16", "fp16"),
-    "dante.masking": ("sparse", "dense"),
-    "dante.align": ("l1", "l2", "infonce"),
-    "dante.align_grad": ("both", "to_L", "to_A"),
-    "dante.align_norm": ("none", "channel_l2"),
 }
 
 
@@ -64,7 +54,7 @@ def check(experiment: Experiment) -> None:
         except ConfigError as error:
             raise ConfigError(f"pretrain_{error}" if str(error).startswith("optimiser.") else str(error)) from None
     _check_data(experiment)
-    _check_dante(experiment)
+    _check_methods(experiment)
 
 
 def _check_values(experiment: Experiment) -> None:
@@ -95,9 +85,9 @@ def _value(experiment: Experiment, key: str) -> Any:
 def _check_data(experiment: Experiment) -> None:
     if not all(0.01 <= spacing <= 100 for spacing in experiment.data.spacing_mm):
         raise ConfigError(f"data.spacing_mm must be 0.01 to 100 mm, got {list(experiment.data.spacing_mm)}.")
-    paths = (*experiment.data.pretrain_folders, experiment.distillation.teacher)
+    paths = (*experiment.data.pretrain_folders, experiment.distillation.teacher, experiment.begin_with)
     if any("\0" in path for path in paths):
-        raise ConfigError("data.pretrain_folders and distillation.teacher are paths; a zero byte is in none.")
+        raise ConfigError("data.pretrain_folders, distillation.teacher and begin_with are paths without zero bytes.")
     if not 2 <= len(experiment.network.features) <= MAX_STAGES:
         raise ConfigError(f"network.features needs 2 to {MAX_STAGES} stages, got {len(experiment.network.features)}.")
     try:
@@ -106,9 +96,7 @@ def _check_data(experiment: Experiment) -> None:
         raise ConfigError(f"network and data.patch do not fit: {error}.") from None
 
 
-def _check_dante(experiment: Experiment) -> None:
-    dante = experiment.dante
-    if not 0 < dante.mask_ratio < 1:
-        raise ConfigError(f"dante.mask_ratio must lie between 0 and 1, got {dante.mask_ratio:g}.")
-    if dante.per_modality_masks and dante.masking != "dense":
-        raise ConfigError("dante.per_modality_masks needs dante.masking = 'dense': sparse has one mask a sample.")
+def _check_methods(experiment: Experiment) -> None:
+    for name, table in experiment.method_settings.items():
+        for problem in table.problems():
+            raise ConfigError(f"{name}.{problem}.")

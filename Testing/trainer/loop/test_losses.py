@@ -6,7 +6,7 @@ from monai.losses import DiceLoss
 from torch.nn import functional
 
 from DanteTrainerLib.loop.optimiser import poly
-from DanteTrainerLib.loop.segmentation_loss import (
+from DanteTrainerLib.methods.segmentation_loss import (
     deep_supervision_weights,
     label_loss,
     region_loss,

@@ -74,3 +74,38 @@ def test_stage_1_may_have_another_optimiser_than_stage_2():
 def test_numbers_that_move_nothing_are_refused(word, said):
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
         load_experiment("brats-2mm", [word])
+
+
+def two_networks(**options):
+    torch.manual_seed(0)
+    networks = nn.ModuleDict({"fast": nn.Conv3d(4, 1, 1), "slow": nn.Conv3d(4, 1, 1)})
+
+    def loss(b, _):
+        return LossTerms({name: Term(network(b.images).square().mean()) for name, network in networks.items()})
+
+    return Stage("one", networks, 100, loss, **options)
+
+
+def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
+    plain = OptimiserSettings(momentum=0.0, weight_decay=0.0, clip_norm=1e9)
+    moved = []
+    for rates in ({}, {"slow": 0.1}):
+        stage = two_networks(rates=rates)
+        before = {name: network.weight.detach().clone() for name, network in stage.networks.items()}
+        Mover(stage, plain, torch.device("cpu"), torch.float32).step(batch(), context(0))
+        moved.append({name: network.weight.detach() - before[name] for name, network in stage.networks.items()})
+    assert torch.equal(moved[1]["fast"], moved[0]["fast"])
+    assert torch.allclose(moved[1]["slow"], 0.1 * moved[0]["slow"], atol=1e-7)
+
+
+def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():
+    seen = []
+    stage = two_networks(after_step=lambda c: seen.append((c.step, torch.is_grad_enabled(), weight().clone())))
+
+    def weight():
+        return stage.networks["fast"].weight.detach()
+
+    before = weight().clone()
+    Mover(stage, OptimiserSettings(), torch.device("cpu"), torch.float32).step(batch(), context(7))
+    [(step, grad, after)] = seen
+    assert step == 7 and not grad and torch.equal(after, weight()) and not torch.equal(after, before)

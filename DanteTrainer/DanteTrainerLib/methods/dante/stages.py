@@ -13,16 +13,17 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from DanteSegmenterLib.networks.build import FullNetwork
+from DanteSegmenterLib.networks.dante_full import FullNetwork
 from DanteSegmenterLib.networks.fusion import Fusion
 from DanteSegmenterLib.networks.unet import Decoder, Encoder, UNet, initialise
 
 from ...data.patches import Batch
-from ...loop.segmentation_loss import segmentation_loss
-from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
-from ...settings.experiment import DanteSettings, Experiment
+from ...loop.stage import Deployed, LossTerms, Origin, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.methods.dante import DanteSettings
 from ...settings.tasks import Task
 from ..bounds import untrained
+from ..segmentation_loss import segmentation_loss
 from .losses import (
     GRADIENT,
     alignment_infonce,
@@ -216,9 +217,9 @@ def _stage_2(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
 
     # Frozen encoders make sense only where they have learned something.
     frozen = dict.fromkeys(ENCODERS, settings.freeze_share) if pretrained else {}
-    carried = {name: name for name in ENCODERS} if pretrained else {}
+    carried = {name: Origin(name) for name in ENCODERS} if pretrained else {}
     if pretrained and settings.carry_fusion and not settings.naive:
-        carried["psi"] = "psi_1"
+        carried["psi"] = Origin("psi_1")
     full = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f)
     f_l = UNet.of(encoders["E_L"], d_l)
     return Stage(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..data.patches import Batch
-from ..loop.stage import StepContext
-from ..settings.tasks import Task
+from ...data.patches import Batch
+from ...loop.stage import StepContext
+from ...settings.tasks import Task
 
 # The paper's protocol drops only the privileged modality and does not say how often.
 DROP_PROBABILITY = 0.5

@@ -13,12 +13,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..model_folder.spec import NetworkSpec
-from .convolution import Conv3d
-from .unet import Decoder, Encoder
+from ...model_folder.spec import NetworkSpec
+from ..convolution import Conv3d
+from ..part import Part
+from ..unet import Decoder, Encoder
 
 
-class GatedFusion(nn.Module):
+class GatedFusion(Part):
     """g = sigmoid(conv3(c_1 ... c_M)), one gate a modality; then a 1x1x1 convolution of (g_1 c_1 ... g_M c_M)."""
 
     def __init__(self, features: int, modalities: int, features_out: int) -> None:

@@ -8,24 +8,22 @@ which is the weak one by construction; distillation at the three levels before t
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.unet import Decoder, UNet, initialise
 from DanteSegmenterLib.volume import triple
 
-from ..data.patches import Batch
-from ..loop.segmentation_loss import segmentation_loss
-from ..loop.stage import Deployed, LossTerms, Stage, StepContext, Term
-from ..settings.experiment import Experiment
-from ..settings.tasks import Task
-from .modality_dropout import draw_present
+from ...data.patches import Batch
+from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+from ..any_modality.modality_dropout import draw_present
+from ..segmentation_loss import segmentation_loss
+from .teacher import read_teacher
 
 POOLED = 8
 # Both terms begin after ten of three hundred epochs.
@@ -34,8 +32,8 @@ AUXILIARY_FROM = 10 / 300
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
     """One stage; `distillation.teacher` names the model folder of a trained `upper`."""
-    settings, outputs = experiment.distillation, task.outputs
-    teacher = read_teacher(experiment, task)
+    settings, outputs = experiment.mmanet, task.outputs
+    teacher = read_teacher(experiment, task, features=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         student = UNet(len(task.full), outputs, experiment.network)
@@ -52,11 +50,9 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         }
         if context.share < AUXILIARY_FROM:
             return LossTerms(terms)
-        with torch.no_grad():
-            known = teacher.encoder(batch.images)
-            certain = teacher.decoder(known)
+        known, certain = teacher.features_and_logits(batch.images)
         terms["distillation"] = Term(
-            margin_aware_distillation(features, known, certain, task.output), settings.feature_weight
+            margin_aware_distillation(features, known, certain, task.output), settings.kd_weight
         )
         dropped = present[:, task.full.index(task.privileged)] == 0
         if dropped.any():
@@ -75,26 +71,6 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             predict=lambda images: student(images * weak.to(images.device)),
         )
     ]
-
-
-def read_teacher(experiment: Experiment, task: Task) -> UNet:
-    """The trained full-modality network.
-
-    Raises:
-        ConfigError: none is named, or it reads other modalities or has another shape.
-    """
-    folder = experiment.distillation.teacher
-    if not folder:
-        raise ConfigError(
-            "this method learns from a teacher: train 'upper' first and name its model folder, "
-            "--set distillation.teacher=RUN/model."
-        )
-    model = load_model(folder, "cpu")
-    if model.spec.limited.modalities != task.full or model.spec.network != experiment.network:
-        raise ConfigError(
-            f"the teacher '{folder}' must read {', '.join(task.full)} with the experiment's network numbers."
-        )
-    return cast(UNet, model.network(model.spec.limited))  # the pathway of an `upper` is one
 
 
 def margin_aware_distillation(

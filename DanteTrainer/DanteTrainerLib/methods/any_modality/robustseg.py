@@ -7,6 +7,7 @@ style encoders and reconstruction decoders serve training alone. Only the privil
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +15,25 @@ from torch.nn import functional
 
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.networks.convolution import Conv3d
-from DanteSegmenterLib.networks.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.instance_norm import instance_norm
+from DanteSegmenterLib.networks.rivals.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.unet import initialise
 
-from ..data.patches import Batch
-from ..loop.segmentation_loss import segmentation_loss
-from ..loop.stage import Deployed, LossTerms, Stage, StepContext, Term
-from ..settings.experiment import Experiment
-from ..settings.tasks import Task
+from ...data.patches import Batch
+from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+from ..segmentation_loss import segmentation_loss
 from .modality_dropout import draw_present
 
 STYLE = 8
 HIDDEN = 128
-RECONSTRUCTION_WEIGHT = KL_WEIGHT = 0.1
 ADAIN_BLOCKS = 4
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
     """One stage: segmentation, reconstruction of every modality, KL of the style parameters."""
+    settings = experiment.robustseg
     spec, outputs, modalities = experiment.network, task.outputs, len(task.full)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
@@ -55,8 +56,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             rebuilt, mean, log_variance = image(fused[image.level], style(original))
             errors.append((rebuilt.float() - original.float()).abs().mean())
             divergences.append(kl_to_standard_normal(mean, log_variance))
-        terms["reconstruction"] = Term(torch.stack(errors).sum(), RECONSTRUCTION_WEIGHT)
-        terms["kl"] = Term(torch.stack(divergences).sum(), KL_WEIGHT)
+        terms["reconstruction"] = Term(torch.stack(errors).sum(), settings.reconstruction_weight)
+        terms["kl"] = Term(torch.stack(divergences).sum(), settings.kl_weight)
         return LossTerms(terms)
 
     limited = task.limited_channels
@@ -65,8 +66,17 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     def predict(all_images: Tensor) -> Tensor:
         return network.decoder(network.encode(all_images, without.to(all_images.device)))
 
-    deployed = Deployed(lambda: network.restricted_to(limited), task.limited, "gated")
-    return [Stage("supervised", networks, experiment.run.steps, loss, deployed={"limited": deployed}, predict=predict)]
+    return [
+        Stage(
+            "supervised",
+            networks,
+            experiment.run.steps,
+            loss,
+            optimiser=replace(experiment.optimiser, weight_decay=settings.weight_decay),
+            deployed={"limited": Deployed(lambda: network.restricted_to(limited), task.limited, "gated")},
+            predict=predict,
+        )
+    ]
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

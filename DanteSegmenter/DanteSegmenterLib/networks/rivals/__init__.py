@@ -1,0 +1,1 @@
+"""Architectures of the methods that DANTE is compared with."""

@@ -1,0 +1,56 @@
+"""An exponential average of the weights over the steps, deployed in place of the last ones.
+
+The average forgets with `decay`, sooner at first, when weights move far: min(decay, (1 + step) / (10 + step)).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from .stage import Deployed, Stage, StepContext
+
+AVERAGE = "average"
+
+
+def with_average(stage: Stage, decay: float) -> Stage:
+    """The same stage with the average as one more network, which never learns; what is deployed has its weights."""
+    moving = {name: network for name, network in stage.networks.items() if stage.frozen_until.get(name, 0.0) < 1.0}
+    average = nn.ModuleDict(copy.deepcopy(moving))
+
+    def after_step(context: StepContext) -> None:
+        if stage.after_step is not None:
+            stage.after_step(context)
+        follow(average, nn.ModuleDict(moving), min(decay, (1 + context.step) / (10 + context.step)))
+
+    def with_its_weights(network: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        def averaged() -> nn.Module:
+            nn.ModuleDict(moving).load_state_dict(average.state_dict())
+            return network()
+
+        return averaged
+
+    deployed: dict[str, Deployed] = {}
+    for pathway, plain in stage.deployed.items():
+        deployed[pathway] = replace(plain, network=with_its_weights(plain.network))
+    return replace(
+        stage,
+        networks=nn.ModuleDict({**stage.networks, AVERAGE: average}),
+        frozen_until={**stage.frozen_until, AVERAGE: 1.0},
+        after_step=after_step,
+        deployed=deployed,
+    )
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average := decay * average + (1 - decay) * network, tensor by tensor."""
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values()):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)

@@ -1,0 +1,1 @@
+"""Methods whose network on X^L learns from one that sees X^F."""

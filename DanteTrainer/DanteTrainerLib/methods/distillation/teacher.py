@@ -1,0 +1,77 @@
+"""The teacher: a trained full-modality network from a model folder, frozen."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.inference import load_model
+
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+
+
+class Teacher(nn.Module):
+    """A network on X^F that never learns: logits, and its feature maps where its architecture has a pyramid of them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Images of all modalities [B, C, K, J, I] -> logits at full resolution."""
+        return self.network(images)
+
+    @torch.no_grad()
+    def features_and_logits(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps that its decoder reads, finest first, and the logits at full resolution."""
+        network = cast(Pyramid, self.network)
+        features = network.encode(images)
+        return features, network.decoder(features)
+
+
+@runtime_checkable
+class Pyramid(Protocol):
+    """A network of an encoder's maps and a decoder."""
+
+    decoder: nn.Module
+
+    def encode(self, image: Tensor) -> list[Tensor]: ...
+
+
+def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> Teacher:
+    """The network of `distillation.teacher` that reads all modalities.
+
+    Args:
+        features: whether its feature maps are learned from too; they must be as the experiment's backbone has them.
+
+    Raises:
+        ConfigError: no model folder is named, or it is of another task, reads other modalities, or has other maps.
+    """
+    folder = experiment.distillation.teacher
+    if not folder:
+        raise ConfigError(
+            "this method learns from a teacher: train 'upper' first and name its model folder, "
+            "--set distillation.teacher=RUN/model."
+        )
+    model = load_model(folder, "cpu")
+    spec = model.spec
+    pathway = next((p for p in (spec.limited, spec.full) if p is not None and p.modalities == task.full), None)
+    if pathway is None or spec.out_channels != task.outputs:
+        raise ConfigError(
+            f"the teacher '{folder}' must segment {', '.join(region.id for region in task.regions)} and read "
+            f"{', '.join(task.full)}."
+        )
+    network = model.network(pathway)
+    if features and not isinstance(network, Pyramid):
+        raise ConfigError(
+            f"the teacher '{folder}' is a '{pathway.architecture}', which has no feature maps to learn from. Train "
+            "'upper' for a teacher."
+        )
+    if features and spec.network != experiment.network:
+        raise ConfigError(f"the teacher '{folder}' must have the experiment's network numbers, for its features match.")
+    return Teacher(network)

@@ -1,0 +1,61 @@
+"""What a stage's networks begin with: weights of an earlier stage, or of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from DanteSegmenterLib.errors import ConfigError, ResourceError
+from DanteSegmenterLib.inference import load_model
+
+from ..loop.checkpoint import read_state
+from ..loop.stage import Origin, Stage
+from .run_folder import Run
+
+
+def carry(run: Run, folder: Path, stages: Sequence[Stage], index: int) -> None:
+    """Fill the networks that a stage says begin with others' weights.
+
+    Raises:
+        ResourceError: the weights of an earlier stage are damaged or missing.
+        ConfigError: a model folder's weights are of another network.
+    """
+    stage = stages[index]
+    for name, origin in stage.carried.items():
+        if origin.folder:
+            weights = _of_model(origin)
+        else:
+            weights = _of_stage(run, folder, origin.stage or stages[index - 1].name, origin.network)
+        try:
+            stage.networks[name].load_state_dict(weights)
+        except RuntimeError as error:
+            if not origin.folder:
+                raise
+            raise ConfigError(
+                f"the model folder '{origin.folder}' cannot be begun with: its {origin.network} network is not of this "
+                f"experiment's modalities and network numbers ({str(error).splitlines()[-1].strip()})."
+            ) from None
+
+
+def _of_stage(run: Run, folder: Path, stage: str, network: str) -> dict[str, Tensor]:
+    state = read_state(folder / f"{stage}.pt", run.id)
+    if state is None:
+        raise ResourceError(f"'{folder / stage}.pt' is damaged or missing; start the run again.")
+    return _part(state["networks"], network)
+
+
+def _of_model(origin: Origin) -> dict[str, Tensor]:
+    model = load_model(origin.folder, "cpu")
+    which, _, part = origin.network.partition(".")
+    pathway = model.spec.full if which == "full" else model.spec.limited
+    if pathway is None:
+        raise ConfigError(f"the model folder '{origin.folder}' has no full network to begin with.")
+    weights = model.network(pathway).state_dict()
+    return _part(weights, part) if part else weights
+
+
+def _part(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}

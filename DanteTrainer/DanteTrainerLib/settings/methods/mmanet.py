@@ -1,0 +1,17 @@
+"""MMANet's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..method_settings import MethodSettings
+
+
+@dataclass(frozen=True)
+class MmanetSettings(MethodSettings):
+    """Only method "mmanet" reads these; the defaults are the published ones for NYUv2."""
+
+    kd_weight: float = 4.0
+    """Of margin-aware distillation (MAD)."""
+    weak_weight: float = 0.2
+    """Of the auxiliary decoder on the weak combination of modalities (MAR)."""

@@ -1,0 +1,50 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from DanteSegmenterLib.errors import ModelError
+from DanteSegmenterLib.model_folder import Pathway
+from DanteSegmenterLib.model_folder.architectures import (
+    ARCHITECTURE_OPTIONS,
+    ArchitectureOptions,
+    check_options,
+    options_of,
+)
+from DanteSegmenterLib.networks.build import ARCHITECTURES
+
+
+@dataclass(frozen=True)
+class Heads(ArchitectureOptions):
+    LIMITS: ClassVar = {"heads": 16}
+    heads: int = 4
+
+
+def pathway(**options):
+    return Pathway("limited.safetensors", "0" * 64, ("t1",), "unet", options)
+
+
+def test_every_architecture_has_its_options_and_a_builder():
+    assert set(ARCHITECTURES) == set(ARCHITECTURE_OPTIONS)
+
+
+def test_every_option_has_a_highest_value():
+    for kind in ARCHITECTURE_OPTIONS.values():
+        kind().check()
+
+
+def test_options_are_typed_numbers_within_bounds():
+    assert options_of(pathway(heads=8), Heads) == Heads(8) and options_of(pathway(), Heads).heads == 4
+    for wrong, said in (
+        ({"heads": 17}, "options of the architecture 'unet': heads is 17, wanted 1 to 16"),
+        ({"heads": 0}, "heads is 0, wanted 1 to 16"),
+        ({"heads": "8"}, "heads: int is needed"),
+        ({"head": 8}, "unknown key 'head'. Did you mean 'heads'"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            options_of(pathway(**wrong), Heads)
+
+
+def test_a_plain_unet_has_none():
+    with pytest.raises(ModelError, match="unknown key 'heads'"):
+        check_options(pathway(heads=8))

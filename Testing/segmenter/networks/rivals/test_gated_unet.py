@@ -1,0 +1,16 @@
+import torch
+
+from DanteSegmenterLib.model_folder import NetworkSpec
+from DanteSegmenterLib.networks.rivals.gated_unet import GatedNetwork
+from DanteSegmenterLib.networks.unet import initialise
+
+SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, 1)
+
+
+def test_a_gated_network_without_a_modality_equals_the_whole_with_it_dropped():
+    network = GatedNetwork(4, 3, SPEC)
+    initialise(network)
+    image, keep = torch.randn(2, 4, 16, 16, 16), [0, 2, 3]
+    present = torch.tensor([[1.0, 0.0, 1.0, 1.0]]).expand(2, 4)
+    whole = network.decoder(network.encode(image, present))
+    assert torch.allclose(network.restricted_to(keep)(image[:, keep]), whole, atol=1e-5)

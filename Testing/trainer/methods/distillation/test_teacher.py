@@ -1,0 +1,65 @@
+import json
+import shutil
+
+import pytest
+import torch
+from small_trainings import small, train, with_teacher
+from steps import batch
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.inference import load_model
+from DanteTrainerLib.methods.distillation.teacher import read_teacher
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
+
+
+def test_without_a_teacher_it_is_said_how_to_get_one():
+    with pytest.raises(ConfigError, match="train 'upper' first"):
+        read_teacher(small("mmanet"), BRAIN)
+
+
+def test_a_teacher_must_read_all_modalities_and_segment_the_same(data, teacher, tmp_path):
+    lower = train(data, tmp_path / "lower", small("lower"))
+    with pytest.raises(ConfigError, match="segment WT, TC, ET and read t1, t1ce, t2, flair"):
+        read_teacher(with_teacher(small("mmanet"), lower), BRAIN)
+    with pytest.raises(ConfigError, match="segment PE and read nct, ctpa"):
+        read_teacher(with_teacher(small("mmanet"), teacher), CHEST)
+
+
+def test_features_are_learned_from_at_the_backbones_numbers_alone(teacher):
+    other = with_teacher(small("mmanet", "network.convs_per_stage=2"), teacher)
+    with pytest.raises(ConfigError, match="must have the experiment's network numbers"):
+        read_teacher(smaller(other), BRAIN, features=True)
+    assert read_teacher(smaller(other), BRAIN)  # its logits can be learned from all the same
+
+
+def smaller(experiment):
+    from dataclasses import replace
+
+    return replace(experiment, network=replace(experiment.network, features=(2, 4, 4)))
+
+
+def test_a_teacher_is_the_folders_network_and_never_learns(teacher):
+    images = batch().images
+    found = read_teacher(with_teacher(small("mmanet"), teacher), BRAIN, features=True)
+    model = load_model(teacher, "cpu")
+    features, logits = found.features_and_logits(images)
+    assert torch.equal(logits, model.network(model.spec.limited)(images)) and torch.equal(found.logits(images), logits)
+    assert [f.shape[1] for f in features] == [4, 8, 8] and not logits.requires_grad
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+
+
+def test_a_full_pathway_teaches_as_well(data, tmp_path):
+    folder = train(data, tmp_path / "dante", small("dante", "run.pretrain_steps=0"))
+    images = batch().images
+    found = read_teacher(with_teacher(small("mmanet"), folder), BRAIN, features=True)
+    model = load_model(folder, "cpu")
+    assert torch.equal(found.logits(images), model.network(model.spec.full)(images))
+
+
+def test_an_architecture_this_version_does_not_know_is_refused(teacher, tmp_path):
+    folder = shutil.copytree(teacher, tmp_path / "model")
+    spec = json.loads((folder / "model.json").read_text())
+    spec["limited"]["architecture"] = "perceiver"
+    (folder / "model.json").write_text(json.dumps(spec))
+    with pytest.raises(Exception, match="architecture 'perceiver'"):
+        read_teacher(with_teacher(small("mmanet"), folder), BRAIN)

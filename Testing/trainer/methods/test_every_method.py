@@ -1,0 +1,75 @@
+"""What holds for every method: the privileged scan is not needed, a model folder comes out, a stop costs nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_trainings import small, train, with_teacher
+from steps import batch
+
+from DanteSegmenterLib.cases.case_folder import read_case_folder
+from DanteSegmenterLib.errors import Cancelled, ConfigError
+from DanteSegmenterLib.inference import load_model, segment
+from DanteSegmenterLib.model_folder import sha256_of
+from DanteTrainerLib.loop.compilation import compiled_parts
+from DanteTrainerLib.methods import METHODS
+from DanteTrainerLib.run.start import start_run
+from DanteTrainerLib.run.train import continue_run, stages_of
+from DanteTrainerLib.settings.tasks import BRAIN
+
+WITHOUT_PRIVILEGE = [name for name in METHODS if name != "upper"]
+
+
+def settings(method, teacher):
+    experiment = small(method)
+    try:
+        METHODS[method](experiment, BRAIN)
+    except ConfigError:  # it needs one
+        return with_teacher(experiment, teacher)
+    return experiment
+
+
+@pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)
+def test_the_deployed_network_never_sees_the_privileged_scan(method, teacher):
+    stage = stages_of(settings(method, teacher), BRAIN)[-1]
+    images = batch().images
+    other = images.clone()
+    other[:, BRAIN.full.index("t1ce")] += 5
+    assert torch.equal(stage.predict(images), stage.predict(other))
+    deployed = stage.deployed["limited"]
+    assert deployed.modalities == BRAIN.limited
+    network = deployed.network().eval()
+    assert torch.allclose(network(images[:, BRAIN.limited_channels]), stage.predict(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_convolution_of_a_deployed_network_lies_in_a_part_that_is_compiled(method, teacher):
+    network = stages_of(settings(method, teacher), BRAIN)[-1].deployed["limited"].network()
+    inside = {id(layer) for part in compiled_parts(network) for layer in part.modules()}
+    layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv3d, torch.nn.ConvTranspose3d))]
+    heads = {id(layer) for name, layer in network.named_modules() if ".heads." in name}
+    assert layers and not [layer for layer in layers if id(layer) not in inside | heads]
+
+
+@pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)
+def test_a_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_path, method):
+    model = train(data, tmp_path / "run", settings(method, teacher))
+    volumes = read_case_folder(data / "A").read_images()
+    result = segment(load_model(model, "cpu"), {name: volumes[name] for name in BRAIN.limited})
+    assert result.label_map.shape == volumes["t1"].shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 5, 12])
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_and_resumed_the_model_is_bit_equal(data, teacher, tmp_path, method, steps):
+    experiment, whole, stopped = settings(method, teacher), tmp_path / "whole", tmp_path / "stopped"
+    train(data, whole, experiment)
+    start_run(experiment, data, stopped)
+    asked = iter([False] * (steps - 1) + [True])
+    try:
+        continue_run(stopped, "cpu", quiet=True, stop=lambda: next(asked, False))
+    except Cancelled:
+        continue_run(stopped, "cpu", quiet=True)
+    for path in (whole / "model").glob("*.safetensors"):
+        assert sha256_of(path) == sha256_of(stopped / "model" / path.name)

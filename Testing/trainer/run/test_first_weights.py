@@ -1,0 +1,76 @@
+"""Fine-tuning, and weights of any earlier stage."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from datasets import write_dataset
+from safetensors.torch import load_file
+from small_trainings import small, train
+from torch import nn
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib.loop.checkpoint import save_checkpoint
+from DanteTrainerLib.loop.stage import LossTerms, Origin, Stage
+from DanteTrainerLib.release.provenance import read_provenance
+from DanteTrainerLib.run.first_weights import carry
+from DanteTrainerLib.run.run_folder import read_run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def lower(data, tmp_path_factory):
+    return train(data, tmp_path_factory.mktemp("lower") / "run", small("lower"))
+
+
+def weights(model):
+    return load_file(str(model / "limited.safetensors"))
+
+
+def test_a_run_that_begins_with_a_model_folder_and_moves_nothing_ends_with_its_weights(data, lower, tmp_path):
+    still = ["optimiser.learning_rate=1e-30", f"begin_with={lower}", "seed=7"]
+    begun = train(data, tmp_path / "begun", small("lower", *still))
+    before, after = weights(lower), weights(begun)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    fresh = train(data, tmp_path / "fresh", small("lower", "optimiser.learning_rate=1e-30", "seed=7"))
+    assert not torch.equal(weights(fresh)["encoder.stages.0.0.0.weight"], before["encoder.stages.0.0.0.weight"])
+    said, experiment = read_provenance(begun)
+    assert str(lower) not in str(said) and said["began_with"]["sha256"] and not experiment.begin_with
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "said"),
+    [
+        ("upper", [], "has no U-Net that reads t1, t1ce, t2, flair"),
+        ("dante", [], "begin_with is for 'lower' and 'upper'; 'dante' begins with random weights"),
+        ("lower", ["network.convs_per_stage=2"], "is not of this experiment's modalities and network numbers"),
+    ],
+)
+def test_what_does_not_fit_is_said(data, lower, tmp_path, method, words, said):
+    experiment = small(method, f"begin_with={lower}")
+    if words:
+        experiment = replace(experiment, network=replace(experiment.network, convs_per_stage=2))
+    with pytest.raises(ConfigError, match=said):
+        train(data, tmp_path / "run", experiment)
+
+
+def test_weights_come_from_any_earlier_stage(data, lower, tmp_path):
+    def stage(name, value, **options):
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(network.weight, value)
+        return Stage(name, nn.ModuleDict({"net": network}), 1, lambda *_: LossTerms({}), **options)
+
+    run = read_run(lower.parent)
+    stages = [stage("a", 1.0), stage("b", 2.0), stage("c", 3.0, carried={"net": Origin("net", stage="a")})]
+    for earlier in stages[:2]:
+        state = {"run": run.id, "step": 1, "networks": earlier.networks.state_dict()}
+        save_checkpoint(tmp_path, state, f"{earlier.name}.pt")
+    carry(run, tmp_path, stages, 2)
+    assert stages[2].networks["net"].weight.item() == 1.0
+    stages[2] = stage("c", 3.0, carried={"net": Origin("net")})
+    carry(run, tmp_path, stages, 2)
+    assert stages[2].networks["net"].weight.item() == 2.0

@@ -1,0 +1,50 @@
+"""The settings that are a method's own: limits, words, short names."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteTrainerLib.methods import METHODS
+from DanteTrainerLib.settings.experiment import Experiment, load_experiment
+from DanteTrainerLib.settings.method_settings import MethodSettings
+
+
+@dataclass(frozen=True)
+class Example(MethodSettings):
+    LIMITS: ClassVar = {"share": (0, 1)}
+    POSITIVE: ClassVar = ("temperature",)
+    WORDS: ClassVar = {"kind": ("one", "two")}
+    share: float = 0.5
+    temperature: float = 1.0
+    weight: float = 1.0
+    kind: str = "one"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, []),
+        ({"share": 2.0}, ["share must be at most 1, got 2"]),
+        ({"temperature": 0.0}, ["temperature must be positive and below 3.4e+38, got 0"]),
+        ({"weight": -1.0}, ["weight must be at least 0, got -1"]),
+        ({"kind": "three"}, ["kind must be one of one, two, got 'three'"]),
+    ],
+)
+def test_each_problem_is_named(values, said):
+    assert list(Example(**values).problems()) == said
+
+
+def test_a_methods_table_is_named_as_the_method():
+    assert set(Experiment().method_settings) <= set(METHODS)
+
+
+def test_a_problem_names_table_and_setting():
+    with pytest.raises(ConfigError, match=r"mmanet\.kd_weight must be at least 0, got -1\."):
+        load_experiment("brats-2mm", ["mmanet.kd_weight=-1"])
+
+
+def test_a_last_part_alone_means_the_trainings_own_setting_before_a_methods():
+    assert load_experiment("brats-2mm", ["weight_decay=0.5"]).optimiser.weight_decay == 0.5
+    assert load_experiment("brats-2mm", ["kl_weight=0.5"]).robustseg.kl_weight == 0.5
