@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -116,6 +116,7 @@ class Stage:
         deployed: "limited" (f_L), and "full" (f_F) where a method has it; of the last stage.
         predict: images [B, C, K, J, I] of all modalities -> logits at full resolution, to validate with.
         also_predict: further ways to predict by name, validated beside it.
+        remark: the log's rows of this stage -> a sentence for the user at its end, or None.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Stage:
     deployed: Mapping[str, Deployed] = field(default_factory=dict)
     predict: Callable[[Tensor], Tensor] | None = None
     also_predict: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    remark: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None
 
     def freeze(self, share: float) -> None:
         """Let exactly those networks move that may at this share of the stage."""

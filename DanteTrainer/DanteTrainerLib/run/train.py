@@ -103,6 +103,11 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         if group.leads:
             state_of_stage = {"run": run.id, "step": stage.steps, "networks": stage.networks.state_dict()}
             save_checkpoint(folder, state_of_stage, f"{stage.name}.pt")
+            remark = (
+                stage.remark([row for row in progress.rows if row["stage"] == stage.name]) if stage.remark else None
+            )
+            if remark:
+                print(f"note: {remark}", flush=True)
         group.wait()
     if not group.leads:
         return folder / MODEL_FOLDER
@@ -116,6 +121,14 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         seconds_trained(progress.rows),
         [case.name for case in further],
     )
+
+
+def _remark(stage: Stage, progress: Progress) -> None:
+    """Print what the stage says of its own log."""
+    rows = [row for row in progress.rows if row["stage"] == stage.name]
+    remark = stage.remark(rows) if stage.remark else None
+    if remark:
+        print(f"note: {remark}", flush=True)
 
 
 def stages_of(experiment: Experiment, task: Task) -> list[Stage]:

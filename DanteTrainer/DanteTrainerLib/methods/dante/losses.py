@@ -8,7 +8,6 @@ bottleneck several thousand times and the task's gradient would be clipped away.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -114,37 +113,3 @@ GRADIENT: dict[str, Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], l
 def channel_normalised(features: list[Tensor]) -> list[Tensor]:
     """Each position's feature vector at length 1: alignment of directions only (`align_norm = "channel_l2"`)."""
     return [functional.normalize(x.float(), dim=1) for x in features]
-
-
-@dataclass(frozen=True)
-class LevelMagnitudes:
-    """How large the features of one level are, and how far apart.
-
-    Instance norm after each fusion makes the decoders blind to a common scale, so the L1 terms can fall by shrinking
-    all features without aligning anything; `gap` and `cosine` do not fall for that.
-    """
-
-    anchor: float  # mean |Z^A|
-    limited: float  # mean |Z^L|
-    gap: float  # mean |Z^A - Z^L| / mean |Z^A|
-    cosine: float  # mean over positions of cos(z^a, z^l)
-    correction: float  # mean |proj| / mean |Z^A|
-
-
-@torch.no_grad()
-def magnitudes(anchor: list[Tensor], limited: list[Tensor], corrections: list[Tensor]) -> list[LevelMagnitudes]:
-    """One `LevelMagnitudes` per level."""
-    result = []
-    for a, z, correction in zip(anchor, limited, corrections):
-        a, z = a.float(), z.float()
-        size = a.abs().mean().clamp_min(1e-12)
-        result.append(
-            LevelMagnitudes(
-                anchor=size.item(),
-                limited=z.abs().mean().item(),
-                gap=((a - z).abs().mean() / size).item(),
-                cosine=functional.cosine_similarity(a, z, dim=1).mean().item(),
-                correction=(correction.float().abs().mean() / size).item(),
-            )
-        )
-    return result

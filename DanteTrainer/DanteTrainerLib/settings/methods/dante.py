@@ -18,6 +18,7 @@ class DanteSettings(MethodSettings):
         "auxiliary_from": (0, 1),
         "align_ramp": (0, 1),
         "anchors": (1, 10**6),
+        "mature_teacher": (0, 10),
     }
     POSITIVE: ClassVar = ("temperature", "fusion_init")
     WORDS: ClassVar = {
@@ -63,6 +64,9 @@ class DanteSettings(MethodSettings):
     as Z^A at first; a tenth makes Z^A the primary pathway from the beginning (eq. 2)."""
     align_ramp: float = 0.0
     """Share of Stage 2, counted from `auxiliary_from`, over which lambda_1 and lambda_2 rise evenly from 0."""
+    mature_teacher: float = 0.0
+    """Ablation: for so many times Stage 2's steps f_F learns alone before it, so that there is something to align with;
+    0 for not at all."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -19,7 +19,8 @@ from DanteTrainerLib.loop.checkpoint import read_state
 from DanteTrainerLib.loop.stage import StepContext
 from DanteTrainerLib.methods.bounds import lower as lower_bound
 from DanteTrainerLib.methods.dante import masking
-from DanteTrainerLib.methods.dante import stages as dante
+from DanteTrainerLib.methods.dante.stage_2 import both_pathways
+from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import Experiment, OptimiserSettings, load_experiment, smoke
@@ -32,7 +33,7 @@ def experiment(**settings) -> Experiment:
 
 
 def stage_2(**settings):
-    return dante.stages(experiment(**settings), BRAIN)[1]
+    return stages(experiment(**settings), BRAIN)[1]
 
 
 def with_other_t1ce(b):
@@ -111,7 +112,7 @@ def test_other_alignments_are_one_setting_and_differ(settings):
 def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings):
     """A difference between the two is then the method's, not that of two draws of first weights."""
     chosen = experiment(**settings)
-    first, second = dante.stages(chosen, BRAIN)
+    first, second = stages(chosen, BRAIN)
     (lower,) = lower_bound(chosen, BRAIN)
     e_l = lower.networks["unet"].encoder.state_dict()
     assert all(torch.equal(e_l[name], weight) for name, weight in first.networks["E_L"].state_dict().items())
@@ -125,7 +126,7 @@ def test_with_a_common_start_both_encoders_see_the_same_at_first(of_stage):
     images = batch().images
 
     def features(**settings):
-        networks = dante.stages(experiment(**settings), BRAIN)[of_stage].networks
+        networks = stages(experiment(**settings), BRAIN)[of_stage].networks
         return networks["E_L"](images[:, BRAIN.limited_channels]), networks["E_A"](images)
 
     assert all(torch.allclose(z_l, z_a, atol=1e-5) for z_l, z_a in zip(*features(common_start=True)))
@@ -142,13 +143,13 @@ def test_with_a_common_start_both_decoders_begin_alike():
 
 def test_without_stage_1_there_is_one_stage_and_nothing_is_frozen():
     small = experiment()
-    only = dante.stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)
+    only = stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)
     assert [stage.name for stage in only] == ["stage-2"] and not only[0].frozen_until and not only[0].carried
 
 
 @pytest.mark.parametrize("settings", [{}, {"masking": "dense"}, {"masking": "dense", "per_modality_masks": True}])
 def test_stage_1_reconstructs_limited_from_limited_and_full_from_two_pairs(settings):
-    stage = dante.stages(experiment(**settings), BRAIN)[0]
+    stage = stages(experiment(**settings), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     assert set(terms) == {"L_from_L", "F_from_AP", "F_from_LP"} and all(t.weight == 1 for t in terms.values())
     stage.loss(batch(), context(0)).total.backward()
@@ -158,7 +159,7 @@ def test_stage_1_reconstructs_limited_from_limited_and_full_from_two_pairs(setti
 
 
 def test_the_naive_ablation_trains_three_encoders_that_share_nothing():
-    stage = dante.stages(experiment(naive=True), BRAIN)[0]
+    stage = stages(experiment(naive=True), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     assert set(terms) == {"E_L", "E_A", "E_P"}
     terms["E_P"].value.backward()
@@ -167,7 +168,7 @@ def test_the_naive_ablation_trains_three_encoders_that_share_nothing():
 
 
 def test_stage_1_masks_differ_from_step_to_step_and_not_between_runs():
-    stage = dante.stages(experiment(), BRAIN)[0]
+    stage = stages(experiment(), BRAIN)[0]
 
     def value(seed):
         step = StepContext(0, 10, torch.Generator().manual_seed(seed))
@@ -266,13 +267,13 @@ def test_the_log_holds_each_levels_magnitudes(run):
 @pytest.mark.parametrize("name,megaparameters", [("stage-2", 77.0)])
 def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparameters):
     with torch.device("meta"):
-        stage = dante._stage_2(load_experiment("brats-1mm"), BRAIN, pretrained=True)
+        stage = both_pathways(load_experiment("brats-1mm"), BRAIN)
     assert stage.name == name
     assert sum(p.numel() for p in stage.networks.parameters()) / 1e6 == pytest.approx(megaparameters, abs=0.1)
 
 
-@pytest.mark.parametrize("name, stages", [("brats-1mm", 2), ("chest-dp2e", 2)])
-def test_the_papers_sizes_fit_together_in_both_stages(name, stages, monkeypatch):
+@pytest.mark.parametrize("name", ["brats-1mm", "chest-dp2e"])
+def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
     """Without memory behind the tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
     paper = load_experiment(name, method="dante")
     task = TASKS[paper.task]
@@ -280,10 +281,10 @@ def test_the_papers_sizes_fit_together_in_both_stages(name, stages, monkeypatch)
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
     monkeypatch.setattr(masking, "visible_positions", lambda mask: torch.arange(mask.numel() // 2))
     with FakeTensorMode():
-        trained = dante.stages(paper, task)
+        trained = stages(paper, task)
         shape = (paper.data.batch_size, len(task.full), *paper.data.patch)
         big = Batch(torch.empty(shape), torch.empty(shape[0], len(task.regions), *shape[2:]))
-        assert len(trained) == stages
+        assert len(trained) == 2
         for stage in trained:
             terms = stage.loss(big, StepContext(stage.steps - 1, stage.steps, torch.Generator().manual_seed(0)))
             assert terms.total.shape == () and len(terms.terms) == (3 if stage.name == "stage-1" else 4)

@@ -1,0 +1,149 @@
+"""Stage 1: the three encoders are pre-trained by cross-modal masked reconstruction (DANTE, eq. 7-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from DanteSegmenterLib.networks.fusion import Fusion
+from DanteSegmenterLib.networks.unet import Encoder
+
+from ...data.patches import Batch
+from ...loop.stage import LossTerms, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+from .blur import blurred, not_beaten
+from .first_weights import ENCODERS, PRETRAINED, begin, encoders_of
+from .losses import masked_reconstruction
+from .masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at
+
+# The blur that reconstruction is to beat costs as much as a small convolution: now and then is enough.
+BLUR_EVERY = 20
+
+
+def cross_modal(experiment: Experiment, task: Task) -> Stage:
+    """L -> L, A+P -> F and L+P -> F, weight 1 each, on hidden voxels (eq. 7-9)."""
+    spec, limited = experiment.network, task.limited_channels
+    encoders = encoders_of(experiment, task)
+    psi_1, psi_2 = Fusion(spec), Fusion(spec)
+    rec_l = ReconstructionDecoder(len(task.limited), spec)
+    rec_f = ReconstructionDecoder(len(task.full), spec)  # one for both eq. 8 and eq. 9
+    networks = nn.ModuleDict({**encoders, "psi_1": psi_1, "psi_2": psi_2, "rec_L": rec_l, "rec_F": rec_f})
+    begin(networks, experiment, task)
+    masked = _Masked(experiment)
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        x_f, x_l = batch.images, batch.images[:, limited]
+        mask = masked.draw(x_f, context)
+        z_l = masked.encode(encoders["E_L"], x_l, mask[:, limited] if mask.shape[1] > 1 else mask)
+        z_a, z_p = (masked.encode(encoders[name], x_f, mask) for name in ("E_A", "E_P"))
+        visible = masked.visible(z_l, mask)
+        from_ap, _ = psi_1(z_a, z_p, visible)
+        from_lp, _ = psi_2(z_l, z_p, visible)
+        terms = {
+            "L_from_L": Term(masked.error(rec_l, z_l, x_l, mask, limited)),
+            "F_from_AP": Term(masked.error(rec_f, from_ap, x_f, mask)),
+            "F_from_LP": Term(masked.error(rec_f, from_lp, x_f, mask)),
+        }
+        everything = list(range(len(task.full)))
+        read = {"L_from_L": limited, "F_from_AP": everything, "F_from_LP": everything}
+        return LossTerms(terms, masked.errors_of_a_blur(x_f, mask, read, context))
+
+    return _pretraining(experiment, networks, loss)
+
+
+def naive(experiment: Experiment, task: Task) -> Stage:
+    """Ablation: each encoder is a masked autoencoder of its own input, with its own decoder."""
+    encoders = encoders_of(experiment, task)
+    everything = list(range(len(task.full)))
+    read = dict(zip(ENCODERS, (task.limited_channels, everything, everything)))
+    decoders = {name: ReconstructionDecoder(len(channels), experiment.network) for name, channels in read.items()}
+    networks = nn.ModuleDict({**encoders, **{f"rec_{name}": decoder for name, decoder in decoders.items()}})
+    begin(networks, experiment, task)
+    masked = _Masked(experiment)
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        mask = masked.draw(batch.images, context)
+        terms = {}
+        for name, channels in read.items():
+            image = batch.images[:, channels]
+            features = masked.encode(encoders[name], image, mask[:, channels] if mask.shape[1] > 1 else mask)
+            terms[name] = Term(masked.error(decoders[name], features, image, mask, channels))
+        return LossTerms(terms, masked.errors_of_a_blur(batch.images, mask, read, context))
+
+    return _pretraining(experiment, networks, loss)
+
+
+def _pretraining(
+    experiment: Experiment, networks: nn.ModuleDict, loss: Callable[[Batch, StepContext], LossTerms]
+) -> Stage:
+    return Stage(
+        PRETRAINED,
+        networks,
+        experiment.run.pretrain_steps,
+        loss,
+        optimiser=experiment.pretrain_optimiser,
+        augmentation="spatial",
+        labelled_only=False,
+        remark=not_beaten,
+    )
+
+
+class _Masked:
+    """Stage 1's masks and what is done with them, sparse or dense."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._settings, self._block = experiment.dante, block_size(experiment.network)
+        self._sparse = self._settings.masking == "sparse"
+
+    def draw(self, images: Tensor, context: StepContext) -> Tensor:
+        """One mask for all channels and objectives [B, 1, ...]; in the ablation one a channel [B, C, ...]."""
+        batch, channels = images.shape[:2]
+        many = channels if self._settings.per_modality_masks else 1
+
+        def draw(samples: int) -> Tensor:
+            ratio = self._settings.mask_ratio
+            mask = draw_mask(samples * many, images.shape[2:], self._block, ratio, context.generator)
+            return mask.reshape(samples, many, *mask.shape[2:])
+
+        return context.own(batch, draw).to(images.device)
+
+    def encode(self, encoder: Encoder, image: Tensor, mask: Tensor) -> list[Tensor]:
+        if self._sparse:
+            return encode_visible(encoder, image, mask)
+        return encoder(image * mask_at(mask, image.shape[2:]))
+
+    def visible(self, features: list[Tensor], mask: Tensor) -> list[Tensor] | None:
+        """The mask at every level, for the fusion to keep hidden positions at 0."""
+        return [mask_at(mask, x.shape[2:]) for x in features] if self._sparse else None
+
+    def error(
+        self,
+        decoder: ReconstructionDecoder,
+        features: list[Tensor],
+        target: Tensor,
+        mask: Tensor,
+        channels: list[int] | None = None,
+    ) -> Tensor:
+        prediction = decoder(features, mask if self._sparse else None)
+        if mask.shape[1] > 1 and channels is not None:
+            mask = mask[:, channels]
+        return masked_reconstruction(prediction, target, mask)
+
+    def errors_of_a_blur(
+        self, images: Tensor, mask: Tensor, read: Mapping[str, Sequence[int]], context: StepContext
+    ) -> dict[str, float]:
+        """`blur_NAME`: what each reconstruction would have as its error if it were a blur of what is visible.
+
+        Args:
+            read: reconstruction -> the channels it is of.
+        """
+        if context.step % BLUR_EVERY:
+            return {}
+        guess = blurred(images, mask, self._block)
+        errors = {}
+        for name, channels in read.items():
+            own = mask[:, channels] if mask.shape[1] > 1 else mask
+            errors[f"blur_{name}"] = masked_reconstruction(guess[:, channels], images[:, channels], own).item()
+        return errors

@@ -1,0 +1,121 @@
+"""Stage 2: both pathways learn to segment, aligned with each other, the privileged correction kept small (eq. 2-6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from DanteSegmenterLib.networks.dante_full import FullNetwork
+from DanteSegmenterLib.networks.fusion import Fusion
+from DanteSegmenterLib.networks.unet import Decoder, UNet
+
+from ...data.patches import Batch
+from ...loop.stage import Deployed, LossTerms, Origin, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.methods.dante import DanteSettings
+from ...settings.tasks import Task
+from ..segmentation_loss import segmentation_loss
+from .diagnostics import by_level, pulls
+from .first_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, begin, encoders_of
+from .losses import GRADIENT, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
+
+# Magnitudes read every feature map once more, pulls go back through the network: now and then is enough for a curve.
+MAGNITUDES_EVERY, PULLS_EVERY = 20, 100
+
+
+def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()) -> Stage:
+    """L_seg(f_F) + L_seg(f_L) + lambda_1 L_PIB + lambda_2 L_Align (eq. 6); decoders and psi are new.
+
+    Args:
+        before: names of the stages of this training that went before, whose weights it goes on with.
+    """
+    settings, outputs = experiment.dante, task.outputs
+    limited = task.limited_channels
+    encoders, psi = encoders_of(experiment, task), Fusion(experiment.network)
+    d_l, d_f = (Decoder(outputs, experiment.network) for _ in range(2))
+    networks = nn.ModuleDict({**encoders, "psi": psi, "D_L": d_l, "D_F": d_f})
+    begin(networks, experiment, task)
+    # A compiled network's backward cannot be asked for twice.
+    pulls_every = 0 if experiment.run.compile else PULLS_EVERY
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        z_l = encoders["E_L"](batch.images[:, limited])
+        z_a, z_p = encoders["E_A"](batch.images), encoders["E_P"](batch.images)
+        fused, corrections = psi(z_a, z_p)
+        terms = {
+            "seg_L": Term(segmentation_loss(d_l.all_logits(z_l), batch.regions, task.output)),
+            "seg_F": Term(segmentation_loss(d_f.all_logits(fused), batch.regions, task.output)),
+        }
+        logged = by_level(z_a, z_l, corrections) if context.step % MAGNITUDES_EVERY == 0 else {}
+        if context.share >= settings.auxiliary_from:
+            risen = _risen(context.share, settings)
+            terms["pib"] = Term(compaction(corrections), risen * settings.compaction_weight)
+            terms["align"] = Term(_alignment(z_a, z_l, batch, context, settings), risen * settings.align_weight)
+            if pulls_every and context.step % pulls_every == 0 and z_l[0].requires_grad:
+                logged |= pulls(z_l, terms["seg_L"], terms["align"])
+        return LossTerms(terms, logged)
+
+    full, f_l = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f), UNet.of(encoders["E_L"], d_l)
+    return Stage(
+        name="stage-2",
+        networks=networks,
+        steps=experiment.run.steps,
+        loss=loss,
+        frozen_until=_resting(before, settings),
+        carried=_carried(before, settings),
+        deployed={
+            "limited": Deployed(lambda: f_l, task.limited),
+            "full": Deployed(lambda: full, task.full, "dante_full"),
+        },
+        predict=lambda images: f_l(images[:, limited]),
+        # What D_F makes of either side of the alignment alone tells what of f_F could be transferred, and what was.
+        also_predict={
+            "f_F": full,
+            "D_F(Z_A)": lambda images: d_f(encoders["E_A"](images)),
+            "D_F(Z_L)": lambda images: d_f(encoders["E_L"](images[:, limited])),
+        },
+    )
+
+
+def _resting(before: Sequence[str], settings: DanteSettings) -> dict[str, float]:
+    """The encoders that Stage 1 pre-trained rest at first; frozen ones make sense only where they have learned."""
+    if PRETRAINED not in before:
+        return {}
+    resting = ("E_L",) if MATURED in before else ENCODERS
+    return dict.fromkeys(resting, settings.freeze_share)
+
+
+def _carried(before: Sequence[str], settings: DanteSettings) -> dict[str, Origin]:
+    carried: dict[str, Origin] = {}
+    if PRETRAINED in before:
+        carried = {name: Origin(name, PRETRAINED) for name in ENCODERS}
+        if settings.carry_fusion and not settings.naive:
+            carried["psi"] = Origin("psi_1", PRETRAINED)
+    if MATURED in before:
+        carried |= {name: Origin(name, MATURED) for name in FULL_PATHWAY}
+    return carried
+
+
+def _risen(share: float, settings: DanteSettings) -> float:
+    """The part of lambda_1 and lambda_2 that counts at this share of Stage 2."""
+    if settings.align_ramp == 0.0:
+        return 1.0
+    return min(1.0, (share - settings.auxiliary_from) / settings.align_ramp)
+
+
+def _alignment(
+    anchor: list[Tensor], limited: list[Tensor], batch: Batch, context: StepContext, settings: DanteSettings
+) -> Tensor:
+    """L_Align (eq. 4 or 5) with the gradient and normalisation of the settings."""
+    with torch.autocast(anchor[0].device.type, enabled=False):
+        anchor, limited = GRADIENT[settings.align_grad](anchor, limited)
+        if settings.align_norm == "channel_l2":
+            anchor, limited = channel_normalised(anchor), channel_normalised(limited)
+        if settings.align == "infonce":
+            foreground = (batch.images != 0).any(dim=1, keepdim=True)
+            return alignment_infonce(
+                anchor, limited, foreground, context.generator, settings.anchors, settings.temperature
+            )
+        return {"l1": alignment_l1, "l2": alignment_l2}[settings.align](anchor, limited)
