@@ -1,4 +1,4 @@
-"""t-SNE of bottleneck features Z^L, Z^A, Z^P over patches of a split (DANTE, Fig. 5).
+"""t-SNE of bottleneck features Z^L, Z^A, Z^P over patches of a split (DANTE, AAAI 2026, Fig. 5).
 
 What alignment and compaction should leave behind: Z^L and Z^A as one cloud, Z^P apart from both.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from DanteSegmenterLib.errors import InputError, ModelError
+from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.inference import Model, load_model
 from DanteSegmenterLib.networks.dante_full import FullNetwork
 from DanteSegmenterLib.networks.unet import Encoder, UNet
@@ -29,7 +29,9 @@ from .tables import write_table
 
 CSV_FILE, PICTURE_FILE = "feature_map.csv", "feature_map.png"
 COLOURS = {"Z^L": "tab:blue", "Z^A": "tab:orange", "Z^P": "tab:green"}
+# Neighbours that a point has, in the mean; t-SNE is asked for a map of no fewer than three times as many points.
 PERPLEXITY = 30
+LEAST_PATCHES = PERPLEXITY + 1
 
 
 def draw_feature_map(
@@ -46,23 +48,23 @@ def draw_feature_map(
     Args:
         model_folder: a model with both pathways, trained by DANTE.
         names: of the cases.
-        patches_per_case: on average; each contains a region where its case has one.
+        patches_per_case: on average, more where that makes fewer than 31 patches in all; each contains a region where
+            its case has one.
         seed: of the patches and of t-SNE.
 
     Raises:
         ModelError: the model has no full-modality network of DANTE.
-        InputError: cases lack files, or there are too few patches for a map.
+        InputError: cases lack files.
     """
     model = load_model(model_folder, device)
     encoders = _encoders(model)
-    if len(names) * patches_per_case < 4:
-        raise InputError(f"{len(names)} cases with {patches_per_case} patches each are too few to map.")
+    patches = max(len(names) * patches_per_case, LEAST_PATCHES)
     check_cases(dataset, names, dataset.task.full)
     make_writable(out)
     with _scratch(out) as scratch:
         cases = cache_cases([dataset.cases[name] for name in names], dataset.task, model.spec.preprocessing, scratch)
         source = PatchSource(cases, len(dataset.task.regions), model.spec.patch, 1, seed, "none", foreground_share=1.0)
-        features = _features(model, encoders, source, len(names) * patches_per_case, dataset.task.full)
+        features = _features(model, encoders, source, patches, dataset.task.full)
     table = _embedded(features, seed)
     write_table(table, out / CSV_FILE)
     write_whole(out / PICTURE_FILE, lambda path: _draw(table, path))
@@ -117,8 +119,7 @@ def _embedded(features: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
     from sklearn.manifold import TSNE
 
     rows = np.concatenate(list(features.values()))
-    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    places = TSNE(perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(rows)
     names = np.repeat(list(features), [len(values) for values in features.values()])
     patch = np.concatenate([np.arange(len(values)) for values in features.values()])
     return pd.DataFrame({"pathway": names, "patch": patch, "x": places[:, 0], "y": places[:, 1]})
@@ -131,6 +132,6 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     panel = figure.subplots()
     for name, rows in table.groupby("pathway", sort=False):
         panel.scatter(rows.x, rows.y, s=14, alpha=0.7, color=COLOURS[str(name)], label=f"${name}$")
-    panel.set(xticks=[], yticks=[], title="Bottleneck features, t-SNE")
+    panel.set(xticks=[], yticks=[], title=f"Bottleneck features, t-SNE (perplexity {PERPLEXITY})")
     panel.legend()
     figure.savefig(path, dpi=110)
