@@ -1,6 +1,6 @@
 """Command line of the training half.
 
-python -m DanteTrainerLib train | resume | evaluate | study | features | publish | clean | list
+python -m DanteTrainerLib train | resume | evaluate | levels | cost | study | features | publish | clean | list
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from DanteSegmenterLib import program
 
 from .ending import StopRequest, end_children, let_end
+
+if TYPE_CHECKING:
+    from .data.dataset import Dataset, Split
 
 WITH_PARENT = "--with-parent"
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
@@ -50,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train_and_resume(commands, ", ".join(list_experiments()))
     _add_evaluate(commands)
+    _add_levels_and_cost(commands)
     _add_study(commands, ", ".join(list_studies()))
     _add_features_and_publish(commands)
     cleaning = commands.add_parser("clean", help="remove the prepared images of patients that a run or a study keeps")
@@ -94,14 +99,36 @@ def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser("evaluate", help="Dice and HD95 of a model on a split of a dataset")
     evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
-    evaluate.add_argument("--data", required=True, type=Path, metavar="FOLDER")
-    evaluate.add_argument("--split", default="test", help="train, val or test (default)")
-    evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT in the current folder")
-    _split_option(evaluate)
-    evaluate.add_argument("--mirror", action="store_true", help="average over mirrored images: eight times the time")
-    evaluate.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
+    _model_and_cases(evaluate)
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT(-without-SCAN) in the current folder"
+    )
+    _network_options(evaluate)
+    evaluate.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="SCAN",
+        help="score as if a scan that the network reads were missing (t2, or t1,t2): its channel holds the network's "
+        "value of background, 0 for MR; nothing is trained again",
+    )
     _run_options(evaluate)
+
+
+def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
+    levels = commands.add_parser("levels", help="what the encoder's levels are good for: scores with means in place")
+    levels.set_defaults(command=_levels)
+    _model_and_cases(levels)
+    levels.add_argument("--out", type=Path, default=Path("levels"), metavar="FOLDER")
+    _network_options(levels)
+    _run_options(levels)
+
+    cost = commands.add_parser("cost", help="parameters, multiply-adds, memory and seconds a case; of a run, its steps")
+    cost.set_defaults(command=_cost)
+    _model_and_cases(cost, needed=False)
+    cost.add_argument("--cases", type=int, default=3, metavar="N", help="of the split, to measure (default 3)")
+    cost.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
+    cost.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
 
 
 def _add_study(commands: argparse._SubParsersAction, studies: str) -> None:
@@ -121,10 +148,7 @@ def _add_study(commands: argparse._SubParsersAction, studies: str) -> None:
 def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     features = commands.add_parser("features", help="t-SNE of a DANTE model's bottleneck features")
     features.set_defaults(command=_features)
-    features.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
-    features.add_argument("--data", required=True, type=Path, metavar="FOLDER")
-    features.add_argument("--split", default="test", help="train, val or test (default)")
-    _split_option(features)
+    _model_and_cases(features)
     features.add_argument("--out", type=Path, default=Path("features"), metavar="FOLDER")
     features.add_argument("--seed", type=int, default=0)
     features.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -138,10 +162,18 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")
 
 
-def _split_option(parser: argparse.ArgumentParser) -> None:
+def _model_and_cases(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
+    parser.add_argument("--data", required=needed, type=Path, metavar="FOLDER", help="dataset folder")
+    parser.add_argument("--split", default="test", help="train, val or test (default)")
     parser.add_argument(
         "--split-file", type=Path, metavar="JSON", help="the split; default: that of the run, else the dataset's"
     )
+
+
+def _network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mirror", action="store_true", help="average over mirrored images: eight times the time")
+    parser.add_argument("--full", action="store_true", help="the full-modality network instead of the deployed one")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -224,21 +256,63 @@ def _log_to(run: Path) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .data.dataset import read_dataset, remarks_on_labels
+    from .data.dataset import remarks_on_labels
     from .evaluation.evaluate import evaluate
-    from .run.split import split_for
 
     _begin(options, "Stopped; there are no new scores.")
-    folder, dataset = _model_folder(options.model), read_dataset(options.data)
-    split = split_for(options.model, dataset, options.split_file)
+    folder, dataset, split = _opened(options)
     for remark in remarks_on_labels(dataset, split.part(options.split)):
         print(f"note: {remark}")
-    out = options.out or Path(f"evaluation-{options.split}")
+    dropped = list(dict.fromkeys(name.strip() for names in options.drop for name in names.split(",")))
+    out = options.out or Path("-".join(["evaluation", options.split, *(["without", *dropped] if dropped else [])]))
     scores = evaluate(
-        folder, dataset, split, options.split, out, options.device, options.quiet, options.full, options.mirror
+        folder, dataset, split, options.split, out, options.device, options.quiet, options.full, options.mirror, dropped
     )
     print(scores.table())
     print(f"wrote {out}")
+
+
+def _levels(options: argparse.Namespace) -> None:
+    from .evaluation.levels import ablate_levels, levels_table
+
+    _begin(options, "Stopped; there are no new scores.")
+    folder, dataset, split = _opened(options)
+    names = split.part(options.split)
+    table = ablate_levels(
+        folder, dataset, names, options.out, options.device, options.quiet, options.full, options.mirror
+    )
+    print(levels_table(table))
+    print(f"wrote {options.out}")
+
+
+def _cost(options: argparse.Namespace) -> None:
+    from DanteSegmenterLib.inference import load_model
+
+    from .data.dataset import check_cases
+    from .evaluation.cost import cost_of, training_cost, training_table
+    from .evaluation.subject import load_for, pathway_of
+
+    _begin(options, "Stopped; nothing was measured.")
+    if options.data is None:
+        cost = cost_of(load_model(_model_folder(options.model), options.device), options.full)
+    else:
+        folder, dataset, split = _opened(options)
+        model, names = load_for(dataset, folder, options.device), split.part(options.split)[: max(1, options.cases)]
+        check_cases(dataset, names, pathway_of(model.spec, options.full).modalities, labelled=False)
+        cost = cost_of(model, options.full, [dataset.cases[name] for name in names])
+    print(cost.table())
+    stages = training_cost(options.model)
+    if stages:
+        print(training_table(stages))
+
+
+def _opened(options: argparse.Namespace) -> tuple[Path, Dataset, Split]:
+    """The model's folder, the dataset, and the split that its scores are of."""
+    from .data.dataset import read_dataset
+    from .run.split import split_for
+
+    dataset = read_dataset(options.data)
+    return _model_folder(options.model), dataset, split_for(options.model, dataset, options.split_file)
 
 
 def _model_folder(path: Path) -> Path:
@@ -264,13 +338,11 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from .data.dataset import read_dataset
     from .evaluation.feature_map import draw_feature_map
-    from .run.split import split_for
 
     _begin(options, "Stopped; there is no map.")
-    folder, dataset = _model_folder(options.model), read_dataset(options.data)
-    names = split_for(options.model, dataset, options.split_file).part(options.split)
+    folder, dataset, split = _opened(options)
+    names = split.part(options.split)
     draw_feature_map(folder, dataset, names, options.out, options.device, seed=options.seed)
     print(f"wrote {options.out}")
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.inference import Model, load_model, segment
+from DanteSegmenterLib.inference import Model, segment
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway, sha256_of
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
@@ -25,7 +25,9 @@ from DanteSegmenterLib.volume import Volume
 
 from ..data.dataset import Dataset, Split, check_cases, check_masks
 from ..whole_files import files_together, make_writable
+from .dropping import without
 from .metrics import bootstrap_mean, score_region
+from .subject import load_for, pathway_of
 from .tables import write_table
 
 CASES_FILE, SUMMARY_FILE = "cases.csv", "summary.json"
@@ -55,6 +57,7 @@ class Summary:
     """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring.
 
     Attributes:
+        dropped: modalities that the network reads and was not given (`dropping`).
         weights: SHA-256 of the network that was scored; "" in summaries of older versions, which did not say.
         table_sha256: of the cases.csv that this is the summary of; likewise.
     """
@@ -67,11 +70,12 @@ class Summary:
     mirror: bool = False
     weights: str = ""
     table_sha256: str = ""
+    dropped: tuple[str, ...] = ()
 
     def table(self) -> str:
         """Markdown."""
         lines = [
-            f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}.",
+            f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}{self._dropping_said()}.",
             "",
             "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm |",
             "|---|---|---|---|---|---|---|",
@@ -83,6 +87,10 @@ class Summary:
                 f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
             )
         return "\n".join(lines)
+
+    def _dropping_said(self) -> str:
+        names = ", ".join(self.dropped)
+        return f", without {names} (the network's value of background in its place)" if names else ""
 
 
 def mirroring_said(mirror: bool) -> str:
@@ -155,23 +163,24 @@ def evaluate(
     quiet: bool = False,
     full: bool = False,
     mirror: bool = False,
+    dropped: Sequence[str] = (),
 ) -> Summary:
     """Segment every case of a part of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
 
     The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them. With `mirror`
-    logits are averaged over the eight mirrorings of each window.
+    logits are averaged over the eight mirrorings of each window. The `dropped` modalities of those that the network
+    reads are kept from it (`dropping`).
 
     Raises:
-        InputError: the part does not exist, or a case lacks a volume or a mask.
+        InputError: the part does not exist, a case lacks a volume or a mask, or a modality cannot be dropped.
         ModelError: the model folder cannot be used.
         ResourceError: `out` cannot be written; its files of before are kept.
     """
-    model = load_model(model_folder, device)
-    if model.spec.task != dataset.task.id:
-        raise InputError(f"the model is for '{model.spec.task}', '{dataset.folder}' holds '{dataset.task.id}' cases.")
-    if full and model.spec.full is None:
-        raise InputError(f"'{model.spec.name}' has no full-modality network to evaluate.")
-    pathway = model.spec.full if full and model.spec.full else model.spec.limited
+    model = load_for(dataset, model_folder, device)
+    pathway = pathway_of(model.spec, full)
+    if dropped:
+        model = without(model, pathway, dropped)
+        pathway = model.spec.limited
     names = split.part(part)
     check_cases(dataset, names, pathway.modalities)
     check_masks(dataset, names)
@@ -181,7 +190,16 @@ def evaluate(
         rows += evaluate_case(model, dataset.cases[name], pathway, sheet, mirror)
     table = pd.DataFrame(rows)
     regions = {str(region): summarise(own) for region, own in table.groupby("region", sort=False)}
-    summary = Summary(model.spec.name, "full" if full else "limited", part, len(names), regions, mirror, pathway.sha256)
+    summary = Summary(
+        model=model.spec.name,
+        pathway="full" if full else "limited",
+        split=part,
+        cases=len(names),
+        regions=regions,
+        mirror=mirror,
+        weights=pathway.sha256,
+        dropped=tuple(dropped),
+    )
     return write_scores(out, table, summary, sheet)
 
 

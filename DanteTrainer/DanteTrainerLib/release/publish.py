@@ -81,12 +81,17 @@ def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path,
 def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
     """
     Raises:
-        InputError: `evaluate` wrote it for other weights.
+        InputError: `evaluate` wrote it for other weights, or with a scan dropped.
     """
     summary = read_summary(folder)
     pathway = spec.full if summary.pathway == "full" else spec.limited
     if summary.weights and (pathway is None or summary.weights != pathway.sha256):
         raise InputError(f"the scores in '{folder}' are those of other weights. Evaluate this model first.")
+    if summary.dropped:
+        raise InputError(
+            f"the scores in '{folder}' were made without {', '.join(summary.dropped)}: they are not the model's. Give "
+            "those of an evaluation without --drop."
+        )
     return summary
 
 

@@ -1,0 +1,152 @@
+"""What the levels of an encoder are good for: scores with the feature maps of the deep ones replaced by their means.
+
+A level whose maps can be replaced by one number a channel, window by window, without a loss of Dice says nothing of
+where things are. After a short training that is so of all but the finest two.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from DanteSegmenterLib.errors import ModelError
+from DanteSegmenterLib.inference import Model
+from DanteSegmenterLib.model_folder import Pathway
+from DanteSegmenterLib.networks.unet import Decoder
+
+from ..data.dataset import Dataset, check_cases, check_masks
+from ..whole_files import make_writable
+from .evaluate import evaluate_case
+from .subject import load_for, pathway_of, with_one_network
+from .tables import write_table
+
+LEVELS_FILE = "levels.csv"
+LEVEL_COLUMNS = ("case", "region", "dice", "hd95_mm")
+
+
+class MeansBelow(nn.Module):
+    """A decoder to which all but the `kept` finest maps come as their means over space, of each sample and channel."""
+
+    def __init__(self, decoder: Decoder, kept: int) -> None:
+        super().__init__()
+        self.decoder, self.kept = decoder, kept
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Feature maps Z_1 ... Z_N -> logits."""
+        return self.decoder([z if n < self.kept else _flat(z) for n, z in enumerate(features)])
+
+
+def _flat(z: Tensor) -> Tensor:
+    means = z.mean(dim=(2, 3, 4), keepdim=True)
+    return means.expand_as(z).contiguous(memory_format=torch.channels_last_3d)
+
+
+def with_levels(network: nn.Module, kept: int) -> nn.Module:
+    """A network that shares the weights of `network` and keeps the `kept` finest of its levels.
+
+    Replaced is what the decoder is given: of f_F the fused maps Z^F_n.
+
+    Raises:
+        ModelError: there is no encoder with levels before a decoder.
+    """
+    decoder = _decoder(network)
+    changed = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+    changed.decoder = MeansBelow(decoder, kept)
+    return changed
+
+
+def count_levels(network: nn.Module) -> int:
+    """N, the bottleneck included.
+
+    Raises:
+        ModelError: there is no encoder with levels before a decoder.
+    """
+    return len(_decoder(network).ups) + 1
+
+
+def _decoder(network: nn.Module) -> Decoder:
+    decoder = getattr(network, "decoder", None)
+    if not isinstance(decoder, Decoder):
+        raise ModelError(
+            f"a {type(network).__name__} has no encoder levels whose maps go to a decoder, none can be replaced; look "
+            "at a model whose architecture is unet, gated or dante_full."
+        )
+    return decoder
+
+
+def score_levels(
+    model: Model, pathway: Pathway, dataset: Dataset, names: Sequence[str], mirror: bool = False, quiet: bool = True
+) -> pd.DataFrame:
+    """Scores on whole cases of the network as it is, then with one more level replaced each time.
+
+    Returns:
+        levels_kept (N: as trained, ..., 1), case, region, dice, hd95_mm.
+
+    Raises:
+        ModelError: the network has no levels.
+        InputError: a case lacks a volume or a mask.
+    """
+    network = model.network(pathway)
+    levels = count_levels(network)
+    check_cases(dataset, names, pathway.modalities)
+    check_masks(dataset, names)
+    rows = []
+    with tqdm(total=levels * len(names), desc="Segmenting", unit="case", disable=quiet) as bar:
+        for kept in range(levels, 0, -1):
+            changed = with_one_network(model, pathway, with_levels(network, kept))
+            for name in names:
+                scores = evaluate_case(changed, dataset.cases[name], pathway, mirror=mirror)
+                rows += [{"levels_kept": kept, **{key: row[key] for key in LEVEL_COLUMNS}} for row in scores]
+                bar.update()
+    return pd.DataFrame(rows)
+
+
+def mean_of_levels(table: pd.DataFrame, value: str = "dice") -> pd.DataFrame:
+    """Means over cases, NaN left out: one row a `levels_kept`, N first, and one column a region."""
+    regions = list(dict.fromkeys(table.region))
+    means = table.pivot_table(index="levels_kept", columns="region", values=value, aggfunc="mean", dropna=False)
+    return means.sort_index(ascending=False).reindex(columns=regions)
+
+
+def levels_table(table: pd.DataFrame) -> str:
+    """Markdown: what is left of the scores where levels are replaced by their means."""
+    dice, hd95 = (mean_of_levels(table, value) for value in ("dice", "hd95_mm"))
+    heads = [f"{region} {value}" for value in ("Dice", "HD95 mm") for region in dice.columns]
+    lines = [f"| replaced by means | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for kept in dice.index:
+        cells = [f"{value:.3f}" for value in dice.loc[kept]] + [f"{value:.1f}" for value in hd95.loc[kept]]
+        said = "none (as trained)" if kept == dice.index.max() else f"levels >= {kept + 1}"
+        lines.append(f"| {said} | {' | '.join(cells).replace('nan', '-')} |")
+    return "\n".join(lines)
+
+
+def ablate_levels(
+    model_folder: Path | str,
+    dataset: Dataset,
+    names: Sequence[str],
+    out: Path,
+    device: str = "auto",
+    quiet: bool = False,
+    full: bool = False,
+    mirror: bool = False,
+) -> pd.DataFrame:
+    """`score_levels` of f_L, or with `full` of f_F, written to levels.csv in `out`.
+
+    Raises:
+        InputError: a case lacks a volume or a mask, or the model has no f_F.
+        ModelError: the model folder cannot be used, or its network has no levels.
+        ResourceError: `out` cannot be written; the table of before is kept.
+    """
+    model = load_for(dataset, model_folder, device)
+    pathway = pathway_of(model.spec, full)
+    count_levels(model.network(pathway))  # before a folder is made for nothing
+    make_writable(out)
+    table = score_levels(model, pathway, dataset, names, mirror, quiet)
+    write_table(table, out / LEVELS_FILE)
+    return table
