@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from DanteTrainerLib.evaluation.metrics import bootstrap_mean
+from DanteTrainerLib.study.statistics import compare, holm, interval_of, share_of
+
+NAN = math.nan
+
+
+def table(*rows, seeds=None, cases=None):
+    """Scores [seeds, cases]."""
+    return pd.DataFrame(
+        rows,
+        index=seeds or range(1, len(rows) + 1),
+        columns=cases or [f"c{n}" for n in range(len(rows[0]))],
+        dtype=float,
+    )
+
+
+def test_seeds_that_differ_by_a_constant_make_an_interval_from_the_one_to_the_other():
+    """Both draws hit one seed in a quarter of the cases each: the 2.5 % and 97.5 % points are the seeds' means."""
+    i = interval_of(table([0.0] * 6, [0.1] * 6))
+    assert (i.mean, i.low, i.high, i.count) == pytest.approx((0.05, 0.0, 0.1, 6))
+
+
+def test_one_seed_leaves_the_bootstrap_over_cases_alone():
+    values = [0.2, NAN, 0.4, 0.9, 0.1]
+    ours, theirs = interval_of(table(values)), bootstrap_mean(values)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
+    assert (ours.count, ours.excluded) == (theirs.count, theirs.excluded) == (4, 1)
+
+
+def test_the_variance_is_that_of_drawn_seeds_plus_that_of_drawn_cases():
+    """Of additive effects the mean's variance is var(seed effects) / S + var(case effects) / C, exactly."""
+    seeds, cases = np.array([-0.05, 0.0, 0.05, 0.1]), np.linspace(-0.3, 0.3, 12)
+    i = interval_of(table(*(seeds[:, None] + cases)))
+    deviation = math.sqrt(seeds.var() / 4 + cases.var() / 12)
+    assert i.high - i.low == pytest.approx(2 * 1.96 * deviation, rel=0.04)
+
+
+def test_a_case_that_one_seed_lacks_counts_with_the_other_seeds_value():
+    i = interval_of(table([0.2, NAN], [0.4, 0.5]))
+    assert i.mean == pytest.approx((0.3 + 0.5) / 2) and i.count == 2
+    assert interval_of(table([NAN, NAN])).count == 0
+
+
+def test_rows_are_compared_on_the_seeds_and_cases_that_both_have():
+    first = table([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], seeds=[1, 2])
+    second = table([0.2, 0.3, 0.9], [0.9, 0.9, 0.9], seeds=[1, 3], cases=["c0", "c1", "other"])
+    paired = compare(first, second)
+    assert paired.by_seed == pytest.approx({1: 0.1})
+    assert (paired.difference.mean, paired.difference.count) == (pytest.approx(0.1), 2)
+    assert compare(first, table([0.5], seeds=[4], cases=["c0"])) is None
+
+
+def test_wilcoxons_test_is_of_the_cases_means_over_seeds():
+    """Six cases that all rise: 2 of the 2^6 sign patterns are as extreme, whatever the seeds do one by one."""
+    rise = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
+    first = table([0.0] * 6, [0.0] * 6)
+    second = table([x + 0.2 for x in rise], [x - 0.2 for x in rise])
+    assert compare(first, second).wilcoxon_p == pytest.approx(2 / 64)
+    assert math.isnan(compare(first, first).wilcoxon_p)
+
+
+def test_a_share_is_resampled_with_its_gap():
+    """Every case closes a quarter of its own gap: a quarter in every resample, however the gaps vary."""
+    gap = table([0.1, 0.5, 0.9, 0.3])
+    share = share_of(gap / 4, gap)
+    assert (share.value, *share.interval) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_a_share_of_a_gap_with_other_seeds_draws_them_apart():
+    share = share_of(table([0.0, 0.0], [0.2, 0.2]), table([0.4, 0.4]))
+    assert (share.value, *share.interval) == pytest.approx((0.25, 0.0, 0.5))
+
+
+def test_where_the_gap_may_be_none_a_share_has_no_interval():
+    assert share_of(table([0.1, 0.1]), table([-0.1, 0.3])).interval is None
+    assert share_of(table([0.1, 0.1]), table([-0.1, 0.1])) is None
+
+
+def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    corrected = holm([NAN, 0.02])
+    assert math.isnan(corrected[0]) and corrected[1] == pytest.approx(0.02)
