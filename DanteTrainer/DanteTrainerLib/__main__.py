@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     cleaning = commands.add_parser("clean", help="remove the prepared images of patients that a run or a study keeps")
     cleaning.set_defaults(command=_clean)
     cleaning.add_argument("folder", type=Path, metavar="RUN", help="run folder, study folder, or cache of --cache")
-    listing = commands.add_parser("list", help="methods and shipped experiments")
+    listing = commands.add_parser("list", help="methods, shipped studies with their sizes, and experiments")
     listing.set_defaults(command=_list)
     return parser
 
@@ -140,7 +140,10 @@ def _add_study(commands: argparse._SubParsersAction, studies: str) -> None:
     study.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, for all rows"
     )
-    study.add_argument("--split", default="test", help="to score on: val or test (default)")
+    study.add_argument(
+        "--size", default="", help="one of the study's sizes, e.g. paper, small, smoke (default: its first)"
+    )
+    study.add_argument("--split", help="to score on: val or test (default: the study's own, mostly test)")
     study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
     _run_options(study)
 
@@ -324,17 +327,19 @@ def _model_folder(path: Path) -> Path:
 
 def _study(options: argparse.Namespace) -> None:
     from .settings.experiment import list_studies
+    from .study.plan import plan
     from .study.report import write_report
-    from .study.run import plan, read_study, run_study
+    from .study.run import run_study
+    from .study.study_file import read_study
 
     _begin(options, "Stopped; run the study again to go on.")
-    study = read_study(list_studies().get(options.study, Path(options.study)))
+    study = read_study(list_studies().get(options.study, Path(options.study))).sized(options.size)
     study = replace(study, set=(*study.set, *options.set))
-    runs = plan(study, options.out)
+    runs, split = plan(study, options.out), options.split or study.split
     if not options.report:
         stop = options.stop or (lambda: False)
-        run_study(study, options.data, options.out, options.split, options.device, options.quiet, stop)
-    print(write_report(study, runs, options.split, options.out))
+        run_study(study, options.data, options.out, split, options.device, options.quiet, stop)
+    print(write_report(study, runs, split, options.out))
 
 
 def _features(options: argparse.Namespace) -> None:
@@ -365,13 +370,16 @@ def _clean(options: argparse.Namespace) -> None:
 def _list(_: argparse.Namespace) -> None:
     from .methods import METHODS
     from .settings.experiment import list_experiments, list_studies
+    from .study.study_file import read_study
 
     print("methods:")
     for name, method in METHODS.items():
         print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
     print("studies:")
     for name, path in list_studies().items():
-        print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        sizes = ", ".join(read_study(path).size)
+        first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"  {name:<12} {first_line}{f' (--size {sizes})' if sizes else ''}")
     print("experiments:")
     for name, path in list_experiments().items():
         print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

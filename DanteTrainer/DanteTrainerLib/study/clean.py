@@ -10,7 +10,8 @@ from ..data.cache import clean_cache, is_prepared
 from ..locks import holding
 from ..run.run_folder import cache_of, read_run
 from ..status import RUN_FILE
-from .run import CACHE_FOLDER, RUNS_FOLDER
+from .plan import RUNS_FOLDER
+from .run import CACHE_FOLDER
 
 
 def clean(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A study: several methods and settings trained and scored under equal conditions, from one TOML file.
+"""A study: several methods and settings trained and scored under equal conditions.
 
 Runs are taken in order. One that is finished is skipped, one that was cut short is resumed, one that another process
 works on is left to it: the same command started twice, or on two machines over one folder, shares the work.
@@ -12,182 +12,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ModelError, reason, sentence_of
+from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ModelError, sentence_of
 from DanteSegmenterLib.guard.plain_text import csv_cell
 from DanteSegmenterLib.model_folder import read_spec
-from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..data.dataset import Dataset, read_dataset, read_split
 from ..ending import let_end
-from ..methods import method_named
 from ..run.change import change_run
-from ..run.run_folder import MODEL_FOLDER, read_run
+from ..run.run_folder import read_run
 from ..run.split import split_for
 from ..run.start import start_run
 from ..run.train import continue_run
-from ..settings.experiment import Experiment, load_experiment
 from ..status import RUN_FILE
 from ..whole_files import make_writable
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .plan import Planned, plan
+from .study_file import Study
 
 WAIT_SECONDS = 10
-RUNS_FOLDER, CACHE_FOLDER = "runs", "cache"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the table: a method with its differences from the study's common settings.
-
-    Attributes:
-        name: in tables; letters, digits, spaces and -+.=_ only, for folders are named after it.
-        method: one of METHODS.
-        set: "key=value" settings; {NAME} stands for the model folder of entry NAME with the same seed.
-        seeds: instead of the study's.
-    """
-
-    name: str
-    method: str
-    set: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One setting at several values, all else as it is."""
-
-    method: str
-    key: str
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is compared.
-
-    Attributes:
-        experiment: name or file of the common settings.
-        set: "key=value" differences from it, for all.
-        seeds: of every entry that names none.
-        entry: the rows.
-        sweep: expanded to a row a value.
-        baseline, ceiling: entries between which the gap is measured.
-        region: whose gap.
-        mirror: score with mirroring at test time.
-    """
-
-    experiment: str
-    set: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1,)
-    entry: tuple[Entry, ...] = ()
-    sweep: tuple[Sweep, ...] = ()
-    baseline: str = "lower"
-    ceiling: str = "upper"
-    region: str = ""
-    mirror: bool = False
-
-    def entries(self) -> list[Entry]:
-        """All rows; those of a sweep are named METHOD KEY=VALUE."""
-        swept = [
-            Entry(sweep_name(sweep, value), sweep.method, (f"{sweep.key}={value:g}",))
-            for sweep in self.sweep
-            for value in sweep.values
-        ]
-        return [*self.entry, *swept]
-
-
-def sweep_name(sweep: Sweep, value: float) -> str:
-    """The row of one value."""
-    return f"{sweep.method} {sweep.key.split('.')[-1]}={value:g}"
-
-
-def folder_name(name: str) -> str:
-    """Of a row's runs; also where capitals do not tell folders apart."""
-    return name.replace(" ", "_")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One training of the study.
-
-    Attributes:
-        entry, seed: what.
-        folder: of its run.
-        needs: model folders of other runs that must be there first.
-    """
-
-    entry: Entry
-    seed: int
-    folder: Path
-    experiment: Experiment
-    needs: tuple[Path, ...] = ()
-
-    @property
-    def model(self) -> Path:
-        return self.folder / MODEL_FOLDER
-
-
-def read_study(path: Path) -> Study:
-    """Read a study file.
-
-    Raises:
-        ConfigError: not TOML, an unknown key, two rows of one name, or a name that cannot be a folder's.
-    """
-    try:
-        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        study = from_plain(Study, plain, path.name, ConfigError)
-    except OSError as error:
-        raise ConfigError(f"the study '{path}' cannot be read: {reason(error)}.") from None
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
-    names = [entry.name for entry in study.entries()]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{path.name}: two rows are named '{name}'.")
-        if not name or not all(letter.isalnum() or letter in " -+.=_" for letter in name) or name.startswith("."):
-            raise ConfigError(f"{path.name}: '{name}' cannot name a row; use letters, digits, spaces and -+.=_")
-    folders = [folder_name(name).casefold() for name in names]
-    for name, folder in zip(names, folders):
-        if folders.count(folder) > 1:
-            raise ConfigError(f"{path.name}: '{name}' and another row would be trained in one folder; rename one.")
-    if not names:
-        raise ConfigError(f"{path.name}: nothing to train; add [[entry]] or [[sweep]] tables.")
-    return study
-
-
-def plan(study: Study, folder: Path) -> list[Planned]:
-    """All trainings in order, seeds innermost, with every setting checked.
-
-    Raises:
-        ConfigError: an unknown setting, method or {NAME}.
-    """
-    entries = {entry.name: entry for entry in study.entries()}
-
-    def run_folder(name: str, seed: int) -> Path:
-        return folder / RUNS_FOLDER / f"{folder_name(name)}-seed{seed}"
-
-    runs = []
-    for entry in entries.values():
-        method_named(entry.method)
-        for seed in entry.seeds or study.seeds:
-            settings, needs = [*study.set, *entry.set, f"seed={seed}"], []
-            for name in entries:
-                if any(f"{{{name}}}" in text for text in entry.set):
-                    needs.append(run_folder(name, seed) / MODEL_FOLDER)
-                    settings = [text.replace(f"{{{name}}}", str(needs[-1].resolve())) for text in settings]
-            unknown = [text for text in settings if "={" in text]
-            if unknown:
-                raise ConfigError(f"'{entry.name}': '{unknown[0]}' names no row of the study.")
-            experiment = load_experiment(study.experiment, settings, method=entry.method)
-            runs.append(Planned(entry, seed, run_folder(entry.name, seed), experiment, tuple(needs)))
-    return runs
+CACHE_FOLDER = "cache"
 
 
 def run_study(

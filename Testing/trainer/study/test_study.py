@@ -8,17 +8,15 @@ import torch
 from datasets import write_dataset
 from filelock import FileLock
 
-from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.data.dataset import Dataset, read_split
 from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.run import start, train
 from DanteTrainerLib.run.run_folder import cache_of, read_run
-from DanteTrainerLib.settings.experiment import list_studies
-from DanteTrainerLib.settings.tasks import TASKS
-from DanteTrainerLib.study.report import collect, gap_table, score_table, write_report
-from DanteTrainerLib.study.run import Entry, Study, Sweep, plan, read_study, run_study
+from DanteTrainerLib.study.plan import plan
+from DanteTrainerLib.study.report import collect, write_report
+from DanteTrainerLib.study.run import run_study
+from DanteTrainerLib.study.study_file import Entry, Study
 
 SMALL = (
     "run.steps=2",
@@ -56,7 +54,8 @@ def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(da
     assert list(dict.fromkeys(scores.method)) == ["lower", "upper", "MMANet", "DANTE", "DANTE (all modalities)"]
     assert sorted(scores[scores.method == "lower"].seed.unique()) == [1, 2]
     assert "Scored on the split 'test', without mirroring." in text
-    assert "| DANTE-seed1 | stage-1 | 1 |" in text and "| DANTE-seed1 | stage-2 | 2 |" in text
+    assert "| lower | supervised | 2 | 2 |" in text
+    assert "| DANTE | stage-1 | 1 | 1 |" in text and "| DANTE | stage-2 | 1 | 2 |" in text
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
     capsys.readouterr()
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
@@ -173,13 +172,6 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(data, tmp_path, capsys):
     assert set(collect(plan(study, tmp_path), "test").method) == {"lower"}
 
 
-def test_rows_that_would_share_a_folder_are_refused(tmp_path):
-    rows = "".join(f'[[entry]]\nname = "{name}"\nmethod = "lower"\n' for name in ("my row", "my_row"))
-    (tmp_path / "study.toml").write_text('experiment = "brats-2mm"\n' + rows)
-    with pytest.raises(ConfigError, match="trained in one folder"):
-        read_study(tmp_path / "study.toml")
-
-
 @pytest.mark.parametrize("part", ["tset", "TEST"])
 def test_a_part_that_is_none_is_refused_before_anything_is_trained(data, tmp_path, part):
     with pytest.raises(InputError, match="unknown split"):
@@ -209,87 +201,3 @@ def test_a_study_that_is_moved_takes_its_prepared_cases_along_and_clean_removes_
     assert main(["clean", str(tmp_path / "there")]) == 0 and "removed 4 prepared cases" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "there" / "cache").iterdir()] == ["thesis.txt"]
     assert main(["clean", str(data)]) == 2 and (data / "A").is_dir()
-
-
-def scores_of(**dice_by_method):
-    rows = [
-        {"method": name, "seed": 1, "case": f"c{n}", "region": "ET", "dice": dice, "hd95_mm": 5.0}
-        for name, dices in dice_by_method.items()
-        for n, dice in enumerate(dices)
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_the_share_of_the_gap_is_of_means_over_the_same_cases():
-    scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.3, 0.5])
-    table = gap_table(scores, small_study(Entry("lower", "lower"), region="ET"))
-    assert "| mine | 1 | +0.100 (+0.100 to +0.100) |" in table and table.rstrip().endswith("25% |")
-    assert "| lower | 1 | 0.300 (0.200-0.400; 2) | 5.0 (5.0-5.0; 2) |" in score_table(scores)
-
-
-def test_the_share_of_the_gap_belongs_to_the_difference_in_its_row_also_where_the_ceiling_has_fewer_seeds():
-    scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.4, 0.6])
-    second = scores_of(lower=[0.2, 0.4], mine=[0.2, 0.4]).assign(seed=2)
-    table = gap_table(pd.concat([scores, second]), small_study(Entry("lower", "lower"), region="ET"))
-    # +0.2 with one seed and 0 with the other, of a gap of 0.4.
-    assert "| mine | 2 | +0.100 (+0.100 to +0.100) |" in table and table.rstrip().endswith("25% |")
-
-
-def test_sweeps_become_rows_and_a_picture(tmp_path):
-    sweep = Sweep("dante", "dante.align_weight", (0, 0.5))
-    study = small_study(sweep=(sweep,))
-    names = [run.entry.name for run in plan(study, tmp_path)]
-    assert names == ["dante align_weight=0", "dante align_weight=0.5"]
-    assert [run.experiment.dante.align_weight for run in plan(study, tmp_path)] == [0, 0.5]
-    assert collect(plan(study, tmp_path), "val").empty
-    for n, run in enumerate(plan(study, tmp_path)):
-        folder = run.folder / "evaluation-val"
-        folder.mkdir(parents=True)
-        scores_of(x=[0.1 * n]).to_csv(folder / "cases.csv")
-    write_report(study, plan(study, tmp_path), "val", tmp_path)
-    assert (tmp_path / "sweep.png").stat().st_size > 5000
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("experiment = ", "not valid TOML"),
-        ('experiment = "brats-2mm"', "nothing to train"),
-        ('experiment = "brats-2mm"\nseedz = [1]', "seedz"),
-        ('experiment = "brats-2mm"\n[[entry]]\nname = "../x"\nmethod = "lower"', "cannot name a row"),
-        ('experiment = "brats-2mm"\n' + '[[entry]]\nname = "x"\nmethod = "lower"\n' * 2, "two rows"),
-    ],
-)
-def test_a_bad_study_file_is_refused(tmp_path, text, reason):
-    path = tmp_path / "study.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=reason):
-        read_study(path)
-
-
-@pytest.mark.parametrize(
-    ("entry", "reason"),
-    [
-        (Entry("x", "lowest"), "lowest"),
-        (Entry("x", "lower", ("run.stepz=1",)), "stepz"),
-        (Entry("x", "mmanet", ("distillation.teacher={upper}",)), "names no row"),
-    ],
-)
-def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
-    with pytest.raises(ConfigError, match=reason):
-        plan(small_study(entry), tmp_path)
-
-
-@pytest.mark.parametrize("name", sorted(list_studies()))
-def test_shipped_studies_can_be_planned(name, tmp_path, capsys):
-    study = read_study(list_studies()[name])
-    assert len(plan(study, tmp_path)) >= len(study.entries()) > 2
-    assert main(["study", name, "--data", "nowhere", "--out", str(tmp_path), "--report"]) == 0
-    assert "nothing is scored yet" in capsys.readouterr().out
-
-
-def test_the_chest_study_brings_the_split_of_its_80_generated_patients(tmp_path):
-    patients = {f"SyntheticChest{n:03d}": Case(f"SyntheticChest{n:03d}", {}, None, {}) for n in range(80)}
-    path = list_studies()["chest-synthetic"].with_name("chest-synthetic.split.json")
-    split = read_split(Dataset(tmp_path, TASKS["chest"], patients), path)
-    assert [len(split.part(name)) for name in ("train", "val", "test")] == [28, 16, 36]

@@ -1,0 +1,130 @@
+"""The trainings of a study, in order, with every setting checked and every model that one needs of another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.strict_dataclass import to_plain
+
+from ..methods import method_named
+from ..run.run_folder import MODEL_FOLDER
+from ..settings.experiment import Experiment, load_experiment
+from .study_file import Entry, Study, folder_name
+
+RUNS_FOLDER = "runs"
+REFERENCE = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of the study.
+
+    Attributes:
+        entry, seed: what.
+        folder: of its run.
+        needs: model folders of other runs that must be there first.
+    """
+
+    entry: Entry
+    seed: int
+    folder: Path
+    experiment: Experiment
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODEL_FOLDER
+
+
+def plan(study: Study, folder: Path) -> list[Planned]:
+    """All trainings in order, seeds innermost, with every setting checked.
+
+    Raises:
+        ConfigError: an unknown setting, method or {NAME}, or rows that need each other's models.
+    """
+    entries = {entry.name: entry for entry in study.entries()}
+    settings = {name: _settings_of(entry, study) for name, entry in entries.items()}
+    references = {name: _rows_named(name, settings[name], entries) for name in entries}
+    for name in entries:
+        _check_no_circle(name, references, ())
+
+    runs = []
+    for name, entry in entries.items():
+        method_named(entry.method)
+        for seed in entry.seeds or study.seeds:
+            models = {other: _run_folder(folder, other, seed) / MODEL_FOLDER for other in references[name]}
+            texts = [_filled(text, models) for text in settings[name]]
+            experiment = _experiment(study, entry, [*texts, f"seed={seed}"])
+            runs.append(Planned(entry, seed, _run_folder(folder, name, seed), experiment, tuple(models.values())))
+    return runs
+
+
+def _run_folder(folder: Path, name: str, seed: int) -> Path:
+    return folder / RUNS_FOLDER / f"{folder_name(name)}-seed{seed}"
+
+
+def _filled(text: str, models: Mapping[str, Path]) -> str:
+    """A setting with the model folders of the rows that it names."""
+    return REFERENCE.sub(lambda match: models[match[1]].resolve().as_posix(), text)
+
+
+def _settings_of(entry: Entry, study: Study) -> list[str]:
+    """What holds for a row, the strongest last; a common setting that names a row is not for that row itself."""
+    common = [text for text in study.set if f"{{{entry.name}}}" not in text]
+    return [*common, *entry.set]
+
+
+def _rows_named(name: str, settings: Sequence[str], entries: Mapping[str, Entry]) -> list[str]:
+    """The rows whose models the settings of row `name` ask for.
+
+    Raises:
+        ConfigError: one is no row that is trained.
+    """
+    named = dict.fromkeys(match for text in settings for match in REFERENCE.findall(text))
+    for other in named:
+        if other not in entries:
+            raise ConfigError(f"'{name}': '{{{other}}}' names no row of the study; trained are {', '.join(entries)}.")
+    return list(named)
+
+
+def _check_no_circle(name: str, references: Mapping[str, Sequence[str]], above: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ConfigError: a row waits for its own model.
+    """
+    if name in above:
+        circle = " -> ".join((*above[above.index(name) :], name))
+        raise ConfigError(f"these rows need each other's models, none could be trained first: {circle}.")
+    for other in references[name]:
+        _check_no_circle(other, references, (*above, name))
+
+
+def _experiment(study: Study, entry: Entry, settings: Sequence[str]) -> Experiment:
+    """A row's settings, those of `entry.scale` multiplied last.
+
+    Raises:
+        ConfigError: an unknown or wrong setting.
+    """
+    experiment = load_experiment(study.experiment, settings, method=entry.method)
+    if not entry.scale:
+        return experiment
+    scaled = [f"{key}={_value(experiment, key) * factor:.12g}" for key, factor in entry.scale.items()]
+    return load_experiment(study.experiment, [*settings, *scaled], method=entry.method)
+
+
+def _value(experiment: Experiment, key: str) -> float:
+    """
+    Raises:
+        ConfigError: there is no such number.
+    """
+    value: Any = to_plain(experiment)
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        raise ConfigError(f"'{key}' is no setting that is a number, so it cannot be multiplied; give its whole name.")
+    return value

@@ -1,0 +1,256 @@
+"""A study as its TOML file says it: rows, sweeps, sizes, and the paper's own figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError, reason
+from DanteSegmenterLib.strict_dataclass import from_plain
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+NAME_SIGNS = " -+.=_"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What the paper prints of one region: per cent, millimetres; None where it is not known.
+
+    Attributes:
+        gap_share: per cent of the gap between the bounds.
+    """
+
+    dice: float | None = None
+    hd95_mm: float | None = None
+    gap_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: a method with its differences from the study's common settings.
+
+    Attributes:
+        name: in tables; letters, digits, spaces and -+.=_ only, for folders are named after it.
+        method: one of METHODS.
+        set: "key=value" settings; {NAME} stands for the model folder of entry NAME with the same seed.
+        scale: setting -> what its value is multiplied by, after all others are set.
+        seeds: instead of the study's.
+        paper: dataset -> region -> the paper's figures.
+        quoted: nothing is trained, the paper's figures stand alone: this version has no such method.
+    """
+
+    name: str
+    method: str
+    set: tuple[str, ...] = ()
+    scale: dict[str, float] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    paper: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One setting at several values, or several settings multiplied by the same factors; all else as it is.
+
+    Attributes:
+        method: one of METHODS.
+        key, values: a setting and what it is set to: numbers, words or lists.
+        keys, factors: or settings, each multiplied by every factor.
+        name: rows are named NAME KEY=VALUE or NAME xFACTOR; the method's by default.
+        set: "key=value" settings of all its rows.
+        seeds: instead of the study's.
+        paper_chose: the value or factor that the paper settled on.
+    """
+
+    method: str
+    key: str = ""
+    values: tuple[Any, ...] = ()
+    keys: tuple[str, ...] = ()
+    factors: tuple[float, ...] = ()
+    name: str = ""
+    set: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    paper_chose: Any = None
+
+    @property
+    def title(self) -> str:
+        """In tables and pictures."""
+        return f"{self.name or self.method} {self.key.split('.')[-1] if self.key else 'times'}"
+
+    def points(self) -> list[tuple[Any, Entry]]:
+        """Each value or factor, and its row."""
+        if self.key:
+            return [(value, self._set(value)) for value in self.values]
+        return [(factor, self._scaled(factor)) for factor in self.factors]
+
+    def _set(self, value: Any) -> Entry:
+        name = f"{self.name or self.method} {self.key.split('.')[-1]}={_plain(value)}"
+        return Entry(name, self.method, (*self.set, f"{self.key}={_toml(value)}"), seeds=self.seeds)
+
+    def _scaled(self, factor: float) -> Entry:
+        name = f"{self.name or self.method} x{factor:g}"
+        return Entry(name, self.method, self.set, dict.fromkeys(self.keys, factor), self.seeds)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study is made: what differs from its common settings.
+
+    Attributes:
+        experiment, region, seeds: instead of the study's.
+        set: "key=value" settings, after the study's.
+        label: what the report says of it.
+    """
+
+    experiment: str = ""
+    set: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    region: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        experiment: name or file of the common settings.
+        set: "key=value" differences from it, for all; {NAME} as in a row, but for row NAME itself.
+        seeds: of every entry that names none.
+        entry: the rows.
+        sweep: expanded to a row a value.
+        baseline, ceiling: entries between which the gap is measured.
+        region: whose gap.
+        mirror: score with mirroring at test time.
+        split: what is scored: "test", or "val" for what is chosen by it.
+        size: name -> what makes it so large; the first is taken where none is asked for.
+        remarks: what a reader of the report must know.
+        label: of the size that was taken.
+    """
+
+    experiment: str = ""
+    set: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1,)
+    entry: tuple[Entry, ...] = ()
+    sweep: tuple[Sweep, ...] = ()
+    baseline: str = "lower"
+    ceiling: str = "upper"
+    region: str = ""
+    mirror: bool = False
+    split: str = "test"
+    size: dict[str, Size] = field(default_factory=dict)
+    remarks: str = ""
+    label: str = ""
+
+    def entries(self) -> list[Entry]:
+        """All rows that are trained; those of a sweep are named METHOD KEY=VALUE or METHOD xFACTOR."""
+        swept = [entry for sweep in self.sweep for _, entry in sweep.points()]
+        return [*(entry for entry in self.entry if not entry.quoted), *swept]
+
+    def sized(self, name: str = "") -> Study:
+        """The study at one of its sizes; without sizes, as it is.
+
+        Raises:
+            ConfigError: there is no such size.
+        """
+        if not self.size and not name:
+            return self
+        name = name or next(iter(self.size))
+        if name not in self.size:
+            has = f"its sizes are {', '.join(self.size)}" if self.size else "it has none; leave --size out"
+            raise ConfigError(f"the study has no size '{name}': {has}.")
+        size = self.size[name]
+        return replace(
+            self,
+            experiment=size.experiment or self.experiment,
+            set=(*self.set, *size.set),
+            seeds=size.seeds or self.seeds,
+            region=size.region or self.region,
+            label=f"{name}: {size.label}" if size.label else name,
+        )
+
+
+def _plain(value: Any) -> str:
+    """A value in a row's name, with the signs that a name may have."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:g}"
+    text = "-".join(map(_plain, value)) if isinstance(value, tuple | list) else str(value)
+    text = text.lower() if isinstance(value, bool) else text
+    return "".join(sign if sign.isalnum() or sign in NAME_SIGNS else "_" for sign in text)
+
+
+def _toml(value: Any) -> str:
+    """A value as "key=value" settings have it; a word stays as it is, unless it would be read as something else."""
+    if isinstance(value, str):
+        try:
+            tomllib.loads(f"x = {value}")
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, a sweep or a size that says nothing, two rows of one name, or a name
+            that cannot be a folder's.
+    """
+    try:
+        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        study = from_plain(Study, plain, path.name, ConfigError)
+    except OSError as error:
+        raise ConfigError(f"the study '{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    if not (study.experiment or (study.size and all(size.experiment for size in study.size.values()))):
+        raise ConfigError(f"{path.name}: the key 'experiment' is missing, of the study or of each of its sizes.")
+    for sweep in study.sweep:
+        _check_sweep(sweep, path.name)
+    _check_names([*study.entries(), *(entry for entry in study.entry if entry.quoted)], path.name)
+    return study
+
+
+def _check_sweep(sweep: Sweep, where: str) -> None:
+    """
+    Raises:
+        ConfigError: it says neither what is set nor what is multiplied, or both, or a value is none of a setting.
+    """
+    forms = (bool(sweep.key), bool(sweep.values), bool(sweep.keys), bool(sweep.factors))
+    if forms not in ((True, True, False, False), (False, False, True, True)):
+        raise ConfigError(f"{where}: a sweep of {sweep.method} needs key and values, or keys and factors.")
+    for value in sweep.values:
+        for part in value if isinstance(value, list) else [value]:
+            if not isinstance(part, float | int | str | list):
+                raise ConfigError(f"{where}: {sweep.key} is swept over numbers, words or lists, got {value!r}.")
+
+
+def _check_names(entries: list[Entry], where: str) -> None:
+    """
+    Raises:
+        ConfigError: no row is trained, two have one name or one folder, or a name cannot be a folder's.
+    """
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: two rows are named '{name}'.")
+        if not name or not all(sign.isalnum() or sign in NAME_SIGNS for sign in name) or name.startswith("."):
+            raise ConfigError(f"{where}: '{name}' cannot name a row; use letters, digits, spaces and -+.=_")
+    folders = [folder_name(name).casefold() for name in names]
+    for name, folder in zip(names, folders):
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{where}: '{name}' and another row would be trained in one folder; rename one.")
+    if all(entry.quoted for entry in entries):
+        raise ConfigError(f"{where}: nothing to train; add [[entry]] or [[sweep]] tables.")
+
+
+def folder_name(name: str) -> str:
+    """Of a row's runs; also where capitals do not tell folders apart."""
+    return name.replace(" ", "_")

@@ -1,0 +1,174 @@
+"""What a study measured, as tables of its report: scores, the gap, the choice of weights, the cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..evaluation.metrics import Interval
+from ..loop.history import HISTORY_FILE
+from .plan import Planned
+from .statistics import Share, by_seed_and_case, compare, holm, interval_of, share_of
+from .study_file import Study, Sweep
+
+FULL = " (all modalities)"
+"""Suffix of the row of a method's full-modality network f_F."""
+CHOSEN_ON = "val"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report is made of.
+
+    Attributes:
+        runs: all that are planned, finished or not.
+        split: the part that was scored.
+        scores: one line a row (column "method"), seed, case and region.
+    """
+
+    study: Study
+    runs: Sequence[Planned]
+    split: str
+    scores: pd.DataFrame
+
+    @property
+    def regions(self) -> list[str]:
+        return list(dict.fromkeys(self.scores.region))
+
+    @property
+    def region(self) -> str:
+        """Whose gap is measured: the study's, or the innermost."""
+        return self.study.region or self.regions[-1]
+
+    @property
+    def rows(self) -> list[str]:
+        """Those that have scores, in order."""
+        return list(dict.fromkeys(self.scores.method))
+
+    def table(self, row: str, region: str, value: str = "dice") -> pd.DataFrame:
+        """Values [seeds, cases] of one row."""
+        return by_seed_and_case(self.scores, row, region, value)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; "" without rows."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
+
+
+def score_table(found: Findings) -> str:
+    """Mean Dice and HD95 per region with intervals over seeds and cases."""
+    heads = [f"{region} {value}" for value in ("Dice", "HD95 mm") for region in found.regions]
+    rows = []
+    for row in found.rows:
+        cells = []
+        for value, digits in (("dice", 3), ("hd95_mm", 1)):
+            for region in found.regions:
+                i = interval_of(found.table(row, region, value))
+                cells.append(f"{i.mean:.{digits}f} ({i.low:.{digits}f}-{i.high:.{digits}f}; {i.count})")
+        rows.append([row, str(found.scores[found.scores.method == row].seed.nunique()), *cells])
+    return markdown(["method", "seeds", *heads], rows)
+
+
+def gap_table(found: Findings) -> str:
+    """Each row against the baseline on the same cases and seeds, and the share of the gap it closes.
+
+    Share = (row - baseline) / (ceiling - baseline) of the mean Dice of the study's region.
+    """
+    region, baseline = found.region, found.study.baseline
+    compared = {row: compare(found.table(baseline, region), found.table(row, region)) for row in found.rows}
+    kept = {row: paired for row, paired in compared.items() if paired is not None and row != baseline}
+    corrected = holm([paired.wilcoxon_p for paired in kept.values()])
+    several = len(kept) > 1
+    rows = []
+    for (row, paired), p in zip(kept.items(), corrected):
+        by_seed = ", ".join(f"{mean:+.3f}" for mean in paired.by_seed.values())
+        cells = [row, str(len(paired.by_seed)), _difference(paired.difference), by_seed, p_value(paired.wilcoxon_p)]
+        rows.append([*cells, *([p_value(p)] if several else []), share_cell(gap_share(found, row))])
+    heads = ["method", "seeds", f"{region} Dice minus {baseline} (95 %)", "seed by seed", "Wilcoxon p"]
+    return markdown([*heads, *(["Holm p"] if several else []), "share of the gap (95 %)"], rows)
+
+
+def _difference(i: Interval) -> str:
+    return f"{i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f})"
+
+
+def p_value(p: float) -> str:
+    """Three digits; "-" where no case differed."""
+    if math.isnan(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def gap_share(found: Findings, row: str) -> Share | None:
+    """What a row closes of the gap between baseline and ceiling; None without a gap above zero."""
+    low, own, high = (found.table(name, found.region) for name in (found.study.baseline, row, found.study.ceiling))
+    paired, gap = compare(low, own), compare(low, high)
+    return None if paired is None or gap is None else share_of(paired.table, gap.table)
+
+
+def share_cell(share: Share | None) -> str:
+    """Per cent of the gap, with the interval where the gap is one beyond chance."""
+    if share is None:
+        return "no gap"
+    if share.interval is None:
+        return f"{share.value:.0%} (the gap may be none)"
+    return f"{share.value:.0%} ({share.interval[0]:.0%} to {share.interval[1]:.0%})"
+
+
+def selection_tables(found: Findings) -> str:
+    """For each sweep what its values score on whole validation cases, and which is best; "" on another split."""
+    if found.split != CHOSEN_ON:
+        return ""
+    return "\n\n".join(filter(None, (_selection(found, sweep) for sweep in found.study.sweep)))
+
+
+def _selection(found: Findings, sweep: Sweep) -> str:
+    baseline = found.table(found.study.baseline, found.region)
+    intervals, rows = {}, []
+    for value, entry in sweep.points():
+        scores = found.table(entry.name, found.region)
+        if scores.empty:
+            continue
+        i, paired = interval_of(scores), compare(baseline, scores)
+        intervals[shown(value)] = i.mean
+        against = "-" if paired is None else _difference(paired.difference)
+        rows.append([shown(value), str(len(scores)), f"{i.mean:.3f} ({i.low:.3f}-{i.high:.3f}; {i.count})", against])
+    if not rows:
+        return ""
+    best = max(intervals, key=lambda value: (not math.isnan(intervals[value]), intervals[value]))
+    of = len(sweep.values) or len(sweep.factors)
+    verdict = f"Best of {len(rows)} of {of} values: **{best}**"
+    verdict += f"; the paper chose {shown(sweep.paper_chose)}." if sweep.paper_chose is not None else "."
+    heads = [sweep.title, "seeds", f"{found.region} Dice (95 %; cases)", f"minus {found.study.baseline} (95 %)"]
+    return f"{markdown(heads, rows)}\n\n{verdict}"
+
+
+def shown(value: Any) -> str:
+    """A swept value as readers have it."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def cost_table(found: Findings) -> str:
+    """What the steps of each row cost, from the logs of its runs; means over the seeds."""
+    logs = []
+    for run in found.runs:
+        path = run.folder / HISTORY_FILE
+        if path.is_file():
+            for stage, log in pd.read_csv(path).groupby("stage", sort=False):
+                seconds = (log.seconds_per_step * log.step.diff().fillna(log.step)).sum()
+                logs.append((run.entry.name, str(stage), int(log.step.max()), seconds))
+    if not logs:
+        return ""
+    table = pd.DataFrame(logs, columns=["row", "stage", "steps", "seconds"])
+    rows = []
+    for (row, stage), own in table.groupby(["row", "stage"], sort=False):
+        pace = f"{own.seconds.sum() / own.steps.sum():.2f}"
+        rows.append([row, stage, str(len(own)), f"{own.steps.mean():.0f}", pace, f"{own.seconds.mean() / 60:.1f}"])
+    return markdown(["method", "stage", "runs", "steps", "s per step", "minutes a run"], rows)
