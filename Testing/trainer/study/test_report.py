@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from datasets import write_dataset
 
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.study.paper import beside_paper, conditions
@@ -127,8 +126,7 @@ def test_sweeps_become_rows_sections_and_a_picture(tmp_path, values):
     assert (tmp_path / "results.md").read_text() == text + "\n"
 
 
-def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(tmp_path, capsys):
-    data = write_dataset(tmp_path / "data")
+def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, capsys):
     (tmp_path / "study.toml").write_text(
         'split = "val"\n[size.tiny]\nexperiment = "brats-smoke"\nlabel = "two steps"\n'
         '[[entry]]\nname = "lower"\nmethod = "lower"\n'

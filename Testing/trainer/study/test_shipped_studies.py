@@ -76,8 +76,8 @@ def test_figure_4_sweeps_each_lambda_with_the_other_at_the_papers_value(tmp_path
 
 def test_the_grid_of_weights_multiplies_all_weights_of_a_method(tmp_path):
     runs = {run.entry.name: run.experiment for run in plan(shipped("weights").sized("small"), tmp_path)}
-    whole, hundredth = runs["mmanet x1"].distillation, runs["mmanet x0.01"].distillation
-    assert hundredth.feature_weight == pytest.approx(whole.feature_weight / 100) != 0
+    whole, hundredth = runs["mmanet x1"].mmanet, runs["mmanet x0.01"].mmanet
+    assert hundredth.kd_weight == pytest.approx(whole.kd_weight / 100) != 0
     assert hundredth.weak_weight == pytest.approx(whole.weak_weight / 100) != 0
     assert (runs["dante x0"].dante.compaction_weight, runs["dante x0"].dante.align_weight) == (0, 0)
 

@@ -82,7 +82,7 @@ def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(dat
     monkeypatch.setattr(loop.Trainer, "train", lambda self, stage, source, *_: seen.append((stage.name, source)))
     monkeypatch.setattr(train, "save_checkpoint", lambda *_: None)
     monkeypatch.setattr(train, "write_model", lambda *_: None)
-    monkeypatch.setattr(train, "_carry", lambda *_: None)
+    monkeypatch.setattr(train, "carry", lambda *_: None)
     for run in plan(small_study(Entry("lower", "lower"), Entry("DANTE", "dante")), tmp_path):
         start.start_run(run.experiment, data, run.folder, cache=tmp_path / "cache")
         train.continue_run(run.folder, "cpu", quiet=True)

@@ -99,7 +99,7 @@ def teachers(study, folder):
 def test_a_row_is_named_in_every_kind_of_setting(tmp_path):
     model = (tmp_path / "runs" / "lower-seed1" / "model").resolve().as_posix()
     value = Sweep("mmanet", "distillation.teacher", ("{lower}",), name="value")
-    own = Sweep("mmanet", "distillation.weak_weight", (0,), name="set", set=("distillation.teacher={lower}",))
+    own = Sweep("mmanet", "mmanet.weak_weight", (0,), name="set", set=("distillation.teacher={lower}",))
     assert teachers(Study("brats-2mm", entry=(LOWER, PUPIL), sweep=(value, own)), tmp_path) == {
         "lower": "", "pupil": model, "value teacher=_lower_": model, "set weak_weight=0": model,
     }  # fmt: skip
