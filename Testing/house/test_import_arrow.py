@@ -22,6 +22,7 @@ FLOORS = {
     ),
     "DanteTrainerLib": (
         {"__main__"},
+        {"command_line"},
         {"study"},
         {"run"},
         {"methods", "release"},

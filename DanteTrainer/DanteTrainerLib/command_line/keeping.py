@@ -1,0 +1,22 @@
+"""`publish` and `clean`: what is handed out, and what is thrown away."""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import begin, model_folder
+
+
+def publish(options: argparse.Namespace) -> None:
+    from ..release.publish import publish
+
+    begin(options, "Stopped; nothing was published.")
+    spec = publish(model_folder(options.model), options.card, options.scores, options.to, options.half)
+    print(f"published {spec.name} {spec.version} to {options.to}")
+
+
+def clean(options: argparse.Namespace) -> None:
+    from ..study.clean import clean
+
+    begin(options, "Stopped; run it again for the rest.")
+    print(clean(options.folder))

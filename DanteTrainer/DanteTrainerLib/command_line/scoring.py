@@ -1,0 +1,69 @@
+"""`evaluate`, `levels`, `cost` and `features`: what a model is worth, does and takes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .common import begin, model_folder, opened
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from ..data.dataset import remarks_on_labels
+    from ..evaluation.evaluate import evaluate
+
+    begin(options, "Stopped; there are no new scores.")
+    folder, dataset, split = opened(options)
+    for remark in remarks_on_labels(dataset, split.part(options.split)):
+        print(f"note: {remark}")
+    dropped = list(dict.fromkeys(name.strip() for names in options.drop for name in names.split(",")))
+    out = options.out or Path("-".join(["evaluation", options.split, *(["without", *dropped] if dropped else [])]))
+    scores = evaluate(
+        folder, dataset, split, options.split, out, options.device, options.quiet, options.full, options.mirror, dropped
+    )
+    print(scores.table())
+    print(f"wrote {out}")
+
+
+def levels(options: argparse.Namespace) -> None:
+    from ..evaluation.levels import ablate_levels, levels_table
+
+    begin(options, "Stopped; there are no new scores.")
+    folder, dataset, split = opened(options)
+    names = split.part(options.split)
+    table = ablate_levels(
+        folder, dataset, names, options.out, options.device, options.quiet, options.full, options.mirror
+    )
+    print(levels_table(table))
+    print(f"wrote {options.out}")
+
+
+def cost(options: argparse.Namespace) -> None:
+    from DanteSegmenterLib.inference import load_model
+
+    from ..data.dataset import check_cases
+    from ..evaluation.cost import cost_of, training_cost, training_table
+    from ..evaluation.subject import load_for, pathway_of
+
+    begin(options, "Stopped; nothing was measured.")
+    if options.data is None:
+        cost = cost_of(load_model(model_folder(options.model), options.device), options.full)
+    else:
+        folder, dataset, split = opened(options)
+        model, names = load_for(dataset, folder, options.device), split.part(options.split)[: max(1, options.cases)]
+        check_cases(dataset, names, pathway_of(model.spec, options.full).modalities, labelled=False)
+        cost = cost_of(model, options.full, [dataset.cases[name] for name in names])
+    print(cost.table())
+    stages = training_cost(options.model)
+    if stages:
+        print(training_table(stages))
+
+
+def features(options: argparse.Namespace) -> None:
+    from ..evaluation.feature_map import draw_feature_map
+
+    begin(options, "Stopped; there is no map.")
+    folder, dataset, split = opened(options)
+    names = split.part(options.split)
+    draw_feature_map(folder, dataset, names, options.out, options.device, seed=options.seed)
+    print(f"wrote {options.out}")

@@ -1,0 +1,44 @@
+"""`study` and `list`: what is compared, and what there is to compare."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .common import begin
+
+
+def study(options: argparse.Namespace) -> None:
+    from ..settings.experiment import list_studies
+    from ..study.plan import plan
+    from ..study.report import write_report
+    from ..study.run import run_study
+    from ..study.study_file import read_study
+
+    begin(options, "Stopped; run the study again to go on.")
+    study = read_study(list_studies().get(options.study, Path(options.study))).sized(options.size)
+    study = replace(study, set=(*study.set, *options.set))
+    runs, split = plan(study, options.out), options.split or study.split
+    if not options.report:
+        stop = options.stop or (lambda: False)
+        run_study(study, options.data, options.out, split, options.device, options.quiet, stop)
+    print(write_report(study, runs, split, options.out))
+
+
+def listing(_: argparse.Namespace) -> None:
+    from ..methods import METHODS
+    from ..settings.experiment import list_experiments, list_studies
+    from ..study.study_file import read_study
+
+    print("methods:")
+    for name, method in METHODS.items():
+        print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
+    print("studies:")
+    for name, path in list_studies().items():
+        sizes = ", ".join(read_study(path).size)
+        first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"  {name:<12} {first_line}{f' (--size {sizes})' if sizes else ''}")
+    print("experiments:")
+    for name, path in list_experiments().items():
+        print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

@@ -1,0 +1,79 @@
+"""`train` and `resume`: a run, from its beginning or its last checkpoint to its model folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .common import begin
+
+if TYPE_CHECKING:
+    from ..ending import StopRequest
+
+
+def train(options: argparse.Namespace) -> None:
+    from ..methods import method_named
+    from ..settings.experiment import load_experiment, smoke
+
+    begin(options, "Stopped before the first step; resume the run to go on.")
+    method_named(options.method)
+    experiment = load_experiment(options.experiment, options.set, method=options.method)
+    experiment = smoke(experiment) if options.smoke else experiment
+
+    from ..loop.distributed import check_batch, join
+    from ..run.start import start_run
+
+    group, _ = join(options.device)
+    check_batch(experiment.data.batch_size, group)
+    if group.leads:
+        cache = options.cache.resolve() if options.cache else None
+        start_run(experiment, options.data, options.out, options.name, cache)
+    group.wait()
+    _continue(options.out, options)
+
+
+def resume(options: argparse.Namespace) -> None:
+    from ..loop.distributed import join
+    from ..run.change import change_run
+
+    begin(options, "Stopped before the first step; resume the run to go on.")
+    group, _ = join(options.device)
+    if group.leads:
+        change_run(options.run, options.data, options.set)
+    group.wait()
+    _continue(options.run, options)
+
+
+def _continue(run: Path, options: argparse.Namespace) -> None:
+    from ..loop.distributed import join
+    from ..run.train import continue_run
+    from ..status import STOP_FILE
+
+    group, device = join(options.device)
+    if options.log:
+        _log_to(run)
+    stop: StopRequest | None = options.stop
+    if stop is None:
+        model = continue_run(run, device, options.quiet, group=group)
+    else:
+        if group.size > 1:
+            stop.end_with_parent()
+        with stop.watching(run / STOP_FILE):
+            model = continue_run(run, device, options.quiet, stop, group)
+    if group.leads:
+        print(f"model: {model}")
+
+
+def _log_to(run: Path) -> None:
+    """What is printed from here on goes to the run's train.log: a pipe would end with whoever reads it."""
+    from ..status import LOG_FILE
+
+    if not run.is_dir():
+        return
+    sys.stdout.flush()
+    with open(run / LOG_FILE, "a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
