@@ -1,6 +1,7 @@
 """Command line of the training half.
 
-python -m DanteTrainerLib train | resume | evaluate | levels | cost | study | features | publish | clean | list
+python -m DanteTrainerLib train | resume | evaluate | levels | cost | calibrate | features | study | publish | clean |
+list
 """
 
 from __future__ import annotations

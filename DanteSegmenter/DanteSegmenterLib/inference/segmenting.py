@@ -26,7 +26,7 @@ from ..networks.build import build
 from ..networks.weights import load_weights
 from ..options import DEFAULTS, SegmentOptions
 from ..preprocess.preparing import Prepared, prepare
-from ..result.regions import calibration_note, findings_of, label_map_of
+from ..result.regions import all_shown, calibration_note, findings_of, label_map_of
 from ..result.report import Finding, Report
 from ..result.result import Result
 from ..volume import Volume
@@ -141,7 +141,9 @@ def segment(
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(prediction, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
-        findings = findings_of(probabilities, label_map, model.spec, prepared.geometry.reference.voxel_volume_ml)
+        findings = findings_of(
+            probabilities, label_map, model.spec, pathway, prepared.geometry.reference.voxel_volume_ml
+        )
     clock.report("restore", 1.0, "Done")
     notes = (*notes, *prepared.notes, *fallbacks)
     return Result(
@@ -150,7 +152,7 @@ def segment(
         modality=pathway.modalities[0],
         label_map=label_map,
         report=_report(model.spec, pathway, options, findings, clock.seconds, prediction.plan.where, notes),
-        probabilities=probabilities if options.probabilities else None,
+        probabilities=all_shown(probabilities, model.spec, pathway) if options.probabilities else None,
         alignments={modality: motion.matrix for modality, motion in study.motions.items()} if study else {},
         brain=study.brain.array if study else None,
     )

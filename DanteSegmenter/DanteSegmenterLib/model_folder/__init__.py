@@ -10,6 +10,7 @@ from .spec import (
     Pathway,
     Preprocessing,
     Region,
+    Scaling,
     check_can_prepare,
     check_weights_file,
     choose_pathway,
@@ -32,6 +33,7 @@ __all__ = [
     "Preprocessing",
     "read_spec",
     "Region",
+    "Scaling",
     "sha256_of",
     "write_spec",
 ]

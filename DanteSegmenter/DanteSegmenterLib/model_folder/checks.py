@@ -9,7 +9,7 @@ from ..errors import ModelError
 from .architectures import check_options
 
 if TYPE_CHECKING:
-    from .spec import Calibration, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing
+    from .spec import Calibration, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing, Scaling
 
 # Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
 MAX_FEATURES = 2048
@@ -77,12 +77,23 @@ def _check_pathway(pathway: Pathway, ids: list[str]) -> None:
     check_options(pathway)
     for region, calibration in pathway.calibration.items():
         _check_calibration(region, calibration)
+    for region, scaling in pathway.scaling.items():
+        _check_scaling(region, scaling)
 
 
 def _check_calibration(region: str, calibration: Calibration) -> None:
     shares = (calibration.confidence, calibration.precision, calibration.range_holds)
     if not all(0 <= share <= 1 for share in shares) or not 0 <= calibration.cases <= 1e9:
         raise ModelError(f"calibration of '{region}' needs a number of cases and shares of 0 to 1, got {calibration}")
+
+
+def _check_scaling(region: str, scaling: Scaling) -> None:
+    within = 0.01 <= scaling.temperature <= 100 and abs(scaling.offset) <= 100 and 0 <= scaling.range_margin <= 100
+    if not within or not 0 <= scaling.cases <= 1e9:
+        raise ModelError(
+            f"scaling of '{region}' needs a temperature of 0.01 to 100, an offset of -100 to 100, a range_margin of 0 "
+            f"to 100 and a number of cases, got {scaling}"
+        )
 
 
 def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:

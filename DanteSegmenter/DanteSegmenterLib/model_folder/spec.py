@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,10 +117,29 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How a region's raw probability p becomes the one that is shown: sigmoid(logit(p) / temperature + offset).
+
+    Masks are made of raw probabilities, so they stay what they are (temperature: Guo et al. 2017, arXiv 1706.04599;
+    with an offset: Platt 1999).
+
+    Attributes:
+        cases: of validation, that it was fitted on.
+        range_margin: a volume range counts the voxels whose raw logit is above so much, and above minus so much.
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+    range_margin: float = math.log(3)
+    cases: int = 0
+
+
+@dataclass(frozen=True)
 class Pathway:
     """One way through the model: its weights file, the modalities it reads, in channel order, and what network it is.
 
-    `options` are the architecture's own numbers, see `architectures`; `calibration` is by region id, where measured.
+    `options` are the architecture's own numbers, see `architectures`; by region id, `calibration` is what was measured
+    on test cases and `scaling` what was fitted on validation cases before.
     """
 
     weights: str
@@ -128,6 +148,11 @@ class Pathway:
     architecture: str = "unet"
     options: dict[str, int] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
+    scaling: dict[str, Scaling] = field(default_factory=dict)
+
+    def scaling_of(self, region_id: str) -> Scaling:
+        """How this region's probabilities are shown: as they are, where nothing was fitted."""
+        return self.scaling.get(region_id, Scaling())
 
 
 @dataclass(frozen=True)
@@ -316,6 +341,14 @@ def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
 
 def write_spec(folder: Path | str, spec: ModelSpec) -> None:
     """Write `model.json`, refusing what `read_spec` would refuse."""
+    (Path(folder) / SPEC_FILE).write_text(spec_text(spec), encoding="utf-8")
+
+
+def spec_text(spec: ModelSpec) -> str:
+    """What `model.json` holds.
+
+    Raises:
+        ModelError: `read_spec` would refuse it.
+    """
     check_spec(spec)
-    text = json.dumps(_plain_texts(to_plain(spec)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (Path(folder) / SPEC_FILE).write_text(text, encoding="utf-8")
+    return json.dumps(_plain_texts(to_plain(spec)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ..model_folder.spec import ModelSpec, Pathway, Region
+from ..model_folder.spec import ModelSpec, Pathway, Region, Scaling
 from ..volume import Volume
 from .report import Finding
 
 THRESHOLD = 0.5
-# A volume range is what the region would measure if only sure voxels counted, and if doubtful ones did too.
-RANGE_THRESHOLDS = (0.75, 0.25)
+AS_IT_IS = Scaling()
+# What float32 tells from 0 and from 1.
+NEARLY_0 = 1e-6
 # Brains with their fluid fill 1.0 to 2.0 L; a head as it comes from the scanner has 5 L and more that are not 0.
 WHOLE_HEAD_ML = 2500.0
 # Mean probability over the share of right voxels: more than this is worth a word.
@@ -56,27 +59,44 @@ def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpe
 
 
 def findings_of(
-    probabilities: np.ndarray, label_map: np.ndarray, spec: ModelSpec, voxel_ml: float
+    probabilities: np.ndarray, label_map: np.ndarray, spec: ModelSpec, pathway: Pathway, voxel_ml: float
 ) -> tuple[Finding, ...]:
-    """What is in a label map [K, J, I] that was made of probabilities [R, K, J, I]: one finding a region."""
+    """What is in a label map [K, J, I] that was made of raw probabilities [R, K, J, I]: one finding a region."""
     findings = []
     for region in spec.regions:
-        mask = mask_of(label_map, region, spec.regions)
+        mask, scaling = mask_of(label_map, region, spec.regions), pathway.scaling_of(region.id)
         probability = nested_probability(probabilities, region, spec)
-        low, high = volume_range_ml(probability, voxel_ml)
+        low, high = volume_range_ml(probability, voxel_ml, scaling.range_margin)
         volume = float(np.count_nonzero(mask)) * voxel_ml
-        findings.append(Finding(region.id, volume, low, high, confidence_of(probability, mask)))
+        findings.append(Finding(region.id, volume, low, high, confidence_of(probability, mask, scaling)))
     return tuple(findings)
 
 
-def confidence_of(probability: np.ndarray, mask: np.ndarray) -> float | None:
-    """Mean probability inside a mask; None if it is empty."""
-    return float(probability[mask].mean()) if mask.any() else None
+def confidence_of(probability: np.ndarray, mask: np.ndarray, scaling: Scaling = AS_IT_IS) -> float | None:
+    """Mean shown probability inside a mask, of raw ones; None if it is empty."""
+    return float(shown(probability[mask], scaling).mean()) if mask.any() else None
 
 
-def volume_range_ml(probability: np.ndarray, voxel_ml: float) -> tuple[float, float]:
-    """Volumes in mL at the strict and at the lenient threshold."""
-    low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in RANGE_THRESHOLDS)
+def shown(probability: np.ndarray, scaling: Scaling) -> np.ndarray:
+    """Raw probabilities as they are shown; 0, where nothing was computed, stays 0."""
+    if (scaling.temperature, scaling.offset) == (1.0, 0.0):
+        return probability
+    p = np.clip(probability, NEARLY_0, 1 - NEARLY_0)
+    logit = (np.log(p) - np.log1p(-p)) / scaling.temperature + scaling.offset
+    return np.where(probability > 0, 1 / (1 + np.exp(-logit)), 0).astype(probability.dtype)
+
+
+def all_shown(probabilities: np.ndarray, spec: ModelSpec, pathway: Pathway) -> np.ndarray:
+    """`shown` for each region of [R, K, J, I]."""
+    return np.stack([shown(p, pathway.scaling_of(region.id)) for region, p in zip(spec.regions, probabilities)])
+
+
+def volume_range_ml(
+    probability: np.ndarray, voxel_ml: float, margin: float = AS_IT_IS.range_margin
+) -> tuple[float, float]:
+    """Volumes in mL if only sure voxels count (raw logits above `margin`), and if doubtful ones do (above -margin)."""
+    thresholds = (1 / (1 + math.exp(-margin)), 1 / (1 + math.exp(margin)))
+    low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in thresholds)
     return low, high
 
 

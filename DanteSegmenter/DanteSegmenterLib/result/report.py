@@ -14,8 +14,8 @@ class Finding:
     Attributes:
         region: its id.
         volume_ml: of its mask.
-        low_ml, high_ml: what it would measure at a strict and at a lenient threshold (`regions.RANGE_THRESHOLDS`).
-        confidence: mean probability inside the mask, 0 to 1; None of an empty mask.
+        low_ml, high_ml: what it would measure at a strict and at a lenient threshold (`regions.volume_range_ml`).
+        confidence: mean shown probability inside the mask, 0 to 1; None of an empty mask.
     """
 
     region: str

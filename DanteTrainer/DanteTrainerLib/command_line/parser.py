@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train_and_resume(commands, ", ".join(list_experiments()))
     _add_evaluate(commands)
     _add_levels_and_cost(commands)
+    _add_calibrate(commands)
     _add_study(commands, ", ".join(list_studies()))
     _add_features_and_publish(commands)
     cleaning = commands.add_parser("clean", help="remove the prepared images of patients that a run or a study keeps")
@@ -129,10 +130,17 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")
 
 
-def _model_and_cases(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+def _add_calibrate(commands: argparse._SubParsersAction) -> None:
+    calibrate = commands.add_parser("calibrate", help="have a model's probabilities say how right they are")
+    calibrate.set_defaults(command=scoring.calibrate)
+    _model_and_cases(calibrate, split="val")
+    _run_options(calibrate)
+
+
+def _model_and_cases(parser: argparse.ArgumentParser, needed: bool = True, split: str = "test") -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
     parser.add_argument("--data", required=needed, type=Path, metavar="FOLDER", help="dataset folder")
-    parser.add_argument("--split", default="test", help="train, val or test (default)")
+    parser.add_argument("--split", default=split, help=f"train, val or test (default: {split})")
     parser.add_argument(
         "--split-file", type=Path, metavar="JSON", help="the split; default: that of the run, else the dataset's"
     )

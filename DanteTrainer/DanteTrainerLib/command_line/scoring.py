@@ -1,4 +1,4 @@
-"""`evaluate`, `levels`, `cost` and `features`: what a model is worth, does and takes."""
+"""`evaluate`, `levels`, `cost`, `calibrate` and `features`: what a model is worth, does, takes and knows of itself."""
 
 from __future__ import annotations
 
@@ -57,6 +57,15 @@ def cost(options: argparse.Namespace) -> None:
     stages = training_cost(options.model)
     if stages:
         print(training_table(stages))
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    from ..evaluation.calibrate import calibrate, fits_table
+
+    begin(options, "Stopped; the model is as before.")
+    folder, dataset, split = opened(options)
+    print(fits_table(calibrate(folder, dataset, split.part(options.split), options.device, options.quiet)))
+    print(f"wrote {folder / 'model.json'}")
 
 
 def features(options: argparse.Namespace) -> None:

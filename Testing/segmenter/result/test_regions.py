@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from models import LPS_2MM, brain_spec
 
-from DanteSegmenterLib.model_folder import Calibration
+from DanteSegmenterLib.model_folder import Calibration, Scaling
 from DanteSegmenterLib.result import Finding
 from DanteSegmenterLib.result.regions import (
     calibration_note,
@@ -15,6 +15,7 @@ from DanteSegmenterLib.result.regions import (
     label_map_of,
     mask_of,
     nested_probability,
+    shown,
     shows_whole_head,
     volume_range_ml,
 )
@@ -63,7 +64,7 @@ def test_labels_that_exclude_each_other_add_up():
 
 def test_findings_are_volumes_ranges_and_mean_probabilities():
     # Voxels of 0.5 mL. WT: 3 voxels; surer than 0.75 are 2, than 0.25 all 4. TC: 2 voxels, 1 and 2. ET: 1, 1 and 1.
-    whole, core, enhancing = findings_of(FOUR, LABELS, SPEC, 0.5)
+    whole, core, enhancing = findings_of(FOUR, LABELS, SPEC, SPEC.limited, 0.5)
     assert (whole.region, whole.volume_ml, whole.low_ml, whole.high_ml) == ("WT", 1.5, 1.0, 2.0)
     assert (core.region, core.volume_ml, core.low_ml, core.high_ml) == ("TC", 1.0, 0.5, 1.0)
     assert (enhancing.region, enhancing.volume_ml, enhancing.low_ml, enhancing.high_ml) == ("ET", 0.5, 0.5, 0.5)
@@ -72,7 +73,9 @@ def test_findings_are_volumes_ranges_and_mean_probabilities():
 
 def test_nothing_found_has_no_confidence_and_may_still_have_a_range():
     doubtful = np.full((3, 1, 1, 2), 0.4, np.float32)
-    assert findings_of(doubtful, np.zeros((1, 1, 2), np.uint8), SPEC, 1.0)[0] == Finding("WT", 0.0, 0.0, 2.0, None)
+    assert findings_of(doubtful, np.zeros((1, 1, 2), np.uint8), SPEC, SPEC.limited, 1.0)[0] == Finding(
+        "WT", 0.0, 0.0, 2.0, None
+    )
     assert confidence_of(doubtful[0], np.zeros((1, 1, 2), bool)) is None
 
 
@@ -98,3 +101,21 @@ def test_a_whole_head_is_known_by_how_much_of_it_there_is(litres, head):
     array = np.zeros((90, 90, 90), np.float32)
     array.reshape(-1)[: round(litres * 1e6 / 8)] = 1.0  # voxels of 2 mm are 0.008 mL
     assert shows_whole_head(Volume(array, LPS_2MM)) == head
+
+
+def test_shown_probabilities_are_scaled_and_shifted_logits_and_nothing_stays_nothing():
+    # logit(0.9) = ln 9; half of it is ln 3, minus ln 3 is 0
+    raw = np.array([0.9, 0.5, 0.0], np.float32)
+    assert shown(raw, Scaling(temperature=2.0)) == pytest.approx([0.75, 0.5, 0.0], abs=1e-6)
+    assert shown(raw, Scaling(temperature=2.0, offset=-np.log(3))) == pytest.approx([0.5, 0.25, 0.0], abs=1e-6)
+    assert shown(raw, Scaling()) is raw
+
+
+def test_scaling_changes_what_is_shown_and_the_range_but_no_mask():
+    scaled = replace(SPEC.limited, scaling={"WT": Scaling(offset=-np.log(3), range_margin=0.0)})
+    plain, other = (findings_of(FOUR, LABELS, SPEC, p, 0.5)[0] for p in (SPEC.limited, scaled))
+    assert (plain.volume_ml, other.volume_ml) == (1.5, 1.5)
+    # 0.8, 0.7, 0.9 with odds 4, 7/3, 9, a third of them each
+    wanted = [(odds / 3) / (1 + odds / 3) for odds in (4, 7 / 3, 9)]
+    assert other.confidence == pytest.approx(sum(wanted) / 3, abs=1e-6)
+    assert (plain.low_ml, plain.high_ml) == (1.0, 2.0) and (other.low_ml, other.high_ml) == (1.5, 1.5)

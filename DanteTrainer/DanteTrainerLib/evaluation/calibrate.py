@@ -1,0 +1,193 @@
+"""Probabilities that say how right they are, fitted on validation cases and written into the model folder.
+
+Per region a temperature and an offset (Guo et al. 2017, arXiv 1706.04599; Platt 1999), so that what a mask is shown to
+be sure of is what experts agree with; and a margin, so that the volume range holds the true volume as often as it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from tqdm import tqdm
+
+from DanteSegmenterLib.cases.case import Case
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.inference import Model, segment
+from DanteSegmenterLib.model_folder import Pathway, Scaling
+from DanteSegmenterLib.model_folder.spec import SPEC_FILE, spec_text
+from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.result.regions import NEARLY_0, confidence_of, nested_probability, volume_range_ml
+
+from ..data.dataset import Dataset, check_cases, check_masks
+from ..whole_files import write_text_whole
+from .evaluate import truth_masks
+from .subject import load_for, with_one_network
+
+# Of a region's raw probabilities, those that say anything; so many voxels of each case are enough.
+WORTH_FITTING, VOXELS_PER_CASE = 0.1, 20_000
+# Of the cases, the share whose true volume a range is to hold; margins that are tried, in units of logits.
+COVERAGE, MARGINS = 0.75, np.linspace(0.0, 7.0, 141)
+FEWEST_CASES = 3
+
+
+@dataclass(frozen=True)
+class RegionOfCase:
+    """What the network said of one region in one case, and what is true.
+
+    Attributes:
+        probability: raw, float32 [N], of the voxels worth fitting; `truth` bool [N] beside it.
+        mask: whether they were called this region.
+        range_ml: the volume range at each of MARGINS, [len(MARGINS), 2].
+        truth_ml: the true volume.
+    """
+
+    probability: np.ndarray
+    truth: np.ndarray
+    mask: np.ndarray
+    range_ml: np.ndarray
+    truth_ml: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One region's scaling and what it brings: means over cases of how sure and how right, before and after."""
+
+    region: str
+    scaling: Scaling
+    sure_before: float
+    sure: float
+    right: float
+    range_holds: float
+
+
+def calibrate(
+    model_folder: Path, dataset: Dataset, names: Sequence[str], device: str = "auto", quiet: bool = False
+) -> dict[str, list[Fit]]:
+    """Fit both pathways of a model folder on these cases and write the result into its model.json.
+
+    Raises:
+        InputError: too few cases, or one lacks a volume or a mask.
+        ModelError: the model folder cannot be used.
+        ResourceError: it cannot be written; it is as before.
+    """
+    model = load_for(dataset, model_folder, device)
+    if len(names) < FEWEST_CASES:
+        raise InputError(f"{len(names)} cases are too few to calibrate on; {FEWEST_CASES} at least, better dozens.")
+    check_masks(dataset, names)
+    spec, cases = model.spec, [dataset.cases[name] for name in names]
+    fits = {"limited": _fit_pathway(model, spec.limited, dataset, cases, quiet)}
+    spec = replace(spec, limited=_scaled(spec.limited, fits["limited"]))
+    if spec.full is not None:
+        fits["full"] = _fit_pathway(model, spec.full, dataset, cases, quiet)
+        spec = replace(spec, full=_scaled(spec.full, fits["full"]))
+    write_text_whole(model_folder / SPEC_FILE, spec_text(spec))
+    return fits
+
+
+def _fit_pathway(model: Model, pathway: Pathway, dataset: Dataset, cases: Sequence[Case], quiet: bool) -> list[Fit]:
+    check_cases(dataset, [case.name for case in cases], pathway.modalities)
+    raw = with_one_network(model, replace(pathway, scaling={}))
+    seen = list(_looked_at(raw, cases, quiet))
+    return [fit(region.id, [case[region.id] for case in seen]) for region in model.spec.regions]
+
+
+def _scaled(pathway: Pathway, fits: Sequence[Fit]) -> Pathway:
+    return replace(pathway, scaling={found.region: found.scaling for found in fits})
+
+
+def fit(region: str, cases: Sequence[RegionOfCase]) -> Fit:
+    """The scaling of one region; as it was, where no case has a voxel to fit."""
+    told = [case for case in cases if len(case.probability)]
+    temperature, offset = _fit_probabilities(told) if told else (1.0, 0.0)
+    margin = _fit_margin(cases)
+    scaling = Scaling(round(temperature, 4), round(offset, 4), round(margin, 4), len(cases))
+    found = [case for case in told if case.mask.any()]
+    return Fit(
+        region,
+        scaling,
+        _mean(confidence_of(case.probability, case.mask) for case in found),
+        _mean(confidence_of(case.probability, case.mask, scaling) for case in found),
+        _mean(float(case.truth[case.mask].mean()) for case in found),
+        _mean(float(_holds(case, margin)) for case in cases),
+    )
+
+
+def _fit_probabilities(cases: Sequence[RegionOfCase]) -> tuple[float, float]:
+    """Temperature and offset of the least cross-entropy, every case with the same weight."""
+    p = np.clip(np.concatenate([case.probability for case in cases]).astype(np.float64), NEARLY_0, 1 - NEARLY_0)
+    truth = np.concatenate([case.truth for case in cases])
+    weight = np.concatenate([np.full(len(case.truth), 1 / len(case.truth)) for case in cases]) / len(cases)
+    logit = np.log(p) - np.log1p(-p)
+
+    def cross_entropy(parameters: np.ndarray) -> float:
+        z = logit * math.exp(-parameters[0]) + parameters[1]
+        return float((weight * np.logaddexp(0, np.where(truth, -z, z))).sum())
+
+    bounds = ((math.log(0.05), math.log(20)), (-10, 10))
+    result = minimize(cross_entropy, np.zeros(2), method="L-BFGS-B", bounds=bounds)
+    return math.exp(result.x[0]), float(result.x[1])
+
+
+def _fit_margin(cases: Sequence[RegionOfCase]) -> float:
+    """The smallest margin that holds the truth of COVERAGE of the cases; the largest, where none does."""
+    held = [np.mean([_holds(case, margin) for case in cases]) for margin in MARGINS]
+    enough = np.flatnonzero(np.array(held) >= COVERAGE)
+    return float(MARGINS[enough[0] if len(enough) else -1])
+
+
+def _holds(case: RegionOfCase, margin: float) -> bool:
+    low, high = case.range_ml[int(np.abs(MARGINS - margin).argmin())]
+    return bool(low <= case.truth_ml <= high)
+
+
+def _looked_at(model: Model, cases: Sequence[Case], quiet: bool) -> Iterator[dict[str, RegionOfCase]]:
+    """Each case by region, from the button's own `segment`."""
+    pathway = model.spec.limited
+    for case in tqdm(cases, desc="Calibrating", unit="case", disable=quiet):
+        volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
+        truth = case.label.read() if case.label else None
+        result = segment(model, volumes, SegmentOptions(probabilities=True))
+        if truth is None or result.probabilities is None or not truth.same_grid(result.reference):
+            raise InputError(
+                f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'."
+            )
+        voxel_ml = truth.voxel_volume_ml
+        yield {
+            region.id: _region_of_case(
+                nested_probability(result.probabilities, region, model.spec), mask, result.masks[region.id], voxel_ml
+            )
+            for region, mask in zip(model.spec.regions, truth_masks(truth, case, model.spec).values())
+        }
+
+
+def _region_of_case(probability: np.ndarray, truth: np.ndarray, mask: np.ndarray, voxel_ml: float) -> RegionOfCase:
+    places = np.flatnonzero((probability > WORTH_FITTING) | mask)
+    step = max(1, math.ceil(len(places) / VOXELS_PER_CASE))
+    chosen = places[::step]
+    ranges = [volume_range_ml(probability, voxel_ml, float(margin)) for margin in MARGINS]
+    p, true, called = (array.ravel()[chosen] for array in (probability, truth, mask))
+    return RegionOfCase(p, true, called, np.array(ranges), float(truth.sum()) * voxel_ml)
+
+
+def _mean(values: Iterator[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def fits_table(fits: dict[str, list[Fit]]) -> str:
+    """Markdown."""
+    lines = [
+        "| network | region | temperature | offset | sure before | sure | right | range holds | margin |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for network, regions in fits.items():
+        for f in regions:
+            numbers = f"{f.scaling.temperature:.2f} | {f.scaling.offset:+.2f} | {f.sure_before:.0%} | {f.sure:.0%}"
+            held = f"{f.right:.0%} | {f.range_holds:.0%} | {f.scaling.range_margin:.2f}"
+            lines.append(f"| {network} | {f.region} | {numbers} | {held} |")
+    return "\n".join(lines)
