@@ -11,7 +11,8 @@ from DanteTrainerLib.loop.stage import StepContext
 def batch(seed=0):
     generator = torch.Generator().manual_seed(seed)
     regions = (torch.rand(2, 3, 16, 16, 16, generator=generator) > 0.7).float()
-    return Batch(torch.randn(2, 4, 16, 16, 16, generator=generator), regions)
+    images = torch.randn(2, 4, 16, 16, 16, generator=generator)
+    return Batch(images, regions, (images != 0).any(dim=1, keepdim=True))
 
 
 def context(step, steps=100):

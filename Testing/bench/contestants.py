@@ -37,7 +37,7 @@ from DanteSegmenterLib.inference.sliding_window import Plan, needed_windows, pre
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteSegmenterLib.networks.convolution import Conv3d, ConvTranspose3d  # noqa: E402
 from DanteSegmenterLib.networks.unet import InstanceNorm  # noqa: E402
-from DanteSegmenterLib.preprocess import prepare  # noqa: E402
+from DanteSegmenterLib.preprocess import Background, prepare  # noqa: E402
 from DanteSegmenterLib.synthetic.sample import brain_mr  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
 
@@ -51,6 +51,7 @@ class Setting:
 
     network: nn.Module
     image: torch.Tensor
+    background: Background
     patch: tuple[int, int, int]
     channels_out: int
     plan: Plan
@@ -68,12 +69,13 @@ def setting_of(model_folder: Path, device: str, dtype: str, case: Path | None) -
     prepared = prepare({m: volumes[m] for m in pathway.modalities}, pathway.modalities, spec.preprocessing)
     number = fastest_dtype(model.device) if dtype == "fastest" else torch.float32
     plan = Plan(model.device, number, batch_of(model.device, spec.patch))
-    return Setting(model.network(pathway), torch.from_numpy(prepared.tensor), spec.patch, spec.out_channels, plan)
+    image = torch.from_numpy(prepared.tensor)
+    return Setting(model.network(pathway), image, prepared.background, spec.patch, spec.out_channels, plan)
 
 
 def ours(s: Setting) -> Callable[[], object]:
     return lambda: predict_logits(
-        s.network, s.image, s.patch, s.channels_out, s.plan, lambda share: None, lambda: False
+        s.network, s.image, s.background, s.patch, s.channels_out, s.plan, lambda share: None, lambda: False
     )
 
 
@@ -121,7 +123,7 @@ def convolutions(s: Setting) -> Callable[[], object]:
         network(window.to(memory_format=torch.channels_last_3d))
     for hook in hooks:
         hook.remove()
-    batches = -(-len(needed_windows(s.image, s.patch)) // s.plan.batch)
+    batches = -(-len(needed_windows(s.image, s.background, s.patch)) // s.plan.batch)
 
     def run() -> None:
         with torch.inference_mode():

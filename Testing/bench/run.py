@@ -68,7 +68,7 @@ def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> d
         "case": str(case.name) if case else "synthetic brain",
         "device": model.device.type,
         "threads": torch.get_num_threads(),
-        "windows": len(needed_windows(torch.from_numpy(prepared.tensor), model.spec.patch)),
+        "windows": len(needed_windows(torch.from_numpy(prepared.tensor), prepared.background, model.spec.patch)),
         "phases": {phase: statistics.median(run[phase] for run in whole) for phase in whole[0]},
         "network": [
             network_against_others(model_folder, device, name, dtype, case, repeats) for name, dtype in formats.items()

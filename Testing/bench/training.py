@@ -155,7 +155,7 @@ def _random_batch(experiment: Experiment, channels: int, regions: int, device: t
     shape = (experiment.data.batch_size, channels, *experiment.data.patch)
     images = torch.randn(shape, generator=generator).to(device)
     masks = (torch.rand((shape[0], regions, *shape[2:]), generator=generator) > 0.8).float().to(device)
-    return Batch(images.to(memory_format=torch.channels_last_3d), masks)
+    return Batch(images.to(memory_format=torch.channels_last_3d), masks, images[:, :1] != 0)
 
 
 def _peak_memory_gib(device: torch.device) -> float:

@@ -137,7 +137,7 @@ def segment(
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
         plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=options.mirror)
-        prediction, fallbacks = _predicted(model.spec, pathway, network, prepared, plan, clock)
+        prediction, fallbacks = _predicted(model.spec, network, prepared, plan, clock)
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
         probabilities = prepared.geometry.restore(probabilities_of(prediction, model.spec).numpy())
         label_map = label_map_of(probabilities, model.spec)
@@ -189,27 +189,23 @@ def _prepared_study(
 
 
 def _predicted(
-    spec: ModelSpec, pathway: Pathway, network: nn.Module, prepared: Prepared, plan: Plan, clock: _Clock
+    spec: ModelSpec, network: nn.Module, prepared: Prepared, plan: Plan, clock: _Clock
 ) -> tuple[Prediction, tuple[str, ...]]:
     """On the network's grid, not covered where there is nothing to segment; notes on every fallback."""
     prediction, fallbacks = predict_logits(
         network,
         torch.from_numpy(prepared.tensor),
+        prepared.background,
         spec.patch,
         spec.out_channels,
         plan,
         lambda share: clock.report("network", 0.1 + 0.8 * share, "Segmenting"),
         clock.cancelled,
     )
-    if _zero_is_background(spec, pathway):
-        # Where every input is background there is nothing to find, whatever a window's edge may say.
-        prediction.covered.logical_and_(torch.from_numpy(prepared.tensor.any(axis=0)))
+    if all(prepared.background.outside):
+        # Outside the patient there is nothing to find, whatever a window's edge may say.
+        prediction.covered.logical_and_(torch.from_numpy(prepared.background.foreground(prepared.tensor)))
     return prediction, fallbacks
-
-
-def _zero_is_background(spec: ModelSpec, pathway: Pathway) -> bool:
-    """Of skull-stripped volumes; in a normalised CT zero is just the density in the middle of the window."""
-    return all(spec.preprocessing.normalisation[m].kind == "zscore_nonzero" for m in pathway.modalities)
 
 
 def batch_of(device: torch.device, patch: Sequence[int]) -> int:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import Cancelled, ModelError, ResourceError
+from ..preprocess import Background
 from ..volume import triple
 from .devices import is_out_of_memory, on_device
 
@@ -85,6 +85,7 @@ class NotFiniteError(ArithmeticError):
 def predict_logits(
     network: nn.Module,
     image: Tensor,
+    background: Background,
     patch: Sequence[int],
     channels_out: int,
     plan: Plan,
@@ -95,7 +96,8 @@ def predict_logits(
 
     Args:
         network: maps [B, C, *patch] to [B, channels_out, *patch].
-        image: float32 [C, K, J, I] on the CPU; background exactly 0.
+        image: float32 [C, K, J, I] on the CPU.
+        background: of the image; what is smaller than a window is padded with it, windows of nothing else are skipped.
         patch: window size along K, J, I.
         channels_out: of the network.
         plan: where to begin; smaller steps follow if memory runs out or the device fails.
@@ -114,7 +116,7 @@ def predict_logits(
     current: Plan | None = plan
     while current is not None:
         try:
-            return _predict(network, image, patch, channels_out, current, progress, cancelled), tuple(notes)
+            return _predict(network, image, background, patch, channels_out, current, progress, cancelled), tuple(notes)
         except (RuntimeError, MemoryError, TypeError, AssertionError, NotFiniteError) as error:
             failed, current = current, _next_plan(current, error)
             reason, cause = _reason(error), error.with_traceback(None)
@@ -178,24 +180,25 @@ def gaussian_window(patch: tuple[int, ...]) -> Tensor:
     return (weight / weight.max()).clamp_min(1e-6)
 
 
-def needed_windows(image: Tensor, patch: Sequence[int]) -> list[Window]:
+def needed_windows(image: Tensor, background: Background, patch: Sequence[int]) -> list[Window]:
     """Windows of a padded image [C, K, J, I] in which some input is not background."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
-    occupied = np.any((image != 0).numpy(), axis=0)  # torch's own `any` along an axis took a third of a run
+    occupied = background.foreground(image.numpy())  # torch's own `any` along an axis took a third of a run
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
 
 
 def _predict(
     network: nn.Module,
     image: Tensor,
+    background: Background,
     patch: Sequence[int],
     channels_out: int,
     plan: Plan,
     progress: Callable[[float], None],
     cancelled: Callable[[], bool],
 ) -> Prediction:
-    padded, inner = _pad_to(image, patch)
-    windows = needed_windows(padded, patch)
+    padded, inner = _pad_to(image, background, patch)
+    windows = needed_windows(padded, background, patch)
     batches = [windows[n : n + plan.batch] for n in range(0, len(windows), plan.batch)]
     sums_device = plan.device if plan.sums_on_device else torch.device("cpu")
     sums = torch.zeros((channels_out, *padded.shape[1:]), device=sums_device)
@@ -232,13 +235,16 @@ def _averaged(network: nn.Module, inputs: Tensor, mirrorings: Sequence[tuple[int
     return total / len(mirrorings)
 
 
-def _pad_to(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:
+def _pad_to(image: Tensor, background: Background, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:
     """Pad with background to at least one window; where the image lies in the result."""
-    before = [max(0, window - size) // 2 for size, window in zip(image.shape[1:], patch)]
-    after = [max(0, window - size) - b for size, window, b in zip(image.shape[1:], patch, before)]
-    inner = triple(slice(b, b + size) for b, size in zip(before, image.shape[1:]))
-    pads = [pad for pair in reversed(list(zip(before, after))) for pad in pair]
-    return nn.functional.pad(image, pads), inner
+    sizes = [max(window, size) for size, window in zip(image.shape[1:], patch)]
+    starts = [(whole - size) // 2 for size, whole in zip(image.shape[1:], sizes)]
+    inner = triple(slice(start, start + size) for start, size in zip(starts, image.shape[1:]))
+    if sizes == list(image.shape[1:]):
+        return image, inner
+    padded = torch.tensor(background.values)[:, None, None, None].repeat(1, *sizes)
+    _at(padded, inner).copy_(image)
+    return padded, inner
 
 
 def _at(image: Tensor, where: tuple[slice, slice, slice]) -> Tensor:

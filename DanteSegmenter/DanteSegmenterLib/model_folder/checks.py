@@ -106,18 +106,23 @@ def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
         normalisation = preprocessing.normalisation.get(modality_id)
         if normalisation is None:
             raise ModelError(f"modality '{modality_id}' has no normalisation")
-        if normalisation.kind not in ("zscore_nonzero", "hu_window"):
-            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'hu_window'")
         if normalisation.kind == "hu_window":
+            raise ModelError(
+                "it was trained by an older version, for which air in a CT was as dense as blood (normalisation "
+                "'hu_window'): no version reads it any more, train it again"
+            )
+        if normalisation.kind not in ("zscore_nonzero", "ct_window"):
+            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'ct_window'")
+        if normalisation.hounsfield:
             _check_window(modality_id, normalisation)
 
 
 def _check_window(modality_id: str, window: Normalisation) -> None:
     if not (window.low < window.high and window.std > 0):
-        raise ModelError(f"hu_window of '{modality_id}' needs low < high and std > 0, got {window}")
+        raise ModelError(f"ct_window of '{modality_id}' needs low < high and std > 0, got {window}")
     numbers = (window.low, window.high, window.mean, window.std, 1 / window.std)
     if max(map(abs, numbers)) > MAX_INTENSITY:
-        raise ModelError(f"hu_window of '{modality_id}' holds numbers beyond {MAX_INTENSITY:g}, got {window}")
+        raise ModelError(f"ct_window of '{modality_id}' holds numbers beyond {MAX_INTENSITY:g}, got {window}")
 
 
 def _check_regions(spec: ModelSpec) -> None:

@@ -64,7 +64,8 @@ class Normalisation:
     """How raw voxel values become network input.
 
     kind "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
-    kind "hu_window": clip to [low, high] HU, then subtract `mean` and divide by `std`, the training set's figures.
+    kind "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`, the training set's figures;
+        background is (low - mean) / std, and 0 nothing but the mean.
     """
 
     kind: str
@@ -72,6 +73,11 @@ class Normalisation:
     high: float = 0.0
     mean: float = 0.0
     std: float = 1.0
+
+    @property
+    def hounsfield(self) -> bool:
+        """Whether it reads CT."""
+        return self.kind == "ct_window"
 
 
 @dataclass(frozen=True)
@@ -186,8 +192,7 @@ class ModelSpec:
     @property
     def skull_stripped(self) -> bool:
         """Whether it reads MR of brains without skull, as *Prepare* makes them of a study from the scanner."""
-        kinds = {self.preprocessing.normalisation[modality].kind for modality in self.limited.modalities}
-        return kinds == {"zscore_nonzero"}
+        return not any(self.preprocessing.normalisation[modality].hounsfield for modality in self.limited.modalities)
 
     def modality(self, modality_id: str) -> Modality:
         return next(m for m in self.modalities if m.id == modality_id)

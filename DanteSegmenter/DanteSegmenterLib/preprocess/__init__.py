@@ -1,5 +1,6 @@
 """From loaded volumes to network input, and exactly back."""
 
-from .preparing import normalise, prepare, reorient, resample
+from .normalising import Background, background_of, normalise
+from .preparing import prepare, reorient, resample
 
-__all__ = ["normalise", "prepare", "reorient", "resample"]
+__all__ = ["Background", "background_of", "normalise", "prepare", "reorient", "resample"]

@@ -79,7 +79,7 @@ def _sheared(volume: Volume) -> list[str]:
 
 def _doubts_of_values(volume: Volume, normalisation: Normalisation) -> list[str]:
     values = _sample(volume.array)
-    if normalisation.kind == "hu_window":
+    if normalisation.hounsfield:
         return _not_hounsfield(volume.name, values)
     values = values[values != 0]
     if values.size < ENOUGH:
@@ -101,20 +101,21 @@ def _doubts_of_values(volume: Volume, normalisation: Normalisation) -> list[str]
     ]
 
 
-def doubts_of_tensor(tensor: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Warnings about normalised images, float32 [C, K, J, I], that belong to one patient."""
+def doubts_of_tensor(tensor: np.ndarray, names: Sequence[str], background: Sequence[float]) -> list[str]:
+    """Warnings about normalised images, float32 [C, K, J, I] with a background each, that belong to one patient."""
     samples = np.stack([_sample(channel).ravel() for channel in tensor])
+    inside = samples != np.array(background, np.float32)[:, None]
     notes = []
-    for sample, name in zip(samples, names):
-        values = sample[sample != 0]
+    for sample, here, name in zip(samples, inside, names):
+        values = sample[here]
         low, high = np.percentile(values, (1, 99)) if values.size >= ENOUGH else (0, 1)
         if high - low < FLAT:
             notes.append(
                 f"WARNING: '{name}' has hardly any contrast: a few voxels have values far beyond all others, or "
                 "nearly all have the same. Look at its values; the result cannot be relied on."
             )
-    for (one, first), (other, second) in combinations(zip(samples, names), 2):
-        if _correlation(one, other) > SAME_IMAGE:
+    for (one, here, first), (other, there, second) in combinations(zip(samples, inside, names), 2):
+        if _correlation(one, other, here | there) > SAME_IMAGE:
             notes.append(
                 f"WARNING: '{first}' and '{second}' show the same image. The model needs two different scans; the "
                 "result cannot be relied on."
@@ -158,9 +159,8 @@ def _not_hounsfield(name: str, values: np.ndarray) -> list[str]:
     ]
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Where either image is not background."""
-    where = (one != 0) | (other != 0)
+def _correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    """Of two images in some of their voxels, or 0 where these tell nothing."""
     if np.count_nonzero(where) < ENOUGH:
         return 0.0
     a, b = one[where].astype(np.float64), other[where].astype(np.float64)

@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
 from ..result.regions import shows_whole_head
 from ..volume import Volume, check_image, triple
+from .normalising import Background, background_of, normalise, raw_background, raw_foreground
 from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
@@ -117,13 +118,15 @@ class Prepared:
     """Network input.
 
     Attributes:
-        tensor: float32 [C, K, J, I], channels in the order asked for, background exactly 0.
+        tensor: float32 [C, K, J, I], channels in the order asked for.
         geometry: the way back.
+        background: what the tensor holds where there is nothing.
         notes: what a user should know, e.g. that a volume was brought onto another grid.
     """
 
     tensor: np.ndarray
     geometry: Geometry
+    background: Background
     notes: tuple[str, ...] = ()
 
 
@@ -162,8 +165,9 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
     for n, modality in enumerate(modalities):
         raw = resample(geometry.crop(oriented[n]).astype(np.float32), shape)
         tensor[n] = normalise(raw, preprocessing.normalisation[modality], volumes[modality].name)
-    notes += doubts_of_tensor(tensor, [volumes[modality].name for modality in modalities])
-    return Prepared(tensor, geometry, tuple(notes))
+    background = background_of(preprocessing, modalities)
+    notes += doubts_of_tensor(tensor, [volumes[modality].name for modality in modalities], background.values)
+    return Prepared(tensor, geometry, background, tuple(notes))
 
 
 def reorient(volume: Volume, orientation: str) -> Volume:
@@ -172,27 +176,6 @@ def reorient(volume: Volume, orientation: str) -> Volume:
     shape = triple(volume.shape[axis] for axis in axes)
     whole = Geometry(volume, axes, flipped, triple((0, n) for n in shape), shape)
     return Volume(whole.orient(volume.array), whole.ijk_to_ras, volume.name)
-
-
-def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume") -> np.ndarray:
-    """Raw values [K, J, I] -> network input; background becomes exactly 0.
-
-    "zscore_nonzero" subtracts the mean of the non-zero voxels and divides by their standard deviation.
-    "hu_window" clips to [low, high], then uses the training set's mean and deviation; at or below `low` is background.
-    """
-    if normalisation.kind == "zscore_nonzero":
-        foreground = raw != 0
-        values = raw[foreground]
-        deviation = values.std(dtype=np.float64) if values.size else 0.0
-        if deviation == 0:
-            raise InputError(
-                f"'{name}' has no contrast: its non-zero voxels are all the same. Choose the volume of the image "
-                "itself, not a mask."
-            )
-        return np.where(foreground, (raw - values.mean(dtype=np.float64)) / deviation, 0).astype(np.float32)
-    foreground = raw > normalisation.low
-    clipped = np.clip(raw, normalisation.low, normalisation.high)
-    return np.where(foreground, (clipped - normalisation.mean) / normalisation.std, 0).astype(np.float32)
 
 
 def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -251,10 +234,6 @@ def _flip(array: np.ndarray, flipped: Sequence[bool]) -> np.ndarray:
     return array[where]
 
 
-def _background(normalisation: Normalisation) -> float:
-    return normalisation.low if normalisation.kind == "hu_window" else 0.0
-
-
 def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation) -> tuple[np.ndarray, list[str]]:
     """Voxels of `volume` on the reference's grid, by the headers alone, and what to say about it."""
     if volume.same_grid(reference):
@@ -274,7 +253,7 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
     steps = np.linalg.norm(matrix[:3, :3] * np.array(volume.spacing_mm)[:, None], axis=1) / volume.spacing_mm
     array = ndimage.gaussian_filter(volume.array.astype(np.float32), np.maximum(0, (steps - 1) / 2))
     array = ndimage.affine_transform(
-        array, matrix, output_shape=reference.shape, order=1, mode="constant", cval=_background(normalisation)
+        array, matrix, output_shape=reference.shape, order=1, mode="constant", cval=raw_background(normalisation)
     )
     return array, [note + "."]
 
@@ -292,7 +271,7 @@ def _doubts(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
     heads = [
         modality
         for modality in modalities
-        if preprocessing.normalisation[modality].kind == "zscore_nonzero" and shows_whole_head(volumes[modality])
+        if not preprocessing.normalisation[modality].hounsfield and shows_whole_head(volumes[modality])
     ]
     notes = _whole_heads([volumes[modality].name for modality in heads])
     for modality in modalities:
@@ -318,9 +297,7 @@ def _foreground_box(
     """Bounding box of the voxels that are not background in at least one modality."""
     foreground = np.zeros(oriented[0].shape, bool)
     for array, modality in zip(oriented, modalities):
-        normalisation = preprocessing.normalisation[modality]
-        level = _background(normalisation)
-        foreground |= array > level if normalisation.kind == "hu_window" else array != level
+        foreground |= raw_foreground(array, preprocessing.normalisation[modality])
     if not foreground.any():
         names = ", ".join(f"'{volumes[modality].name}'" for modality in modalities)
         raise InputError(f"{names}: all voxels are background. Are these the right volumes, in the right units?")

@@ -2,6 +2,9 @@
 
 Intensity transforms are drawn once for the stack of all modalities, so that both pathways of a method see the same
 spatial patch and the same limited channels.
+
+As in nnU-Net, what is outside the brain in MR without skull stays what it is under every intensity transform, and a CT
+is transformed as a whole, its air too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from DanteSegmenterLib.preprocess import Background
 from DanteSegmenterLib.volume import triple
 
 Per = tuple[float | None, ...]
@@ -99,23 +103,35 @@ def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, 
     return triple(max(size, math.ceil(r) + 2) for size, r in zip(patch, reach))
 
 
-def apply(images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation) -> tuple[Tensor, Tensor]:
+def apply(
+    images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation, background: Background
+) -> tuple[Tensor, Tensor, Tensor]:
     """Apply drawn parameters.
 
     Args:
-        images: float32 [C, *source_size]; background 0.
+        images: float32 [C, *source_size].
         regions: float32 0/1 [R, *source_size].
         patch: size of the result.
+        background: of the images; what a turned patch has beyond the source.
 
     Returns:
-        images [C, *patch] and regions [R, *patch]. Background is 0 again after all intensity transforms.
+        images [C, *patch], regions [R, *patch], and where some channel was no background before its intensities were
+        changed, bool [1, *patch].
     """
+    empty = torch.tensor(background.values)[:, None, None, None]
     if augmentation.angles is not None or augmentation.scale is not None:
-        images, regions = _spatial(images, regions, patch, augmentation)
-    background = images == 0
-    images = _intensity(images, augmentation).masked_fill(background, 0)
+        images, regions = _spatial(images - empty, regions, patch, augmentation)
+        images = images + empty
+    nothing = images == empty
+    kept = nothing & torch.tensor(background.outside)[:, None, None, None]
+    results = (
+        torch.where(kept, empty, _intensity(images, augmentation)),
+        regions,
+        ~nothing.all(dim=0, keepdim=True),
+    )
     axes = [axis + 1 for axis, mirrored in enumerate(augmentation.mirror) if mirrored]
-    return (images.flip(axes), regions.flip(axes)) if axes else (images, regions)
+    images, regions, foreground = (result.flip(axes) if axes else result for result in results)
+    return images, regions, foreground
 
 
 def _matrix(augmentation: Augmentation) -> np.ndarray:
@@ -133,7 +149,7 @@ def _matrix(augmentation: Augmentation) -> np.ndarray:
 def _spatial(
     images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation
 ) -> tuple[Tensor, Tensor]:
-    """Rotate and scale about the centre: images linearly, regions linearly and rounded."""
+    """Rotate and scale about the centre, 0 beyond the source: images linearly, regions linearly and rounded."""
     source = images.shape[1:]
     offsets = torch.stack(
         torch.meshgrid(*(torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch), indexing="ij"), dim=-1

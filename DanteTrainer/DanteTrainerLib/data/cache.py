@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError, ResourceError, reason
 from DanteSegmenterLib.model_folder import Preprocessing
-from DanteSegmenterLib.preprocess import prepare
+from DanteSegmenterLib.preprocess import Background, background_of, prepare
 from DanteSegmenterLib.strict_dataclass import to_plain
 from DanteSegmenterLib.volume import Volume
 
@@ -44,6 +44,8 @@ PLACES_SHARE = 0.01
 class CachedCase:
     """A prepared case on disk.
 
+    background: of the images, as `images.npy` holds it.
+
     Files: `images.npy` float16 [C, K, J, I], all modalities of the task, normalised (three decimals are plenty for
     z-scores, and half the disk); `labels.npy` uint8 [K, J, I], bit r set where region r is; `places_r.npy` int32
     [N, 3] voxels (K, J, I) of region r.
@@ -52,6 +54,7 @@ class CachedCase:
     name: str
     folder: Path
     labelled: bool
+    background: Background
 
     def images(self) -> np.ndarray:
         return np.load(self.folder / "images.npy", mmap_mode="r")
@@ -87,10 +90,16 @@ def cache_cases(
             ):
                 for _ in prepared:
                     bar.update()
-    cached = [CachedCase(case.name, target, case.label is not None) for case, target in zip(cases, targets)]
+    background = _as_stored(background_of(preprocessing, task.full))
+    cached = [CachedCase(case.name, target, case.label is not None, background) for case, target in zip(cases, targets)]
     for case in cached:
         _check_intact(case, task)
     return cached
+
+
+def _as_stored(background: Background) -> Background:
+    """Rounded as the images are, to be recognised among them."""
+    return replace(background, values=tuple(float(np.float16(value)) for value in background.values))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import EllipsisType
 
 import numpy as np
 import torch
@@ -33,17 +32,20 @@ class Batch:
     Attributes:
         images: float32 [B, C, K, J, I], all modalities of the task (X^F); methods slice X^L out.
         regions: float32 0/1 [B, R, K, J, I]; all 0 for an unlabelled case.
+        foreground: bool [B, 1, K, J, I], where some modality is no background; in a CT the images do not tell any more,
+            once their intensities were augmented.
     """
 
     images: Tensor
     regions: Tensor
+    foreground: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.regions.to(device, non_blocking=True))
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.images, self.regions, self.foreground)))
 
     def pin_memory(self) -> Batch:
         """Called by DataLoader."""
-        return Batch(self.images.pin_memory(), self.regions.pin_memory())
+        return Batch(*(part.pin_memory() for part in (self.images, self.regions, self.foreground)))
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,18 @@ class PatchSource(Dataset[Batch]):
         return self.batch(step)
 
     def batch_bytes(self) -> int:
-        """Of this process's share of a batch: float32 images and regions."""
+        """Of this process's share of a batch: float32 images and regions, and a byte for the foreground."""
         samples = len(range(self.rank, self.batch_size, self.world_size))
         channels = self.cases[0].images().shape[0] + self.regions
-        return 4 * samples * channels * math.prod(self.patch)
+        return samples * (4 * channels + 1) * math.prod(self.patch)
 
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of a step."""
         samples = [self._sample(step, n) for n in range(self.rank, self.batch_size, self.world_size)]
-        return Batch(torch.stack([images for images, _ in samples]), torch.stack([regions for _, regions in samples]))
+        return Batch(*map(torch.stack, zip(*samples)))
 
-    def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor]:
+    def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `apply` gives."""
         generator = np.random.default_rng([self.seed, self.stream, step, n])
         case = self.cases[int(generator.integers(len(self.cases)))]
         forced = n >= round(self.batch_size * (1 - self.foreground_share))
@@ -96,9 +99,10 @@ class PatchSource(Dataset[Batch]):
         augmentation = self._augmentation(generator, images.shape[0])
         size = source_size(self.patch, augmentation)
         start = [c - s // 2 for c, s in zip(centre, size)]
-        bits = torch.from_numpy(_cut(labels, start, size))
+        bits = torch.from_numpy(_cut(labels[None], start, size, [0])[0])
         regions = torch.stack([(bits >> r) & 1 for r in range(self.regions)]).float()
-        return apply(torch.from_numpy(_cut(images, start, size)).float(), regions, self.patch, augmentation)
+        source = torch.from_numpy(_cut(images, start, size, case.background.values)).float()
+        return apply(source, regions, self.patch, augmentation, case.background)
 
     def _augmentation(self, generator: np.random.Generator, channels: int) -> Augmentation:
         if self.augmentation == "none":
@@ -127,16 +131,19 @@ class PatchSource(Dataset[Batch]):
         return min(max(centre, edge // 2), size - edge + edge // 2)
 
 
-def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """Region [..., *size] of the last three axes; 0 outside the array."""
-    shape = array.shape[-3:]
-    inner = tuple(slice(max(0, s), max(0, min(n, s + e))) for s, e, n in zip(start, size, shape))
-    where: tuple[EllipsisType | slice, ...] = (..., *inner)
-    piece = np.asarray(array[where])
-    pads = [(max(0, -s), e - max(0, -s) - p) for s, e, p in zip(start, size, piece.shape[-3:])]
-    if not any(before or after for before, after in pads):
-        return piece.copy()
-    return np.pad(piece, [(0, 0)] * (array.ndim - 3) + pads)
+def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int], outside: Sequence[float]) -> np.ndarray:
+    """Region [C, *size] of [C, K, J, I]; beyond the array each channel's value `outside`."""
+    source, target = [], []
+    for first, length, n in zip(start, size, array.shape[1:]):
+        begin = max(0, first)
+        end = max(begin, min(n, first + length))
+        source.append(slice(begin, end))
+        target.append(slice(begin - first, end - first))
+    result = np.empty((len(array), *size), array.dtype)
+    for channel, piece, value in zip(result, array, outside):
+        channel[...] = value
+        channel[tuple(target)] = piece[tuple(source)]
+    return result
 
 
 class PatchLoader:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import Model
-from DanteSegmenterLib.model_folder import Normalisation, Pathway
-from DanteSegmenterLib.preprocess import normalise
+from DanteSegmenterLib.model_folder import Pathway
+from DanteSegmenterLib.preprocess import background_of
 
 from .subject import with_one_network
 
@@ -59,14 +58,7 @@ def without(model: Model, pathway: Pathway, dropped: Sequence[str]) -> Model:
     kept = tuple(modality for modality in pathway.modalities if modality not in dropped)
     if not kept:
         raise InputError(f"all that '{model.spec.name}' reads ({reads}) would be dropped; leave it one scan.")
-    rules = model.spec.preprocessing.normalisation
-    fill = [None if modality in kept else background_value(rules[modality]) for modality in pathway.modalities]
+    nothing = background_of(model.spec.preprocessing, pathway.modalities).values
+    fill = [None if modality in kept else value for modality, value in zip(pathway.modalities, nothing)]
     network = FilledNetwork(model.network(pathway), fill).eval()
     return with_one_network(model, replace(pathway, modalities=kept), network)
-
-
-def background_value(normalisation: Normalisation) -> float:
-    """What the network sees where there is nothing; asked of `normalise` itself, beside values that are something."""
-    nothing = 0.0 if normalisation.kind == "zscore_nonzero" else normalisation.low
-    probe = np.array([[[nothing, nothing + 1, nothing + 2]]], np.float32)
-    return float(normalise(probe, normalisation)[0, 0, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ class Mover:
             TrainingFailed: the loss became NaN or infinite; nothing has moved.
         """
         batch = batch.to(self.device)
-        batch = Batch(batch.images.to(memory_format=torch.channels_last_3d), batch.regions)
+        batch = replace(batch, images=batch.images.to(memory_format=torch.channels_last_3d))
         self.optimiser.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             terms = self.stage.loss(batch, context)

@@ -103,8 +103,8 @@ CHEST = Task(
     orientation="LPS",
     # Soft tissue and contrast; the mean and deviation of blood and vessel wall without and with contrast.
     normalisation={
-        "nct": Normalisation("hu_window", low=-160, high=240, mean=40, std=60),
-        "ctpa": Normalisation("hu_window", low=-160, high=560, mean=200, std=150),
+        "nct": Normalisation("ct_window", low=-160, high=240, mean=40, std=60),
+        "ctpa": Normalisation("ct_window", low=-160, high=560, mean=200, std=150),
     },
 )
 

@@ -99,7 +99,7 @@ def absurd_numbers(models: Models) -> Iterator[Case]:
     for label in (-1, 0, 256, HUGE, 1.5):
         changed = models.with_("regions", 0, "label_value", value=label)
         yield f"a label {str(label)[:20]}", models.using(changed)
-    window = {"kind": "hu_window", "low": 0, "high": 1e300}
+    window = {"kind": "ct_window", "low": 0, "high": 1e300}
     changed = models.with_("preprocessing", "normalisation", "t1", value=window)
     yield "a window without end", models.using(changed)
 

@@ -153,7 +153,7 @@ def test_a_batch_that_is_stopped_keeps_what_is_finished(model, tmp_path):
 def test_preparing_for_a_model_that_reads_no_brains_is_refused_before_anything_runs(tmp_path, capsys):
     model = write_brain_model(tmp_path / "ct")
     spec = read_spec(model)
-    window = Normalisation("hu_window", low=-160, high=240, mean=40, std=60)
+    window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
     normalisation = dict.fromkeys(spec.preprocessing.normalisation, window)
     write_spec(model, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
     write_case(tmp_path / "cases" / "A", seed=0)

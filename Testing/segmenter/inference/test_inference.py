@@ -144,7 +144,7 @@ def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
 def test_a_ct_voxel_in_the_middle_of_the_window_is_no_background(tmp_path):
     """40 HU, the density of blood, is 0 once normalised; in a skull-stripped MR 0 would mean outside."""
     spec = read_spec(write_brain_model(tmp_path))
-    window = Normalisation("hu_window", low=-160, high=240, mean=40, std=60)
+    window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
     normalisation = dict.fromkeys(("t1", "t1ce", "t2", "flair"), window)
     write_spec(tmp_path, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
     volumes = {name: Volume(np.full((16, 16, 16), 40, np.int16), LPS_2MM, name) for name in ("t1", "t2", "flair")}

@@ -13,12 +13,26 @@ from DanteSegmenterLib.inference.sliding_window import (
     predict_logits,
     window_starts,
 )
+from DanteSegmenterLib.preprocess import Background
 
 CPU = Plan(torch.device("cpu"), torch.float32, batch=2)
 
 
-def predict(network, image, patch=(8, 8, 8), channels_out=1, plan=CPU, progress=lambda share: None, cancelled=bool):
-    return predict_logits(network, image, patch, channels_out, plan, progress, cancelled)
+MR = Background((0.0,), (True,))
+CT = Background((-2.0,), (False,))
+
+
+def predict(
+    network,
+    image,
+    patch=(8, 8, 8),
+    channels_out=1,
+    plan=CPU,
+    progress=lambda share: None,
+    cancelled=bool,
+    background=MR,
+):
+    return predict_logits(network, image, background, patch, channels_out, plan, progress, cancelled)
 
 
 class Identity(nn.Module):
@@ -74,10 +88,34 @@ def test_a_constant_stays_constant():
 def test_windows_of_background_are_skipped_and_marked():
     image = torch.zeros(1, 32, 8, 8)
     image[:, :8] = 1
-    assert needed_windows(image, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
+    assert needed_windows(image, MR, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
     prediction, _ = predict(Identity(), image)
     assert prediction.covered[:12].all() and not prediction.covered[12:].any()
     assert torch.isfinite(prediction.logits).all() and not prediction.logits[0, 12:].any()
+
+
+def test_windows_of_nothing_but_air_are_skipped_in_a_ct_and_those_of_zeros_are_not():
+    image = torch.full((1, 32, 8, 8), -2.0)
+    image[:, :8] = 0  # the window's mean, as blood is
+    assert needed_windows(image, CT, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
+    prediction, _ = predict(Identity(), image, background=CT)
+    assert prediction.covered[:12].all() and not prediction.covered[12:].any()
+
+
+def test_what_is_smaller_than_a_window_is_padded_with_each_channels_background():
+    seen = []
+
+    class Listening(Identity):
+        def forward(self, x):
+            seen.append(x.clone())
+            return super().forward(x)
+
+    image = torch.zeros(2, 4, 8, 6)
+    predict(Listening(), image, background=Background((-2.0, 0.5), (False, False)))
+    inner = torch.zeros(8, 8, 8, dtype=torch.bool)
+    inner[2:6, :, 1:7] = True
+    for channel, value in zip(seen[0][0], (-2.0, 0.5)):
+        assert (channel[inner] == 0).all() and (channel[~inner] == value).all()
 
 
 def test_half_precision_on_the_cpu_gives_nearly_the_same():

@@ -132,8 +132,9 @@ def test_umlauts_come_back_as_they_were_written(tmp_path):
         (("preprocessing", "spacing_mm", 0), HUGE, "a float can hold"),
         (("limited", "calibration", "WT", "confidence"), 7.5, "shares of 0 to 1"),
         (("limited", "calibration", "WT", "cases"), HUGE, "number of cases"),
-        (("preprocessing", "normalisation", "t1"), {"kind": "hu_window", "low": 0, "high": 1e300}, "beyond 1e+06"),
-        (("preprocessing", "normalisation", "t1"), {"kind": "hu_window", "high": 1.0, "std": 1e-30}, "beyond 1e+06"),
+        (("preprocessing", "normalisation", "t1"), {"kind": "ct_window", "low": 0, "high": 1e300}, "beyond 1e+06"),
+        (("preprocessing", "normalisation", "t1"), {"kind": "hu_window", "high": 1.0}, "train it again"),
+        (("preprocessing", "normalisation", "t1"), {"kind": "ct_window", "high": 1.0, "std": 1e-30}, "beyond 1e+06"),
     ],
 )
 def test_what_could_do_harm_elsewhere_is_refused(tmp_path, plain, path, value, reason):

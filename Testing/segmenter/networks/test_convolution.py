@@ -75,7 +75,7 @@ def test_no_float32_training_step_takes_the_slow_path(method, batch, threads):
     stage.networks.to(memory_format=torch.channels_last_3d)
     images = torch.randn(batch, 4, 32, 32, 32).to(memory_format=torch.channels_last_3d)
     last = StepContext(experiment.run.steps - 1, experiment.run.steps, torch.Generator().manual_seed(0))
-    data = Batch(images, (images[:, :3] > 1).float())
+    data = Batch(images, (images[:, :3] > 1).float(), images[:, :1] != 0)
     names = kernels_of(lambda: stage.loss(data, last).total.backward())
     assert not [name for name in names if "slow_conv3d" in name or "slow_conv_transpose3d_forward" in name]
     assert "aten::mkldnn_convolution" in names

@@ -10,7 +10,7 @@ from DanteSegmenterLib.volume import Volume
 
 GRID = np.diag([-2.0, -2.0, 2.0, 1.0])
 MR = Normalisation("zscore_nonzero")
-CT = Normalisation("hu_window", low=-160, high=240, mean=40, std=60)
+CT = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
 
 
 def head(seed=0, shape=(40, 48, 44)):
@@ -116,7 +116,7 @@ def test_a_few_voxels_of_absurd_values_that_hide_the_rest_are_said(count):
     ids=["+1024", "+1024 and padding", "0..255", "0..1", "-1..1", "-1024", "no sign", "mask", "MR"],
 )
 def test_a_ct_that_is_not_in_hounsfield_units_is_said(change):
-    window = Normalisation("hu_window", low=-3000, high=240, mean=40, std=60)
+    window = Normalisation("ct_window", low=-3000, high=240, mean=40, std=60)
     assert warned(notes_of([change(chest())], window), "Hounsfield")
 
 

@@ -207,7 +207,7 @@ def test_what_was_prepared_travels_with_the_result(client, folder):
 def test_a_model_that_prepare_is_not_for_refuses_it(client, folder, tmp_path):
     write_brain_model(tmp_path / "ct")
     spec = read_spec(tmp_path / "ct")
-    window = Normalisation("hu_window", -1000.0, 1000.0, 0.0, 500.0)
+    window = Normalisation("ct_window", -1000.0, 1000.0, 0.0, 500.0)
     preprocessing = replace(spec.preprocessing, normalisation=dict.fromkeys(spec.preprocessing.normalisation, window))
     write_spec(tmp_path / "ct", replace(spec, preprocessing=preprocessing))
     with pytest.raises(DanteError, match="Prepare is for brains"):

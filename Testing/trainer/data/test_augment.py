@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 import torch
 
+from DanteSegmenterLib.preprocess import Background
 from DanteTrainerLib.data.augment import NONE, Augmentation, apply, draw, source_size
 
 PATCH = (9, 9, 9)
 
 
 def run(augmentation, image, regions=None, patch=None):
+    """Of MR without skull: images and regions."""
     image = torch.as_tensor(image, dtype=torch.float32)
     regions = torch.zeros(1, *image.shape[1:]) if regions is None else regions
-    return apply(image, regions, patch or tuple(image.shape[1:]), augmentation)
+    background = Background((0.0,) * len(image), (True,) * len(image))
+    return apply(image, regions, patch or tuple(image.shape[1:]), augmentation, background)[:2]
+
+
+def run_ct(augmentation, image, air, patch=None):
+    """Of CT: images, and where there is something."""
+    size = tuple(image.shape[1:])
+    background = Background((air,) * len(image), (False,) * len(image))
+    images, _, foreground = apply(image, torch.zeros(1, *size), patch or size, augmentation, background)
+    return images, foreground
 
 
 def marked(size, *kji):
@@ -77,6 +88,49 @@ def test_background_stays_zero_under_every_intensity_transform():
         gamma=(0.7, 1.4),
     )
     assert not run(everything, image)[0][:, :4].any()
+
+
+def test_a_ct_is_transformed_as_a_whole_its_air_and_its_zeros_too():
+    image = torch.tensor([-2.0, 0.0, 2.0, 4.0]).reshape(1, 4, 1, 1)  # mean 1
+    result, foreground = run_ct(Augmentation(contrast=(0.5,)), image, air=-2.0)
+    assert result.ravel().tolist() == [-0.5, 0.5, 1.5, 2.5]
+    assert foreground.ravel().tolist() == [False, True, True, True]
+    mr, _ = run(Augmentation(contrast=(0.5,)), image)
+    assert mr.ravel().tolist() == [-0.5, 0, 1.5, 2.5]
+
+
+def test_in_a_ct_no_number_is_special_what_is_added_to_all_of_it_is_added_to_the_result():
+    everything_that_only_sees_differences = Augmentation(
+        angles=(0.4, -0.3, 0.2),
+        scale=1.2,
+        noise=0.1,
+        blur=((1.0, 0.5, 0.7),),
+        contrast=(1.2,),
+        resolution=(0.7,),
+        gamma_inverted=(1.2,),
+        gamma=(0.7,),
+        mirror=(True, False, True),
+    )
+    image = torch.randint(-2, 3, (1, 12, 12, 12), generator=torch.Generator().manual_seed(0)).float()  # a fifth is 0
+    plain, where = run_ct(everything_that_only_sees_differences, image, -2.0, PATCH)
+    raised, again = run_ct(everything_that_only_sees_differences, image + 2, 0.0, PATCH)
+    assert torch.allclose(plain + 2, raised, atol=1e-4) and torch.equal(where, again)
+
+
+def test_what_a_turned_patch_has_beyond_its_source_is_background():
+    image = torch.zeros(1, *PATCH)  # blood, and no context around it
+    result, foreground = run_ct(Augmentation(angles=(math.pi / 4, 0, 0)), image, air=-2.0)
+    corners, middle = result[0, :, [0, 0, -1, -1], [0, -1, 0, -1]], result[0, :, 2:7, 2:7]
+    assert (corners == -2).all() and middle.abs().max() < 1e-6
+    assert not foreground[0, :, [0, 0, -1, -1], [0, -1, 0, -1]].any() and foreground[0, :, 2:7, 2:7].all()
+
+
+def test_noise_in_the_air_of_a_ct_makes_no_foreground_of_it():
+    image = torch.zeros(2, *PATCH)
+    image[:, :3], image[0, 5:] = -2.0, -2.0  # air in both channels, and in one
+    result, foreground = run_ct(Augmentation(noise=0.1, mirror=(True, False, False)), image, air=-2.0)
+    assert (result[:, 6:] != -2).all()
+    assert foreground.shape == (1, *PATCH) and foreground[0, :6].all() and not foreground[0, 6:].any()
 
 
 def test_brightness_multiplies_and_only_the_channels_drawn():

@@ -9,11 +9,12 @@ from datasets import LPS_4MM, write_dataset
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_volume
 from DanteSegmenterLib.model_folder import Preprocessing
+from DanteSegmenterLib.preprocess import background_of
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.data.cache import cache_cases
 from DanteTrainerLib.data.dataset import read_dataset
 from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
-from DanteTrainerLib.settings.tasks import BRAIN
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
 
@@ -135,6 +136,27 @@ def test_a_patch_larger_than_the_image_is_padded_with_background(cached):
     inside = (batch.images[0, 0] != 0).nonzero()
     assert (inside.max(dim=0).values - inside.min(dim=0).values + 1).tolist() == [16, 18, 20]
     assert (batch.regions[0].sum(dim=(1, 2, 3)) == torch.tensor([512.0, 64, 56])).all()
+
+
+def test_what_lies_beyond_a_ct_is_air_in_training_as_in_inference_and_no_foreground(tmp_path):
+    shape = (6, 8, 10)
+    folder = tmp_path / "data" / "A"
+    folder.mkdir(parents=True)
+    for name, level in (("nct", 40), ("ctpa", 200)):  # each window's mean: 0 in network input
+        array = np.full(shape, level, np.int16)
+        array[2, 3:5, 4:6], array[3, 3:5, 4:6] = -1000, 300
+        write_volume(folder / f"{name}.nii.gz", Volume(array, LPS_4MM))
+    dataset = read_dataset(tmp_path / "data")
+    preprocessing = Preprocessing("LPS", (4.0, 4.0, 4.0), CHEST.normalisation)
+    cached = cache_cases(list(dataset.cases.values()), CHEST, preprocessing, tmp_path / "cache")
+    batch = PatchSource(cached, 1, (10, 10, 10), 1, seed=0, augmentation="none").batch(0)
+    inner = torch.zeros(10, 10, 10, dtype=torch.bool)
+    inner[2:8, 1:9] = True
+    for image, value in zip(batch.images[0], background_of(preprocessing, CHEST.full).values):
+        assert (image[~inner] == np.float16(value)).all()
+        assert (image[inner] == 0).sum() == inner.sum() - 8 and (image[inner] == np.float16(value)).sum() == 4
+    assert batch.foreground.shape == (1, 1, 10, 10, 10)
+    assert not batch.foreground[0, 0][~inner].any() and batch.foreground.sum() == inner.sum() - 4
 
 
 def test_patches_reach_every_corner_of_the_image(cached):

@@ -1,26 +1,27 @@
 """A scan that is missing is one whose channel holds what the network sees where there is nothing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from datasets import write_dataset
 from models import LIMITED, LPS_2MM, study, write_brain_model
 from torch import nn
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import load_model, segment
-from DanteSegmenterLib.model_folder import Preprocessing, read_spec
+from DanteSegmenterLib.model_folder import read_spec, write_spec
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.evaluation.dropping import FilledNetwork, background_value, without
+from DanteTrainerLib.evaluation.dropping import FilledNetwork, without
 from DanteTrainerLib.evaluation.evaluate import evaluate, read_summary
 from DanteTrainerLib.evaluation.subject import with_one_network
 from DanteTrainerLib.release.publish import publish
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
 def test_given_channels_keep_their_order_around_those_that_are_filled():
@@ -64,16 +65,18 @@ def test_the_model_says_what_its_network_says_of_background_in_that_channel(tmp_
         segment(less, {**volumes, "t3": volumes["t1"]})
 
 
-@pytest.mark.parametrize(("model", "air"), [("brats-without-t1ce", 0), ("embolism-without-contrast", -3000)])
-def test_the_value_of_background_is_what_preparing_makes_of_air(model, air):
-    spec = read_spec(REPOSITORY / "Resources" / "Models" / model)
-    rule = spec.preprocessing.normalisation[spec.limited.modalities[0]]
+@pytest.mark.parametrize(("rule", "air"), [(BRAIN.normalisation["t1"], 0), (CHEST.normalisation["nct"], -3000)])
+def test_in_place_of_a_dropped_scan_is_what_preparing_makes_of_air(rule, air, tmp_path):
+    spec = read_spec(write_brain_model(tmp_path))
+    rules = replace(spec.preprocessing, normalisation=dict.fromkeys(spec.preprocessing.normalisation, rule))
+    write_spec(tmp_path, replace(spec, preprocessing=rules))
+    less = without(load_model(tmp_path, "cpu"), spec.limited, ["t2"])
+    first, t2, last = less.network(less.spec.limited).fill
     array = np.full((6, 6, 6), air, np.float32)
     array[:3] = np.random.default_rng(0).uniform(20, 90, (3, 6, 6))
     array[5, 5, 5] = 40  # the box is the whole volume
-    rules = Preprocessing("LPS", (2.0, 2.0, 2.0), {"x": rule})
-    tensor = prepare({"x": Volume(array, LPS_2MM)}, ["x"], rules).tensor
-    assert background_value(rule) == pytest.approx(tensor[0, 4, 0, 0], abs=1e-6)
+    tensor = prepare({"t1": Volume(array, LPS_2MM)}, ["t1"], rules).tensor
+    assert (first, last) == (None, None) and t2 == tensor[0, 5, 0, 0]
 
 
 @pytest.mark.parametrize(

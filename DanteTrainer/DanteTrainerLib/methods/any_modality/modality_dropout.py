@@ -1,4 +1,8 @@
-"""Training with the privileged modality absent now and then, for methods that take any subset of modalities."""
+"""Training with the privileged modality absent now and then, for methods that take any subset of modalities.
+
+A method that has no other way to say so sets an absent channel to 0 at every voxel: the mean of a brain's own voxels,
+or of a CT's window.
+"""
 
 from __future__ import annotations
 

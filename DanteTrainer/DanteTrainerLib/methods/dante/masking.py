@@ -2,6 +2,9 @@
 
 A mask hides whole blocks; one mask serves a sample's inputs, all channels and all objectives (DANTE, eq. 7-9): a
 channel that kept what another hides would let E_P copy instead of complement. Masks are 1 where visible.
+
+A hidden voxel is set to 0: the mean of a brain's own voxels, or of a CT's window. A dense encoder cannot tell it from
+tissue of that value; a sparse one does not read it.
 """
 
 from __future__ import annotations

@@ -114,8 +114,7 @@ def _alignment(
         if settings.align_norm == "channel_l2":
             anchor, limited = channel_normalised(anchor), channel_normalised(limited)
         if settings.align == "infonce":
-            foreground = (batch.images != 0).any(dim=1, keepdim=True)
             return alignment_infonce(
-                anchor, limited, foreground, context.generator, settings.anchors, settings.temperature
+                anchor, limited, batch.foreground, context.generator, settings.anchors, settings.temperature
             )
         return {"l1": alignment_l1, "l2": alignment_l2}[settings.align](anchor, limited)

@@ -39,7 +39,7 @@ def stage_2(**settings):
 def with_other_t1ce(b):
     images = b.images.clone()
     images[:, BRAIN.full.index("t1ce")] += 5
-    return Batch(images, b.regions)
+    return replace(b, images=images)
 
 
 def test_the_limited_pathway_never_sees_the_privileged_scan():
@@ -106,6 +106,11 @@ def test_other_alignments_are_one_setting_and_differ(settings):
     plain = stage_2().loss(batch(), context(50)).terms["align"].value
     other = stage_2(**settings).loss(batch(), context(50)).terms["align"].value
     assert torch.isfinite(other) and not torch.allclose(plain, other)
+
+
+def test_infonce_asks_where_the_batch_says_that_there_is_something():
+    nothing = replace(batch(), foreground=torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool))
+    assert stage_2(align="infonce").loss(nothing, context(50)).terms["align"].value == 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"common_start": True}, {"naive": True}])
@@ -283,7 +288,8 @@ def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
     with FakeTensorMode():
         trained = stages(paper, task)
         shape = (paper.data.batch_size, len(task.full), *paper.data.patch)
-        big = Batch(torch.empty(shape), torch.empty(shape[0], len(task.regions), *shape[2:]))
+        regions = torch.empty(shape[0], len(task.regions), *shape[2:])
+        big = Batch(torch.empty(shape), regions, torch.empty(shape[0], 1, *shape[2:], dtype=torch.bool))
         assert len(trained) == 2
         for stage in trained:
             terms = stage.loss(big, StepContext(stage.steps - 1, stage.steps, torch.Generator().manual_seed(0)))
