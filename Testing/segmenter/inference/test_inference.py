@@ -141,15 +141,15 @@ def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
     assert resolve_device("cpu").type == "cpu"
 
 
-def test_a_ct_voxel_in_the_middle_of_the_window_is_no_background(tmp_path):
-    """40 HU, the density of blood, is 0 once normalised; in a skull-stripped MR 0 would mean outside."""
+def test_in_a_ct_neither_the_middle_of_the_window_nor_air_in_the_patient_is_outside(tmp_path):
+    """40 HU, the density of blood, is 0 once normalised, and air is its background; in MR either would mean outside."""
     spec = read_spec(write_brain_model(tmp_path))
     window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
     normalisation = dict.fromkeys(("t1", "t1ce", "t2", "flair"), window)
     write_spec(tmp_path, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
     volumes = {name: Volume(np.full((16, 16, 16), 40, np.int16), LPS_2MM, name) for name in ("t1", "t2", "flair")}
     for volume in volumes.values():
-        volume.array[:2] = 100  # a window of nothing but zeros is not computed
+        volume.array[8:12, 8:12, 8:12] = -1000
     result = segment(load_model(tmp_path, "cpu"), volumes, probabilities=True)
     assert (result.probabilities > 0).all()
 
