@@ -30,14 +30,22 @@ def write_history(folder: Path, rows: list[Row]) -> None:
     write_whole(folder / HISTORY_FILE, write, sync=False)
 
 
-def seconds_trained(rows: list[Row]) -> float:
-    """What all logged steps took, whatever lay between them."""
+def added_up(rows: list[Row], column: str) -> float:
+    """Sum over all logged steps of a quantity whose rows are means over steps; 0 where a row does not have it.
+
+    Of `log_without_privileged_share` it is the number of steps seen without the privileged scan.
+    """
     total, before = 0.0, (None, 0)
     for row in rows:
         first = before[1] if before[0] == row["stage"] else 0
-        total += row["seconds_per_step"] * (row["step"] - first)
+        total += row.get(column, 0.0) * (row["step"] - first)
         before = (row["stage"], row["step"])
     return total
+
+
+def seconds_trained(rows: list[Row]) -> float:
+    """What all logged steps took, whatever lay between them."""
+    return added_up(rows, "seconds_per_step")
 
 
 def draw_history(folder: Path, rows: list[Row]) -> None:

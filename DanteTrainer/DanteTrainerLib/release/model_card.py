@@ -69,4 +69,4 @@ def _steps(experiment: Experiment) -> str:
     first = (
         f"{run.pretrain_steps} steps of pre-training, " if experiment.method == "dante" and run.pretrain_steps else ""
     )
-    return f"{first}{run.steps} steps"
+    return f"{first}{experiment.supervised_steps} steps"

@@ -112,6 +112,16 @@ class DistillationSettings:
 
 
 @dataclass(frozen=True)
+class DroppingSettings:
+    """Of methods that drop the privileged modality in training, sample by sample; no other is ever dropped."""
+
+    probability: float = 0.5
+    """That a sample is seen without it."""
+    equal_views: bool = False
+    """As many samples are seen without it as the lower bound sees: the stage has that many more than `run.steps`."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All settings of a run."""
 
@@ -138,12 +148,21 @@ class Experiment:
     """How long and how often."""
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     """Only methods with a teacher read these."""
+    dropping: DroppingSettings = field(default_factory=DroppingSettings)
+    """Only methods that drop the privileged modality read these."""
     dante: DanteSettings = field(default_factory=DanteSettings)
     mmanet: MmanetSettings = field(default_factory=MmanetSettings)
     robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def supervised_steps(self) -> int:
+        """Steps of the last stage: `run.steps`, or with `dropping.equal_views` what a method that drops needs."""
+        own = self.method_settings.get(self.method)
+        share = self.dropping.probability * own.dropping_share if own is not None else 0.0
+        return round(self.run.steps / share) if self.dropping.equal_views and share else self.run.steps
 
     @property
     def method_settings(self) -> dict[str, MethodSettings]:

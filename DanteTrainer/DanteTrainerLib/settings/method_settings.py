@@ -41,6 +41,11 @@ class MethodSettings:
             bound = f"at least {low:g}" if value < low else f"at most {high:g}"
             yield f"{name} must be {bound}, got {value:g}"
 
+    @property
+    def dropping_share(self) -> float:
+        """Share of the supervised stage in which the privileged modality is dropped at times; 0 where it never is."""
+        return 0.0
+
     def smoke(self) -> Self:
         """The same at a tiny size, where size is a setting of the method."""
         return self

@@ -24,6 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.foreground_share": (0, 1),
     "data.workers": (-1, MOST_WORKERS),
     "data.split_seed": (0, LARGEST_SEED),
+    "dropping.probability": (0.01, 1),
     "optimiser.momentum": (0, 0.9999),
     "optimiser.weight_decay": (0, LARGEST_FLOAT32),
     "optimiser.exponent": (0, 100),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_trainings import small, train, with_teacher
-from steps import batch
+from steps import batch, context
 
 from DanteSegmenterLib.cases.case_folder import read_case_folder
 from DanteSegmenterLib.errors import Cancelled, ConfigError
@@ -13,8 +15,10 @@ from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import sha256_of
 from DanteTrainerLib.loop.compilation import compiled_parts
 from DanteTrainerLib.methods import METHODS
+from DanteTrainerLib.methods.any_modality.modality_dropout import WITHOUT_PRIVILEGED
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run, stages_of
+from DanteTrainerLib.settings.experiment import DroppingSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
 WITHOUT_PRIVILEGE = [name for name in METHODS if name != "upper"]
@@ -49,6 +53,16 @@ def test_every_convolution_of_a_deployed_network_lies_in_a_part_that_is_compiled
     layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv3d, torch.nn.ConvTranspose3d))]
     heads = {id(layer) for name, layer in network.named_modules() if ".heads." in name}
     assert layers and not [layer for layer in layers if id(layer) not in inside | heads]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_equal_views_a_method_that_drops_has_more_steps_and_no_other(method, teacher):
+    equal = DroppingSettings(probability=0.25, equal_views=True)
+    experiment = replace(settings(method, teacher), dropping=equal)
+    stage = stages_of(experiment, BRAIN)[-1]
+    one = stage.loss(batch(), replace(context(stage.steps), steps=stage.steps))
+    assert (WITHOUT_PRIVILEGED in one.logged) == (stage.steps > experiment.run.steps)
+    assert stage.steps == experiment.supervised_steps
 
 
 @pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)

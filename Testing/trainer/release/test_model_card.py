@@ -6,7 +6,7 @@ from models import MODALITIES, brain_spec
 
 from DanteSegmenterLib.model_folder import Calibration, Pathway
 from DanteTrainerLib.release.model_card import model_card
-from DanteTrainerLib.settings.experiment import Experiment, RunSettings
+from DanteTrainerLib.settings.experiment import DroppingSettings, Experiment, RunSettings
 
 RUN = Experiment(seed=7, run=RunSettings(steps=40, pretrain_steps=20))
 SPEC = replace(brain_spec(), intended_use="For research.", training_data="Three scans.")
@@ -42,3 +42,8 @@ def test_a_card_tells_of_the_full_pathway_scores_licence_and_citations():
     assert "\n## How sure, how right, with the privileged scan\n" in text
     assert "| WT | 17 | 90% | 75% | 50% of cases |\n" in text
     assert text.endswith("\n## Cite\n\n- A paper.\n")
+
+
+def test_a_card_tells_the_steps_that_a_method_which_drops_has_instead():
+    dropping = DroppingSettings(probability=0.25, equal_views=True)
+    assert "| training | 160 steps of" in model_card(SPEC, replace(RUN, method="robustseg", dropping=dropping))

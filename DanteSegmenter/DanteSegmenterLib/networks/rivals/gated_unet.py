@@ -15,33 +15,43 @@ from torch import Tensor, nn
 
 from ...model_folder.spec import NetworkSpec
 from ..convolution import Conv3d
+from ..instance_norm import InstanceNorm
 from ..part import Part
-from ..unet import Decoder, Encoder
+from ..unet import ConvBlock, Decoder, Encoder
 
 
 class GatedFusion(Part):
-    """g = sigmoid(conv3(c_1 ... c_M)), one gate a modality; then a 1x1x1 convolution of (g_1 c_1 ... g_M c_M)."""
+    """g = sigmoid(norm(conv3(c_1 ... c_M))), one gate a modality; then a block of 1x1x1 on (g_1 c_1 ... g_M c_M).
+
+    Without the block's norm the fused maps would shrink with every modality that is dropped.
+    """
 
     def __init__(self, features: int, modalities: int, features_out: int) -> None:
         super().__init__()
         self.features = features
         self.gate = Conv3d(features * modalities, modalities, 3, padding=1)
-        self.mix = Conv3d(features * modalities, features_out, 1)
+        self.gate_norm = InstanceNorm(modalities)
+        self.mix = ConvBlock(features * modalities, features_out, (1, 1, 1), (1, 1, 1))
 
     def forward(self, content: list[Tensor]) -> Tensor:
         """Content maps of all modalities, each [B, features, K, J, I] -> [B, features_out, K, J, I]."""
-        gates = self.gate(torch.cat(content, dim=1)).sigmoid()
+        gates = self.gate_norm(self.gate(torch.cat(content, dim=1))).sigmoid()
         return self.mix(torch.cat([c * gates[:, n : n + 1] for n, c in enumerate(content)], dim=1))
 
     def restricted_to(self, keep: Sequence[int]) -> GatedFusion:
         """The same function where all other modalities' content is zero, without computing with zeros."""
         inputs = [n * self.features + f for n in keep for f in range(self.features)]
-        part = GatedFusion(self.features, len(keep), self.mix.out_channels)
+        mix, mix_norm, _ = self.mix.parts()
+        part = GatedFusion(self.features, len(keep), mix.out_channels)
+        smaller, norm, _ = part.mix.parts()
         with torch.no_grad():
             part.gate.weight.copy_(self.gate.weight[list(keep)][:, inputs])
             part.gate.bias.copy_(self.gate.bias[list(keep)])
-            part.mix.weight.copy_(self.mix.weight[:, inputs])
-            part.mix.bias.copy_(self.mix.bias)
+            part.gate_norm.weight.copy_(self.gate_norm.weight[list(keep)])
+            part.gate_norm.bias.copy_(self.gate_norm.bias[list(keep)])
+            smaller.weight.copy_(mix.weight[:, inputs])
+            smaller.bias.copy_(mix.bias)
+            norm.load_state_dict(mix_norm.state_dict())
         return part
 
 
@@ -59,7 +69,8 @@ class GatedNetwork(nn.Module):
         """Fused feature maps, finest first; `present` [B, M] is 0 where a modality is dropped."""
         content = [encoder(image[:, n : n + 1]) for n, encoder in enumerate(self.encoders)]
         if present is not None:
-            content = [[c * present[:, n, None, None, None, None] for c in maps] for n, maps in enumerate(content)]
+            kept = present.to(content[0][0].dtype)[..., None, None, None, None]  # float32 would make maps of it
+            content = [[c * kept[:, n] for c in maps] for n, maps in enumerate(content)]
         return [fusion(list(level)) for fusion, level in zip(self.fusions, zip(*content))]
 
     def forward(self, image: Tensor) -> Tensor:

@@ -11,16 +11,26 @@ from torch import Tensor
 
 from ...data.patches import Batch
 from ...loop.stage import StepContext
+from ...settings.experiment import DroppingSettings
 from ...settings.tasks import Task
 
-# The paper's protocol drops only the privileged modality and does not say how often.
-DROP_PROBABILITY = 0.5
+WITHOUT_PRIVILEGED = "without_privileged_share"
+"""What a method that drops writes down at every step: in the log a column of this name after `log_`."""
 
 
-def draw_present(batch: Batch, task: Task, context: StepContext) -> Tensor:
-    """Which modalities each sample has, float32 [B, M]: all limited ones, and the privileged one with p = 0.5."""
+def draw_present(batch: Batch, task: Task, context: StepContext, dropping: DroppingSettings) -> Tensor:
+    """Which modalities each sample has, float32 [B, M]: all limited ones, and the privileged one or not, by chance."""
     samples, modalities = batch.images.shape[:2]
     present = torch.ones(samples, modalities)
-    kept = context.own(samples, lambda n: torch.rand(n, generator=context.generator)) >= DROP_PROBABILITY
-    present[:, task.full.index(task.privileged)] = kept.float()
+    drawn = context.own(samples, lambda n: torch.rand(n, generator=context.generator))
+    present[:, task.full.index(task.privileged)] = (drawn >= dropping.probability).float()
     return present.to(batch.images.device)
+
+
+def seen_without(present: Tensor, task: Task) -> dict[str, float]:
+    """For a step's log: the share of its samples that lack the privileged modality.
+
+    `loop.history.added_up` makes of it the steps seen without. Ask right after the drawing: later a device would be
+    waited for.
+    """
+    return {WITHOUT_PRIVILEGED: 1 - present[:, task.full.index(task.privileged)].mean().item()}

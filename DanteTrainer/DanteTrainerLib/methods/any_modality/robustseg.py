@@ -1,7 +1,8 @@
 """RobustSeg (Chen et al., MICCAI 2019): content and style of each modality apart, gated fusion, modality dropout.
 
 Our reading over the shared backbone: content encoders of half its width, its own decoder and deep supervision; the
-style encoders and reconstruction decoders serve training alone. Only the privileged modality is ever dropped.
+style encoders and reconstruction decoders serve training alone. Only the privileged modality is ever dropped. As in the
+paper, the style's mean shifts and its deviation scales; the published code passes them the other way round.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present
+from .modality_dropout import draw_present, seen_without
 
 STYLE = 8
 HIDDEN = 128
@@ -46,7 +47,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         initialise(networks)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
-        present = draw_present(batch, task, context)
+        present = draw_present(batch, task, context, experiment.dropping)
+        logged = seen_without(present, task)
         fused = network.encode(batch.images, present)
         terms = {"segmentation": Term(segmentation_loss(network.decoder.all_logits(fused), batch.regions, task.output))}
         errors, divergences = [], []
@@ -58,7 +60,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             divergences.append(kl_to_standard_normal(mean, log_variance))
         terms["reconstruction"] = Term(torch.stack(errors).sum(), settings.reconstruction_weight)
         terms["kl"] = Term(torch.stack(divergences).sum(), settings.kl_weight)
-        return LossTerms(terms)
+        return LossTerms(terms, logged)
 
     limited = task.limited_channels
     without = torch.tensor([[float(n in limited) for n in range(modalities)]])
@@ -70,7 +72,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         Stage(
             "supervised",
             networks,
-            experiment.run.steps,
+            experiment.supervised_steps,
             loss,
             optimiser=replace(experiment.optimiser, weight_decay=settings.weight_decay),
             deployed={"limited": Deployed(lambda: network.restricted_to(limited), task.limited, "gated")},
@@ -80,15 +82,15 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Mean KL divergence of N(mean, exp(log_variance)) from N(0, 1)."""
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), [B, C] each: added up over C, mean over samples."""
     mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).mean()
+    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(dim=1).mean()
 
 
 class StyleEncoder(nn.Sequential):
     """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global mean.
 
-    `features` of the first layer is 16 in the paper, as wide as its content encoders.
+    The first layer is as wide as the content encoders' first; the paper's is twice that, at three times the cost.
     """
 
     def __init__(self, features: int) -> None:
@@ -110,8 +112,8 @@ class ImageDecoder(nn.Module):
         self.level = min(3, len(spec.features) - 1)
         features = spec.features[self.level]
         self.style = nn.Sequential(nn.Linear(STYLE, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, HIDDEN))
-        self.mean, self.log_variance = (nn.Linear(HIDDEN, features * ADAIN_BLOCKS) for _ in range(2))
-        self.blocks = nn.ModuleList(Conv3d(features, features, 3, padding=1) for _ in range(ADAIN_BLOCKS))
+        self.mean, self.log_variance = (nn.Linear(HIDDEN, features) for _ in range(2))
+        self.blocks = nn.ModuleList(AdainBlock(features) for _ in range(ADAIN_BLOCKS))
         strides, layers = spec.strides[1 : self.level + 1], []
         for stride in reversed(strides):
             layers += [nn.Upsample(scale_factor=stride), Conv3d(features, max(4, features // 2), 3, padding=1)]
@@ -123,9 +125,21 @@ class ImageDecoder(nn.Module):
         """The image [B, 1, K, J, I] and the AdaIN parameters' mean and log variance, on which KL acts."""
         code = self.style(style)
         mean, log_variance = self.mean(code), self.log_variance(code)
-        for block, m, v in zip(self.blocks, mean.chunk(ADAIN_BLOCKS, 1), log_variance.chunk(ADAIN_BLOCKS, 1)):
-            content = content + functional.leaky_relu(adain(block(content), m, v), 0.2)
+        for block in self.blocks:
+            content = block(content, mean, log_variance)
         return self.up(content), mean, log_variance
+
+
+class AdainBlock(nn.Module):
+    """Residual: two convolutions, each with the mean and the deviation that the style asks for, as in all blocks."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first, self.second = (Conv3d(features, features, 3, padding=1) for _ in range(2))
+
+    def forward(self, content: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        inner = functional.leaky_relu(adain(self.first(content), mean, log_variance), 0.2)
+        return content + adain(self.second(inner), mean, log_variance)
 
 
 def adain(content: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -15,17 +15,16 @@ from torch.nn import functional
 
 from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.unet import Decoder, UNet, initialise
-from DanteSegmenterLib.volume import triple
 
 from ...data.patches import Batch
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
-from ..any_modality.modality_dropout import draw_present
+from ..any_modality.modality_dropout import draw_present, seen_without
 from ..segmentation_loss import segmentation_loss
+from .similarity import pooled, pooled_size, self_similarity
 from .teacher import read_teacher
 
-POOLED = 8
 # Both terms begin after ten of three hundred epochs.
 AUXILIARY_FROM = 10 / 300
 
@@ -43,13 +42,14 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     weak = torch.tensor([float(n in limited) for n in range(len(task.full))]).reshape(1, -1, 1, 1, 1)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
-        present = draw_present(batch, task, context)
+        present = draw_present(batch, task, context, experiment.dropping)
+        logged = seen_without(present, task)
         features = student.encoder(batch.images * present[..., None, None, None])
         terms = {
             "segmentation": Term(segmentation_loss(student.decoder.all_logits(features), batch.regions, task.output))
         }
         if context.share < AUXILIARY_FROM:
-            return LossTerms(terms)
+            return LossTerms(terms, logged)
         known, certain = teacher.features_and_logits(batch.images)
         terms["distillation"] = Term(
             margin_aware_distillation(features, known, certain, task.output), settings.kd_weight
@@ -58,13 +58,13 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         if dropped.any():
             logits = auxiliary.all_logits([f[dropped] for f in features])
             terms["weak"] = Term(segmentation_loss(logits, batch.regions[dropped], task.output), settings.weak_weight)
-        return LossTerms(terms)
+        return LossTerms(terms, logged)
 
     return [
         Stage(
             "supervised",
             nn.ModuleDict({"student": student, "auxiliary": auxiliary, "teacher": teacher}),
-            experiment.run.steps,
+            experiment.supervised_steps,
             loss,
             frozen_until={"teacher": 1.0},
             deployed={"limited": Deployed(lambda: without_channels(student, limited), task.limited)},
@@ -84,17 +84,13 @@ def margin_aware_distillation(
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
         for s, t in list(zip(student, teacher))[-4:-1]:
-            size = triple(min(POOLED, n) for n in s.shape[2:])
-            entropy = functional.adaptive_avg_pool3d(_entropy(teacher_logits.float(), output), size).flatten(1)
+            entropy = functional.adaptive_avg_pool3d(_entropy(teacher_logits.float(), output), pooled_size(s)).flatten(
+                1
+            )
             weights = entropy / entropy.sum(dim=1, keepdim=True).clamp_min(1e-8)
-            squares = (_similarity(s, size) - _similarity(t, size)).square().sum(dim=2)
+            squares = (self_similarity(pooled(s)) - self_similarity(pooled(t))).square().sum(dim=2)
             total = total + (weights * squares).sum(dim=1).mean()
         return total
-
-
-def _similarity(features: Tensor, size: tuple[int, int, int]) -> Tensor:
-    rows = functional.adaptive_avg_pool3d(features.float(), size).flatten(2).transpose(1, 2)  # [B, positions, C]
-    return functional.normalize(rows @ rows.transpose(1, 2), dim=2)
 
 
 def _entropy(logits: Tensor, output: str) -> Tensor:

@@ -15,3 +15,7 @@ class MmanetSettings(MethodSettings):
     """Of margin-aware distillation (MAD)."""
     weak_weight: float = 0.2
     """Of the auxiliary decoder on the weak combination of modalities (MAR)."""
+
+    @property
+    def dropping_share(self) -> float:
+        return 1.0

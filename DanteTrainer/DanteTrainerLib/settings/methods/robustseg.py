@@ -17,3 +17,7 @@ class RobustSegSettings(MethodSettings):
     """Of the divergence of the style parameters from a standard normal distribution."""
     weight_decay: float = 1e-4
     """L2 on all parameters, instead of `optimiser.weight_decay`."""
+
+    @property
+    def dropping_share(self) -> float:
+        return 1.0

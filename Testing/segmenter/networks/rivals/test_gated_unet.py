@@ -10,7 +10,20 @@ SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 
 def test_a_gated_network_without_a_modality_equals_the_whole_with_it_dropped():
     network = GatedNetwork(4, 3, SPEC)
     initialise(network)
+    for parameter in network.fusions.parameters():  # norms too, which begin as the identity
+        torch.nn.init.normal_(parameter)
     image, keep = torch.randn(2, 4, 16, 16, 16), [0, 2, 3]
     present = torch.tensor([[1.0, 0.0, 1.0, 1.0]]).expand(2, 4)
     whole = network.decoder(network.encode(image, present))
     assert torch.allclose(network.restricted_to(keep)(image[:, keep]), whole, atol=1e-5)
+
+
+def test_the_fused_maps_are_as_large_without_a_modality_as_with_all():
+    torch.manual_seed(0)
+    network = GatedNetwork(4, 3, SPEC)
+    initialise(network)
+    image = torch.randn(1, 4, 16, 16, 16)
+    whole, less = (network.encode(image, torch.tensor([[1.0, n, n, 1.0]])) for n in (1.0, 0.0))
+    for a, b in zip(whole, less):
+        assert not torch.allclose(a, b, atol=0.01)
+        assert 0.7 < (b.square().mean() / a.square().mean()).item() < 1.4

@@ -1,23 +1,17 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from small_trainings import small
 from steps import batch, context
 
+from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.methods.any_modality import robustseg
-from DanteTrainerLib.methods.any_modality.modality_dropout import draw_present
-from DanteTrainerLib.settings.tasks import BRAIN
+from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
-def test_only_the_privileged_modality_is_dropped_and_half_the_time():
-    drawn = torch.cat([draw_present(batch(), BRAIN, replace_seed(n)) for n in range(300)])
-    assert (drawn[:, BRAIN.limited_channels] == 1).all()
-    assert drawn[:, BRAIN.full.index("t1ce")].mean().item() == pytest.approx(0.5, abs=0.08)
-
-
-def replace_seed(seed):
-    return replace(context(0), generator=torch.Generator().manual_seed(seed))
+def gradients(term, parameters):
+    found = torch.autograd.grad(term, list(parameters), retain_graph=True, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
 
 
 def test_robustseg_has_segmentation_reconstruction_and_kl_terms_that_reach_all_parts():
@@ -29,10 +23,33 @@ def test_robustseg_has_segmentation_reconstruction_and_kl_terms_that_reach_all_p
     assert not silent
 
 
-def test_kl_of_a_standard_normal_is_zero_and_of_a_shifted_one_half_the_square():
+def test_style_carries_the_divergence_and_content_the_reconstruction():
+    stage = robustseg.stages(small("robustseg"), BRAIN)[0]
+    terms = stage.loss(batch(), context(0)).terms
+    content, styles = stage.networks["segmentation"].encoders, stage.networks["styles"]
+    assert not gradients(terms["kl"].value, content.parameters())
+    assert len(gradients(terms["kl"].value, styles.parameters())) == len(list(styles.parameters()))
+    assert gradients(terms["reconstruction"].value, content.parameters())
+    assert gradients(terms["reconstruction"].value, styles.parameters())
+    assert not gradients(terms["segmentation"].value, styles.parameters())
+
+
+def test_a_dropped_modality_is_reconstructed_from_the_others_content():
+    stage = robustseg.stages(small("robustseg", "dropping.probability=1"), BRAIN)[0]
+    terms = stage.loss(batch(), context(0)).terms
+    of_t1ce = stage.networks["segmentation"].encoders[BRAIN.full.index("t1ce")]
+    for name in ("reconstruction", "segmentation"):
+        assert all((gradient == 0).all() for gradient in gradients(terms[name].value, of_t1ce.parameters()))
+    rebuilds = stage.networks["images"][BRAIN.full.index("t1ce")]
+    assert any((gradient != 0).any() for gradient in gradients(terms["reconstruction"].value, rebuilds.parameters()))
+
+
+def test_kl_of_a_standard_normal_is_zero_and_of_a_shifted_one_half_the_square_a_parameter():
     zeros = torch.zeros(2, 3)
     assert robustseg.kl_to_standard_normal(zeros, zeros) == 0
-    assert robustseg.kl_to_standard_normal(zeros + 3, zeros).item() == pytest.approx(4.5)
+    assert robustseg.kl_to_standard_normal(zeros + 3, zeros).item() == pytest.approx(3 * 4.5)
+    # N(0, e^2): (e^2 - 1 - 2) / 2 a parameter
+    assert robustseg.kl_to_standard_normal(zeros, zeros + 2).item() == pytest.approx(3 * 2.194528, rel=1e-5)
 
 
 def test_adaptive_instance_norm_gives_the_mean_and_deviation_asked_for():
@@ -43,6 +60,23 @@ def test_adaptive_instance_norm_gives_the_mean_and_deviation_asked_for():
     assert result.std(dim=(2, 3, 4))[0].tolist() == pytest.approx([1, 2.71828], rel=1e-2)
 
 
+def test_what_a_block_adds_to_the_content_has_the_styles_mean_and_deviation():
+    torch.manual_seed(0)
+    content = torch.randn(1, 2, 8, 8, 8)
+    mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
+    added = robustseg.AdainBlock(2)(content, mean, log_variance) - content
+    assert added.mean(dim=(2, 3, 4))[0].tolist() == pytest.approx([1, -2], abs=1e-4)
+    assert added.std(dim=(2, 3, 4))[0].tolist() == pytest.approx([1, 2.71828], rel=2e-2)
+
+
 def test_robustsegs_own_weight_decay_is_that_of_its_stage():
     stage = robustseg.stages(small("robustseg", "robustseg.weight_decay=0.5", "optimiser.learning_rate=0.03"), BRAIN)[0]
     assert (stage.optimiser.weight_decay, stage.optimiser.learning_rate) == (0.5, 0.03)
+
+
+def test_robustseg_learns_chest_ct():
+    stage = robustseg.stages(smoke(load_experiment("chest-small", method="robustseg")), CHEST)[0]
+    images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
+    stage.loss(Batch(images, regions), context(0)).total.backward()
+    assert stage.predict(images).shape == (2, 2, 16, 16, 16)
+    assert stage.deployed["limited"].network()(images[:, :1]).shape == (2, 2, 16, 16, 16)

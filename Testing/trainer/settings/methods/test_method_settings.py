@@ -7,7 +7,7 @@ import pytest
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.methods import METHODS
-from DanteTrainerLib.settings.experiment import Experiment, load_experiment
+from DanteTrainerLib.settings.experiment import DroppingSettings, Experiment, RunSettings, load_experiment
 from DanteTrainerLib.settings.method_settings import MethodSettings
 
 
@@ -38,6 +38,23 @@ def test_each_problem_is_named(values, said):
 
 def test_a_methods_table_is_named_as_the_method():
     assert set(Experiment().method_settings) <= set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "probability", "equal_views", "steps"),
+    [
+        ("robustseg", 0.5, False, 300),
+        ("robustseg", 0.5, True, 600),
+        ("mmanet", 0.3, True, 1000),
+        ("robustseg", 1.0, True, 300),
+        ("lower", 0.5, True, 300),
+    ],
+)
+def test_with_equal_views_as_many_steps_lack_the_privileged_scan_as_the_lower_bound_has(
+    method, probability, equal_views, steps
+):
+    run, dropping = RunSettings(steps=300), DroppingSettings(probability, equal_views)
+    assert Experiment(method=method, run=run, dropping=dropping).supervised_steps == steps
 
 
 def test_a_problem_names_table_and_setting():
