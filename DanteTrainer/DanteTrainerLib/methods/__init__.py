@@ -13,7 +13,7 @@ from ..settings.tasks import Task
 from . import bounds
 from .any_modality import robustseg
 from .dante.stages import stages as dante
-from .distillation import mmanet
+from .distillation import cpmn, mmanet
 
 Method = Callable[[Experiment, Task], list[Stage]]
 
@@ -23,6 +23,7 @@ METHODS: dict[str, Method] = {
     "dante": dante,
     "robustseg": robustseg.stages,
     "mmanet": mmanet.stages,
+    "cpmn": cpmn.stages,
 }
 
 

@@ -15,6 +15,7 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key
 from DanteSegmenterLib.volume import triple
 
 from .method_settings import MethodSettings
+from .methods.cpmn import CpmnSettings
 from .methods.dante import DanteSettings
 from .methods.mmanet import MmanetSettings
 from .methods.robustseg import RobustSegSettings
@@ -150,6 +151,7 @@ class Experiment:
     """Only methods with a teacher read these."""
     dropping: DroppingSettings = field(default_factory=DroppingSettings)
     """Only methods that drop the privileged modality read these."""
+    cpmn: CpmnSettings = field(default_factory=CpmnSettings)
     dante: DanteSettings = field(default_factory=DanteSettings)
     mmanet: MmanetSettings = field(default_factory=MmanetSettings)
     robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)

@@ -20,7 +20,7 @@ IMPOSSIBLE = [
     "network.strides=[[0,0,0],[2,2,2]]", "network.kernels=[[2,2,2],[2,2,2]]", "network.convs_per_stage=0",
     "network.convs_per_stage=100", "data.foreground_share=nan", "data.foreground_share=1.1", "dante.temperature=0",
     "dante.anchors=-1", "dante.mask_ratio=1", "dante.freeze_share=2", "dante.auxiliary_from=-1",
-    "mmanet.kd_weight=-1", "dropping.probability=0", "dropping.probability=1.5",
+    "mmanet.kd_weight=-1", "cpmn.alignment_weight=-1", "dropping.probability=0", "dropping.probability=1.5",
     "run.precision=fp8", "run=7", "data=[]", "data.augment=maybe", "x" * 5000, "=",
     "a=b=c", "run.steps={}", "run.steps=" + "[" * 3000, 'data.pretrain_folders=["\\u0000"]', "task=5",
 ]  # fmt: skip

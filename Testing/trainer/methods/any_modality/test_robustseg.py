@@ -77,6 +77,6 @@ def test_robustsegs_own_weight_decay_is_that_of_its_stage():
 def test_robustseg_learns_chest_ct():
     stage = robustseg.stages(smoke(load_experiment("chest-small", method="robustseg")), CHEST)[0]
     images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
-    stage.loss(Batch(images, regions), context(0)).total.backward()
+    stage.loss(Batch(images, regions, torch.ones_like(regions).bool()), context(0)).total.backward()
     assert stage.predict(images).shape == (2, 2, 16, 16, 16)
     assert stage.deployed["limited"].network()(images[:, :1]).shape == (2, 2, 16, 16, 16)
