@@ -108,6 +108,7 @@ def _add_study(commands: argparse._SubParsersAction, shipped: str) -> None:
     study.add_argument(
         "--size", default="", help="one of the study's sizes, e.g. paper, small, smoke (default: its first)"
     )
+    study.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="instead of the study's")
     study.add_argument("--split", help="to score on: val or test (default: the study's own, mostly test)")
     study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
     _run_options(study)

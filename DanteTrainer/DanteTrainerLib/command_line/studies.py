@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from .common import begin
@@ -18,7 +17,7 @@ def study(options: argparse.Namespace) -> None:
 
     begin(options, "Stopped; run the study again to go on.")
     study = read_study(list_studies().get(options.study, Path(options.study))).sized(options.size)
-    study = replace(study, set=(*study.set, *options.set))
+    study = study.changed(options.set, options.seeds)
     runs, split = plan(study, options.out), options.split or study.split
     if not options.report:
         stop = options.stop or (lambda: False)

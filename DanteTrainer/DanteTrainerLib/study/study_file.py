@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,21 @@ class Study:
             seeds=size.seeds or self.seeds,
             region=size.region or self.region,
             label=f"{name}: {size.label}" if size.label else name,
+        )
+
+    def changed(self, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
+        """The study with "key=value" settings for all rows, or with other seeds; the report's label says so."""
+        said = [*overrides, *([f"seeds {', '.join(map(str, seeds))}"] if seeds else [])]
+        if not said:
+            return self
+        own = {"seeds": ()} if seeds else {}
+        return replace(
+            self,
+            set=(*self.set, *overrides),
+            seeds=tuple(seeds) or self.seeds,
+            entry=tuple(replace(entry, **own) for entry in self.entry),
+            sweep=tuple(replace(sweep, **own) for sweep in self.sweep),
+            label="; ".join(filter(None, (self.label, f"but for this: {', '.join(said)}"))),
         )
 
 

@@ -203,3 +203,15 @@ def test_a_bad_study_file_is_refused(tmp_path, text, reason):
 def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
     with pytest.raises(ConfigError, match=reason):
         plan(Study("brats-2mm", entry=(entry,)), tmp_path)
+
+
+def test_a_study_that_is_changed_from_outside_says_so_in_its_label(tmp_path):
+    text = 'experiment = "brats-2mm"\nlabel = "small"\nseeds = [1, 2]\n'
+    text += '[[entry]]\nname = "lower"\nmethod = "lower"\nseeds = [3]\n'
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    study = read_study(path)
+    changed = study.changed(["run.steps=7"], [5])
+    assert changed.label == "small; but for this: run.steps=7, seeds 5"
+    assert changed.set == ("run.steps=7",) and changed.seeds == (5,) and changed.entries()[0].seeds == ()
+    assert study.changed() == study and study.changed(["run.steps=7"]).entries()[0].seeds == (3,)
