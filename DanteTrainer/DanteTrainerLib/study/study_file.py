@@ -182,13 +182,12 @@ class Study:
         said = [*overrides, *([f"seeds {', '.join(map(str, seeds))}"] if seeds else [])]
         if not said:
             return self
-        own = {"seeds": ()} if seeds else {}
         return replace(
             self,
             set=(*self.set, *overrides),
             seeds=tuple(seeds) or self.seeds,
-            entry=tuple(replace(entry, **own) for entry in self.entry),
-            sweep=tuple(replace(sweep, **own) for sweep in self.sweep),
+            entry=tuple(replace(entry, seeds=() if seeds else entry.seeds) for entry in self.entry),
+            sweep=tuple(replace(sweep, seeds=() if seeds else sweep.seeds) for sweep in self.sweep),
             label="; ".join(filter(None, (self.label, f"but for this: {', '.join(said)}"))),
         )
 
