@@ -33,6 +33,15 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process has had at once; None where the system does not say (not Linux)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def available_bytes() -> int | None:
     """Memory that a process can still ask for: what the system has free and the limits on it (container, ulimit) leave.
 

@@ -11,7 +11,7 @@ from .common import begin
 def study(options: argparse.Namespace) -> None:
     from ..settings.experiment import list_studies
     from ..study.plan import plan
-    from ..study.report import write_report
+    from ..study.reporting.report import write_report
     from ..study.run import run_study
     from ..study.study_file import read_study
 

@@ -6,7 +6,6 @@ CPU would miss those that take a faster way here (`networks.convolution`).
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import Model, segment
-from DanteSegmenterLib.memory import give_back_freed_memory
+from DanteSegmenterLib.memory import give_back_freed_memory, peak_resident_bytes
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.networks.build import build
 from DanteSegmenterLib.volume import Volume
 
-from ..loop.history import HISTORY_FILE
+from ..loop.history import HISTORY_FILE, MEMORY_COLUMN
 from .subject import pathway_of, with_one_network
 
 
@@ -130,9 +129,10 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     give_back_freed_memory()  # what lies free in the process would be taken first, unseen
     counting = device.type == "cpu" and _forget_peak()
-    before = _resident_peak() if counting else 0
+    resident = peak_resident_bytes() if counting else None
     work()
-    return _resident_peak() - before if counting else None
+    after = peak_resident_bytes()
+    return None if resident is None or after is None else after - resident
 
 
 def _forget_peak() -> bool:
@@ -144,19 +144,17 @@ def _forget_peak() -> bool:
     return True
 
 
-def _resident_peak() -> int:
-    """Bytes of the largest resident set since `_forget_peak`."""
-    found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
-
-
 @dataclass(frozen=True)
 class StageCost:
-    """What the steps of one stage of a training took, by its log; pauses between sessions are not in it."""
+    """What the steps of one stage of a training took, by its log; pauses between sessions are not in it.
+
+    `memory_mb` is the most that the process held, on CUDA what tensors took there; None where the log does not say.
+    """
 
     stage: str
     steps: int
     seconds: float
+    memory_mb: float | None = None
 
     @property
     def seconds_per_step(self) -> float:
@@ -181,12 +179,15 @@ def training_cost(run: Path) -> list[StageCost]:
 
 def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
     steps = rows.step.diff().fillna(rows.step)  # a row is the mean of the steps since the one before
-    return StageCost(stage, int(rows.step.max()), float((rows.seconds_per_step * steps).sum()))
+    peak = rows[MEMORY_COLUMN].max() if MEMORY_COLUMN in rows else None
+    memory = None if peak is None or pd.isna(peak) else float(peak)
+    return StageCost(stage, int(rows.step.max()), float((rows.seconds_per_step * steps).sum()), memory)
 
 
 def training_table(stages: Sequence[StageCost]) -> str:
     """Markdown."""
-    lines = ["| training | steps | s per step | minutes |", "|---|---|---|---|"]
+    lines = ["| training | steps | s per step | minutes | peak memory |", "|---|---|---|---|---|"]
     for s in stages:
-        lines.append(f"| {s.stage} | {s.steps} | {s.seconds_per_step:.2f} | {s.seconds / 60:.1f} |")
+        memory = "not told" if s.memory_mb is None else f"{s.memory_mb:.0f} MB"
+        lines.append(f"| {s.stage} | {s.steps} | {s.seconds_per_step:.2f} | {s.seconds / 60:.1f} | {memory} |")
     return "\n".join(lines)

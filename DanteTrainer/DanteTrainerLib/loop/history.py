@@ -9,6 +9,7 @@ from typing import Any
 from ..whole_files import write_whole
 
 HISTORY_FILE, CURVES_FILE = "log.csv", "curves.png"
+MEMORY_COLUMN = "peak_memory_mb"
 
 Row = dict[str, Any]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError
+from DanteSegmenterLib.memory import peak_resident_bytes
 
 from ..data.batch_processes import loaders_watched
 from ..data.patches import Batch, PatchLoader, PatchSource
@@ -23,7 +24,7 @@ from ..status import StatusWriter
 from .checkpoint import save_checkpoint
 from .compilation import compile_networks
 from .distributed import Group
-from .history import Row, draw_history, write_history
+from .history import MEMORY_COLUMN, Row, draw_history, write_history
 from .optimiser import Mover
 from .precision import autocast, choose_precision
 from .stage import LossTerms, Stage, StepContext
@@ -158,6 +159,7 @@ class Trainer:
         due = run.validate_every and (step % run.validate_every == 0 or last)
         if step % LOG_EVERY == 0 or last or due:
             row: Row = {"stage": stage.name, "step": step, **mean.row()}
+            row |= _peak_memory(self.device)
             row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
             if due and self.group.leads and validation is not None and stage.predict is not None:
                 row |= self._validate(stage, validation, mover.dtype)
@@ -202,6 +204,13 @@ class Trainer:
                     counts[name].add(logits.float(), batch.regions)
         scores = {f"{name}_{n}": value for name, count in counts.items() for n, value in enumerate(count.dice())}
         return {name: round(value, 4) for name, value in scores.items()}
+
+
+def _peak_memory(device: torch.device) -> dict[str, float]:
+    """The most that the process has held, on CUDA what tensors took there; nothing where the system does not tell."""
+    on_card = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) if on_card else peak_resident_bytes()
+    return {} if peak is None else {MEMORY_COLUMN: round(peak / 1e6)}
 
 
 def _stopped(step: int, stage: Stage) -> str:

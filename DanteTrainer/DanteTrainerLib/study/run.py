@@ -28,6 +28,7 @@ from ..run.start import start_run
 from ..run.train import continue_run
 from ..status import RUN_FILE
 from ..whole_files import make_writable
+from .looks import look, looked_at
 from .plan import Planned, plan
 from .study_file import Study
 
@@ -61,7 +62,7 @@ def run_study(
         _check_settings(run)
     read_split(dataset, seed=planned[0].experiment.data.split_seed).part(split)
     make_writable(folder)
-    how = _How(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror)
+    how = _How(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror, study.levels)
     failed: dict[Path, Exception] = {}
     left = planned
     while left:
@@ -85,13 +86,14 @@ class _How:
     quiet: bool
     stop: Callable[[], bool]
     mirror: bool
+    levels: bool
 
 
 def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
     """Do what is to be done on a run; False if it has to wait: for a model it needs, or for who works on it."""
     if how.stop():
         raise Cancelled("Stopped; run the study again to go on.")
-    if _done(run, how.split, how.mirror):
+    if _done(run, how.split, how.mirror) and looked_at(run, how.split, how.levels):
         return True
     if any(need.parent in failed for need in run.needs):
         failed[run.folder] = DanteError(f"'{run.entry.name}' needs the model of a run that failed.")
@@ -104,6 +106,8 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
             if how.stop():
                 raise Cancelled("Stopped before the scores; run the study again to go on.")
             score(run, how.dataset, how.split, how.device, how.quiet, how.mirror)
+            names = split_for(run.folder, how.dataset).part(how.split)
+            look(run, how.dataset, names, how.split, how.levels, how.device)
     except Timeout:
         return False
     except Cancelled:

@@ -130,6 +130,7 @@ class Study:
         baseline, ceiling: entries between which the gap is measured.
         region: whose gap.
         mirror: score with mirroring at test time.
+        levels: measure too what the deep levels of each deployed network do.
         split: what is scored: "test", or "val" for what is chosen by it.
         size: name -> what makes it so large; the first is taken where none is asked for.
         remarks: what a reader of the report must know.
@@ -145,6 +146,7 @@ class Study:
     ceiling: str = "upper"
     region: str = ""
     mirror: bool = False
+    levels: bool = False
     split: str = "test"
     size: dict[str, Size] = field(default_factory=dict)
     remarks: str = ""

@@ -14,7 +14,7 @@ from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.run import start, train
 from DanteTrainerLib.run.run_folder import cache_of, read_run
 from DanteTrainerLib.study.plan import plan
-from DanteTrainerLib.study.report import collect, write_report
+from DanteTrainerLib.study.reporting.report import collect, write_report
 from DanteTrainerLib.study.run import run_study
 from DanteTrainerLib.study.study_file import Entry, Study
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluation.metrics import Interval
-from ..loop.history import HISTORY_FILE
-from .plan import Planned
+from ...evaluation.metrics import Interval
+from ..plan import Planned
+from ..study_file import Study, Sweep
 from .statistics import Share, by_seed_and_case, compare, holm, interval_of, share_of
-from .study_file import Study, Sweep
 
 FULL = " (all modalities)"
 """Suffix of the row of a method's full-modality network f_F."""
@@ -153,22 +152,3 @@ def shown(value: Any) -> str:
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def cost_table(found: Findings) -> str:
-    """What the steps of each row cost, from the logs of its runs; means over the seeds."""
-    logs = []
-    for run in found.runs:
-        path = run.folder / HISTORY_FILE
-        if path.is_file():
-            for stage, log in pd.read_csv(path).groupby("stage", sort=False):
-                seconds = (log.seconds_per_step * log.step.diff().fillna(log.step)).sum()
-                logs.append((run.entry.name, str(stage), int(log.step.max()), seconds))
-    if not logs:
-        return ""
-    table = pd.DataFrame(logs, columns=["row", "stage", "steps", "seconds"])
-    rows = []
-    for (row, stage), own in table.groupby(["row", "stage"], sort=False):
-        pace = f"{own.seconds.sum() / own.steps.sum():.2f}"
-        rows.append([row, stage, str(len(own)), f"{own.steps.mean():.0f}", pace, f"{own.seconds.mean() / 60:.1f}"])
-    return markdown(["method", "stage", "runs", "steps", "s per step", "minutes a run"], rows)

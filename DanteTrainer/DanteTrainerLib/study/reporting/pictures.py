@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..whole_files import write_whole
+from ...whole_files import write_whole
+from ..study_file import Sweep
 from .statistics import mean_of
-from .study_file import Sweep
 from .tables import Findings, shown
 
 SWEEP_FILE = "sweep.png"

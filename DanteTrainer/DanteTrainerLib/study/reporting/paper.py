@@ -7,13 +7,13 @@ from typing import Any
 
 from DanteSegmenterLib.strict_dataclass import to_plain
 
-from ..evaluation.evaluate import mirroring_said
-from ..run.run_folder import read_run
-from ..settings.experiment import load_experiment
-from ..status import RUN_FILE
-from .plan import Planned
+from ...evaluation.evaluate import mirroring_said
+from ...run.run_folder import read_run
+from ...settings.experiment import load_experiment
+from ...status import RUN_FILE
+from ..plan import Planned
+from ..study_file import Entry, Figure
 from .statistics import mean_of
-from .study_file import Entry, Figure
 from .tables import Findings, gap_share, markdown
 
 PAPER_EXPERIMENTS = {"brain": "brats-1mm", "chest": "chest-dp2e"}

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.study.paper import beside_paper, conditions
 from DanteTrainerLib.study.plan import plan
-from DanteTrainerLib.study.report import SECTIONS, collect, write_report
+from DanteTrainerLib.study.reporting.paper import beside_paper, conditions
+from DanteTrainerLib.study.reporting.report import SECTIONS, collect, write_report
+from DanteTrainerLib.study.reporting.tables import Findings, gap_table, p_value, score_table, selection_tables
 from DanteTrainerLib.study.study_file import Entry, Figure, Study, Sweep
-from DanteTrainerLib.study.tables import Findings, gap_table, p_value, score_table, selection_tables
 
 STUDY = Study("brats-2mm", entry=(Entry("lower", "lower"), Entry("upper", "upper")), region="ET")
 

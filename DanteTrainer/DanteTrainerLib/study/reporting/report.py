@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..evaluation.tables import read_table, write_table
-from ..whole_files import write_text_whole
+from ...evaluation.tables import read_table, write_table
+from ...whole_files import write_text_whole
+from ..plan import Planned
+from ..run import scores_file
+from ..study_file import Study
+from .measured import deployed_costs, training_costs, use_of_levels
 from .paper import beside_paper, conditions, remarks
 from .pictures import SWEEP_FILE, draw_sweeps
-from .plan import Planned
-from .run import scores_file
-from .study_file import Study
-from .tables import FULL, Findings, cost_table, gap_table, score_table, selection_tables
+from .tables import FULL, Findings, gap_table, score_table, selection_tables
 
 RESULTS_FILE, TABLE_FILE = "results.csv", "results.md"
 SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm"]
@@ -24,7 +25,9 @@ SECTIONS: dict[str, Callable[[Findings], str]] = {
     "Against the baseline": gap_table,
     "Values chosen on validation cases": selection_tables,
     "Beside the paper": beside_paper,
-    "Cost": cost_table,
+    "What the deep levels do": use_of_levels,
+    "Cost of training": training_costs,
+    "Cost of use": deployed_costs,
     "Remarks": remarks,
 }
 """Title -> markdown of what was found; "" leaves a section out."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from DanteTrainerLib.evaluation.metrics import bootstrap_mean
-from DanteTrainerLib.study.statistics import compare, holm, interval_of, share_of
+from DanteTrainerLib.study.reporting.statistics import compare, holm, interval_of, share_of
 
 NAN = math.nan
 

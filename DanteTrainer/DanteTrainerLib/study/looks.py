@@ -1,0 +1,76 @@
+"""What a study measures of its models beside their scores: what they cost, and what their deep levels do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from DanteSegmenterLib.errors import InputError, ModelError
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
+
+from ..data.dataset import Dataset
+from ..whole_files import make_writable, write_text_whole
+from .plan import Planned
+
+if TYPE_CHECKING:
+    from ..evaluation.cost import Cost
+
+COST_FILE = "cost.json"
+# Whose seconds are measured; the median of three is not that of one that had to wait.
+MEASURED_CASES = 3
+
+
+def cost_file(run: Planned) -> Path:
+    """Of the deployed network."""
+    return run.folder / COST_FILE
+
+
+def levels_folder(run: Planned, part: str) -> Path:
+    """Of the deployed network, without mirroring."""
+    return run.folder / f"levels-{part}"
+
+
+def looked_at(run: Planned, part: str, levels: bool) -> bool:
+    """Whether all of it has been measured."""
+    from ..evaluation.levels import LEVELS_FILE
+
+    return cost_file(run).is_file() and (not levels or (levels_folder(run, part) / LEVELS_FILE).is_file())
+
+
+def look(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels: bool, device: str) -> None:
+    """Measure what has not been measured yet.
+
+    Args:
+        names: of the cases of `part`.
+        levels: whether the use of the deep levels is wanted too.
+    """
+    from ..evaluation.cost import cost_of
+    from ..evaluation.levels import LEVELS_FILE, ablate_levels
+    from ..evaluation.subject import load_for
+    from ..evaluation.tables import write_table
+
+    if not cost_file(run).is_file():
+        cases = [dataset.cases[name] for name in names[:MEASURED_CASES]]
+        cost = cost_of(load_for(dataset, run.model, device), False, cases)
+        write_text_whole(cost_file(run), json.dumps(to_plain(cost), indent=1) + "\n")
+    if levels and not looked_at(run, part, levels):
+        try:
+            ablate_levels(run.model, dataset, names, levels_folder(run, part), device, quiet=True)
+        except ModelError:  # its architecture has no levels: an empty table says that it was looked at
+            make_writable(levels_folder(run, part))
+            empty = pd.DataFrame(columns=["levels_kept", "case", "region", "dice", "hd95_mm"])
+            write_table(empty, levels_folder(run, part) / LEVELS_FILE)
+
+
+def read_cost(run: Planned) -> Cost | None:
+    """What a run's deployed network costs; None where it has not been measured, or the file is damaged."""
+    from ..evaluation.cost import Cost
+
+    try:
+        return from_plain(Cost, json.loads(cost_file(run).read_text(encoding="utf-8")), COST_FILE, InputError)
+    except (OSError, ValueError, InputError):
+        return None
