@@ -37,10 +37,46 @@ class ArchitectureOptions:
 
 PLAIN = ArchitectureOptions()
 
+
+@dataclass(frozen=True)
+class UnetrOptions(ArchitectureOptions):
+    """UNETR's numbers; the defaults are the published ones, for 128^3 patches at 1 mm.
+
+    Attributes:
+        token: edge of the blocks that become tokens, in voxels, a power of 2; the decoder doubles so often.
+        hidden: numbers in a token; divisible by the heads, and by the 6 waves of its position.
+        layers, heads, mlp: of the transformer; `mlp` is the width between a layer's two linear maps.
+        features: of the decoder at full resolution; twice as many at half of it, and so on.
+    """
+
+    LIMITS: ClassVar = {"token": 64, "hidden": 4096, "layers": 64, "heads": 64, "mlp": 16384, "features": 256}
+
+    token: int = 16
+    hidden: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    features: int = 16
+
+    @property
+    def doublings(self) -> int:
+        """From tokens to voxels."""
+        return self.token.bit_length() - 1
+
+    def check(self) -> None:
+        super().check()
+        if self.token < 2 or self.token & (self.token - 1):
+            raise ModelError(f"token is {self.token}, wanted a power of 2 from 2 on")
+        for divisor in (self.heads, 6):
+            if self.hidden % divisor:
+                raise ModelError(f"hidden is {self.hidden}, wanted a multiple of {divisor}")
+
+
 ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {
     "unet": ArchitectureOptions,
     "dante_full": ArchitectureOptions,
     "gated": ArchitectureOptions,
+    "unetr": UnetrOptions,
 }
 
 

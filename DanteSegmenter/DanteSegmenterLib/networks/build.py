@@ -7,10 +7,12 @@ from collections.abc import Callable
 from torch import nn
 
 from ..errors import ModelError
+from ..model_folder.architectures import UnetrOptions, options_of
 from ..model_folder.spec import ModelSpec, Pathway
 from .dante_full import FullNetwork
 from .fusion import Fusion
 from .rivals.gated_unet import GatedNetwork
+from .rivals.unetr import Unetr
 from .unet import Decoder, Encoder, UNet
 
 
@@ -28,10 +30,15 @@ def _gated(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     return GatedNetwork(len(pathway.modalities), spec.out_channels, spec.network)
 
 
+def _unetr(spec: ModelSpec, pathway: Pathway) -> nn.Module:
+    return Unetr(len(pathway.modalities), spec.out_channels, spec.patch, options_of(pathway, UnetrOptions))
+
+
 ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {
     "unet": _unet,
     "dante_full": _dante_full,
     "gated": _gated,
+    "unetr": _unetr,
 }
 
 
@@ -39,7 +46,7 @@ def build(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     """The pathway's network, not yet filled with weights.
 
     Raises:
-        ModelError: its architecture is not known to this version.
+        ModelError: its architecture is not known to this version, or does not fit the model's patch.
     """
     if pathway.architecture not in ARCHITECTURES:
         raise ModelError(

@@ -14,6 +14,7 @@ from . import bounds
 from .any_modality import robustseg
 from .dante.stages import stages as dante
 from .distillation import cpmn, mmanet
+from .vit.stages import stages as vit
 
 Method = Callable[[Experiment, Task], list[Stage]]
 
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
     "robustseg": robustseg.stages,
     "mmanet": mmanet.stages,
     "cpmn": cpmn.stages,
+    "vit": vit,
 }
 
 

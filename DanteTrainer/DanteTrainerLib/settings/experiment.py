@@ -19,6 +19,7 @@ from .methods.cpmn import CpmnSettings
 from .methods.dante import DanteSettings
 from .methods.mmanet import MmanetSettings
 from .methods.robustseg import RobustSegSettings
+from .methods.vit import VitSettings
 from .ranges import check
 
 if sys.version_info >= (3, 11):
@@ -155,6 +156,7 @@ class Experiment:
     dante: DanteSettings = field(default_factory=DanteSettings)
     mmanet: MmanetSettings = field(default_factory=MmanetSettings)
     robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
+    vit: VitSettings = field(default_factory=VitSettings)
 
     def __post_init__(self) -> None:
         check(self)

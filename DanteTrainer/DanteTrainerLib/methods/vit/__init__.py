@@ -1,0 +1,1 @@
+"""A vision transformer with and without masked pre-training: UNETR on X^L."""
