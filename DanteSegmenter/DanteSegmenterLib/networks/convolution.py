@@ -57,6 +57,8 @@ def convolve(
 
 def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
     """Whether PyTorch would take its slow path."""
+    if torch.compiler.is_compiling():  # first: it cannot follow a question for the number of threads
+        return False
     small = len(x) == 1 and x.shape[1:4].numel() <= SLOW_UP_TO
     pointwise = tuple(kernel) == tuple(stride) == ONE and len(x) < SLOW_POINTWISE_BELOW and torch.get_num_threads() == 1
     return (
@@ -65,7 +67,6 @@ def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
     )

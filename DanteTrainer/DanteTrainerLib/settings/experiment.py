@@ -316,6 +316,11 @@ def smoke(experiment: Experiment) -> Experiment:
         data=replace(experiment.data, spacing_mm=spacing, patch=(16, 16, 16), workers=0),
         network=network,
         run=replace(
-            experiment.run, steps=10, pretrain_steps=10, checkpoint_every=5, validate_every=5, validation_batches=2
+            experiment.run,
+            steps=10,
+            pretrain_steps=min(10, experiment.run.pretrain_steps),
+            checkpoint_every=5,
+            validate_every=5,
+            validation_batches=2,
         ),
     )

@@ -79,3 +79,10 @@ def test_no_float32_training_step_takes_the_slow_path(method, batch, threads):
     names = kernels_of(lambda: stage.loss(data, last).total.backward())
     assert not [name for name in names if "slow_conv3d" in name or "slow_conv_transpose3d_forward" in name]
     assert "aten::mkldnn_convolution" in names
+
+
+@pytest.mark.slow  # for importing the compiler
+def test_a_compiler_takes_a_convolution_of_one_voxel_as_part_of_its_graph():
+    convolution, x = Conv3d(3, 2, 1), torch.randn(2, 3, 4, 4, 4)
+    compiled = torch.compile(convolution, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x), convolution(x), atol=1e-6)

@@ -69,8 +69,8 @@ class UnetrDecoder(Part):
         skips = [self.image(image)]
         skips += [rising(as_map(states[tap], grid)) for rising, tap in zip(self.rising, self.taps)]
         x = as_map(states[-1], grid)
-        for up, stage, skip in zip(reversed(self.ups), reversed(self.stages), reversed(skips)):
-            x = stage(torch.cat((up(x), skip), dim=1))
+        for level in reversed(range(len(skips))):
+            x = self.stages[level](torch.cat((self.ups[level](x), skips[level]), dim=1))
         return self.head(x)
 
 

@@ -113,3 +113,13 @@ def test_at_the_papers_size_there_are_99_million_parameters_93_with_one_channel(
 def test_numbers_that_make_no_unetr_are_refused(wrong):
     with pytest.raises(ModelError, match="wanted a"):
         UnetrOptions(**wrong).check()
+
+
+@pytest.mark.slow  # for importing the compiler
+def test_encoder_and_decoder_are_compiled_each_as_one_graph():
+    unetr = network(4, (16, 8, 12))
+    image = torch.randn(2, 2, 16, 8, 12)
+    expected = unetr(image)
+    for part in (unetr.encoder.transformer, unetr.decoder):
+        part.compile(backend="eager", fullgraph=True)
+    assert torch.allclose(unetr(image), expected, atol=1e-5)
