@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class VitSettings(MethodSettings):
     """Only method "vit" reads these; the networks' defaults are the published ones, for 128^3 patches at 1 mm.
 
-    Its optimiser is AdamW with the numbers here, not the run's, with which a transformer hardly learns.
+    Its optimiser is AdamW with the numbers here, not the run's, whose SGD is for convolutional networks.
     """
 
     LIMITS: ClassVar = {
