@@ -169,6 +169,13 @@ class Experiment:
         return round(self.run.steps / share) if self.dropping.equal_views and share else self.run.steps
 
     @property
+    def own(self) -> Experiment:
+        """The same with the tables of other methods at their defaults: what decides the training, for comparisons."""
+        others = {name: type(table)() for name, table in self.method_settings.items() if name != self.method}
+        tables: dict[str, Any] = others
+        return replace(self, **tables)
+
+    @property
     def method_settings(self) -> dict[str, MethodSettings]:
         """The tables that are a method's own, by name."""
         tables = ((f.name, getattr(self, f.name)) for f in fields(self))

@@ -139,12 +139,13 @@ def _train(run: Planned, how: _How) -> None:
 def _check_settings(run: Planned) -> None:
     """
     Raises:
-        ConfigError: the run was begun with other settings; but for the number of processes, which changes no result.
+        ConfigError: the run was begun with other settings; but for the number of processes, which changes no result,
+            and those of other methods.
     """
     if not (run.folder / RUN_FILE).is_file():
         return
     begun = read_run(run.folder).experiment
-    if replace(begun, data=replace(begun.data, workers=run.experiment.data.workers)) != run.experiment:
+    if replace(begun, data=replace(begun.data, workers=run.experiment.data.workers)).own != run.experiment.own:
         raise ConfigError(
             f"'{run.folder}' was trained with other settings than the study now asks for; use another folder."
         )

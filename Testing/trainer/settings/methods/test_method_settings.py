@@ -66,3 +66,9 @@ def test_a_problem_names_table_and_setting():
 def test_a_last_part_alone_means_the_trainings_own_setting_before_a_methods():
     assert load_experiment("brats-2mm", ["weight_decay=0.5"]).optimiser.weight_decay == 0.5
     assert load_experiment("brats-2mm", ["kl_weight=0.5"]).robustseg.kl_weight == 0.5
+
+
+def test_what_decides_a_training_is_not_the_tables_of_other_methods():
+    words = ["dante.align_weight=0.1", "mmanet.kd_weight=1"]
+    assert load_experiment("brats-2mm", words, method="lower").own == load_experiment("brats-2mm", method="lower").own
+    assert load_experiment("brats-2mm", words, method="dante").own != load_experiment("brats-2mm", method="dante").own
