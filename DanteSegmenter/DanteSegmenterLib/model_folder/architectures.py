@@ -72,11 +72,55 @@ class UnetrOptions(ArchitectureOptions):
                 raise ModelError(f"hidden is {self.hidden}, wanted a multiple of {divisor}")
 
 
+@dataclass(frozen=True)
+class MmFormerOptions(ArchitectureOptions):
+    """The published numbers of mmFormer's transformers, but for `narrowing`, which is 1 there.
+
+    Attributes:
+        token_width: numbers in a token, divisible by `heads`.
+        heads: of attention.
+        mlp_width: numbers in the hidden layer of a transformer's MLP.
+        layers: of each transformer.
+        narrowing: how many times fewer features than the decoder an encoder has.
+    """
+
+    LIMITS: ClassVar[Mapping[str, int]] = {
+        "token_width": 2048,
+        "heads": 64,
+        "mlp_width": 8192,
+        "layers": 24,
+        "narrowing": 16,
+    }
+    token_width: int = 512
+    heads: int = 8
+    mlp_width: int = 4096
+    layers: int = 1
+    narrowing: int = 2
+
+    def check(self) -> None:
+        super().check()
+        if self.token_width % self.heads:
+            raise ModelError(f"token_width must be a multiple of heads, {self.heads}, got {self.token_width}")
+
+
+FIRST, AVERAGE = 1, 2
+
+
+@dataclass(frozen=True)
+class ShaSpecOptions(ArchitectureOptions):
+    """What ShaSpec puts in place of a missing modality: 1, what the first present one shares; 2, the average of all."""
+
+    LIMITS: ClassVar[Mapping[str, int]] = {"substitute": AVERAGE}
+    substitute: int = FIRST
+
+
 ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {
     "unet": ArchitectureOptions,
     "dante_full": ArchitectureOptions,
     "gated": ArchitectureOptions,
     "unetr": UnetrOptions,
+    "mmformer": MmFormerOptions,
+    "shaspec": ShaSpecOptions,
 }
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from torch import nn
 
 from ..errors import ModelError
-from ..model_folder.architectures import UnetrOptions, options_of
+from ..model_folder.architectures import MmFormerOptions, ShaSpecOptions, UnetrOptions, options_of
 from ..model_folder.spec import ModelSpec, Pathway
 from .dante_full import FullNetwork
 from .fusion import Fusion
 from .rivals.gated_unet import GatedNetwork
+from .rivals.mmformer import MmFormer
+from .rivals.shaspec import ShaSpec
 from .rivals.unetr import Unetr
 from .unet import Decoder, Encoder, UNet
 
@@ -34,11 +36,29 @@ def _unetr(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     return Unetr(len(pathway.modalities), spec.out_channels, spec.patch, options_of(pathway, UnetrOptions))
 
 
+def _mmformer(spec: ModelSpec, pathway: Pathway) -> nn.Module:
+    options, present = options_of(pathway, MmFormerOptions), _present(spec, pathway)
+    return MmFormer(len(spec.modalities), present, spec.out_channels, spec.network, spec.patch, options)
+
+
+def _shaspec(spec: ModelSpec, pathway: Pathway) -> nn.Module:
+    options, present = options_of(pathway, ShaSpecOptions), _present(spec, pathway)
+    return ShaSpec(len(spec.modalities), present, spec.out_channels, spec.network, options)
+
+
+def _present(spec: ModelSpec, pathway: Pathway) -> list[int]:
+    """Which of the model's modalities the pathway reads."""
+    known = [modality.id for modality in spec.modalities]
+    return [known.index(modality) for modality in pathway.modalities]
+
+
 ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {
     "unet": _unet,
     "dante_full": _dante_full,
     "gated": _gated,
     "unetr": _unetr,
+    "mmformer": _mmformer,
+    "shaspec": _shaspec,
 }
 
 

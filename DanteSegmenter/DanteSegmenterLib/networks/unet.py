@@ -12,6 +12,7 @@ the strided first convolution of a stage, upsampling by a transposed convolution
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -145,6 +146,11 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, a=NEGATIVE_SLOPE)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def narrowed(spec: NetworkSpec, times: int) -> NetworkSpec:
+    """The same backbone with so many times fewer features."""
+    return replace(spec, features=tuple(max(1, features // times) for features in spec.features))
 
 
 def _isotropic(features: tuple[int, ...]) -> NetworkSpec:

@@ -11,7 +11,7 @@ from ..loop.stage import Stage
 from ..settings.experiment import Experiment
 from ..settings.tasks import Task
 from . import bounds
-from .any_modality import robustseg
+from .any_modality import mmformer, robustseg, shaspec
 from .dante.stages import stages as dante
 from .distillation import cpmn, mmanet
 from .vit.stages import stages as vit
@@ -23,6 +23,8 @@ METHODS: dict[str, Method] = {
     "upper": bounds.upper,
     "dante": dante,
     "robustseg": robustseg.stages,
+    "mmformer": mmformer.stages,
+    "shaspec": shaspec.stages,
     "mmanet": mmanet.stages,
     "cpmn": cpmn.stages,
     "vit": vit,

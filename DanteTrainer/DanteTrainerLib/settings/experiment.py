@@ -18,7 +18,9 @@ from .method_settings import MethodSettings
 from .methods.cpmn import CpmnSettings
 from .methods.dante import DanteSettings
 from .methods.mmanet import MmanetSettings
+from .methods.mmformer import MmformerSettings
 from .methods.robustseg import RobustSegSettings
+from .methods.shaspec import ShaSpecSettings
 from .methods.vit import VitSettings
 from .ranges import check
 
@@ -157,6 +159,8 @@ class Experiment:
     mmanet: MmanetSettings = field(default_factory=MmanetSettings)
     robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
     vit: VitSettings = field(default_factory=VitSettings)
+    mmformer: MmformerSettings = field(default_factory=MmformerSettings)
+    shaspec: ShaSpecSettings = field(default_factory=ShaSpecSettings)
 
     def __post_init__(self) -> None:
         check(self)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -17,7 +16,7 @@ from ...model_folder.spec import NetworkSpec
 from ..convolution import Conv3d
 from ..instance_norm import InstanceNorm
 from ..part import Part
-from ..unet import ConvBlock, Decoder, Encoder
+from ..unet import ConvBlock, Decoder, Encoder, narrowed
 
 
 class GatedFusion(Part):
@@ -60,7 +59,7 @@ class GatedNetwork(nn.Module):
 
     def __init__(self, modalities: int, channels_out: int, spec: NetworkSpec) -> None:
         super().__init__()
-        half = replace(spec, features=tuple(max(1, f // 2) for f in spec.features))
+        half = narrowed(spec, 2)
         self.encoders = nn.ModuleList(Encoder(1, half) for _ in range(modalities))
         self.fusions = nn.ModuleList(GatedFusion(h, modalities, f) for h, f in zip(half.features, spec.features))
         self.decoder = Decoder(channels_out, spec)

@@ -1,0 +1,135 @@
+"""ShaSpec (Wang et al., CVPR 2023, doi 10.1109/CVPR52729.2023.01524): what modalities share, and what is specific.
+
+One encoder sees every modality by itself, one more encoder a modality adds what is its own; in place of a missing one
+stands what the present ones share. Built over the backbone's numbers: the encoders have half its features, the joined
+maps and the decoder all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...model_folder.architectures import FIRST, ShaSpecOptions
+from ...model_folder.spec import NetworkSpec
+from ..convolution import ONE, Conv3d
+from ..part import Part
+from ..unet import ConvBlock, Decoder, Encoder, narrowed
+
+
+class Composition(Part):
+    """f = s + conv3(s, p): what a modality shares, corrected by what is specific; all [B, features, K, J, I]."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.correction = Conv3d(2 * features, features, 3, padding=1)
+
+    def forward(self, shared: Tensor, specific: Tensor) -> Tensor:
+        return shared + self.correction(torch.cat((shared, specific), dim=1))
+
+
+class Joining(Part):
+    """Maps of all M modalities, stage by stage, finest first -> one map a stage, with the backbone's features.
+
+    A 1x1x1 convolution with norm and activation; at the bottleneck the convolution alone, as the decoder's first layer.
+    """
+
+    def __init__(self, modalities: int, half: NetworkSpec, spec: NetworkSpec) -> None:
+        super().__init__()
+        inputs = [modalities * features for features in half.features]
+        self.skips = nn.ModuleList(ConvBlock(i, f, ONE, ONE) for i, f in zip(inputs[:-1], spec.features))
+        self.bottleneck = Conv3d(inputs[-1], spec.features[-1], 1)
+
+    def forward(self, levels: list[list[Tensor]]) -> list[Tensor]:
+        return [layer(torch.cat(maps, dim=1)) for layer, maps in zip((*self.skips, self.bottleneck), levels)]
+
+
+class ShaSpec(nn.Module):
+    """Image [B, P, K, J, I], one channel a modality -> logits at full resolution.
+
+    Args:
+        modalities: M, of the training.
+        present: which of them the image has, in the order of its channels.
+        channels_out: of the logits.
+        spec: the backbone's numbers.
+        options: what stands in for a missing modality.
+    """
+
+    def __init__(
+        self, modalities: int, present: Sequence[int], channels_out: int, spec: NetworkSpec, options: ShaSpecOptions
+    ) -> None:
+        super().__init__()
+        half = narrowed(spec, 2)
+        self.modalities, self.present, self.options = modalities, tuple(present), options
+        self.shared = Encoder(1, half)
+        self.specific = nn.ModuleList(Encoder(1, half) for _ in self.present)
+        self.composition = Composition(half.features[-1])
+        self.joining = Joining(modalities, half, spec)
+        self.decoder = Decoder(channels_out, spec)
+
+    def shared_maps(self, image: Tensor) -> list[list[Tensor]]:
+        """Of every stage, finest first, the shared encoder's map of each modality."""
+        modalities = image.shape[1]
+        stages = self.shared(image.reshape(-1, 1, *image.shape[2:]))  # every modality is a sample of its own
+        return [list(maps.unflatten(0, (-1, modalities)).unbind(1)) for maps in stages]
+
+    def specific_maps(self, image: Tensor) -> list[Tensor]:
+        """The bottleneck map of each modality's own encoder."""
+        return [encoder(image[:, n : n + 1])[-1] for n, encoder in enumerate(self.specific)]
+
+    def fuse(self, shared: list[list[Tensor]], specific: list[Tensor], present: Tensor | None = None) -> list[Tensor]:
+        """Joined feature maps, finest first; `present` [B, P] is 0 where a modality is dropped."""
+        *skips, bottleneck = shared
+        composed = self._composed(bottleneck, specific)
+        own = [*skips, composed]
+        return self.joining([self._slots(maps, alike, present) for maps, alike in zip(own, shared)])
+
+    def _composed(self, shared: list[Tensor], specific: list[Tensor]) -> list[Tensor]:
+        """f of every modality, in one pass."""
+        return list(self.composition(torch.cat(shared), torch.cat(specific)).chunk(len(shared)))
+
+    def _slots(self, own: list[Tensor], shared: list[Tensor], present: Tensor | None) -> list[Tensor]:
+        """A map for each of the M modalities: its own, or what stands in for it."""
+        if present is None and len(own) == self.modalities:
+            return own
+        stand_in = substitute(shared, present, self.options)
+        slots = [stand_in] * self.modalities
+        for place, n, maps in zip(range(len(own)), self.present, own):
+            slots[n] = maps if present is None else torch.where(_there(present, place), maps, stand_in)
+        return slots
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decoder(self.fuse(self.shared_maps(image), self.specific_maps(image)))
+
+    def restricted_to(self, keep: Sequence[int]) -> ShaSpec:
+        """The network as it is when all other modalities are dropped; shares nothing with this one."""
+        part = copy.deepcopy(self)
+        part.present = tuple(self.present[n] for n in keep)
+        part.specific = nn.ModuleList(part.specific[n] for n in keep)
+        return part
+
+
+def substitute(shared: list[Tensor], present: Tensor | None, options: ShaSpecOptions) -> Tensor:
+    """What stands in for a missing modality: the shared features of the first present one, or their average.
+
+    Args:
+        shared: of each modality [B, C, K, J, I].
+        present: [B, P], 0 where one is dropped; at least one of each sample is there.
+        options: which of the two.
+    """
+    if present is None:
+        return shared[0] if options.substitute == FIRST else torch.stack(shared).mean(dim=0)
+    if options.substitute == FIRST:
+        chosen = shared[-1]
+        for n in reversed(range(len(shared) - 1)):
+            chosen = torch.where(_there(present, n), shared[n], chosen)
+        return chosen
+    shares = (present / present.sum(dim=1, keepdim=True)).to(shared[0].dtype)
+    return torch.stack([s * shares[:, n, None, None, None, None] for n, s in enumerate(shared)]).sum(dim=0)
+
+
+def _there(present: Tensor, n: int) -> Tensor:
+    return present[:, n, None, None, None, None] > 0

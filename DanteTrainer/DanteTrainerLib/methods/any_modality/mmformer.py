@@ -1,0 +1,88 @@
+"""mmFormer (Zhang et al., MICCAI 2022): tokens of every modality through transformers, within it and across all.
+
+Our reading over the shared backbone, whose convolutions, norms and decoder it takes: encoders of half its width down to
+1/16 of the resolution, the stages below after the fusion; Dice and cross-entropy in place of weighted ones; the heads'
+logits, not probabilities, are brought to full resolution. Only the privileged modality is ever dropped. The published
+code reads the inter-modal tokens back in an order that mixes up their places; here each place keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from DanteSegmenterLib.networks.convolution import Conv3d
+from DanteSegmenterLib.networks.rivals.mmformer import MmFormer, encoder_spec, token_level
+from DanteSegmenterLib.networks.unet import Decoder, initialise
+
+from ...data.patches import Batch
+from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+from ..segmentation_loss import segmentation_loss
+from .modality_dropout import draw_present
+
+
+def stages(experiment: Experiment, task: Task) -> list[Stage]:
+    """One stage: the segmentation by all present modalities, by each alone, and at the coarser resolutions."""
+    settings, spec, modalities = experiment.mmformer, experiment.network, len(task.full)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        network = MmFormer(modalities, range(modalities), task.outputs, spec, experiment.data.patch, settings.options)
+        # Shared by all modalities, each alone; of its heads only the finest is published.
+        separate = Decoder(task.outputs, encoder_spec(spec, settings.options))
+        separate.heads = separate.heads[:1]
+        networks = nn.ModuleDict({"segmentation": network, "separate": separate})
+        if token_level(spec) == len(spec.features) - 1:  # the map of the tokens has no head in the decoder
+            networks["deepest"] = Conv3d(spec.features[-1], task.outputs, 1)
+        initialise(networks)
+
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
+        pyramids = network.pyramids(batch.images)
+        # Dropout draws from PyTorch's own generator, which the loop seeds for every step.
+        fused = network.fuse(pyramids, draw_present(batch, task, context), settings.dropout)
+        fine, *coarse = network.decoder.all_logits(fused)
+        if "deepest" in networks:
+            coarse.append(networks["deepest"](fused[-1]))
+        return LossTerms(
+            {
+                "segmentation": Term(full_resolution_loss([fine], batch, task)),
+                # Of dropped modalities too.
+                "separate": Term(full_resolution_loss(map(separate, pyramids), batch, task), settings.separate_weight),
+                "coarse": Term(full_resolution_loss(coarse, batch, task), settings.coarse_weight),
+            }
+        )
+
+    limited = task.limited_channels
+    without = torch.tensor([[float(n in limited) for n in range(modalities)]])
+
+    def predict(all_images: Tensor) -> Tensor:
+        return network.decoder(network.fuse(network.pyramids(all_images), without.to(all_images.device)))
+
+    def deployed() -> nn.Module:
+        return network.restricted_to(limited)
+
+    return [
+        Stage(
+            "supervised",
+            networks,
+            experiment.run.steps,
+            loss,
+            deployed={"limited": Deployed(deployed, task.limited, "mmformer", settings.options)},
+            predict=predict,
+        )
+    ]
+
+
+def full_resolution_loss(all_logits: Iterable[Tensor], batch: Batch, task: Task) -> Tensor:
+    """Dice and cross-entropy of each, [B, O, K, J, I] of any resolution, at that of the images; summed."""
+    size = batch.images.shape[2:]
+    losses = []
+    for logits in all_logits:
+        if logits.shape[2:] != size:
+            logits = functional.interpolate(logits.float(), size=size, mode="trilinear")
+        losses.append(segmentation_loss([logits], batch.regions, task.output))
+    return torch.stack(losses).sum()

@@ -1,0 +1,35 @@
+"""ShaSpec's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from DanteSegmenterLib.model_folder.architectures import AVERAGE, FIRST, ShaSpecOptions
+
+from ..method_settings import MethodSettings
+
+SUBSTITUTES = {"first": FIRST, "average": AVERAGE}
+
+
+@dataclass(frozen=True)
+class ShaSpecSettings(MethodSettings):
+    """Only method "shaspec" reads these; the defaults are those of the published code."""
+
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {"drop_from": (0, 1)}
+    WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {"substitute": tuple(SUBSTITUTES)}
+    similarity_weight: float = 0.1
+    """Of the distance between the shared features of neighbouring modalities."""
+    domain_weight: float = 0.02
+    """Of telling the modality from its specific features."""
+    substitute: str = "first"
+    """What stands in for a missing modality: the shared features of the "first" present one, as in the published code,
+    or their "average", as in the paper."""
+    drop_from: float = 0.2
+    """Share of the steps before which every sample has all modalities."""
+
+    @property
+    def options(self) -> ShaSpecOptions:
+        """What the model folder is told."""
+        return ShaSpecOptions(SUBSTITUTES[self.substitute])
