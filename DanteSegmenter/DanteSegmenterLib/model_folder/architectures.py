@@ -103,15 +103,15 @@ class MmFormerOptions(ArchitectureOptions):
             raise ModelError(f"token_width must be a multiple of heads, {self.heads}, got {self.token_width}")
 
 
-FIRST, AVERAGE = 1, 2
+FIRST_PRESENT, AVERAGE_PRESENT = 1, 2
 
 
 @dataclass(frozen=True)
 class ShaSpecOptions(ArchitectureOptions):
     """What ShaSpec puts in place of a missing modality: 1, what the first present one shares; 2, the average of all."""
 
-    LIMITS: ClassVar[Mapping[str, int]] = {"substitute": AVERAGE}
-    substitute: int = FIRST
+    LIMITS: ClassVar[Mapping[str, int]] = {"substitute": AVERAGE_PRESENT}
+    substitute: int = FIRST_PRESENT
 
 
 ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...model_folder.architectures import FIRST, ShaSpecOptions
+from ...model_folder.architectures import FIRST_PRESENT, ShaSpecOptions
 from ...model_folder.spec import NetworkSpec
 from ..convolution import ONE, Conv3d
 from ..part import Part
@@ -121,8 +121,8 @@ def substitute(shared: list[Tensor], present: Tensor | None, options: ShaSpecOpt
         options: which of the two.
     """
     if present is None:
-        return shared[0] if options.substitute == FIRST else torch.stack(shared).mean(dim=0)
-    if options.substitute == FIRST:
+        return shared[0] if options.substitute == FIRST_PRESENT else torch.stack(shared).mean(dim=0)
+    if options.substitute == FIRST_PRESENT:
         chosen = shared[-1]
         for n in reversed(range(len(shared) - 1)):
             chosen = torch.where(_there(present, n), shared[n], chosen)

@@ -39,7 +39,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             present = torch.ones_like(present)
         shared, specific = network.shared_maps(batch.images), network.specific_maps(batch.images)
         logits = network.decoder.all_logits(network.fuse(shared, specific, present))
-        domains = torch.stack([classifier(p.mean(dim=(2, 3, 4))) for p in specific], dim=1)
+        domains = torch.stack([classifier(p.float().mean(dim=(2, 3, 4))) for p in specific], dim=1)
         return LossTerms(
             {
                 "segmentation": Term(segmentation_loss(logits, batch.regions, task.output)),

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from DanteSegmenterLib.model_folder.architectures import AVERAGE, FIRST, ShaSpecOptions
+from DanteSegmenterLib.model_folder.architectures import AVERAGE_PRESENT, FIRST_PRESENT, ShaSpecOptions
 
 from ..method_settings import MethodSettings
 
-SUBSTITUTES = {"first": FIRST, "average": AVERAGE}
+SUBSTITUTES = {"first": FIRST_PRESENT, "average": AVERAGE_PRESENT}
 
 
 @dataclass(frozen=True)

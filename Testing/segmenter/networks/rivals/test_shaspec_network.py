@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.model_folder.architectures import AVERAGE, FIRST, ShaSpecOptions
+from DanteSegmenterLib.model_folder.architectures import AVERAGE_PRESENT, FIRST_PRESENT, ShaSpecOptions
 from DanteSegmenterLib.networks.rivals.shaspec import Composition, ShaSpec, substitute
 from DanteSegmenterLib.networks.unet import brats_1mm, initialise
 
@@ -21,7 +21,7 @@ def masked(network, image, present):
     return network.decoder(network.fuse(network.shared_maps(image), network.specific_maps(image), present))
 
 
-@pytest.mark.parametrize("how", [FIRST, AVERAGE])
+@pytest.mark.parametrize("how", [FIRST_PRESENT, AVERAGE_PRESENT])
 @pytest.mark.parametrize("missing", [0, 1])
 def test_without_a_modality_it_equals_the_whole_with_it_dropped(how, missing):
     network, keep = network_of(how), [n for n in range(4) if n != missing]
@@ -35,19 +35,19 @@ def test_without_a_modality_it_equals_the_whole_with_it_dropped(how, missing):
 
 
 def test_one_modality_alone_fills_every_place():
-    network, image = network_of(FIRST, modalities=2), torch.randn(1, 2, 16, 16, 16)
+    network, image = network_of(FIRST_PRESENT, modalities=2), torch.randn(1, 2, 16, 16, 16)
     alone = network.restricted_to([0])(image[:, :1])
     assert torch.allclose(masked(network, image, torch.tensor([[1.0, 0.0]])), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize(("how", "wanted"), [(FIRST, [2.0, 1.0]), (AVERAGE, [4.0, 3.5])])
+@pytest.mark.parametrize(("how", "wanted"), [(FIRST_PRESENT, [2.0, 1.0]), (AVERAGE_PRESENT, [4.0, 3.5])])
 def test_what_stands_in_is_the_first_present_or_the_average_of_those(how, wanted):
     shared = [torch.full((2, 1, 1, 1, 1), value) for value in (1.0, 2.0, 6.0)]
     present = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
     assert substitute(shared, present, ShaSpecOptions(how)).flatten().tolist() == wanted
 
 
-@pytest.mark.parametrize(("how", "wanted"), [(FIRST, 1.0), (AVERAGE, 3.0)])
+@pytest.mark.parametrize(("how", "wanted"), [(FIRST_PRESENT, 1.0), (AVERAGE_PRESENT, 3.0)])
 def test_of_a_deployed_network_all_modalities_are_present(how, wanted):
     shared = [torch.full((1, 1, 1, 1, 1), value) for value in (1.0, 2.0, 6.0)]
     assert substitute(shared, None, ShaSpecOptions(how)).item() == wanted
@@ -62,7 +62,7 @@ def test_composition_adds_a_correction_to_what_is_shared():
 
 
 def test_a_dropped_modality_gets_no_gradient_of_the_segmentation():
-    network, image = network_of(FIRST), torch.randn(1, 4, 16, 16, 16)
+    network, image = network_of(FIRST_PRESENT), torch.randn(1, 4, 16, 16, 16)
     masked(network, image, torch.tensor([[1.0, 0.0, 1.0, 1.0]])).square().mean().backward()
     reached = [any(p.grad.abs().sum() > 0 for p in encoder.parameters()) for encoder in network.specific]
     assert reached == [True, False, True, True]
