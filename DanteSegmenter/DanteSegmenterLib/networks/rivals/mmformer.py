@@ -43,9 +43,12 @@ def token_level(spec: NetworkSpec) -> int:
 
 def encoder_spec(spec: NetworkSpec, options: MmFormerOptions) -> NetworkSpec:
     """A modality's encoder: the backbone's stages down to the tokens, `narrowing` times narrower."""
-    stages = token_level(spec) + 1
-    top = replace(spec, features=spec.features[:stages], strides=spec.strides[:stages], kernels=spec.kernels[:stages])
-    return narrowed(top, options.narrowing)
+    return narrowed(_stages(spec, 0, token_level(spec) + 1), options.narrowing)
+
+
+def _stages(spec: NetworkSpec, first: int, end: int | None) -> NetworkSpec:
+    part = slice(first, end)
+    return replace(spec, features=spec.features[part], strides=spec.strides[part], kernels=spec.kernels[part])
 
 
 class TransformerLayer(nn.Module):
@@ -138,6 +141,27 @@ class ModalityFusion(Part):
         return part
 
 
+class LevelFusions(Part):
+    """Maps of P modalities at every level above the tokens, finest first -> one fused map a level."""
+
+    def __init__(self, modalities: int, narrow: NetworkSpec, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.features = narrow.features[:-1]
+        self.levels = nn.ModuleList(
+            ModalityFusion(modalities * h, f, kernel)
+            for h, f, kernel in zip(self.features, spec.features, spec.kernels)
+        )
+
+    def forward(self, maps: list[list[Tensor]]) -> list[Tensor]:
+        return [fusion(level) for fusion, level in zip(self.levels, maps)]
+
+    def restricted_to(self, keep: Sequence[int]) -> LevelFusions:
+        """The same function where all other modalities' maps are zero."""
+        part, levels = copy.deepcopy(self), cast("Iterable[ModalityFusion]", self.levels)
+        part.levels = nn.ModuleList(fusion.restricted_to(keep, h) for fusion, h in zip(levels, self.features))
+        return part
+
+
 class MmFormer(nn.Module):
     """Image [B, P, *patch], one channel a modality -> logits at full resolution.
 
@@ -169,18 +193,11 @@ class MmFormer(nn.Module):
         self.encoders = nn.ModuleList(Encoder(1, narrow) for _ in self.present)
         self.intra = nn.ModuleList(IntraModal(deepest, options) for _ in self.present)
         self.inter = InterModal(modalities, deepest, options)
-        self.fusions = nn.ModuleList(
-            ModalityFusion(len(self.present) * features, spec.features[n], spec.kernels[n])
-            for n, features in enumerate(narrow.features[:level])
-        )
+        self.fusions = LevelFusions(len(self.present), narrow, spec)
         self.join = ModalityFusion(modalities * deepest, spec.features[level], spec.kernels[level])
-        below = replace(
-            spec,
-            features=spec.features[level + 1 :],
-            strides=spec.strides[level + 1 :],
-            kernels=spec.kernels[level + 1 :],
-        )
-        self.below = Encoder(spec.features[level], below)
+        rest = _stages(spec, level + 1, None)
+        # No encoder without stages: after one that computes nothing, PyTorch compiles no other encoder either.
+        self.below = Encoder(spec.features[level], rest) if rest.features else None
         self.decoder = Decoder(channels_out, spec)
 
     def pyramids(self, image: Tensor) -> list[list[Tensor]]:
@@ -194,9 +211,9 @@ class MmFormer(nn.Module):
             intra(features, self.positions[n], dropout) for n, intra, features in zip(self.present, self.intra, deepest)
         ]
         mixed = self.inter(self._of_all(_kept(tokens, present)), self.positions, dropout)
-        fused = [fusion(_kept(maps, present)) for fusion, maps in zip(self.fusions, levels)]
+        fused = self.fusions([_kept(maps, present) for maps in levels])
         fused.append(self.join([mixed.unflatten(2, self.size)]))
-        return fused + self.below(fused[-1])
+        return fused if self.below is None else fused + self.below(fused[-1])
 
     def _of_all(self, tokens: list[Tensor]) -> Tensor:
         """Tokens of those present, each [B, N, W] -> of all modalities [B, M, N, W], the others' zero."""
@@ -214,10 +231,7 @@ class MmFormer(nn.Module):
         part.present = tuple(self.present[n] for n in keep)
         part.encoders = nn.ModuleList(part.encoders[n] for n in keep)
         part.intra = nn.ModuleList(part.intra[n] for n in keep)
-        fusions = cast("Iterable[ModalityFusion]", self.fusions)
-        part.fusions = nn.ModuleList(
-            fusion.restricted_to(keep, fusion.gather.parts()[0].in_channels // len(self.present)) for fusion in fusions
-        )
+        part.fusions = self.fusions.restricted_to(keep)
         return part
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from DanteSegmenterLib.networks.convolution import Conv3d
-from DanteSegmenterLib.networks.rivals.mmformer import MmFormer, encoder_spec, token_level
+from DanteSegmenterLib.networks.rivals.mmformer import MmFormer, encoder_spec
 from DanteSegmenterLib.networks.unet import Decoder, initialise
 
 from ...data.patches import Batch
@@ -36,7 +36,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         separate = Decoder(task.outputs, encoder_spec(spec, settings.options))
         separate.heads = separate.heads[:1]
         networks = nn.ModuleDict({"segmentation": network, "separate": separate})
-        if token_level(spec) == len(spec.features) - 1:  # the map of the tokens has no head in the decoder
+        if network.below is None:  # the map of the tokens has no head in the decoder
             networks["deepest"] = Conv3d(spec.features[-1], task.outputs, 1)
         initialise(networks)
 
