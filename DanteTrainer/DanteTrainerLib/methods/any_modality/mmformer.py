@@ -23,7 +23,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present
+from .modality_dropout import draw_present, seen_without
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
@@ -41,9 +41,11 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         initialise(networks)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
+        present = draw_present(batch, task, context, experiment.dropping)
+        logged = seen_without(present, task)
         pyramids = network.pyramids(batch.images)
         # Dropout draws from PyTorch's own generator, which the loop seeds for every step.
-        fused = network.fuse(pyramids, draw_present(batch, task, context), settings.dropout)
+        fused = network.fuse(pyramids, present, settings.dropout)
         fine, *coarse = network.decoder.all_logits(fused)
         if "deepest" in networks:
             coarse.append(networks["deepest"](fused[-1]))
@@ -53,7 +55,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
                 # Of dropped modalities too.
                 "separate": Term(full_resolution_loss(map(separate, pyramids), batch, task), settings.separate_weight),
                 "coarse": Term(full_resolution_loss(coarse, batch, task), settings.coarse_weight),
-            }
+            },
+            logged,
         )
 
     limited = task.limited_channels
@@ -69,7 +72,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         Stage(
             "supervised",
             networks,
-            experiment.run.steps,
+            experiment.supervised_steps,
             loss,
             deployed={"limited": Deployed(deployed, task.limited, "mmformer", settings.options)},
             predict=predict,

@@ -20,7 +20,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present
+from .modality_dropout import draw_present, seen_without
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
@@ -34,9 +34,10 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         initialise(networks)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
-        present = draw_present(batch, task, context)
+        present = draw_present(batch, task, context, experiment.dropping)
         if context.share < settings.drop_from:
             present = torch.ones_like(present)
+        logged = seen_without(present, task)
         shared, specific = network.shared_maps(batch.images), network.specific_maps(batch.images)
         logits = network.decoder.all_logits(network.fuse(shared, specific, present))
         domains = torch.stack([classifier(p.float().mean(dim=(2, 3, 4))) for p in specific], dim=1)
@@ -45,7 +46,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
                 "segmentation": Term(segmentation_loss(logits, batch.regions, task.output)),
                 "similarity": Term(ring_distance(shared[-1], present), settings.similarity_weight),
                 "domain": Term(domain_loss(domains, present), settings.domain_weight),
-            }
+            },
+            logged,
         )
 
     limited = task.limited_channels
@@ -63,7 +65,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         Stage(
             "supervised",
             networks,
-            experiment.run.steps,
+            experiment.supervised_steps,
             loss,
             deployed={"limited": Deployed(deployed, task.limited, "shaspec", settings.options)},
             predict=predict,

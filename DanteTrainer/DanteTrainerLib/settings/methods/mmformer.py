@@ -48,6 +48,10 @@ class MmformerSettings(MethodSettings):
         """What the model folder is told."""
         return MmFormerOptions(self.token_width, self.heads, self.mlp_width, self.layers, self.narrowing)
 
+    @property
+    def dropping_share(self) -> float:
+        return 1.0
+
     def problems(self) -> Iterator[str]:
         found = list(super().problems())
         yield from found

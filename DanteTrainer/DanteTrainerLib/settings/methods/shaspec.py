@@ -33,3 +33,7 @@ class ShaSpecSettings(MethodSettings):
     def options(self) -> ShaSpecOptions:
         """What the model folder is told."""
         return ShaSpecOptions(SUBSTITUTES[self.substitute])
+
+    @property
+    def dropping_share(self) -> float:
+        return 1.0 - self.drop_from

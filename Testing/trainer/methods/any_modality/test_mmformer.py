@@ -38,7 +38,7 @@ def test_every_term_has_its_weight_and_together_they_reach_all_parts():
 def test_a_dropped_modality_is_learned_from_alone_and_in_no_other_term(monkeypatch):
     always(monkeypatch, 0.0)
     stage = stage_of("mmformer.dropout=0")
-    other = Batch(batch().images.clone(), batch().regions)
+    other = replace(batch(), images=batch().images.clone())
     other.images[:, PRIVILEGED] *= -2
     plain, changed = (stage.loss(b, context(0)).terms for b in (batch(), other))
     same = {name: torch.equal(plain[name].value, changed[name].value) for name in plain}
@@ -48,7 +48,7 @@ def test_a_dropped_modality_is_learned_from_alone_and_in_no_other_term(monkeypat
 def test_a_modality_that_is_there_counts_in_all_terms(monkeypatch):
     always(monkeypatch, 1.0)
     stage = stage_of("mmformer.dropout=0")
-    other = Batch(batch().images.clone(), batch().regions)
+    other = replace(batch(), images=batch().images.clone())
     other.images[:, PRIVILEGED] *= -2
     plain, changed = (stage.loss(b, context(0)).terms for b in (batch(), other))
     assert not any(torch.equal(plain[name].value, changed[name].value) for name in plain)
@@ -74,14 +74,16 @@ def test_every_resolution_below_the_images_down_to_the_tokens_has_a_head(stages,
         return torch.zeros(())
 
     monkeypatch.setattr(mmformer, "full_resolution_loss", loss)
-    stage.loss(Batch(torch.randn(2, 4, 32, 32, 32), torch.ones(2, 3, 32, 32, 32)), context(0))
+    images = torch.randn(2, 4, 32, 32, 32)
+    stage.loss(Batch(images, torch.ones(2, 3, 32, 32, 32), images[:, :1] != 0), context(0))
     assert judged == [[32], [32] * 4, sizes]
 
 
 def test_two_modalities_of_which_one_is_privileged_will_do():
     stage = mmformer.stages(small("mmformer"), CHEST)[0]
-    images = torch.randn(2, 2, 16, 16, 16)
-    terms = stage.loss(Batch(images, (torch.rand(2, 1, 16, 16, 16) > 0.7).float()), context(0))
+    images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
+    example = Batch(images, regions, images[:, :1] != 0)
+    terms = stage.loss(example, context(0))
     assert torch.isfinite(terms.total)
     deployed = stage.deployed["limited"]
     assert deployed.modalities == ("nct",)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_nothing_is_dropped_in_the_first_fifth_of_the_steps(substitute, monkeypa
     dropped[:, PRIVILEGED] = 0
     monkeypatch.setattr(shaspec, "draw_present", lambda *_: dropped)
     stage = shaspec.stages(small("shaspec", f"shaspec.substitute={substitute}"), BRAIN)[0]
-    other = Batch(batch().images.clone(), batch().regions)
+    other = replace(batch(), images=batch().images.clone())
     other.images[:, PRIVILEGED] *= -2
 
     def unmoved(step):
@@ -40,6 +41,8 @@ def test_nothing_is_dropped_in_the_first_fifth_of_the_steps(substitute, monkeypa
         return {torch.equal(plain[name].value, changed[name].value) for name in plain}
 
     assert unmoved(19) == {False} and unmoved(20) == {True}
+    shares = [stage.loss(batch(), context(step)).logged["without_privileged_share"] for step in (19, 20)]
+    assert shares == [0.0, 1.0]
 
 
 def test_neighbours_in_the_ring_of_present_modalities_are_compared():
@@ -67,9 +70,10 @@ def test_an_absent_modality_is_not_to_be_told():
 
 def test_two_modalities_of_which_one_is_privileged_will_do():
     stage = shaspec.stages(small("shaspec"), CHEST)[0]
-    images = torch.randn(2, 2, 16, 16, 16)
+    images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
+    example = Batch(images, regions, images[:, :1] != 0)
     for step in (0, 50):
-        terms = stage.loss(Batch(images, (torch.rand(2, 1, 16, 16, 16) > 0.7).float()), context(step))
+        terms = stage.loss(example, context(step))
         assert torch.isfinite(terms.total)
     deployed = stage.deployed["limited"]
     assert deployed.modalities == ("nct",)

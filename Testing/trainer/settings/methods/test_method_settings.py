@@ -47,6 +47,7 @@ def test_a_methods_table_is_named_as_the_method():
         ("robustseg", 0.5, True, 600),
         ("mmanet", 0.3, True, 1000),
         ("robustseg", 1.0, True, 300),
+        ("shaspec", 0.5, True, 750),  # nothing is dropped in the first fifth
         ("cpmn", 0.5, True, 300),
         ("lower", 0.5, True, 300),
     ],
