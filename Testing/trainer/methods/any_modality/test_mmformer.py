@@ -91,7 +91,7 @@ def test_two_modalities_of_which_one_is_privileged_will_do():
 
 
 def test_the_model_folder_is_told_the_transformers_numbers():
-    experiment = load_experiment("brats-2mm", ["mmformer.token_width=64", "mmformer.narrowing=1"], method="mmformer")
+    experiment = load_experiment("brats-1mm", ["mmformer.token_width=64", "mmformer.narrowing=1"], method="mmformer")
     options = experiment.mmformer.options
     assert (options.token_width, options.heads, options.mlp_width, options.layers, options.narrowing) == (
         64, 8, 4096, 1, 1,
@@ -101,7 +101,7 @@ def test_the_model_folder_is_told_the_transformers_numbers():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("mmformer.heads=7", "mmformer.token_width must be a multiple of heads, 7, got 512"),
+        ("mmformer.heads=7", "mmformer.token_width must be a multiple of heads, 7, got 128"),
         ("mmformer.layers=0", "mmformer.layers must be at least 1, got 0"),
         ("mmformer.dropout=1.0", "mmformer.dropout must be at most 0.9, got 1"),
     ],
