@@ -30,9 +30,13 @@ def region_loss(logits: Tensor, regions: Tensor) -> Tensor:
 def label_loss(logits: Tensor, regions: Tensor) -> Tensor:
     """Dice + cross-entropy of labels that exclude each other: logits [B, 1+R, K, J, I], regions [B, R, K, J, I]."""
     logits = logits.float()
+    return soft_dice(logits.softmax(dim=1)[:, 1:], regions) + functional.cross_entropy(logits, labels_of(regions))
+
+
+def labels_of(regions: Tensor) -> Tensor:
+    """Regions 0/1 [B, R, K, J, I] that exclude each other -> label numbers [B, K, J, I], 0 for background."""
     background = 1 - regions.amax(dim=1, keepdim=True)
-    labels = torch.cat((background, regions), dim=1).argmax(dim=1)
-    return soft_dice(logits.softmax(dim=1)[:, 1:], regions) + functional.cross_entropy(logits, labels)
+    return torch.cat((background, regions), dim=1).argmax(dim=1)
 
 
 LOSSES = {"regions": region_loss, "labels": label_loss}

@@ -2,7 +2,8 @@
 of the weak combination of modalities by an auxiliary decoder.
 
 Our reading in 3D over the shared backbone: the two combinations are all modalities and all without the privileged one,
-which is the weak one by construction; distillation at the three levels before the bottleneck, pooled to at most 8^3.
+which is the weak one by construction; distillation at the three levels before the bottleneck, pooled to at most 8^3;
+entropy of each region, added up; similarities are normalised in whole rows, not in two halves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..any_modality.modality_dropout import draw_present, seen_without
 from ..segmentation_loss import segmentation_loss
+from .losses import entropy, weighted_mean
 from .similarity import pooled, pooled_size, self_similarity
 from .teacher import read_teacher
 
@@ -78,29 +80,22 @@ def margin_aware_distillation(
 ) -> Tensor:
     """MAD: positions' similarities among each other are matched, uncertain positions count more.
 
-    Per level, G = F F^T over pooled positions, rows at length 1; sum_q (G^s - G^t)^2_pq, weighted by the teacher's
-    entropy H_p / sum H, averaged over samples; summed over the three levels before the bottleneck. In float32.
+    Per level, the pooled positions p, q of all samples are compared: G = F F^T, rows at length 1. Then
+    sum_q (G^s - G^t)^2_pq, at most 4 however many positions there are, is averaged over p with weights H_p / sum H, the
+    entropy of the teacher's pooled logits. Summed over the three levels before the bottleneck. In float32.
     """
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
         for s, t in list(zip(student, teacher))[-4:-1]:
-            entropy = functional.adaptive_avg_pool3d(_entropy(teacher_logits.float(), output), pooled_size(s)).flatten(
-                1
-            )
-            weights = entropy / entropy.sum(dim=1, keepdim=True).clamp_min(1e-8)
-            squares = (self_similarity(pooled(s)) - self_similarity(pooled(t))).square().sum(dim=2)
-            total = total + (weights * squares).sum(dim=1).mean()
+            squares = (_among_all(s) - _among_all(t)).square().sum(dim=1)
+            answers = functional.adaptive_avg_pool3d(teacher_logits.float(), pooled_size(s))
+            total = total + weighted_mean(squares, entropy(answers, output).sum(dim=1).flatten())
         return total
 
 
-def _entropy(logits: Tensor, output: str) -> Tensor:
-    """Entropy of each voxel [B, 1, K, J, I]: of each region added up, or of the labels."""
-    if output == "labels":
-        logs = logits.log_softmax(dim=1)
-        return -(logs.exp() * logs).sum(dim=1, keepdim=True)
-    p = logits.sigmoid()
-    parts = -(p * functional.logsigmoid(logits) + (1 - p) * functional.logsigmoid(-logits))
-    return parts.sum(dim=1, keepdim=True)
+def _among_all(features: Tensor) -> Tensor:
+    """Similarities of the pooled places of all samples [B, C, K, J, I] to each other, [B * places, B * places]."""
+    return self_similarity(pooled(features).flatten(0, 1)[None])[0]
 
 
 def without_channels(network: UNet, keep: list[int]) -> UNet:

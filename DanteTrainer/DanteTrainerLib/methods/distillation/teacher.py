@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.inference import load_model
+from DanteSegmenterLib.networks.unet import Decoder
 
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
@@ -20,6 +21,11 @@ class Teacher(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Never: an architecture with dropout would teach noise."""
+        return super().train(False)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -33,14 +39,26 @@ class Teacher(nn.Module):
         features = network.encode(images)
         return features, network.decoder(features)
 
+    @torch.no_grad()
+    def last_map_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's map at full resolution, of which the last layer makes the logits, and these."""
+        network = cast(Pyramid, self.network)
+        last = network.decoder.decode(network.encode(images))[0]
+        return last, network.decoder.heads[0](last)
+
 
 @runtime_checkable
 class Pyramid(Protocol):
-    """A network of an encoder's maps and a decoder."""
+    """A network of an encoder's maps and the backbone's decoder."""
 
-    decoder: nn.Module
+    decoder: Decoder
 
     def encode(self, image: Tensor) -> list[Tensor]: ...
+
+
+def has_pyramid(network: nn.Module) -> bool:
+    """Whether the network's maps are those that the backbone's decoder reads."""
+    return isinstance(network, Pyramid) and isinstance(network.decoder, Decoder)
 
 
 def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> Teacher:
@@ -67,7 +85,7 @@ def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> 
             f"{', '.join(task.full)}."
         )
     network = model.network(pathway)
-    if features and not isinstance(network, Pyramid):
+    if features and not has_pyramid(network):
         raise ConfigError(
             f"the teacher '{folder}' is a '{pathway.architecture}', which has no feature maps to learn from. Train "
             "'upper' for a teacher."

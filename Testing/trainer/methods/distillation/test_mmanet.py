@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import sqrt
 
 import pytest
 import torch
@@ -33,6 +34,46 @@ def test_distillation_is_zero_for_equal_features_and_blind_to_their_scale():
     scaled = mmanet.margin_aware_distillation([3 * f for f in features], features, logits, "regions")
     assert scaled.item() == pytest.approx(0, abs=1e-6)
     assert mmanet.margin_aware_distillation(other, features, logits, "regions") > 0.01
+
+
+def maps(*rows):
+    """A map of so many positions with these features in one image, [1, C, n, 1, 1], as all three levels compared."""
+    features = torch.tensor(rows).T[None, :, :, None, None]
+    return [features] * 3 + [torch.zeros(1)]
+
+
+# Two positions; the student's are unlike each other: G = 1. The teacher's G = [[1, 1], [1, 2]], with rows at length 1
+# (1, 1) / sqrt 2 and (1, 2) / sqrt 5, so that the squares of the differences add up to these.
+ROWS = 2 - sqrt(2), 2 - 4 / sqrt(5)
+
+
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [((0.0, 40.0), ROWS[0]), ((40.0, 0.0), ROWS[1]), ((0.0, 0.0), sum(ROWS) / 2), ((40.0, 40.0), 0)],
+)
+def test_distillation_of_two_positions_by_hand_where_the_teacher_is_unsure(logits, expected):
+    student, known = maps((1.0, 0.0), (0.0, 1.0)), maps((1.0, 0.0), (1.0, 1.0))
+    answer = torch.tensor(logits).reshape(1, 1, 2, 1, 1)
+    value = mmanet.margin_aware_distillation(student, known, answer, "regions")
+    assert value.item() == pytest.approx(3 * expected, abs=1e-5)
+
+
+def test_positions_of_all_images_of_a_batch_are_compared_with_each_other():
+    together, apart = maps((1.0, 0.0), (0.0, 1.0)), maps((1.0, 0.0), (1.0, 1.0))
+    in_two_images = [
+        [x.movedim(2, 0).flatten(1)[..., None, None, None] for x in m[:3]] + m[3:] for m in (together, apart)
+    ]
+    value = mmanet.margin_aware_distillation(*in_two_images, torch.zeros(2, 1, 1, 1, 1), "regions")
+    assert value.item() == pytest.approx(3 * sum(ROWS) / 2, abs=1e-5)
+
+
+def test_the_teachers_logits_are_pooled_before_it_is_asked_how_sure_it_is():
+    features = [torch.randn(1, 2, 1, 1, 2) for _ in range(2)]
+    levels = [[f, f, f, f] for f in features]
+    # Sure of each half of the first position, one this way and one that: unsure of the position, as of a border.
+    border, sure = (torch.tensor(values).reshape(1, 1, 1, 1, 4) for values in ((30.0, -30, 30, 30), (0.0, 0, 30, 30)))
+    found = [mmanet.margin_aware_distillation(*levels, logits, "regions").item() for logits in (border, sure)]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_a_network_without_its_zero_channel_is_the_same_function():

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from steps import batch
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.inference import load_model
+from DanteTrainerLib.methods.distillation import teacher as teachers
 from DanteTrainerLib.methods.distillation.teacher import read_teacher
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
@@ -54,6 +56,27 @@ def test_a_full_pathway_teaches_as_well(data, tmp_path):
     found = read_teacher(with_teacher(small("mmanet"), folder), BRAIN, features=True)
     model = load_model(folder, "cpu")
     assert torch.equal(found.logits(images), model.network(model.spec.full)(images))
+
+
+def test_a_teacher_without_maps_teaches_its_logits_alone(teacher, monkeypatch):
+    spec, network = load_model(teacher, "cpu").spec, torch.nn.Conv3d(4, 3, 1)
+    monkeypatch.setattr(teachers, "load_model", lambda *_: SimpleNamespace(spec=spec, network=lambda _: network))
+    experiment, images = with_teacher(small("mmanet"), teacher), batch().images
+    with pytest.raises(ConfigError, match="which has no feature maps to learn from"):
+        read_teacher(experiment, BRAIN, features=True)
+    assert torch.equal(read_teacher(experiment, BRAIN).logits(images), network(images))
+
+
+def test_the_last_map_is_what_the_logits_are_made_of(teacher):
+    images, found = batch().images, read_teacher(with_teacher(small("pmkl"), teacher), BRAIN, features=True)
+    last, logits = found.last_map_and_logits(images)
+    assert last.shape == (2, 4, 16, 16, 16) and torch.equal(logits, found.logits(images))
+    assert torch.equal(found.network.decoder.heads[0](last), logits) and not last.requires_grad
+
+
+def test_a_teacher_with_dropout_says_the_same_twice_in_a_training():
+    dropping = teachers.Teacher(torch.nn.Dropout(0.5)).train()
+    assert torch.equal(dropping.logits(torch.ones(100)), torch.ones(100))
 
 
 def test_an_architecture_this_version_does_not_know_is_refused(teacher, tmp_path):

@@ -1,0 +1,37 @@
+"""Methods that learn from a teacher, without a training: a teacher of any task, and what a step leaves unmoved."""
+
+from __future__ import annotations
+
+import torch
+from small_trainings import small
+from torch import nn
+
+from DanteSegmenterLib.networks.unet import UNet
+from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.methods.distillation.teacher import Teacher
+from DanteTrainerLib.settings.tasks import CHEST
+
+
+def unet_teacher(task) -> Teacher:
+    """With weights that are no student's."""
+    torch.manual_seed(7)
+    return Teacher(UNet(len(task.full), task.outputs, small("lower").network))
+
+
+def teacher_without_maps(task) -> Teacher:
+    return Teacher(nn.Conv3d(len(task.full), task.outputs, 1))
+
+
+def chest_batch(samples=2) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    regions = (torch.rand(samples, len(CHEST.regions), 16, 16, 16, generator=generator) > 0.7).float()
+    return Batch(torch.randn(samples, len(CHEST.full), 16, 16, 16, generator=generator), regions)
+
+
+def silent(stage, terms) -> list[str]:
+    """What the terms do not move, of all that the stage moves; the coarsest segmentation layer is never asked."""
+    stage.freeze(0.5)
+    stage.networks.zero_grad(set_to_none=True)
+    terms.total.backward()
+    moving = [(name, parameter) for name, parameter in stage.networks.named_parameters() if parameter.requires_grad]
+    return [name for name, parameter in moving if parameter.grad is None and "decoder.heads.1" not in name]
