@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "Resources" / "Models"
 BRAIN, CHEST = MODELS / "brats-without-t1ce", MODELS / "embolism-without-contrast"
 SUFFIXES = {"t1": ("t1", "t1n"), "t2": ("t2", "t2w"), "flair": ("flair", "t2f"), "nct": ("nct",)}
+TAUGHT = ("mmanet", "pmkl", "cmfd")
 STUDY = """
 experiment = "brats-2mm"
 set = ["run.steps=3", "run.pretrain_steps=2", "run.validate_every=0", "data.patch=[16,16,16]",
@@ -91,9 +92,9 @@ def trainings(folder: Path) -> dict[str, str]:
     data = folder / "data"
     run("DanteSegmenterLib", "sample", data, "--cases", "4", "--spacing-mm", "8")
     record = {}
-    for method in ("lower", "upper", "dante", "mmanet", "robustseg"):
+    for method in ("lower", "upper", "dante", "robustseg", *TAUGHT):
         out = folder / method
-        teacher = ["--set", f"distillation.teacher={folder / 'upper' / 'model'}"] if method == "mmanet" else []
+        teacher = ["--set", f"distillation.teacher={folder / 'upper' / 'model'}"] if method in TAUGHT else []
         run(
             "DanteTrainerLib",
             "train",

@@ -13,7 +13,7 @@ from ..settings.tasks import Task
 from . import bounds
 from .any_modality import mmformer, robustseg, shaspec
 from .dante.stages import stages as dante
-from .distillation import cpmn, mmanet
+from .distillation import cmfd, cpmn, mmanet, pmkl
 from .vit.stages import stages as vit
 
 Method = Callable[[Experiment, Task], list[Stage]]
@@ -26,6 +26,8 @@ METHODS: dict[str, Method] = {
     "mmformer": mmformer.stages,
     "shaspec": shaspec.stages,
     "mmanet": mmanet.stages,
+    "pmkl": pmkl.stages,
+    "cmfd": cmfd.stages,
     "cpmn": cpmn.stages,
     "vit": vit,
 }

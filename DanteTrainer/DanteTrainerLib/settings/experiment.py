@@ -15,10 +15,12 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain, unknown_key
 from DanteSegmenterLib.volume import triple
 
 from .method_settings import MethodSettings
+from .methods.cmfd import CmfdSettings
 from .methods.cpmn import CpmnSettings
 from .methods.dante import DanteSettings
 from .methods.mmanet import MmanetSettings
 from .methods.mmformer import MmformerSettings
+from .methods.pmkl import PmklSettings
 from .methods.robustseg import RobustSegSettings
 from .methods.shaspec import ShaSpecSettings
 from .methods.vit import VitSettings
@@ -161,6 +163,8 @@ class Experiment:
     vit: VitSettings = field(default_factory=VitSettings)
     mmformer: MmformerSettings = field(default_factory=MmformerSettings)
     shaspec: ShaSpecSettings = field(default_factory=ShaSpecSettings)
+    pmkl: PmklSettings = field(default_factory=PmklSettings)
+    cmfd: CmfdSettings = field(default_factory=CmfdSettings)
 
     def __post_init__(self) -> None:
         check(self)

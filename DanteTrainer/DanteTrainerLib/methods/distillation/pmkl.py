@@ -1,0 +1,88 @@
+"""PMKL (Chen et al., IEEE TMI 2022): a U-Net on X^L learns what a teacher on X^F knows better, and to tell images apart.
+
+Our reading: the teacher is a trained `upper` instead of a network of gated encoders; probabilities, and whether the
+teacher is right, are a region's; the contrast's maps are pooled to 8^3 instead of averaged over sliding windows of half
+the patch; class weights and the L2 of 1e-5 give way to what the lower bound has.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from DanteSegmenterLib.volume import triple
+
+from ...data.patches import Batch
+from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
+from ...settings.experiment import Experiment
+from ...settings.tasks import Task
+from ..bounds import untrained
+from ..segmentation_loss import segmentation_loss
+from .losses import better_known, contrast, soft_cross_entropy, weighted_mean
+from .teacher import read_teacher
+
+EMBEDDING_POOLED = 8
+EMBEDDING_HIDDEN, EMBEDDING = 32, 16
+
+
+def stages(experiment: Experiment, task: Task) -> list[Stage]:
+    """One stage; `distillation.teacher` names the model folder of a trained `upper`."""
+    settings, limited = experiment.pmkl, task.limited_channels
+    teacher = read_teacher(experiment, task, features=settings.contrast_weight > 0)
+    student = untrained(experiment, task, task.limited)
+    networks = nn.ModuleDict({"student": student, "teacher": teacher})
+    heads = _heads(experiment)
+    if settings.contrast_weight:  # the teacher's head learns too: only its network is frozen
+        networks["heads"] = heads
+
+    def loss(batch: Batch, _: StepContext) -> LossTerms:
+        decoded = student.decoder.decode(student.encode(batch.images[:, limited]))
+        logits = [head(x) for head, x in zip(student.decoder.heads, decoded)]
+        terms = {"segmentation": Term(segmentation_loss(logits, batch.regions, task.output))}
+        if settings.contrast_weight:
+            last, answer = teacher.last_map_and_logits(batch.images)
+            apart = contrast(heads["student"](decoded[0]), heads["teacher"](last), settings.margin)
+            terms["contrast"] = Term(apart, settings.contrast_weight)
+        else:
+            answer = teacher.logits(batch.images)
+        if settings.kd_weight:
+            weights = better_known(logits[0], answer, batch.regions, task.output)
+            values = soft_cross_entropy(logits[0], answer, settings.temperature, task.output)
+            terms["distillation"] = Term(weighted_mean(values, weights), settings.kd_weight)
+        return LossTerms(terms)
+
+    return [
+        Stage(
+            "supervised",
+            networks,
+            experiment.run.steps,
+            loss,
+            frozen_until={"teacher": 1.0},
+            deployed={"limited": Deployed(lambda: student, task.limited)},
+            predict=lambda images: student(images[:, limited]),
+        )
+    ]
+
+
+class Embedding(nn.Module):
+    """A decoder's last map [B, C, K, J, I] -> where the image lies on the unit sphere, [B, 16] in float32."""
+
+    def __init__(self, channels: int, patch: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.size = triple(min(EMBEDDING_POOLED, n) for n in patch)
+        places = self.size[0] * self.size[1] * self.size[2]
+        self.hidden, self.last = nn.Linear(channels * places, EMBEDDING_HIDDEN), nn.Linear(EMBEDDING_HIDDEN, EMBEDDING)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            pooled = functional.adaptive_avg_pool3d(features.float(), self.size).flatten(1)
+            return functional.normalize(self.last(self.hidden(pooled).relu()), dim=1)
+
+
+def _heads(experiment: Experiment) -> nn.ModuleDict:
+    """Of both networks; they begin apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        channels, patch = experiment.network.features[0], experiment.data.patch
+        return nn.ModuleDict({name: Embedding(channels, patch) for name in ("student", "teacher")})

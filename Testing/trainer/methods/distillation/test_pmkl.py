@@ -1,0 +1,90 @@
+import pytest
+import torch
+from small_trainings import small, with_teacher
+from steps import batch, context
+from taught import chest_batch, silent, teacher_without_maps, unet_teacher
+from torch.nn import functional
+
+from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.methods import bounds
+from DanteTrainerLib.methods.distillation import pmkl
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
+
+
+@pytest.fixture
+def taught(monkeypatch):
+    """The stage, taught by a U-Net of any task, or by a network without maps."""
+
+    def make(task=BRAIN, teacher=unet_teacher, *overrides):
+        monkeypatch.setattr(pmkl, "read_teacher", lambda *_, **__: teacher(task))
+        return pmkl.stages(small("pmkl", *overrides), task)[0]
+
+    return make
+
+
+def test_the_terms_have_the_published_weights_and_move_all_but_the_teacher(teacher):
+    stage = pmkl.stages(with_teacher(small("pmkl"), teacher), BRAIN)[0]
+    terms = stage.loss(batch(), context(0))
+    assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "contrast": 0.5, "distillation": 0.5}
+    assert not silent(stage, terms)
+    assert all(p.grad is None for p in stage.networks["teacher"].parameters())
+
+
+def test_contrast_alone_moves_the_heads_of_both_networks_and_the_student(taught):
+    stage = taught()
+    stage.freeze(0.5)
+    stage.loss(batch(), context(0)).terms["contrast"].value.backward()
+    for part in ("student", "teacher"):
+        assert all(p.grad.abs().sum() > 0 for p in stage.networks["heads"][part].parameters())
+    assert stage.networks["student"].encoder.stages[0][0][0].weight.grad.abs().sum() > 0
+
+
+def test_distillation_against_its_formula(taught):
+    stage, data = taught(), batch()
+    with torch.no_grad():
+        value = stage.loss(data, context(0)).terms["distillation"].value
+        s = stage.networks["student"](data.images[:, BRAIN.limited_channels]).double()
+        t = stage.networks["teacher"].network(data.images).double()
+    y = data.regions.double()
+    missed = [functional.binary_cross_entropy(z.sigmoid(), y, reduction="none") for z in (s, t)]
+    weights = (missed[0] - missed[1]).clamp_min(0) * ((t.sigmoid() > 0.5) == y.bool())
+    p, q = (t / 10).sigmoid(), (s / 10).sigmoid()
+    expected = (weights * -(p * q.log() + (1 - p) * (1 - q).log())).sum() / weights.sum()
+    assert weights.sum() > 0 and value.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_it_begins_as_the_lower_bound_and_sees_what_that_sees(taught):
+    lower = bounds.lower(small("lower"), BRAIN)[0]
+    same = lower.loss(batch(), context(0)).terms["segmentation"].value
+    assert torch.equal(taught().loss(batch(), context(0)).terms["segmentation"].value, same)
+
+
+def test_a_batch_of_one_has_nothing_to_be_told_apart_from(taught):
+    data = batch()
+    terms = taught().loss(Batch(data.images[:1], data.regions[:1]), context(0))
+    assert all(term.value.isfinite() for term in terms.terms.values()) and "contrast" in terms.terms
+
+
+def test_without_the_contrast_a_teacher_needs_no_maps_and_there_are_no_heads(taught):
+    stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0")
+    terms = stage.loss(batch(), context(0))
+    assert set(terms.terms) == {"segmentation", "distillation"} and "heads" not in stage.networks
+    assert not silent(stage, terms)
+
+
+def test_without_its_weights_it_is_the_lower_bound(taught):
+    stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0", "pmkl.kd_weight=0")
+    assert set(stage.loss(batch(), context(0)).terms) == {"segmentation"}
+
+
+def test_it_learns_from_labels_too(taught):
+    stage = taught(CHEST)
+    terms = stage.loss(chest_batch(), context(0))
+    assert terms.terms["distillation"].value > 0 and not silent(stage, terms)
+    assert stage.deployed["limited"].modalities == CHEST.limited
+
+
+def test_an_embedding_lies_on_the_unit_sphere_whatever_the_patch():
+    head = pmkl.Embedding(4, (16, 4, 8))
+    assert head.hidden.in_features == 4 * 8 * 4 * 8
+    assert head(torch.randn(2, 4, 16, 4, 8)).norm(dim=1).tolist() == pytest.approx([1, 1])
