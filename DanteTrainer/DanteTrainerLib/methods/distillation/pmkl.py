@@ -1,4 +1,4 @@
-"""PMKL (Chen et al., IEEE TMI 2022): a U-Net on X^L learns what a teacher on X^F knows better, and to tell images apart.
+"""PMKL (Chen et al., IEEE TMI 2022): a U-Net on X^L learns what a teacher on X^F knows better, and tells images apart.
 
 Our reading: the teacher is a trained `upper` instead of a network of gated encoders; probabilities, and whether the
 teacher is right, are a region's; the contrast's maps are pooled to 8^3 instead of averaged over sliding windows of half
