@@ -59,6 +59,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             experiment.run.steps,
             loss,
             frozen_until={"teacher": 1.0},
+            rates={"heads": settings.head_rate},
             deployed={"limited": Deployed(lambda: student, task.limited)},
             predict=lambda images: student(images[:, limited]),
         )

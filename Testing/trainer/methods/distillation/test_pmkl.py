@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from small_trainings import small, with_teacher
@@ -6,8 +8,10 @@ from taught import chest_batch, silent, teacher_without_maps, unet_teacher
 from torch.nn import functional
 
 from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.loop.optimiser import optimiser_of
 from DanteTrainerLib.methods import bounds
 from DanteTrainerLib.methods.distillation import pmkl
+from DanteTrainerLib.methods.distillation.losses import contrast
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
@@ -37,6 +41,26 @@ def test_contrast_alone_moves_the_heads_of_both_networks_and_the_student(taught)
     for part in ("student", "teacher"):
         assert all(p.grad.abs().sum() > 0 for p in stage.networks["heads"][part].parameters())
     assert stage.networks["student"].encoder.stages[0][0][0].weight.grad.abs().sum() > 0
+
+
+def test_the_heads_move_slowly_enough_to_tell_images_apart(taught):
+    """At the networks' rate they soon say the same of every image: 1/2 apart, which costs 1/4, and stay so."""
+    torch.manual_seed(0)
+    images = [(torch.randn(2, 4, 16, 16, 16) + 1).relu() for _ in range(4)]
+    last = {}
+    for rate in ("1", "0.01"):
+        stage = taught(BRAIN, unet_teacher, f"pmkl.head_rate={rate}")
+        heads = torch.nn.ModuleDict({"heads": stage.networks["heads"]})
+        optimiser = optimiser_of(replace(stage, networks=heads), small("pmkl").optimiser)
+        for group in optimiser.param_groups:
+            group["lr"] *= group["factor"]
+        for n in range(200):
+            optimiser.zero_grad()
+            value = contrast(*(heads["heads"][name](images[n % 4]) for name in ("student", "teacher")), 1.0)
+            value.backward()
+            optimiser.step()
+        last[rate] = value.item()
+    assert last["1"] == pytest.approx(0.25, abs=0.01) and last["0.01"] < 0.1
 
 
 def test_distillation_against_its_formula(taught):
