@@ -22,10 +22,11 @@ def teacher_without_maps(task) -> Teacher:
     return Teacher(nn.Conv3d(len(task.full), task.outputs, 1))
 
 
-def chest_batch(samples=2) -> Batch:
+def chest_batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    regions = (torch.rand(samples, len(CHEST.regions), 16, 16, 16, generator=generator) > 0.7).float()
-    return Batch(torch.randn(samples, len(CHEST.full), 16, 16, 16, generator=generator), regions)
+    regions = (torch.rand(2, len(CHEST.regions), 16, 16, 16, generator=generator) > 0.7).float()
+    images = torch.randn(2, len(CHEST.full), 16, 16, 16, generator=generator)
+    return Batch(images, regions, torch.ones(2, 1, 16, 16, 16, dtype=torch.bool))
 
 
 def silent(stage, terms) -> list[str]:

@@ -156,15 +156,15 @@ class Experiment:
     """Only methods with a teacher read these."""
     dropping: DroppingSettings = field(default_factory=DroppingSettings)
     """Only methods that drop the privileged modality read these."""
+    cmfd: CmfdSettings = field(default_factory=CmfdSettings)
     cpmn: CpmnSettings = field(default_factory=CpmnSettings)
     dante: DanteSettings = field(default_factory=DanteSettings)
     mmanet: MmanetSettings = field(default_factory=MmanetSettings)
-    robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
-    vit: VitSettings = field(default_factory=VitSettings)
     mmformer: MmformerSettings = field(default_factory=MmformerSettings)
-    shaspec: ShaSpecSettings = field(default_factory=ShaSpecSettings)
     pmkl: PmklSettings = field(default_factory=PmklSettings)
-    cmfd: CmfdSettings = field(default_factory=CmfdSettings)
+    robustseg: RobustSegSettings = field(default_factory=RobustSegSettings)
+    shaspec: ShaSpecSettings = field(default_factory=ShaSpecSettings)
+    vit: VitSettings = field(default_factory=VitSettings)
 
     def __post_init__(self) -> None:
         check(self)

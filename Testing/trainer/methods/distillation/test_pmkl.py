@@ -85,7 +85,7 @@ def test_it_begins_as_the_lower_bound_and_sees_what_that_sees(taught):
 
 def test_a_batch_of_one_has_nothing_to_be_told_apart_from(taught):
     data = batch()
-    terms = taught().loss(Batch(data.images[:1], data.regions[:1]), context(0))
+    terms = taught().loss(Batch(data.images[:1], data.regions[:1], data.foreground[:1]), context(0))
     assert all(term.value.isfinite() for term in terms.terms.values()) and "contrast" in terms.terms
 
 
