@@ -5,6 +5,7 @@ It is built beside, read back and only then put into place; a published folder o
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import dataclass, fields, replace
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from DanteSegmenterLib.errors import ConfigError, InputError, ModelError, ResourceError, reason
+from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError, reason
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
+from DanteSegmenterLib.model_folder.spec import SPEC_FILE
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary
@@ -95,6 +97,15 @@ def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
     return summary
 
 
+def _is_model(folder: Path) -> bool:
+    """Whether a training wrote it; one that this version does not read any more is replaced all the more."""
+    try:
+        plain = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(plain, dict) and {"format_version", "preprocessing", "limited"} <= set(plain)
+
+
 def _check_target(target: Path) -> None:
     """
     Raises:
@@ -102,12 +113,8 @@ def _check_target(target: Path) -> None:
     """
     if not target.parent.is_dir():
         raise ResourceError(f"the folder '{target.parent}' does not exist. Create it or choose another.")
-    if not target.exists():
-        return
-    try:
-        read_spec(target)
-    except (ModelError, OSError):
-        raise ResourceError(f"'{target}' exists and is no model folder; choose another.") from None
+    if target.exists() and not _is_model(target):
+        raise ResourceError(f"'{target}' exists and is no model folder; choose another.")
     others = other_things(target)
     if others:
         raise ResourceError(f"'{target}' holds more than a model, for example '{others[0].name}'; choose another.")

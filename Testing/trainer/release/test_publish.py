@@ -131,6 +131,16 @@ def test_a_folder_that_holds_more_than_a_model_is_not_replaced(model, card, publ
     assert sorted(published.rglob("*")) == before
 
 
+def test_a_model_that_this_version_does_not_read_any_more_is_replaced(model, card, published):
+    spec = json.loads((published / "model.json").read_text())
+    spec["preprocessing"]["normalisation"]["t1"]["kind"] = "hu_window"
+    (published / "model.json").write_text(json.dumps(spec))
+    with pytest.raises(ModelError):
+        read_spec(published)
+    publish(model, card, [], published)
+    assert read_spec(published).name == "N"
+
+
 def test_a_folder_or_file_that_is_no_model_is_not_replaced(model, card, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

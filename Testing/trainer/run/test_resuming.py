@@ -122,7 +122,11 @@ def test_a_run_of_an_older_version_goes_on(stopped):
     plain = json.loads((stopped / "run.json").read_text())
     del plain["id"], plain["files"]
     plain["cache"] = str(stopped / "cache")
+    del plain["experiment"]["mmanet"]
+    plain["experiment"]["distillation"] = {"teacher": "", "feature_weight": 2.0, "weak_weight": 0.1}
     (stopped / "run.json").write_text(json.dumps(plain))
+    mmanet = read_run(stopped).experiment.mmanet
+    assert (mmanet.kd_weight, mmanet.weak_weight) == (2.0, 0.1)
     assert resume(stopped) == 0
 
 
