@@ -124,6 +124,17 @@ ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {
 }
 
 
+ARCHITECTURE_TITLES = {
+    "unet": "plain U-Net",
+    "dante_full": "two encoders and their fusion, the decoder of a U-Net",
+    "gated": "an encoder a modality, gated fusion, the decoder of a U-Net (RobustSeg)",
+    "mmformer": "an encoder and a transformer a modality, a transformer over all (mmFormer)",
+    "shaspec": "a shared encoder and one a modality (ShaSpec)",
+    "unetr": "a vision transformer and a convolutional decoder (UNETR)",
+}
+"""For a model's card."""
+
+
 def options_of(pathway: Pathway, kind: type[Options]) -> Options:
     """The pathway's options as what its architecture has.
 

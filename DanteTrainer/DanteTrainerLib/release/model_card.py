@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway
+from DanteSegmenterLib.model_folder.architectures import ARCHITECTURE_TITLES
 
 from ..settings.experiment import Experiment
 
@@ -26,7 +27,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
         f"| method | {experiment.method} |",
         f"| grid | {spacing} mm, {spec.preprocessing.orientation} |",
         f"| windows | {' x '.join(map(str, spec.patch))} voxels |",
-        f"| network | plain U-Net, features {', '.join(map(str, spec.network.features))} |",
+        f"| network | {_network(spec)} |",
         f"| training | {_steps(experiment)} of {experiment.data.batch_size} patches, seed {experiment.seed} |",
         f"| data | {spec.training_data} |",
     ]
@@ -47,6 +48,13 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
     if spec.citations:
         lines += ["", "## Cite", "", *(f"- {citation}" for citation in spec.citations)]
     return "\n".join(lines) + "\n"
+
+
+def _network(spec: ModelSpec) -> str:
+    """What the deployed one is; a transformer does not have the backbone's features."""
+    name = spec.limited.architecture
+    features = f", features {', '.join(map(str, spec.network.features))}" if name != "unetr" else ""
+    return f"{ARCHITECTURE_TITLES.get(name, name)}{features}"
 
 
 def _full_pathway(spec: ModelSpec) -> str:

@@ -7,6 +7,7 @@ from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder import Pathway
 from DanteSegmenterLib.model_folder.architectures import (
     ARCHITECTURE_OPTIONS,
+    ARCHITECTURE_TITLES,
     ArchitectureOptions,
     check_options,
     options_of,
@@ -48,3 +49,7 @@ def test_options_are_typed_numbers_within_bounds():
 def test_a_plain_unet_has_none():
     with pytest.raises(ModelError, match="unknown key 'heads'"):
         check_options(pathway(heads=8))
+
+
+def test_every_architecture_has_a_title_for_the_card():
+    assert set(ARCHITECTURE_TITLES) == set(ARCHITECTURE_OPTIONS)
