@@ -189,8 +189,9 @@ def test_two_cases_of_one_name_are_refused(model, tmp_path, capsys):
     assert "two cases are named 'A'" in capsys.readouterr().err
 
 
-def test_a_cluster_that_is_not_there_is_said(cases, model, tmp_path, capsys):
+def test_a_cluster_that_is_not_there_is_said(cases, model, tmp_path, capsys, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr("DanteSegmenterLib.batch.cluster.CONNECT_SECONDS", 1)
     assert batch(cases, model, tmp_path / "out", "--cluster", "tcp://127.0.0.1:1") == 2
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
 

@@ -142,7 +142,7 @@ def test_a_run_can_be_cancelled_and_the_next_one_works(client, folder):
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_that_dies_is_said_and_the_next_run_starts_another(folder, number):
     client = WorkerClient()
     run(client, folder, study())

@@ -130,7 +130,7 @@ def test_a_timer_in_the_window_is_never_kept_waiting_and_progress_is_told(slicer
     assert window.ui.statusLabel.text.startswith("Done in")
 
 
-@pytest.mark.parametrize("after", [0.0, 0.3, "started", "network"])
+@pytest.mark.parametrize("after", [0.0, pytest.param(0.3, marks=pytest.mark.slow), "started", "network"])
 def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, window, after):
     if after == "network":
         warm_up(window)
@@ -238,7 +238,7 @@ def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
     window.choices.parameters.prepare = False
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "label map"])
+@pytest.mark.parametrize("kind", ["segmentation", pytest.param("label map", marks=pytest.mark.slow)])
 def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
     """Of a head with skull; deepbet is not needed then."""
     import numpy as np

@@ -114,7 +114,9 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["Ctrl-C", "SIGTERM"]
+)
 @pytest.mark.parametrize(("name", "moment", "words"), MOMENTS, ids=[f"{n} {m.split('.')[-1]}" for n, m, _ in MOMENTS])
 def test_a_command_ends_in_every_moment_and_leaves_what_was_there(place, tmp_path, name, moment, words, number):
     out, before = tmp_path / "out", {"evaluate": place / "scores", "publish": place / "public"}.get(name)
@@ -134,7 +136,9 @@ def test_a_command_ends_in_every_moment_and_leaves_what_was_there(place, tmp_pat
     assert list(out.rglob("cases.csv"))
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.5])
+@pytest.mark.parametrize(
+    "seconds", [0.3, pytest.param(0.6, marks=pytest.mark.slow), 1.0, pytest.param(1.5, marks=pytest.mark.slow), 2.5]
+)
 def test_ctrl_c_while_libraries_are_imported_is_no_traceback(place, tmp_path, seconds):
     process = started("-m", "DanteTrainerLib", *command(place, "evaluate", tmp_path / "out"))
     time.sleep(seconds)

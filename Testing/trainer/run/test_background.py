@@ -296,7 +296,7 @@ def test_a_killed_training_takes_its_processes_along_is_known_as_interrupted_and
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_the_whole_process_group_ends_in_a_checkpoint(data, tmp_path, number):
     """As Ctrl-C in a terminal and a cluster's scheduler send it: to the processes that prepare batches too."""
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))

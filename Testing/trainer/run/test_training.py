@@ -103,7 +103,7 @@ def python(*arguments, **options):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_during_the_write_of_a_checkpoint_a_resumed_run_is_bit_equal(whole, data, tmp_path, at):
     run = tmp_path / "run"
     train = ["train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet", "--device", "cpu"]

@@ -277,7 +277,7 @@ def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparamete
     assert sum(p.numel() for p in stage.networks.parameters()) / 1e6 == pytest.approx(megaparameters, abs=0.1)
 
 
-@pytest.mark.parametrize("name", ["brats-1mm", "chest-dp2e"])
+@pytest.mark.parametrize("name", ["brats-1mm", pytest.param("chest-dp2e", marks=pytest.mark.slow)])
 def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
     """Without memory behind the tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
     paper = load_experiment(name, method="dante")
@@ -297,7 +297,14 @@ def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-@pytest.mark.parametrize("stage, step", [("stage-1", 2), ("stage-1", 6), ("stage-2", 4)])
+@pytest.mark.parametrize(
+    "stage, step",
+    [
+        pytest.param("stage-1", 2, marks=pytest.mark.slow),
+        pytest.param("stage-1", 6, marks=pytest.mark.slow),
+        ("stage-2", 4),
+    ],
+)
 def test_killed_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, stage, step):
     folder = tmp_path / "run"
     start_run(settings_for_runs(), data, folder)
