@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .common import begin
+
+if TYPE_CHECKING:
+    from ..methods import Method
 
 
 def study(options: argparse.Namespace) -> None:
@@ -32,7 +37,7 @@ def listing(_: argparse.Namespace) -> None:
 
     print("methods:")
     for name, method in METHODS.items():
-        print(f"  {name:<12} {(method.__doc__ or '').strip().splitlines()[0]}")
+        print(f"  {name:<12} {_said_of(method)}")
     print("studies:")
     for name, path in list_studies().items():
         sizes = ", ".join(read_study(path).size)
@@ -41,3 +46,10 @@ def listing(_: argparse.Namespace) -> None:
     print("experiments:")
     for name, path in list_experiments().items():
         print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+def _said_of(method: Method) -> str:
+    """One sentence on a method: its file's, where all of the file is of it; else its own."""
+    whole_file = method.__name__ == "stages"
+    text = sys.modules[method.__module__].__doc__ if whole_file else method.__doc__
+    return " ".join((text or "").strip().split("\n\n")[0].split())
