@@ -92,7 +92,7 @@ def trainings(folder: Path) -> dict[str, str]:
     data = folder / "data"
     run("DanteSegmenterLib", "sample", data, "--cases", "4", "--spacing-mm", "8")
     record = {}
-    for method in ("lower", "upper", "dante", "robustseg", *TAUGHT):
+    for method in ("lower", "upper", "dante", "robustseg", "mmformer", "shaspec", "cpmn", "vit", *TAUGHT):
         out = folder / method
         teacher = ["--set", f"distillation.teacher={folder / 'upper' / 'model'}"] if method in TAUGHT else []
         run(
