@@ -13,7 +13,8 @@ import numpy as np
 from ..cases.case import Case
 from ..errors import Cancelled, sentence_of
 from ..files.images import write_segmentation
-from ..model_folder.spec import ModelSpec, Pathway, choose_pathway
+from ..model_folder.choosing import choose_pathway
+from ..model_folder.spec import ModelSpec, Pathway
 from ..options import DEFAULTS, SegmentOptions
 from ..result.regions import mask_of
 from ..result.report import Report

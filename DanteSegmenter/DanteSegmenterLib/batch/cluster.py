@@ -17,7 +17,8 @@ import numpy as np
 
 from ..cases.case import Case
 from ..errors import Cancelled, DanteError, ResourceError, sentence_of
-from ..model_folder.spec import ModelSpec, read_spec
+from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..volume import Volume
 from ..worker.protocol import CaseMessage, FrameReader, encode
 from .case import Answer, Options, Outcome, Tile, segment_case

@@ -14,7 +14,8 @@ from pathlib import Path
 from ..cases.case import Case
 from ..errors import InputError, ResourceError
 from ..files.images import SEGMENTATION_ENDING
-from ..model_folder.spec import ModelSpec, read_spec
+from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from .case import Answer, Options, Outcome, pathway_of, segment_case
 from .finished import finished_report, free_name

@@ -10,7 +10,8 @@ from ..cases.case_list import find_cases
 from ..child_process import when_parent_ends
 from ..errors import InputError
 from ..guard.plain_text import one_line
-from ..model_folder.spec import check_can_prepare, read_spec
+from ..model_folder.choosing import check_can_prepare
+from ..model_folder.read_write import read_spec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..model_folder.about import about
-from ..model_folder.spec import read_spec
+from ..model_folder.read_write import read_spec
 from ..program import StopRequest, say
 
 

@@ -19,7 +19,9 @@ from ..files.images import (
     write_segmentation,
     write_volume,
 )
-from ..model_folder.spec import ModelSpec, choose_pathway, read_spec
+from ..model_folder.choosing import choose_pathway
+from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..options import SegmentOptions
 from ..program import StopRequest, printable, say
 from ..result.report import Report

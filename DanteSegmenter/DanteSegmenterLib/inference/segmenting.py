@@ -14,14 +14,9 @@ import torch
 from torch import nn
 
 from ..errors import Cancelled
-from ..model_folder.spec import (
-    ModelSpec,
-    Pathway,
-    check_can_prepare,
-    check_weights_file,
-    choose_pathway,
-    read_spec,
-)
+from ..model_folder.choosing import check_can_prepare, choose_pathway
+from ..model_folder.read_write import check_weights_file, read_spec
+from ..model_folder.spec import ModelSpec, Pathway
 from ..networks.build import build
 from ..networks.weights import load_weights
 from ..options import DEFAULTS, SegmentOptions

@@ -1,23 +1,9 @@
 """The model folder: everything needed to run a model, read and checked without torch."""
 
-from .spec import (
-    MAX_STAGES,
-    Calibration,
-    Modality,
-    ModelSpec,
-    NetworkSpec,
-    Normalisation,
-    Pathway,
-    Preprocessing,
-    Region,
-    Scaling,
-    check_can_prepare,
-    check_weights_file,
-    choose_pathway,
-    read_spec,
-    sha256_of,
-    write_spec,
-)
+from .checks import MAX_STAGES
+from .choosing import check_can_prepare, choose_pathway
+from .read_write import check_weights_file, read_spec, sha256_of, write_spec
+from .spec import Calibration, Modality, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing, Region, Scaling
 
 __all__ = [
     "Calibration",

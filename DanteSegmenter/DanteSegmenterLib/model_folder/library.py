@@ -12,7 +12,8 @@ from pathlib import Path
 from ..errors import ModelError
 from ..guard.plain_text import LONG, one_line
 from ..guard.replace_folder import bring_back
-from .spec import SPEC_FILE, ModelSpec, read_spec
+from .read_write import SPEC_FILE, read_spec
+from .spec import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..errors import DanteError, ModelError, ResourceError
 from ..guard.plain_text import one_line
 from ..guard.replace_folder import folder_in_the_making, swap_in
 from .checks import is_device_name
-from .spec import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
+from .read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
 OTHER_FILES = ("README.md", "provenance.json", "LICENSE", "LICENSE.txt")
 # What file managers leave in any folder.

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..child_process import Child
 from ..errors import Cancelled, DanteError, ModelError, ResourceError
-from ..model_folder.spec import ModelSpec, read_spec
+from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..options import DEFAULTS, SegmentOptions
 from ..result.result import Result
 from ..volume import Volume

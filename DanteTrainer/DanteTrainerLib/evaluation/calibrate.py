@@ -19,7 +19,7 @@ from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.inference import Model, segment
 from DanteSegmenterLib.model_folder import Pathway, Scaling
-from DanteSegmenterLib.model_folder.spec import SPEC_FILE, spec_text
+from DanteSegmenterLib.model_folder.read_write import SPEC_FILE, spec_text
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result.regions import NEARLY_0, confidence_of, nested_probability, volume_range_ml
 

@@ -112,7 +112,7 @@ def size_of(spec: ModelSpec, pathway: Pathway) -> tuple[int, int]:
         ModelError: its architecture is not known to this version.
     """
     with torch.device("meta"):
-        network = build(spec, pathway).eval()
+        network = build(spec, pathway).eval().requires_grad_(False)  # else the counter follows parameters backwards
         window = torch.empty(1, len(pathway.modalities), *spec.patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(window)

@@ -16,7 +16,7 @@ import numpy as np
 from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError, reason
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
-from DanteSegmenterLib.model_folder.spec import SPEC_FILE
+from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
-from DanteSegmenterLib.model_folder.spec import SPEC_FILE
+from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
 from DanteSegmenterLib.networks.weights import save_weights
 from DanteSegmenterLib.strict_dataclass import to_plain
 

@@ -13,6 +13,7 @@ from DanteSegmenterLib.cases.case_folder import read_case_folder
 from DanteSegmenterLib.errors import Cancelled, ConfigError
 from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import sha256_of
+from DanteTrainerLib.evaluation.cost import cost_of
 from DanteTrainerLib.loop.compilation import compiled_parts
 from DanteTrainerLib.methods import METHODS
 from DanteTrainerLib.methods.any_modality.modality_dropout import WITHOUT_PRIVILEGED
@@ -68,6 +69,7 @@ def test_with_equal_views_a_method_that_drops_has_more_steps_and_no_other(method
 @pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)
 def test_a_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_path, method):
     model = train(data, tmp_path / "run", settings(method, teacher))
+    assert cost_of(load_model(model, "cpu")).multiply_adds > 0
     volumes = read_case_folder(data / "A").read_images()
     result = segment(load_model(model, "cpu"), {name: volumes[name] for name in BRAIN.limited})
     assert result.label_map.shape == volumes["t1"].shape
