@@ -24,7 +24,7 @@ from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.networks.build import build
 from DanteSegmenterLib.volume import Volume
 
-from ..loop.history import HISTORY_FILE, MEMORY_COLUMN
+from ..loop.history import DROPPED_COLUMN, HISTORY_FILE, MEMORY_COLUMN
 from .subject import pathway_of, with_one_network
 
 
@@ -148,13 +148,17 @@ def _forget_peak() -> bool:
 class StageCost:
     """What the steps of one stage of a training took, by its log; pauses between sessions are not in it.
 
-    `memory_mb` is the most that the process held, on CUDA what tensors took there; None where the log does not say.
+    Attributes:
+        memory_mb: the most that the process held, on CUDA what tensors took there; None where the log does not say.
+        without_privileged: steps' worth of samples that a method that drops saw without the privileged scan; None of
+            other methods.
     """
 
     stage: str
     steps: int
     seconds: float
     memory_mb: float | None = None
+    without_privileged: float | None = None
 
     @property
     def seconds_per_step(self) -> float:
@@ -180,8 +184,9 @@ def training_cost(run: Path) -> list[StageCost]:
 def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
     steps = rows.step.diff().fillna(rows.step)  # a row is the mean of the steps since the one before
     peak = rows[MEMORY_COLUMN].max() if MEMORY_COLUMN in rows else None
-    memory = None if peak is None or pd.isna(peak) else float(peak)
-    return StageCost(stage, int(rows.step.max()), float((rows.seconds_per_step * steps).sum()), memory)
+    without = (rows[DROPPED_COLUMN] * steps).sum(min_count=1) if DROPPED_COLUMN in rows else None
+    memory, dropped = (None if value is None or pd.isna(value) else float(value) for value in (peak, without))
+    return StageCost(stage, int(rows.step.max()), float((rows.seconds_per_step * steps).sum()), memory, dropped)
 
 
 def training_table(stages: Sequence[StageCost]) -> str:

@@ -10,6 +10,9 @@ from ..whole_files import write_whole
 
 HISTORY_FILE, CURVES_FILE = "log.csv", "curves.png"
 MEMORY_COLUMN = "peak_memory_mb"
+# Of methods that drop the privileged scan: the share of samples without it.
+WITHOUT_PRIVILEGED = "without_privileged_share"
+DROPPED_COLUMN = f"log_{WITHOUT_PRIVILEGED}"
 
 Row = dict[str, Any]
 

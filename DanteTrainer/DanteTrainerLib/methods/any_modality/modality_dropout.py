@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from ...data.patches import Batch
+from ...loop.history import WITHOUT_PRIVILEGED
 from ...loop.stage import StepContext
 from ...settings.experiment import DroppingSettings
 from ...settings.tasks import Task
-
-WITHOUT_PRIVILEGED = "without_privileged_share"
-"""What a method that drops writes down at every step: in the log a column of this name after `log_`."""
 
 
 def draw_present(batch: Batch, task: Task, context: StepContext, dropping: DroppingSettings) -> Tensor:

@@ -26,9 +26,24 @@ def training_costs(found: Findings) -> str:
         for stage_name, own in stages.items():
             seconds, steps = sum(s.seconds for s in own), sum(s.steps for s in own)
             memory = max((s.memory_mb for s in own if s.memory_mb is not None), default=None)
-            cells = [row, stage_name, str(len(own)), f"{steps / len(own):.0f}", f"{seconds / steps:.2f}"]
-            rows.append([*cells, f"{seconds / len(own) / 60:.1f}", "-" if memory is None else f"{memory:.0f}"])
-    return markdown(["method", "stage", "runs", "steps", "s per step", "minutes a run", "peak MB"], rows)
+            dropped = [s.without_privileged for s in own if s.without_privileged is not None]
+            counted = [
+                str(len(own)),
+                f"{steps / len(own):.0f}",
+                f"{sum(dropped) / len(dropped):.0f}" if dropped else "-",
+            ]
+            took = [
+                f"{seconds / steps:.2f}",
+                f"{seconds / len(own) / 60:.1f}",
+                "-" if memory is None else f"{memory:.0f}",
+            ]
+            rows.append([row, stage_name, *counted, *took])
+    heads = ["steps", "of them with the privileged scan dropped", "s per step", "minutes a run", "peak MB"]
+    return markdown(["method", "stage", "runs", *heads], rows)
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def deployed_costs(found: Findings) -> str:

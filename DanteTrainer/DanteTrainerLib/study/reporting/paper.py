@@ -48,13 +48,18 @@ def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
     """Setting -> what all runs have, and what the paper has, where these are two."""
     paper = dict(_flat(to_plain(load_experiment(PAPER_EXPERIMENTS[runs[0].experiment.task]))))
     ours: dict[str, Any] = {}
+    # The tables of methods that no row is of say nothing.
+    idle = set(runs[0].experiment.method_settings) - {run.experiment.method for run in runs}
     for run in runs:
         for key, value in _flat(to_plain(run.experiment)):
             ours[key] = value if ours.get(key, value) == value else SEVERAL_VALUES
     return {
         key: (value, paper.get(key))
         for key, value in ours.items()
-        if value is not SEVERAL_VALUES and value != paper.get(key) and not key.startswith(NOT_COMPARED)
+        if value is not SEVERAL_VALUES
+        and value != paper.get(key)
+        and not key.startswith(NOT_COMPARED)
+        and key.partition(".")[0] not in idle
     }
 
 

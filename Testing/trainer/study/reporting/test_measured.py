@@ -27,9 +27,10 @@ def found(tmp_path):
 
 def test_costs_of_training_are_means_over_seeds_with_the_largest_memory(found):
     for run, seconds, memory in ((found.runs[0], 0.5, 900), (found.runs[1], 1.5, 1100)):
-        log = f"stage,step,seconds_per_step,peak_memory_mb\nsupervised,60,{seconds},{memory}\n"
+        log = "stage,step,seconds_per_step,peak_memory_mb,log_without_privileged_share\n"
+        log += f"supervised,20,{seconds},{memory - 50},0.5\nsupervised,60,{seconds},{memory},0.25\n"
         (run.folder / "log.csv").write_text(log)
-    assert training_costs(found).splitlines()[2:] == ["| lower | supervised | 2 | 60 | 1.00 | 1.0 | 1100 |"]
+    assert training_costs(found).splitlines()[2:] == ["| lower | supervised | 2 | 60 | 20 | 1.00 | 1.0 | 1100 |"]
 
 
 def test_costs_of_use_are_those_that_were_measured(found):
