@@ -237,6 +237,7 @@ def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, t
         assert sha256_of(folder / "model" / name) == sha256_of(run / "model" / name), name
 
 
+@pytest.mark.slow
 def test_with_adamw_before_a_stopped_and_resumed_training_is_bit_equal_too(data, tmp_path):
     settings = replace(settings_for_runs(), pretrain_optimiser=OptimiserSettings("adamw", 0.001, warm_up=0.5))
     digests = []
