@@ -68,7 +68,9 @@ def score_table(found: Findings) -> str:
         for value, digits in (("dice", 3), ("hd95_mm", 1)):
             for region in found.regions:
                 i = interval_of(found.table(row, region, value))
-                cells.append(f"{i.mean:.{digits}f} ({i.low:.{digits}f}-{i.high:.{digits}f}; {i.count})")
+                cells.append(
+                    f"{i.mean:.{digits}f} ({i.low:.{digits}f}-{i.high:.{digits}f}; {i.count})" if i.count else "-"
+                )
         rows.append([row, str(found.scores[found.scores.method == row].seed.nunique()), *cells])
     return markdown(["method", "seeds", *heads], rows)
 

@@ -8,7 +8,7 @@ import pytest
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.study.plan import plan
 from DanteTrainerLib.study.reporting.paper import beside_paper, conditions
-from DanteTrainerLib.study.reporting.report import SECTIONS, collect, write_report
+from DanteTrainerLib.study.reporting.report import SCORE_COLUMNS, SECTIONS, collect, write_report
 from DanteTrainerLib.study.reporting.tables import Findings, gap_table, p_value, score_table, selection_tables
 from DanteTrainerLib.study.study_file import Entry, Figure, Study, Sweep
 
@@ -147,3 +147,10 @@ def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, 
     assert main(arguments) == 0
     assert "Scored on the split 'val', without mirroring. Size tiny: two steps." in capsys.readouterr().out
     assert (out / "runs" / "lower-seed1" / "evaluation-val" / "cases.csv").is_file()
+
+
+def test_what_no_case_has_is_a_dash():
+    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan)], columns=SCORE_COLUMNS)
+    assert score_table(Findings(Study("brats-2mm"), [], "test", nowhere)).splitlines()[-1] == (
+        "| lower | 1 | 0.000 (0.000-0.000; 1) | - |"
+    )
