@@ -105,7 +105,11 @@ class Decoder(nn.Module):
 
     def all_logits(self, features: list[Tensor]) -> list[Tensor]:
         """Logits at every resolution, finest first."""
-        return [head(x) for head, x in zip(self.heads, self.decode(features))]
+        return self.logits_of(self.decode(features))
+
+    def logits_of(self, decoded: list[Tensor]) -> list[Tensor]:
+        """The same of what `decode` gave."""
+        return [head(x) for head, x in zip(self.heads, decoded)]
 
     def forward(self, features: list[Tensor]) -> Tensor:
         return self.heads[0](self.decode(features)[0])

@@ -20,16 +20,16 @@ AVERAGE = "average"
 def with_average(stage: Stage, decay: float) -> Stage:
     """The same stage with the average as one more network, which never learns; what is deployed has its weights."""
     moving = {name: network for name, network in stage.networks.items() if stage.frozen_until.get(name, 0.0) < 1.0}
-    average = nn.ModuleDict(copy.deepcopy(moving))
+    live, average = nn.ModuleDict(moving), nn.ModuleDict(copy.deepcopy(moving))
 
     def after_step(context: StepContext) -> None:
         if stage.after_step is not None:
             stage.after_step(context)
-        follow(average, nn.ModuleDict(moving), min(decay, (1 + context.step) / (10 + context.step)))
+        follow(average, live, min(decay, (1 + context.step) / (10 + context.step)))
 
     def with_its_weights(network: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         def averaged() -> nn.Module:
-            nn.ModuleDict(moving).load_state_dict(average.state_dict())
+            live.load_state_dict(average.state_dict())
             return network()
 
         return averaged

@@ -18,10 +18,10 @@ from typing import Any
 from DanteSegmenterLib import __version__
 from DanteSegmenterLib.errors import InputError, ModelError
 from DanteSegmenterLib.model_folder import read_spec
-from DanteSegmenterLib.strict_dataclass import to_plain
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import SPLIT_NAMES, Split
-from ..settings.experiment import Experiment, read_experiment
+from ..settings.experiment import Experiment, of_this_version
 from ..whole_files import write_text_whole
 
 PROVENANCE_FILE = "provenance.json"
@@ -58,7 +58,7 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], Experiment]:
     path = folder / PROVENANCE_FILE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        experiment = read_experiment(plain["experiment"], PROVENANCE_FILE, InputError)
+        experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
         cases = plain["cases"]
         # A digest says that names were replaced before.
         cases = cases if "sha256" in cases else _counted({part: cases[part] for part in SPLIT_NAMES})

@@ -10,7 +10,7 @@ from DanteSegmenterLib.errors import ConfigError, InputError, reason
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import Split
-from ..settings.experiment import Experiment, read_experiment
+from ..settings.experiment import Experiment, of_this_version
 from ..status import RUN_FILE
 from ..whole_files import write_text_whole
 
@@ -49,7 +49,7 @@ def read_run(folder: Path) -> Run:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(plain, dict) and "experiment" in plain:
-            plain["experiment"] = to_plain(read_experiment(plain["experiment"], f"{RUN_FILE}: experiment", InputError))
+            plain["experiment"] = of_this_version(plain["experiment"])
         return from_plain(Run, plain, RUN_FILE, InputError)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}. Start one with `train`.") from None

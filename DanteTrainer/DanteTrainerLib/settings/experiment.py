@@ -194,17 +194,13 @@ MOVED = {"feature_weight": "kd_weight", "weak_weight": "weak_weight"}
 """Settings of `distillation` in runs of older versions -> what they are called in `mmanet` now."""
 
 
-def read_experiment(plain: Any, where: str, error: type[Exception]) -> Experiment:
-    """An experiment as a run or a model folder keeps it, of this version or an older one.
-
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-    if isinstance(plain, dict) and isinstance(plain.get("distillation"), dict):
-        kept = {key: value for key, value in plain["distillation"].items() if key not in MOVED}
-        moved = {MOVED[key]: value for key, value in plain["distillation"].items() if key in MOVED}
-        plain = {**plain, "distillation": kept, **({"mmanet": moved} if moved else {})}
-    return from_plain(Experiment, plain, where, error)
+def of_this_version(plain: Any) -> Any:
+    """An experiment's plain values as a run or a model folder keeps them, of this version or an older one."""
+    if not isinstance(plain, dict) or not isinstance(plain.get("distillation"), dict):
+        return plain
+    kept = {key: value for key, value in plain["distillation"].items() if key not in MOVED}
+    moved = {MOVED[key]: value for key, value in plain["distillation"].items() if key in MOVED}
+    return {**plain, "distillation": kept, **({"mmanet": moved} if moved else {})}
 
 
 def resources_folder(name: str) -> Path:

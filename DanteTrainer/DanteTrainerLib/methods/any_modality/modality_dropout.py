@@ -25,6 +25,11 @@ def draw_present(batch: Batch, task: Task, context: StepContext, dropping: Dropp
     return present.to(batch.images.device)
 
 
+def without_privileged(task: Task) -> Tensor:
+    """What a sample has when the privileged modality is dropped, as in deployment: float32 [1, M]."""
+    return torch.tensor([[float(modality != task.privileged) for modality in task.full]])
+
+
 def seen_without(present: Tensor, task: Task) -> dict[str, float]:
     """For a step's log: the share of its samples that lack the privileged modality.
 

@@ -25,7 +25,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present, seen_without
+from .modality_dropout import draw_present, seen_without, without_privileged
 
 STYLE = 8
 HIDDEN = 128
@@ -63,7 +63,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         return LossTerms(terms, logged)
 
     limited = task.limited_channels
-    without = torch.tensor([[float(n in limited) for n in range(modalities)]])
+    without = without_privileged(task)
 
     def predict(all_images: Tensor) -> Tensor:
         return network.decoder(network.encode(all_images, without.to(all_images.device)))

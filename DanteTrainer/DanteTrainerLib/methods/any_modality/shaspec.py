@@ -20,7 +20,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present, seen_without
+from .modality_dropout import draw_present, seen_without, without_privileged
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
@@ -51,7 +51,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         )
 
     limited = task.limited_channels
-    without = torch.tensor([[float(n in limited) for n in range(modalities)]])
+    without = without_privileged(task)
 
     def predict(all_images: Tensor) -> Tensor:
         shared, specific = network.shared_maps(all_images), network.specific_maps(all_images)

@@ -36,7 +36,7 @@ def cross_modal(experiment: Experiment, task: Task) -> Stage:
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         x_f, x_l = batch.images, batch.images[:, limited]
         mask = masked.draw(x_f, context)
-        z_l = masked.encode(encoders["E_L"], x_l, mask[:, limited] if mask.shape[1] > 1 else mask)
+        z_l = masked.encode(encoders["E_L"], x_l, mask_for(mask, limited))
         z_a, z_p = (masked.encode(encoders[name], x_f, mask) for name in ("E_A", "E_P"))
         visible = masked.visible(z_l, mask)
         from_ap, _ = psi_1(z_a, z_p, visible)
@@ -68,7 +68,7 @@ def naive(experiment: Experiment, task: Task) -> Stage:
         terms = {}
         for name, channels in read.items():
             image = batch.images[:, channels]
-            features = masked.encode(encoders[name], image, mask[:, channels] if mask.shape[1] > 1 else mask)
+            features = masked.encode(encoders[name], image, mask_for(mask, channels))
             terms[name] = Term(masked.error(decoders[name], features, image, mask, channels))
         return LossTerms(terms, masked.errors_of_a_blur(batch.images, mask, read, context))
 
@@ -88,6 +88,11 @@ def _pretraining(
         labelled_only=False,
         remark=not_beaten,
     )
+
+
+def mask_for(mask: Tensor, channels: Sequence[int]) -> Tensor:
+    """Of a mask a channel [B, C, ...] that of these channels; one for all [B, 1, ...] is theirs as it is."""
+    return mask[:, channels] if mask.shape[1] > 1 else mask
 
 
 class _Masked:
@@ -127,9 +132,7 @@ class _Masked:
         channels: list[int] | None = None,
     ) -> Tensor:
         prediction = decoder(features, mask if self._sparse else None)
-        if mask.shape[1] > 1 and channels is not None:
-            mask = mask[:, channels]
-        return masked_reconstruction(prediction, target, mask)
+        return masked_reconstruction(prediction, target, mask if channels is None else mask_for(mask, channels))
 
     def errors_of_a_blur(
         self, images: Tensor, mask: Tensor, read: Mapping[str, Sequence[int]], context: StepContext
@@ -144,6 +147,6 @@ class _Masked:
         guess = blurred(images, mask, self._block)
         errors = {}
         for name, channels in read.items():
-            own = mask[:, channels] if mask.shape[1] > 1 else mask
-            errors[f"blur_{name}"] = masked_reconstruction(guess[:, channels], images[:, channels], own).item()
+            error = masked_reconstruction(guess[:, channels], images[:, channels], mask_for(mask, channels))
+            errors[f"blur_{name}"] = error.item()
         return errors

@@ -35,8 +35,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         features_l, decoded_l = _maps(f_l, batch.images[:, limited])
         features_f, decoded_f = _maps(f_f, batch.images)
         terms = {
-            "seg_L": Term(segmentation_loss(_logits(f_l, decoded_l), batch.regions, task.output)),
-            "seg_F": Term(segmentation_loss(_logits(f_f, decoded_f), batch.regions, task.output)),
+            "seg_L": Term(segmentation_loss(f_l.decoder.logits_of(decoded_l), batch.regions, task.output)),
+            "seg_F": Term(segmentation_loss(f_f.decoder.logits_of(decoded_f), batch.regions, task.output)),
             "ifa": Term(inter_feature_alignment(features_l, features_f), settings.alignment_weight),
         }
         lesion = batch.regions.amax(dim=1, keepdim=True)
@@ -67,10 +67,6 @@ def _maps(network: UNet, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """The encoder's and the decoder's feature maps, finest first."""
     features = network.encode(images)
     return features, network.decoder.decode(features)
-
-
-def _logits(network: UNet, decoded: list[Tensor]) -> list[Tensor]:
-    return [head(x) for head, x in zip(network.decoder.heads, decoded)]
 
 
 def inter_feature_alignment(first: list[Tensor], second: list[Tensor]) -> Tensor:

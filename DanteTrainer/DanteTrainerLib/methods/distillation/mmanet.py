@@ -21,7 +21,7 @@ from ...data.patches import Batch
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
-from ..any_modality.modality_dropout import draw_present, seen_without
+from ..any_modality.modality_dropout import draw_present, seen_without, without_privileged
 from ..segmentation_loss import segmentation_loss
 from .losses import entropy, weighted_mean
 from .similarity import pooled, pooled_size, self_similarity
@@ -41,7 +41,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         auxiliary = Decoder(outputs, experiment.network)
         initialise(nn.ModuleList([student, auxiliary]))
     limited = task.limited_channels
-    weak = torch.tensor([float(n in limited) for n in range(len(task.full))]).reshape(1, -1, 1, 1, 1)
+    weak = without_privileged(task)[..., None, None, None]
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         present = draw_present(batch, task, context, experiment.dropping)

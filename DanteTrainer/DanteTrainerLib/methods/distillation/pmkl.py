@@ -38,7 +38,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
     def loss(batch: Batch, _: StepContext) -> LossTerms:
         decoded = student.decoder.decode(student.encode(batch.images[:, limited]))
-        logits = [head(x) for head, x in zip(student.decoder.heads, decoded)]
+        logits = student.decoder.logits_of(decoded)
         terms = {"segmentation": Term(segmentation_loss(logits, batch.regions, task.output))}
         if settings.contrast_weight:
             last, answer = teacher.last_map_and_logits(batch.images)
