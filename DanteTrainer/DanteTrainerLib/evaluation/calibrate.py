@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
-from DanteSegmenterLib.inference import Model, segment
+from DanteSegmenterLib.inference import Model
 from DanteSegmenterLib.model_folder import Pathway, Scaling
 from DanteSegmenterLib.model_folder.read_write import SPEC_FILE, spec_text
 from DanteSegmenterLib.options import SegmentOptions
@@ -25,7 +26,7 @@ from DanteSegmenterLib.result.regions import NEARLY_0, confidence_of, nested_pro
 
 from ..data.dataset import Dataset, check_cases, check_masks
 from ..whole_files import write_text_whole
-from .evaluate import truth_masks
+from .evaluate import segment_and_truth
 from .subject import load_for, with_one_network
 
 # Of a region's raw probabilities, those that say anything; so many voxels of each case are enough.
@@ -149,19 +150,13 @@ def _looked_at(model: Model, cases: Sequence[Case], quiet: bool) -> Iterator[dic
     """Each case by region, from the button's own `segment`."""
     pathway = model.spec.limited
     for case in tqdm(cases, desc="Calibrating", unit="case", disable=quiet):
-        volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
-        truth = case.label.read() if case.label else None
-        result = segment(model, volumes, SegmentOptions(probabilities=True))
-        if truth is None or result.probabilities is None or not truth.same_grid(result.reference):
-            raise InputError(
-                f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'."
-            )
-        voxel_ml = truth.voxel_volume_ml
+        result, masks = segment_and_truth(model, case, pathway, SegmentOptions(probabilities=True))
+        raw, voxel_ml = cast(np.ndarray, result.probabilities), result.reference.voxel_volume_ml
         yield {
             region.id: _region_of_case(
-                nested_probability(result.probabilities, region, model.spec), mask, result.masks[region.id], voxel_ml
+                nested_probability(raw, region, model.spec), masks[region.id], result.masks[region.id], voxel_ml
             )
-            for region, mask in zip(model.spec.regions, truth_masks(truth, case, model.spec).values())
+            for region in model.spec.regions
         }
 
 

@@ -20,6 +20,7 @@ from DanteSegmenterLib.inference import Model, segment
 from DanteSegmenterLib.model_folder import Calibration, ModelSpec, Pathway, sha256_of
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
+from DanteSegmenterLib.result import Result
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 from DanteSegmenterLib.volume import Volume
 
@@ -229,12 +230,7 @@ def evaluate_case(
 
     Exactly the modalities that the pathway reads are given to the model.
     """
-    volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
-    truth = case.label.read() if case.label else None
-    result = segment(model, volumes, SegmentOptions(mirror=mirror))
-    if truth is None or not truth.same_grid(result.reference):
-        raise InputError(f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'.")
-    masks = truth_masks(truth, case, model.spec)
+    result, masks = segment_and_truth(model, case, pathway, SegmentOptions(mirror=mirror))
     if sheet is not None:
         sheet.add(case.name, result.reference, masks, result.masks)
     rows = []
@@ -254,12 +250,28 @@ def evaluate_case(
                 "volume_ml": finding.volume_ml,
                 "volume_low_ml": finding.low_ml,
                 "volume_high_ml": finding.high_ml,
-                "truth_ml": float(mask.sum()) * truth.voxel_volume_ml,
+                "truth_ml": float(mask.sum()) * result.reference.voxel_volume_ml,
                 "confidence": finding.confidence,
                 "precision": float(mask[found].mean()) if found.any() else float("nan"),
             }
         )
     return rows
+
+
+def segment_and_truth(
+    model: Model, case: Case, pathway: Pathway, options: SegmentOptions
+) -> tuple[Result, dict[str, np.ndarray]]:
+    """What the button's own `segment` makes of a case, and the experts' masks beside it.
+
+    Raises:
+        InputError: the mask is missing, lies on another grid, or does not fit the case's labels.
+    """
+    volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
+    truth = case.label.read() if case.label else None
+    result = segment(model, volumes, options)
+    if truth is None or not truth.same_grid(result.reference):
+        raise InputError(f"case '{case.name}': the mask is missing or not on the grid of '{result.reference.name}'.")
+    return result, truth_masks(truth, case, model.spec)
 
 
 def truth_masks(truth: Volume, case: Case, spec: ModelSpec) -> dict[str, np.ndarray]:
