@@ -24,7 +24,7 @@ from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.networks.build import build
 from DanteSegmenterLib.volume import Volume
 
-from ..loop.history import DROPPED_COLUMN, HISTORY_FILE, MEMORY_COLUMN
+from ..loop.history import DROPPED_COLUMN, HISTORY_FILE, MEMORY_COLUMN, added_up, seconds_trained
 from .subject import pathway_of, with_one_network
 
 
@@ -182,11 +182,11 @@ def training_cost(run: Path) -> list[StageCost]:
 
 
 def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
-    steps = rows.step.diff().fillna(rows.step)  # a row is the mean of the steps since the one before
-    peak = rows[MEMORY_COLUMN].max() if MEMORY_COLUMN in rows else None
-    without = (rows[DROPPED_COLUMN] * steps).sum(min_count=1) if DROPPED_COLUMN in rows else None
-    memory, dropped = (None if value is None or pd.isna(value) else float(value) for value in (peak, without))
-    return StageCost(stage, int(rows.step.max()), float((rows.seconds_per_step * steps).sum()), memory, dropped)
+    told = rows.dropna(axis="columns", how="all")
+    logged = told.assign(stage=stage).to_dict("records")
+    memory = float(told[MEMORY_COLUMN].max()) if MEMORY_COLUMN in told else None
+    dropped = added_up(logged, DROPPED_COLUMN) if DROPPED_COLUMN in told else None
+    return StageCost(stage, int(rows.step.max()), seconds_trained(logged), memory, dropped)
 
 
 def training_table(stages: Sequence[StageCost]) -> str:

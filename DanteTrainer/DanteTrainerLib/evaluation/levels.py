@@ -28,6 +28,7 @@ from .tables import write_table
 
 LEVELS_FILE = "levels.csv"
 LEVEL_COLUMNS = ("case", "region", "dice", "hd95_mm")
+TABLE_COLUMNS = ("levels_kept", *LEVEL_COLUMNS)
 
 
 class MeansBelow(nn.Module):
@@ -59,6 +60,11 @@ def with_levels(network: nn.Module, kept: int) -> nn.Module:
     changed = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
     changed.decoder = MeansBelow(decoder, kept)
     return changed
+
+
+def has_levels(network: nn.Module) -> bool:
+    """Whether there is an encoder with levels before a decoder."""
+    return isinstance(getattr(network, "decoder", None), Decoder)
 
 
 def count_levels(network: nn.Module) -> int:

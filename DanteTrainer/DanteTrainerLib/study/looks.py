@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from DanteSegmenterLib.errors import InputError, ModelError
+from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import Dataset
@@ -49,21 +49,23 @@ def look(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels
         levels: whether the use of the deep levels is wanted too.
     """
     from ..evaluation.cost import cost_of
-    from ..evaluation.levels import LEVELS_FILE, ablate_levels
+    from ..evaluation.levels import LEVELS_FILE, TABLE_COLUMNS, has_levels, score_levels
     from ..evaluation.subject import load_for
     from ..evaluation.tables import write_table
 
+    if looked_at(run, part, levels):
+        return
+    model = load_for(dataset, run.model, device)
     if not cost_file(run).is_file():
-        cases = [dataset.cases[name] for name in names[:MEASURED_CASES]]
-        cost = cost_of(load_for(dataset, run.model, device), False, cases)
+        cost = cost_of(model, False, [dataset.cases[name] for name in names[:MEASURED_CASES]])
         write_text_whole(cost_file(run), json.dumps(to_plain(cost), indent=1) + "\n")
-    if levels and not looked_at(run, part, levels):
-        try:
-            ablate_levels(run.model, dataset, names, levels_folder(run, part), device, quiet=True)
-        except ModelError:  # its architecture has no levels: an empty table says that it was looked at
-            make_writable(levels_folder(run, part))
-            empty = pd.DataFrame(columns=["levels_kept", "case", "region", "dice", "hd95_mm"])
-            write_table(empty, levels_folder(run, part) / LEVELS_FILE)
+    if not looked_at(run, part, levels):
+        pathway, folder = model.spec.limited, levels_folder(run, part)
+        make_writable(folder)
+        # An empty table says that it was looked at, and that its architecture has no levels.
+        there = has_levels(model.network(pathway))
+        table = score_levels(model, pathway, dataset, names) if there else pd.DataFrame(columns=TABLE_COLUMNS)
+        write_table(table, folder / LEVELS_FILE)
 
 
 def read_cost(run: Planned) -> Cost | None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from datasets import write_dataset
 from safetensors.torch import load_file
 from small_trainings import small, train
 from torch import nn
@@ -15,11 +14,6 @@ from DanteTrainerLib.loop.stage import LossTerms, Origin, Stage
 from DanteTrainerLib.release.provenance import read_provenance
 from DanteTrainerLib.run.first_weights import carry
 from DanteTrainerLib.run.run_folder import read_run
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

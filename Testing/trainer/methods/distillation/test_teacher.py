@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -28,16 +29,11 @@ def test_a_teacher_must_read_all_modalities_and_segment_the_same(data, teacher, 
 
 
 def test_features_are_learned_from_at_the_backbones_numbers_alone(teacher):
-    other = with_teacher(small("mmanet", "network.convs_per_stage=2"), teacher)
+    experiment = with_teacher(small("mmanet"), teacher)
+    smaller = replace(experiment, network=replace(experiment.network, features=(2, 4, 4)))
     with pytest.raises(ConfigError, match="must have the experiment's network numbers"):
-        read_teacher(smaller(other), BRAIN, features=True)
-    assert read_teacher(smaller(other), BRAIN)  # its logits can be learned from all the same
-
-
-def smaller(experiment):
-    from dataclasses import replace
-
-    return replace(experiment, network=replace(experiment.network, features=(2, 4, 4)))
+        read_teacher(smaller, BRAIN, features=True)
+    assert read_teacher(smaller, BRAIN)  # its logits can be learned from all the same
 
 
 def test_a_teacher_is_the_folders_network_and_never_learns(teacher):
