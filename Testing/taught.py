@@ -9,7 +9,7 @@ from torch import nn
 from DanteSegmenterLib.networks.unet import UNet
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.methods.distillation.teacher import Teacher
-from DanteTrainerLib.settings.tasks import CHEST
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
 def unet_teacher(task) -> Teacher:
@@ -20,6 +20,16 @@ def unet_teacher(task) -> Teacher:
 
 def teacher_without_maps(task) -> Teacher:
     return Teacher(nn.Conv3d(len(task.full), task.outputs, 1))
+
+
+def taught_by(monkeypatch, module, method):
+    """A function that gives a method's stage, taught by a U-Net of any task or by a network without maps."""
+
+    def make(task=BRAIN, teacher=unet_teacher, *overrides):
+        monkeypatch.setattr(module, "read_teacher", lambda *_, **__: teacher(task))
+        return module.stages(small(method, *overrides), task)[0]
+
+    return make
 
 
 def chest_batch() -> Batch:

@@ -13,9 +13,8 @@ def info(given: argparse.Namespace, stop: StopRequest) -> None:
     """Print a model's pathways, regions, grid and story."""
     spec = read_spec(given.model)
     say(f"{spec.name} {spec.version} ({spec.task})")
-    for name, pathway in (("limited", spec.limited), ("full", spec.full)):
-        if pathway is not None:
-            say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {pathway.weights}")
+    for name, pathway in spec.pathways.items():
+        say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {pathway.weights}")
     for region in spec.regions:
         say(f"  {region.id:<8} {region.name}: {region.terminology.type.meaning}")
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)

@@ -33,7 +33,7 @@ def check_spec(spec: ModelSpec) -> None:
     if not spec.name:
         raise ModelError("the model has no name")
     _check_modalities(spec)
-    for pathway in filter(None, (spec.limited, spec.full)):
+    for pathway in spec.pathways.values():
         _check_pathway(pathway, [modality.id for modality in spec.modalities])
     _check_regions(spec)
     check_network(spec.network, spec.patch)

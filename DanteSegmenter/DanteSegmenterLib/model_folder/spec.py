@@ -166,6 +166,11 @@ class ModelSpec:
     format_version: int = FORMAT_VERSION
 
     @property
+    def pathways(self) -> dict[str, Pathway]:
+        """Those that the model has, f_L first: "limited", and "full" where there is one."""
+        return {"limited": self.limited} | ({"full": self.full} if self.full is not None else {})
+
+    @property
     def out_channels(self) -> int:
         """Channels of the network's output: the regions, and the background where labels exclude each other."""
         return len(self.regions) + (self.output == "labels")

@@ -206,7 +206,7 @@ def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path)
     """The description first: it says which weights there must be, and nothing large is unpacked without it."""
     _extract(packed, members[SPEC_FILE], new / SPEC_FILE)
     spec = read_spec(new)
-    pathways = [pathway for pathway in (spec.limited, spec.full) if pathway is not None]
+    pathways = list(spec.pathways.values())
     for pathway in pathways:
         if pathway.weights not in members:
             raise ModelError(f"'{archive}' holds no '{pathway.weights}', which its {SPEC_FILE} names.")

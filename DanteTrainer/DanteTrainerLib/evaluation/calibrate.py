@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from scipy.optimize import minimize
@@ -81,11 +81,9 @@ def calibrate(
         raise InputError(f"{len(names)} cases are too few to calibrate on; {FEWEST_CASES} at least, better dozens.")
     check_masks(dataset, names)
     spec, cases = model.spec, [dataset.cases[name] for name in names]
-    fits = {"limited": _fit_pathway(model, spec.limited, dataset, cases, quiet)}
-    spec = replace(spec, limited=_scaled(spec.limited, fits["limited"]))
-    if spec.full is not None:
-        fits["full"] = _fit_pathway(model, spec.full, dataset, cases, quiet)
-        spec = replace(spec, full=_scaled(spec.full, fits["full"]))
+    fits = {name: _fit_pathway(model, own, dataset, cases, quiet) for name, own in spec.pathways.items()}
+    scaled: dict[str, Any] = {name: _scaled(own, fits[name]) for name, own in spec.pathways.items()}
+    spec = replace(spec, **scaled)
     write_text_whole(model_folder / SPEC_FILE, spec_text(spec))
     return fits
 

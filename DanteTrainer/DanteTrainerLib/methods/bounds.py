@@ -64,8 +64,8 @@ def _begun(experiment: Experiment, modalities: tuple[str, ...]) -> Origin:
         ConfigError: it has none that is a U-Net of them.
     """
     spec = read_spec(experiment.begin_with)
-    for name, pathway in (("limited", spec.limited), ("full", spec.full)):
-        if pathway is not None and pathway.modalities == modalities and pathway.architecture == "unet":
+    for name, pathway in spec.pathways.items():
+        if pathway.modalities == modalities and pathway.architecture == "unet":
             return Origin(name, folder=experiment.begin_with)
     raise ConfigError(
         f"begin_with: the model folder '{experiment.begin_with}' has no U-Net that reads {', '.join(modalities)}."

@@ -10,6 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from ..evaluation.evaluate import Summary, read_summary
 from ..whole_files import whole_folder
 from .model_card import CARD_FILE, model_card
 from .provenance import read_provenance, write_provenance
-from .write_model import PATHWAYS, other_things
+from .write_model import other_things
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,14 +66,12 @@ def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path,
     spec = replace(spec, scores=dict(map(_scores, summaries)), **{f.name: getattr(card, f.name) for f in fields(card)})
     _check_target(target)
     with whole_folder(target) as folder:
-        for name in PATHWAYS:
-            pathway = getattr(spec, name)
-            if pathway is not None:
-                _copy_weights(check_weights_file(model, pathway), folder / pathway.weights, half)
-                pathway = replace(
-                    pathway, sha256=sha256_of(folder / pathway.weights), calibration=_calibration(name, summaries)
-                )
-                spec = replace(spec, **{name: pathway})
+        pathways: dict[str, Any] = {}
+        for name, pathway in spec.pathways.items():
+            _copy_weights(check_weights_file(model, pathway), folder / pathway.weights, half)
+            digest = sha256_of(folder / pathway.weights)
+            pathways[name] = replace(pathway, sha256=digest, calibration=_calibration(name, summaries))
+        spec = replace(spec, **pathways)
         write_provenance(folder, plain)
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
+from DanteSegmenterLib.errors import ModelError
+from DanteSegmenterLib.model_folder.architectures import ArchitectureOptions
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -40,6 +43,14 @@ class MethodSettings:
         elif not low <= value <= high:
             bound = f"at least {low:g}" if value < low else f"at most {high:g}"
             yield f"{name} must be {bound}, got {value:g}"
+
+    @staticmethod
+    def refused(options: ArchitectureOptions) -> Iterator[str]:
+        """For `problems`: what the network's own numbers say is wrong with them."""
+        try:
+            options.check()
+        except ModelError as error:
+            yield str(error)
 
     @property
     def dropping_share(self) -> float:

@@ -160,7 +160,7 @@ def _trained(run: Planned) -> bool:
 
 def _networks(run: Planned) -> list[bool]:
     """Of f_L, and of f_F where the method has one: whether it is the full network."""
-    return [False] + [True] * (read_spec(run.model).full is not None)
+    return [name == "full" for name in read_spec(run.model).pathways]
 
 
 def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, mirror: bool = False) -> None:

@@ -78,7 +78,7 @@ def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> 
         )
     model = load_model(folder, "cpu")
     spec = model.spec
-    pathway = next((p for p in (spec.limited, spec.full) if p is not None and p.modalities == task.full), None)
+    pathway = next((p for p in spec.pathways.values() if p.modalities == task.full), None)
     if pathway is None or spec.out_channels != task.outputs:
         raise ConfigError(
             f"the teacher '{folder}' must segment {', '.join(region.id for region in task.regions)} and read "

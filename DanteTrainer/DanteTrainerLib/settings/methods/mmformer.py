@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder.architectures import MmFormerOptions
 
 from ..method_settings import LARGEST_FLOAT32, MethodSettings
@@ -25,16 +24,16 @@ class MmformerSettings(MethodSettings):
         "separate_weight": (0, LARGEST_FLOAT32),
         "coarse_weight": (0, LARGEST_FLOAT32),
     }
-    token_width: int = 512
+    token_width: int = MmFormerOptions.token_width
     """Numbers in a token, a multiple of `heads`. It does not follow the backbone's width: over the 8 to 128 features
     of brats-2mm the five transformers have 27 of 29 million parameters; 128 with `mlp_width` 1024 is in proportion."""
-    heads: int = 8
+    heads: int = MmFormerOptions.heads
     """Of attention."""
-    mlp_width: int = 4096
+    mlp_width: int = MmFormerOptions.mlp_width
     """Numbers in the hidden layer of a transformer's MLP."""
-    layers: int = 1
+    layers: int = MmFormerOptions.layers
     """Of each transformer: one a modality, and one for the tokens of all."""
-    narrowing: int = 2
+    narrowing: int = MmFormerOptions.narrowing
     """How many times fewer features than the decoder a modality's encoder has; 1 as published."""
     dropout: float = 0.1
     """Of attention and MLP, in training."""
@@ -56,10 +55,7 @@ class MmformerSettings(MethodSettings):
         found = list(super().problems())
         yield from found
         if not found:
-            try:
-                self.options.check()
-            except ModelError as error:
-                yield str(error)
+            yield from self.refused(self.options)
 
     def smoke(self) -> Self:
         return replace(self, token_width=8, heads=2, mlp_width=16, layers=1)

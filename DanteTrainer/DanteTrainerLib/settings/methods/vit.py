@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder.architectures import UnetrOptions
 
 from ..method_settings import MethodSettings
@@ -29,17 +28,17 @@ class VitSettings(MethodSettings):
     }
     POSITIVE: ClassVar = ("learning_rate", "tuning_rate", "mae_rate", "clip_norm")
 
-    token: int = 16
+    token: int = UnetrOptions.token
     """Edge in voxels of the blocks that become tokens, a power of 2; patches are made of whole tokens."""
-    hidden: int = 768
+    hidden: int = UnetrOptions.hidden
     """Numbers in a token; a multiple of `heads` and of 6."""
-    layers: int = 12
+    layers: int = UnetrOptions.layers
     """Of the transformer."""
-    heads: int = 12
+    heads: int = UnetrOptions.heads
     """Of its attention."""
-    mlp: int = 3072
+    mlp: int = UnetrOptions.mlp
     """Width between the two linear maps of a layer."""
-    features: int = 16
+    features: int = UnetrOptions.features
     """Of UNETR's decoder at full resolution."""
     mask_ratio: float = 0.75
     """Share of the tokens that pre-training hides; the published script has 0.125 where its configuration has 0.75."""
@@ -79,11 +78,8 @@ class VitSettings(MethodSettings):
         yield from super().problems()
         if not 0 < self.mask_ratio < 1:
             yield f"mask_ratio must lie between 0 and 1, got {self.mask_ratio:g}"
-        for beginning, options in (("", self.options), ("mae_", self.mae_options)):
-            try:
-                options.check()
-            except ModelError as error:
-                yield f"{beginning}{error}"
+        yield from self.refused(self.options)
+        yield from (f"mae_{problem}" for problem in self.refused(self.mae_options))
 
     def smoke(self) -> Self:
         return replace(

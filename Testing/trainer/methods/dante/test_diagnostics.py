@@ -1,7 +1,5 @@
 """What Stage 2 writes down: magnitudes, pulls, and what D_F makes of either side."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from small_trainings import small
@@ -37,13 +35,8 @@ def test_pulls_are_written_every_hundred_steps_once_alignment_counts_and_change_
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(theirs, plain))
 
 
-def without_stage_1(**settings):
-    experiment = small("dante")
-    return replace(
-        experiment,
-        run=replace(experiment.run, pretrain_steps=0),
-        dante=replace(experiment.dante, **settings),
-    )
+def without_stage_1(*overrides):
+    return small("dante", "run.pretrain_steps=0", *overrides)
 
 
 def test_validation_looks_at_f_f_and_at_d_f_on_either_side_alone():
@@ -67,9 +60,7 @@ def test_shrinking_all_features_lowers_the_magnitudes_but_not_the_relative_gap()
 
 
 def test_a_mature_teacher_is_a_stage_between_whose_full_pathway_stage_2_goes_on_with():
-    experiment = small("dante")
-    grown = replace(experiment, dante=replace(experiment.dante, mature_teacher=0.5))
-    first, teacher, second = stages(grown, BRAIN)
+    first, teacher, second = stages(small("dante", "dante.mature_teacher=0.5"), BRAIN)
     assert [s.name for s in (first, teacher, second)] == ["stage-1", "teacher", "stage-2"] and teacher.steps == 5
     assert set(teacher.networks) == {"E_A", "E_P", "psi", "D_F"} and not teacher.deployed
     assert {name: o.stage for name, o in second.carried.items()} == {
@@ -80,7 +71,7 @@ def test_a_mature_teacher_is_a_stage_between_whose_full_pathway_stage_2_goes_on_
         "D_F": "teacher",
     }
     assert set(second.frozen_until) == {"E_L"}
-    alone, last = stages(without_stage_1(mature_teacher=0.5), BRAIN)
+    alone, last = stages(without_stage_1("dante.mature_teacher=0.5"), BRAIN)
     assert not alone.carried and set(last.carried) == {"E_A", "E_P", "psi", "D_F"}
     terms = teacher.loss(batch(), context(0))
     terms.total.backward()

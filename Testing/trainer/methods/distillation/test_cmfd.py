@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
-from taught import chest_batch, silent, teacher_without_maps, unet_teacher
+from taught import chest_batch, silent, taught_by, teacher_without_maps
 from torch.distributions import Bernoulli, kl_divergence
 
 from DanteSegmenterLib.model_folder import NetworkSpec
@@ -13,13 +13,7 @@ from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 @pytest.fixture
 def taught(monkeypatch):
-    """The stage, taught by a U-Net of any task, or by a network without maps."""
-
-    def make(task=BRAIN, teacher=unet_teacher, *overrides):
-        monkeypatch.setattr(cmfd, "read_teacher", lambda *_, **__: teacher(task))
-        return cmfd.stages(small("cmfd", *overrides), task)[0]
-
-    return make
+    return taught_by(monkeypatch, cmfd, "cmfd")
 
 
 def test_the_terms_move_all_but_the_teacher(teacher):

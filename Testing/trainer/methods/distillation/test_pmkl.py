@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
-from taught import chest_batch, silent, teacher_without_maps, unet_teacher
+from taught import chest_batch, silent, taught_by, teacher_without_maps, unet_teacher
 from torch.nn import functional
 
 from DanteTrainerLib.data.patches import Batch
@@ -17,13 +17,7 @@ from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 @pytest.fixture
 def taught(monkeypatch):
-    """The stage, taught by a U-Net of any task, or by a network without maps."""
-
-    def make(task=BRAIN, teacher=unet_teacher, *overrides):
-        monkeypatch.setattr(pmkl, "read_teacher", lambda *_, **__: teacher(task))
-        return pmkl.stages(small("pmkl", *overrides), task)[0]
-
-    return make
+    return taught_by(monkeypatch, pmkl, "pmkl")
 
 
 def test_the_terms_have_the_published_weights_and_move_all_but_the_teacher(teacher):
