@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,13 +61,19 @@ NONE = Augmentation()
 MAX_ANGLE = math.radians(30)
 
 
-def draw(generator: np.random.Generator, channels: int, spatial_only: bool = False) -> Augmentation:
-    """Draw with nnU-Net's probabilities and ranges; `spatial_only` leaves intensities alone (Stage 1)."""
+def draw(generator: np.random.Generator, channels: int, kind: str = "full") -> Augmentation:
+    """Draw with nnU-Net's probabilities and ranges.
+
+    Args:
+        channels: of the image.
+        kind: "full"; "calibrated", the same but for brightness, contrast and gamma, which change what a value means;
+            "spatial", no intensities (Stage 1).
+    """
     g = generator
     angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < 0.2 else None
     scale = float(g.uniform(0.7, 1.4)) if g.random() < 0.2 else None
     mirror = triple(bool(g.random() < 0.5) for _ in range(3))
-    if spatial_only:
+    if kind == "spatial":
         return Augmentation(angles=angles, scale=scale, mirror=mirror)
 
     def per(probability: float, each: float, value: Callable[[], Any]) -> tuple[Any, ...]:
@@ -75,7 +81,7 @@ def draw(generator: np.random.Generator, channels: int, spatial_only: bool = Fal
             return ()
         return tuple(value() if g.random() < each else None for _ in range(channels))
 
-    return Augmentation(
+    drawn = Augmentation(
         angles=angles,
         scale=scale,
         noise=float(g.uniform(0, 0.1)) if g.random() < 0.1 else None,
@@ -88,6 +94,8 @@ def draw(generator: np.random.Generator, channels: int, spatial_only: bool = Fal
         gamma=per(0.3, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
         mirror=mirror,
     )
+    # Drawn all the same: what is left is then what "full" draws, and the two compare in pairs.
+    return drawn if kind == "full" else replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=())
 
 
 def _bg_contrast(generator: np.random.Generator, low: float, high: float) -> float:

@@ -59,7 +59,7 @@ class PatchSource(Dataset[Batch]):
         batch_size: of the whole step, over all processes.
         seed: of the run.
         stream: what these patches are for; sources of one seed and stream draw the same patches, whatever the method.
-        augmentation: "full", "spatial" (no intensities) or "none".
+        augmentation: "none", or a kind of `augment.draw`.
         foreground_share: of each batch that is forced to contain a region.
         rank, world_size: this process draws every sample n of the batch with n % world_size == rank.
     """
@@ -107,7 +107,7 @@ class PatchSource(Dataset[Batch]):
     def _augmentation(self, generator: np.random.Generator, channels: int) -> Augmentation:
         if self.augmentation == "none":
             return NONE
-        return draw(generator, channels, spatial_only=self.augmentation == "spatial")
+        return draw(generator, channels, self.augmentation)
 
     def _centre(
         self, generator: np.random.Generator, case: CachedCase, shape: Sequence[int], forced: bool

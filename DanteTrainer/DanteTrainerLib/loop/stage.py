@@ -111,7 +111,7 @@ class Stage:
         optimiser: of this stage, where it is not the run's.
         rates: network name -> factor of the learning rate, where it is not 1.
         after_step: called when the weights have moved and before anybody may look at them, without gradients.
-        augmentation: "full" or "spatial".
+        augmentation: "full" or "spatial"; the settings may take away from it.
         labelled_only: whether unlabelled cases are left out.
         deployed: "limited" (f_L), and "full" (f_F) where a method has it; of the last stage.
         predict: images [B, C, K, J, I] of all modalities -> logits at full resolution, to validate with.

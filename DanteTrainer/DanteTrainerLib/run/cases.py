@@ -15,7 +15,7 @@ from ..data.patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
 from ..data.patients import check_split, patients_of, pretraining_cases, untold_of_pretraining
 from ..loop.stage import Stage
 from ..release.write_model import preprocessing_of
-from ..settings.experiment import Experiment
+from ..settings.experiment import DataSettings, Experiment
 from ..settings.tasks import Task
 from .run_folder import Run
 
@@ -97,7 +97,7 @@ def sources_of(
         data.patch,
         data.batch_size,
         experiment.seed,
-        stage.augmentation if data.augment else "none",
+        _augmentation(stage, data),
         data.foreground_share,
         SUPERVISED if stage.labelled_only else PRETRAINING,
     )
@@ -106,6 +106,13 @@ def sources_of(
     return source, PatchSource(
         val, len(task.regions), data.patch, data.batch_size, 0, "none", foreground_share=1.0, stream=VALIDATION
     )
+
+
+def _augmentation(stage: Stage, data: DataSettings) -> str:
+    """The kind, as `augment.draw` and `PatchSource` know it."""
+    if not data.augment:
+        return "none"
+    return "calibrated" if stage.augmentation == "full" and not data.augment_values else stage.augmentation
 
 
 def workers_of(experiment: Experiment) -> int:

@@ -50,6 +50,8 @@ class DataSettings:
     """Of a batch, the part that is forced to contain a region."""
     augment: bool = True
     """nnU-Net's default augmentation."""
+    augment_values: bool = True
+    """Its brightness, contrast and gamma too, which change what a value means. Those of a CT are calibrated."""
     workers: int = -1
     """Processes that prepare batches; -1 chooses by the number of processor cores."""
     split_seed: int = 12345

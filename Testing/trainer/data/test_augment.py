@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,5 +223,17 @@ def test_draws_have_nnunets_probabilities_and_ranges():
 def test_spatial_only_leaves_intensities_alone():
     generator = np.random.default_rng(0)
     for _ in range(200):
-        a = draw(generator, 2, spatial_only=True)
+        a = draw(generator, 2, "spatial")
         assert (a.noise, a.blur, a.brightness, a.contrast, a.resolution, a.gamma) == (None, (), (), (), (), ())
+
+
+def test_a_calibrated_image_keeps_what_its_values_mean_and_all_else_is_drawn_alike():
+    changed = 0
+    for seed in range(50):
+        full, calibrated = (draw(np.random.default_rng(seed), 2, kind) for kind in ("full", "calibrated"))
+        assert calibrated == replace(full, brightness=(), contrast=(), gamma=(), gamma_inverted=())
+        flat = torch.full((2, *PATCH), 0.5)
+        still = {"noise": None, "angles": None, "scale": None}
+        assert torch.allclose(run(replace(calibrated, **still), flat)[0], flat)  # blurred, made coarse: 0.5 stays 0.5
+        changed += not torch.allclose(run(replace(full, **still), flat)[0], flat)
+    assert changed >= 5  # of brightness alone 0.15 * 50

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import LPS_4MM, write_dataset
+from torch import nn
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import write_volume
@@ -14,6 +15,9 @@ from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.data.cache import cache_cases
 from DanteTrainerLib.data.dataset import read_dataset
 from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
+from DanteTrainerLib.loop.stage import Stage
+from DanteTrainerLib.run.cases import sources_of
+from DanteTrainerLib.settings.experiment import DataSettings, Experiment
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)
@@ -168,3 +172,20 @@ def test_patches_reach_every_corner_of_the_image(cached):
         patch = source.batch(step).images[0, 0].numpy()
         seen |= {n for n, value in enumerate(corners) if (patch == value).any()}
     assert seen == set(range(8))
+
+
+@pytest.mark.parametrize(
+    ("of_stage", "switches", "kind"),
+    [
+        ("full", {}, "full"),
+        ("full", {"augment_values": False}, "calibrated"),
+        ("full", {"augment": False}, "none"),
+        ("spatial", {"augment_values": False}, "spatial"),
+        ("spatial", {"augment": False}, "none"),
+    ],
+)
+def test_the_settings_choose_what_is_augmented(cached, of_stage, switches, kind):
+    experiment = Experiment(method="lower", data=DataSettings(patch=(32, 32, 32), **switches))
+    stage = Stage("any", nn.ModuleDict(), 1, lambda batch, context: {}, augmentation=of_stage)
+    learn, check = sources_of(experiment, BRAIN, stage, list(cached), list(cached))
+    assert (learn.augmentation, check.augmentation) == (kind, "none")
