@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from DanteSegmenterLib.model_folder import (
+    Member,
     Modality,
     ModelSpec,
     NetworkSpec,
@@ -19,6 +22,7 @@ from DanteSegmenterLib.model_folder import (
     sha256_of,
     write_spec,
 )
+from DanteSegmenterLib.model_folder.spec import weights_file
 from DanteSegmenterLib.model_folder.terminology import Code, Terminology
 from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteSegmenterLib.networks.weights import save_weights
@@ -64,21 +68,27 @@ def brain_spec(
     )
 
 
-def write_brain_model(folder: Path, with_full: bool = False, seed: int = 0) -> Path:
-    """A model folder with a tiny network; He-initialised from `seed`."""
+def write_brain_model(folder: Path, with_full: bool = False, seed: int = 0, more: Sequence[int] = ()) -> Path:
+    """A model folder with a tiny network; He-initialised from `seed`, its further members from the seeds of `more`."""
     folder.mkdir(parents=True, exist_ok=True)
-    pathways = {}
+    pathways: dict[str, Any] = {}
     for name, modalities in (("limited", LIMITED), ("full", MODALITIES)) if with_full else (("limited", LIMITED),):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = UNet(len(modalities), 3, TINY_NETWORK)
-            initialise(network)
-        path = folder / f"{name}.safetensors"
-        save_weights(network, path)
-        pathways[name] = Pathway(path.name, sha256_of(path), modalities)
-    spec = brain_spec(pathways["limited"].sha256, full=pathways.get("full"))
-    write_spec(folder, spec)
+        members = []
+        for number, own in enumerate((seed, *more), start=1):
+            path = folder / weights_file(name, number)
+            save_weights(_network(len(modalities), own), path)
+            members.append(Member(path.name, sha256_of(path)))
+        pathways[name] = Pathway("", "", modalities).with_members(members)
+    write_spec(folder, replace(brain_spec(), **pathways))
     return folder
+
+
+def _network(channels: int, seed: int) -> UNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = UNet(channels, 3, TINY_NETWORK)
+        initialise(network)
+    return network
 
 
 def study(

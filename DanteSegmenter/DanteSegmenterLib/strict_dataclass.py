@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+WHERE_SAID = {"where_said": True}
+"""Metadata of a field that is written only where it differs from its default: files of before stay what they were."""
+
 
 def from_plain(kind: type[T], plain: Any, where: str, error: type[Exception]) -> T:
     """Build an instance of the dataclass `kind` from a dictionary.
@@ -31,12 +34,16 @@ def from_plain(kind: type[T], plain: Any, where: str, error: type[Exception]) ->
 def to_plain(value: Any) -> Any:
     """The inverse: nested dictionaries and lists of a dataclass, ready for json.dumps."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_written(f, value)}
     if isinstance(value, (tuple, list)):
         return [to_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
     return value
+
+
+def _is_written(field: dataclasses.Field[Any], holder: Any) -> bool:
+    return "where_said" not in field.metadata or getattr(holder, field.name) != field.default
 
 
 def unknown_key_message(key: str, known: list[str], where: str) -> str:

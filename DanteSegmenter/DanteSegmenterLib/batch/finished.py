@@ -36,7 +36,7 @@ def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: Segm
         return None
     made = (report.model, report.version, report.options.mirror, report.options.prepare)
     wanted = (spec.name, spec.version, options.mirror, options.prepare)
-    return report if made == wanted and pathway.sha256.startswith(report.weights) else None
+    return report if made == wanted and pathway.digest.startswith(report.weights) else None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 
 from ..model_folder.about import about
 from ..model_folder.read_write import read_spec
+from ..model_folder.spec import Pathway
 from ..program import StopRequest, say
 
 
@@ -14,7 +15,7 @@ def info(given: argparse.Namespace, stop: StopRequest) -> None:
     spec = read_spec(given.model)
     say(f"{spec.name} {spec.version} ({spec.task})")
     for name, pathway in spec.pathways.items():
-        say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {pathway.weights}")
+        say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {', '.join(pathway.files)}{_members(pathway)}")
     for region in spec.regions:
         say(f"  {region.id:<8} {region.name}: {region.terminology.type.meaning}")
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
@@ -22,3 +23,7 @@ def info(given: argparse.Namespace, stop: StopRequest) -> None:
     if spec.intended_use:
         say(f"  use      {spec.intended_use}")
     say(f"\n{about(spec)}")
+
+
+def _members(pathway: Pathway) -> str:
+    return f" ({len(pathway.members)} members)" if pathway.more else ""

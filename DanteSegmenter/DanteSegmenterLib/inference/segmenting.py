@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import Cancelled
 from ..model_folder.choosing import check_can_prepare, choose_pathway
 from ..model_folder.read_write import check_weights_file, read_spec
-from ..model_folder.spec import ModelSpec, Pathway
+from ..model_folder.spec import Member, ModelSpec, Pathway
 from ..networks.build import build
 from ..networks.weights import load_weights
 from ..options import DEFAULTS, SegmentOptions
@@ -26,6 +26,7 @@ from ..result.report import Finding, Report
 from ..result.result import Result
 from ..volume import Volume
 from .devices import fastest_dtype, memory_explained, resolve_device
+from .members import together
 from .sliding_window import Plan, Prediction, predict_logits
 
 if TYPE_CHECKING:  # SimpleITK is imported when a study is prepared
@@ -56,27 +57,31 @@ class Progress:
 
 @dataclass(eq=False)
 class Model:
-    """A model folder that is ready to run; networks are loaded when first needed and then kept."""
+    """A model folder that is ready to run; networks are loaded when first needed and then kept, by their files."""
 
     folder: Path
     spec: ModelSpec
     device: torch.device
-    networks: dict[str, nn.Module] = field(default_factory=dict)
+    networks: dict[tuple[str, ...], nn.Module] = field(default_factory=dict)
 
     def network(self, pathway: Pathway) -> nn.Module:
-        """The pathway's network in evaluation mode.
+        """The pathway's network in evaluation mode; of several members one whose logits are the mean of theirs.
 
         Raises:
             ModelError: the weights are missing, were altered or do not fit.
         """
-        if pathway.weights not in self.networks:
-            path = check_weights_file(self.folder, pathway)
-            # Without memory behind it until the file's header proved to be as model.json says.
-            with torch.device("meta"):
-                network = build(self.spec, pathway)
-            load_weights(network, path)
-            self.networks[pathway.weights] = network.eval().requires_grad_(False)
-        return self.networks[pathway.weights]
+        if pathway.files not in self.networks:
+            network = together([self._loaded(pathway, member) for member in pathway.members])
+            self.networks[pathway.files] = network.eval().requires_grad_(False)
+        return self.networks[pathway.files]
+
+    def _loaded(self, pathway: Pathway, member: Member) -> nn.Module:
+        path = check_weights_file(self.folder, member)
+        # Without memory behind it until the file's header proved to be as model.json says.
+        with torch.device("meta"):
+            network = build(self.spec, pathway)
+        load_weights(network, path)
+        return network
 
 
 def load_model(folder: Path | str, device: str = "auto") -> Model:
@@ -165,7 +170,7 @@ def _report(
     """The numbers, with what they were made and how far they are to be trusted."""
     doubtful = calibration_note(spec, pathway)
     notes = (*notes, doubtful) if doubtful else notes
-    return Report(spec.name, spec.version, pathway.sha256[:WEIGHTS_DIGITS], options, findings, seconds, device, notes)
+    return Report(spec.name, spec.version, pathway.digest[:WEIGHTS_DIGITS], options, findings, seconds, device, notes)
 
 
 def _prepared_study(

@@ -3,7 +3,18 @@
 from .checks import MAX_STAGES
 from .choosing import check_can_prepare, choose_pathway
 from .read_write import check_weights_file, read_spec, sha256_of, write_spec
-from .spec import Calibration, Modality, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing, Region, Scaling
+from .spec import (
+    Calibration,
+    Member,
+    Modality,
+    ModelSpec,
+    NetworkSpec,
+    Normalisation,
+    Pathway,
+    Preprocessing,
+    Region,
+    Scaling,
+)
 
 __all__ = [
     "Calibration",
@@ -11,6 +22,7 @@ __all__ = [
     "check_weights_file",
     "choose_pathway",
     "MAX_STAGES",
+    "Member",
     "Modality",
     "ModelSpec",
     "NetworkSpec",

@@ -9,6 +9,7 @@ def about(spec: ModelSpec) -> str:
     """A few paragraphs from `model.json`; what it does not say is left out."""
     paragraphs = [f"Trained on: {spec.training_data}." if spec.training_data else ""]
     paragraphs += [f"{title}: {_figures(scores)}." for title, scores in spec.scores.items()]
+    paragraphs.append(_members(spec))
     paragraphs += [_worth("Without", spec, spec.limited), _worth("With", spec, spec.full)]
     paragraphs.append(f"Licence: {spec.licence}." if spec.licence else "")
     paragraphs += [f"Cite: {citation}." for citation in spec.citations]
@@ -17,6 +18,12 @@ def about(spec: ModelSpec) -> str:
 
 def _figures(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+
+
+def _members(spec: ModelSpec) -> str:
+    """Of a model with one network a pathway nothing."""
+    most = max(len(pathway.members) for pathway in spec.pathways.values())
+    return f"It averages {most} networks, which takes {most} times the time of one." if most > 1 else ""
 
 
 def _worth(word: str, spec: ModelSpec, pathway: Pathway | None) -> str:

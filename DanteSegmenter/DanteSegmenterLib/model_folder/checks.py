@@ -17,6 +17,7 @@ MAX_STAGES = 10
 MAX_PATCH_VOXELS = 512**3
 MAX_MODALITIES = 64
 MAX_LABEL = 1 << 15
+MAX_MEMBERS = 8  # of a pathway: each takes its own time and memory, and two pathways of them fit a zip file
 MAX_INTENSITY = 1e6
 # Ids stand in commands, in columns of tables and in references of a scene; a weights file's name in any file system.
 ID = re.compile(r"\w[\w +.-]{0,63}")
@@ -69,16 +70,26 @@ def _check_pathway(pathway: Pathway, ids: list[str]) -> None:
         raise ModelError(f"a pathway reads {list(pathway.modalities)}, the model knows {ids}")
     if len(set(pathway.modalities)) != len(pathway.modalities):
         raise ModelError(f"a pathway reads a modality twice: {list(pathway.modalities)}")
-    if not WEIGHTS.fullmatch(pathway.weights) or is_device_name(pathway.weights):
-        raise ModelError(
-            f"weights '{pathway.weights}' must be a .safetensors file inside the model folder, its name of Latin "
-            "letters, digits, '_', '-', '+' and '.'"
-        )
+    _check_members(pathway)
     check_options(pathway)
     for region, calibration in pathway.calibration.items():
         _check_calibration(region, calibration)
     for region, scaling in pathway.scaling.items():
         _check_scaling(region, scaling)
+
+
+def _check_members(pathway: Pathway) -> None:
+    if len(pathway.members) > MAX_MEMBERS:
+        raise ModelError(f"a pathway has {len(pathway.members)} members, at most {MAX_MEMBERS} are allowed")
+    for name in pathway.files:
+        if not WEIGHTS.fullmatch(name) or is_device_name(name):
+            raise ModelError(
+                f"weights '{name}' must be a .safetensors file inside the model folder, its name of Latin "
+                "letters, digits, '_', '-', '+' and '.'"
+            )
+    names = {name.lower() for name in pathway.files}  # as some file systems compare them
+    if min(len(names), len({member.sha256 for member in pathway.members})) < len(pathway.members):
+        raise ModelError(f"two members of a pathway are the same network, among {', '.join(pathway.files)}")
 
 
 def _check_calibration(region: str, calibration: Calibration) -> None:

@@ -16,7 +16,7 @@ from ..errors import ModelError
 from ..guard.plain_text import LONG, SHORT, one_line
 from ..strict_dataclass import from_plain, to_plain
 from .checks import check_spec
-from .spec import FORMAT_VERSION, ModelSpec, Pathway
+from .spec import FORMAT_VERSION, Member, ModelSpec
 
 SPEC_FILE = "model.json"
 MAX_SPEC_BYTES = 1 << 20
@@ -94,20 +94,20 @@ def _plain_texts(value: Any, longest: int = SHORT) -> Any:
     return value
 
 
-def check_weights_file(folder: Path | str, pathway: Pathway) -> Path:
-    """Path of a pathway's weights after comparing their SHA-256 with the one in `model.json`.
+def check_weights_file(folder: Path | str, member: Member) -> Path:
+    """Path of a network's weights after comparing their SHA-256 with the one in `model.json`.
 
     Raises:
         ModelError: the file is missing, is a link, or was altered after training wrote it.
     """
-    path = Path(folder) / pathway.weights
+    path = Path(folder) / member.weights
     if path.is_symlink() or not path.is_file():
         raise ModelError(f"'{path}' is missing (or a link). Copy the whole model folder again.")
     digest = sha256_of(path)
-    if digest != pathway.sha256:
+    if digest != member.sha256:
         raise ModelError(
             f"'{path}' is not the file the model was released with: its SHA-256 is {digest[:12]}..., model.json says "
-            f"{pathway.sha256[:12]}.... Copy the model folder again from its source."
+            f"{member.sha256[:12]}.... Copy the model folder again from its source."
         )
     return path
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from ..strict_dataclass import WHERE_SAID
 from .terminology import Terminology
 
 FORMAT_VERSION = 1
@@ -122,11 +125,20 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One network of a pathway: its weights file and the file's SHA-256."""
+
+    weights: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Pathway:
     """One way through the model: its weights file, the modalities it reads, in channel order, and what network it is.
 
     `options` are the architecture's own numbers, see `architectures`; by region id, `calibration` is what was measured
-    on test cases and `scaling` what was fitted on validation cases before.
+    on test cases and `scaling` what was fitted on validation cases before. `more` are further networks of the same
+    kind, trained with other seeds or on other folds: the logits of all `members` are averaged.
     """
 
     weights: str
@@ -136,10 +148,37 @@ class Pathway:
     options: dict[str, int] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     scaling: dict[str, Scaling] = field(default_factory=dict)
+    more: tuple[Member, ...] = field(default=(), metadata=WHERE_SAID)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All its networks, at least one."""
+        return (Member(self.weights, self.sha256), *self.more)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The weights files of all members."""
+        return tuple(member.weights for member in self.members)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that tells this pathway's weights from any others: the file's, or one of all members' digests."""
+        digests = [member.sha256 for member in self.members]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def with_members(self, members: Sequence[Member]) -> Pathway:
+        """The same with these networks, at least one, in the place of its own."""
+        first, *more = members
+        return replace(self, weights=first.weights, sha256=first.sha256, more=tuple(more))
 
     def scaling_of(self, region_id: str) -> Scaling:
         """How this region's probabilities are shown: as they are, where nothing was fitted."""
         return self.scaling.get(region_id, Scaling())
+
+
+def weights_file(pathway: str, number: int = 1) -> str:
+    """What the weights file of a pathway's first, second, ... member is called by whoever writes a model folder."""
+    return f"{pathway}.safetensors" if number == 1 else f"{pathway}-{number}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -206,13 +206,13 @@ def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path)
     """The description first: it says which weights there must be, and nothing large is unpacked without it."""
     _extract(packed, members[SPEC_FILE], new / SPEC_FILE)
     spec = read_spec(new)
-    pathways = list(spec.pathways.values())
-    for pathway in pathways:
-        if pathway.weights not in members:
-            raise ModelError(f"'{archive}' holds no '{pathway.weights}', which its {SPEC_FILE} names.")
-    for pathway in pathways:
-        _extract(packed, members[pathway.weights], new / pathway.weights)
-        check_weights_file(new, pathway)
+    networks = [network for pathway in spec.pathways.values() for network in pathway.members]
+    for network in networks:
+        if network.weights not in members:
+            raise ModelError(f"'{archive}' holds no '{network.weights}', which its {SPEC_FILE} names.")
+    for network in networks:
+        _extract(packed, members[network.weights], new / network.weights)
+        check_weights_file(new, network)
     for name in OTHER_FILES:
         if name in members:
             _extract(packed, members[name], new / name)

@@ -11,8 +11,10 @@ def publish(options: argparse.Namespace) -> None:
     from ..release.publish import publish
 
     begin(options, "Stopped; nothing was published.")
-    spec = publish(model_folder(options.model), options.card, options.scores, options.to, options.half)
-    print(f"published {spec.name} {spec.version} to {options.to}")
+    model, *more = map(model_folder, options.model)
+    spec = publish(model, options.card, options.scores, options.to, options.half, more)
+    members = f", {len(spec.limited.members)} members," if more else ""
+    print(f"published {spec.name} {spec.version}{members} to {options.to}")
 
 
 def clean(options: argparse.Namespace) -> None:

@@ -124,7 +124,13 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
 
     publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
     publish.set_defaults(command=keeping.publish)
-    publish.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
+    publish.add_argument(
+        "model",
+        nargs="+",
+        type=Path,
+        metavar="MODEL",
+        help="model folder, or a run folder; of several that differ in their seed the logits are averaged",
+    )
     publish.add_argument("--card", required=True, type=Path, metavar="TOML")
     publish.add_argument("--scores", action="append", default=[], type=Path, metavar="FOLDER", help="from evaluate")
     publish.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new model folder")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -33,14 +33,15 @@ class Cost:
     """What one network of a model costs.
 
     Attributes:
-        parameters: how many numbers its weights are.
-        multiply_adds: of convolutions and matrix products, for one window of `patch`.
+        parameters: how many numbers its weights are, of all members.
+        multiply_adds: of convolutions and matrix products, for one window of `patch`, of all members.
         patch: voxels of a window along K, J, I.
         seconds: of a case, from loaded volumes to masks with the network loaded; the median. None without cases.
         memory_bytes: the most that the first case took, weights included: on a CPU by how much the process grew, on
             CUDA what tensors took there. None without cases, and where the system does not tell (CPU: Linux does).
         cases: that seconds are of.
         device: where and in which number format, such as "cpu (float32)"; "" without cases.
+        members: of the pathway.
     """
 
     parameters: int
@@ -50,6 +51,7 @@ class Cost:
     memory_bytes: int | None = None
     cases: int = 0
     device: str = ""
+    members: int = 1
 
     def table(self) -> str:
         """Markdown."""
@@ -60,6 +62,8 @@ class Cost:
             f"| parameters | {self.parameters / 1e6:.3f} million |",
             f"| multiply-adds of a window of {window} voxels | {self.multiply_adds / 1e9:.1f} G |",
         ]
+        if self.members > 1:
+            lines.insert(2, f"| networks whose logits are averaged | {self.members} |")
         if self.seconds is not None:
             memory = "not told by this system" if self.memory_bytes is None else f"{self.memory_bytes / 1e6:.0f} MB"
             lines += [
@@ -81,9 +85,9 @@ def cost_of(model: Model, full: bool = False, cases: Sequence[Case] = ()) -> Cos
         ResourceError: memory ran out at every step down.
     """
     pathway = pathway_of(model.spec, full)
-    parameters, multiply_adds = size_of(model.spec, pathway)
+    size = Cost(*size_of(model.spec, pathway), model.spec.patch, members=len(pathway.members))
     if not cases:
-        return Cost(parameters, multiply_adds, model.spec.patch)
+        return size
     alone = with_one_network(model, pathway)  # loads its weights anew: they are part of what is held
     first, where = _volumes(cases[0], pathway), ""
 
@@ -98,7 +102,7 @@ def cost_of(model: Model, full: bool = False, cases: Sequence[Case] = ()) -> Cos
         start = time.perf_counter()
         segment(alone, volumes)  # masks are on the CPU when it returns: nothing is under way
         seconds.append(time.perf_counter() - start)
-    return Cost(parameters, multiply_adds, model.spec.patch, median(seconds), memory, len(cases), where)
+    return replace(size, seconds=median(seconds), memory_bytes=memory, cases=len(cases), device=where)
 
 
 def _volumes(case: Case, pathway: Pathway) -> dict[str, Volume]:
@@ -106,7 +110,7 @@ def _volumes(case: Case, pathway: Pathway) -> dict[str, Volume]:
 
 
 def size_of(spec: ModelSpec, pathway: Pathway) -> tuple[int, int]:
-    """How many parameters a pathway's network has, and multiply-adds for one window of the model's patch.
+    """How many parameters a pathway's members have together, and multiply-adds for one window of the model's patch.
 
     Raises:
         ModelError: its architecture is not known to this version.
@@ -116,8 +120,9 @@ def size_of(spec: ModelSpec, pathway: Pathway) -> tuple[int, int]:
         window = torch.empty(1, len(pathway.modalities), *spec.patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(window)
-    operations = counter.get_total_flops()  # a multiplication and an addition are two
-    return sum(parameter.numel() for parameter in network.parameters()), operations // 2
+    members, operations = len(pathway.members), counter.get_total_flops()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return members * parameters, members * operations // 2  # a multiplication and an addition are two operations
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:

@@ -59,7 +59,7 @@ class Summary:
 
     Attributes:
         dropped: modalities that the network reads and was not given (`dropping`).
-        weights: SHA-256 of the network that was scored; "" in summaries of older versions, which did not say.
+        weights: digest of the network that was scored; "" in summaries of older versions, which did not say.
         table_sha256: of the cases.csv that this is the summary of; likewise.
     """
 
@@ -198,7 +198,7 @@ def evaluate(
         cases=len(names),
         regions=regions,
         mirror=mirror,
-        weights=pathway.sha256,
+        weights=pathway.digest,
         dropped=tuple(dropped),
     )
     return write_scores(out, table, summary, sheet)

@@ -53,7 +53,7 @@ def draw_feature_map(
         seed: of the patches and of t-SNE.
 
     Raises:
-        ModelError: the model has no full-modality network of DANTE.
+        ModelError: the model has no full-modality network of DANTE, or several.
         InputError: cases lack files.
     """
     model = load_model(model_folder, device)
@@ -87,6 +87,12 @@ def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
     full = model.spec.full
     if full is None or full.architecture != "dante_full":
         raise ModelError(f"'{model.spec.name}' holds no E_A and E_P; train method dante to map its features.")
+    most = max(len(pathway.members) for pathway in (model.spec.limited, full))
+    if most > 1:
+        raise ModelError(
+            f"'{model.spec.name}' averages the logits of {most} networks, each with features of its own; "
+            "map those of the run of one seed."
+        )
     # `build` makes these of a model with that architecture.
     limited, both = cast(UNet, model.network(model.spec.limited)), cast(FullNetwork, model.network(full))
     return {

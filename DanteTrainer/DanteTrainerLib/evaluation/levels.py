@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.inference import Model
+from DanteSegmenterLib.inference.members import MeanOfMembers
 from DanteSegmenterLib.model_folder import Pathway
 from DanteSegmenterLib.networks.unet import Decoder
 
@@ -49,13 +50,15 @@ def _flat(z: Tensor) -> Tensor:
 
 
 def with_levels(network: nn.Module, kept: int) -> nn.Module:
-    """A network that shares the weights of `network` and keeps the `kept` finest of its levels.
+    """A network that shares the weights of `network` and keeps the `kept` finest of its levels, in every member.
 
     Replaced is what the decoder is given: of f_F the fused maps Z^F_n.
 
     Raises:
         ModelError: there is no encoder with levels before a decoder.
     """
+    if isinstance(network, MeanOfMembers):
+        return MeanOfMembers([with_levels(member, kept) for member in network.members]).eval()
     decoder = _decoder(network)
     changed = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
     changed.decoder = MeansBelow(decoder, kept)
@@ -64,7 +67,11 @@ def with_levels(network: nn.Module, kept: int) -> nn.Module:
 
 def has_levels(network: nn.Module) -> bool:
     """Whether there is an encoder with levels before a decoder."""
-    return isinstance(getattr(network, "decoder", None), Decoder)
+    return isinstance(getattr(_first_member(network), "decoder", None), Decoder)
+
+
+def _first_member(network: nn.Module) -> nn.Module:
+    return network.members[0] if isinstance(network, MeanOfMembers) else network
 
 
 def count_levels(network: nn.Module) -> int:
@@ -77,6 +84,7 @@ def count_levels(network: nn.Module) -> int:
 
 
 def _decoder(network: nn.Module) -> Decoder:
+    network = _first_member(network)
     decoder = getattr(network, "decoder", None)
     if not isinstance(decoder, Decoder):
         raise ModelError(

@@ -50,4 +50,4 @@ def with_one_network(model: Model, pathway: Pathway, network: nn.Module | None =
         network: in the place of the pathway's own, which else is loaded when it is needed.
     """
     spec = replace(model.spec, limited=pathway, full=None)
-    return Model(model.folder, spec, model.device, {} if network is None else {pathway.weights: network})
+    return Model(model.folder, spec, model.device, {} if network is None else {pathway.files: network})

@@ -10,8 +10,8 @@ from ..settings.experiment import Experiment
 CARD_FILE = "README.md"
 
 
-def model_card(spec: ModelSpec, experiment: Experiment) -> str:
-    """Markdown from what `model.json` and the experiment say."""
+def model_card(spec: ModelSpec, experiment: Experiment, *more: Experiment) -> str:
+    """Markdown from what `model.json` and the experiment say; those of further members differ in their seed alone."""
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     reads = ", ".join(spec.modality(modality).label for modality in spec.limited.modalities)
     regions = ", ".join(f"{region.name} ({region.id})" for region in spec.regions)
@@ -28,7 +28,7 @@ def model_card(spec: ModelSpec, experiment: Experiment) -> str:
         f"| grid | {spacing} mm, {spec.preprocessing.orientation} |",
         f"| windows | {' x '.join(map(str, spec.patch))} voxels |",
         f"| network | {_network(spec)} |",
-        f"| training | {_steps(experiment)} of {experiment.data.batch_size} patches, seed {experiment.seed} |",
+        f"| training | {_steps(experiment)} of {experiment.data.batch_size} patches, {_seeds(experiment, *more)} |",
         f"| data | {spec.training_data} |",
     ]
     if spec.licence:
@@ -54,7 +54,13 @@ def _network(spec: ModelSpec) -> str:
     """What the deployed one is; a transformer does not have the backbone's features."""
     name = spec.limited.architecture
     features = f", features {', '.join(map(str, spec.network.features))}" if name != "unetr" else ""
-    return f"{ARCHITECTURE_TITLES.get(name, name)}{features}"
+    members = len(spec.limited.members)
+    averaged = f"; {members} of them, whose logits are averaged" if members > 1 else ""
+    return f"{ARCHITECTURE_TITLES.get(name, name)}{features}{averaged}"
+
+
+def _seeds(*experiments: Experiment) -> str:
+    return f"seed{'s' * (len(experiments) > 1)} {', '.join(str(experiment.seed) for experiment in experiments)}"
 
 
 def _full_pathway(spec: ModelSpec) -> str:

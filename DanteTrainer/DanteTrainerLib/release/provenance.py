@@ -26,6 +26,8 @@ from ..whole_files import write_text_whole
 
 PROVENANCE_FILE = "provenance.json"
 _KEPT = ("hours", "versions", "machine")
+Told = tuple[dict[str, Any], Experiment]
+"""What may be handed out of one training's provenance, and the experiment."""
 
 
 def provenance(experiment: Experiment, split: Split, further: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -43,12 +45,14 @@ def provenance(experiment: Experiment, split: Split, further: Sequence[str], sec
     }
 
 
-def write_provenance(folder: Path, plain: dict[str, Any]) -> None:
-    write_text_whole(folder / PROVENANCE_FILE, json.dumps(plain, indent=1) + "\n")
+def write_provenance(folder: Path, plain: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> None:
+    """That of a training; those of a model's further members stand in it under "more"."""
+    told = {**plain, "more": list(more)} if more else plain
+    write_text_whole(folder / PROVENANCE_FILE, json.dumps(told, indent=1) + "\n")
 
 
-def read_provenance(folder: Path) -> tuple[dict[str, Any], Experiment]:
-    """What may be handed out of a model folder's provenance, and the experiment.
+def read_provenance(folder: Path) -> list[Told]:
+    """What is known of the training of each member of a model folder, in the order of the members.
 
     Only what is known is taken over: of older model folders the names of cases and folders stay behind.
 
@@ -58,16 +62,20 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], Experiment]:
     path = folder / PROVENANCE_FILE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
-        cases = plain["cases"]
-        # A digest says that names were replaced before.
-        cases = cases if "sha256" in cases else _counted({part: cases[part] for part in SPLIT_NAMES})
-        counted = {"cases": {key: cases[key] for key in (*SPLIT_NAMES, "sha256")}}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [_told(one) for one in (plain, *plain.get("more", ()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"'{path}' cannot be read ({type(error).__name__}: {error}). It is written by `train`; publish that folder."
         ) from None
-    known = {key: plain[key] for key in ("teacher", "began_with", "pretraining") if key in plain}
+
+
+def _told(plain: dict[str, Any]) -> Told:
+    experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
+    cases = plain["cases"]
+    # A digest says that names were replaced before.
+    cases = cases if "sha256" in cases else _counted({part: cases[part] for part in SPLIT_NAMES})
+    counted = {"cases": {key: cases[key] for key in (*SPLIT_NAMES, "sha256")}}
+    known: dict[str, Any] = {key: plain[key] for key in ("teacher", "began_with", "pretraining") if key in plain}
     return {**_without_places(experiment), **known, **counted, **{key: plain.get(key) for key in _KEPT}}, experiment
 
 
@@ -86,7 +94,7 @@ def _without_places(experiment: Experiment) -> dict[str, Any]:
 
 def _weights_of(model: Path) -> str:
     try:
-        return read_spec(model).limited.sha256
+        return read_spec(model).limited.digest
     except (ModelError, OSError):  # it was needed for the training, not for its result
         return "unknown"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ import numpy as np
 
 from DanteSegmenterLib.errors import ConfigError, InputError, ResourceError, reason
 from DanteSegmenterLib.inference import load_model
-from DanteSegmenterLib.model_folder import Calibration, ModelSpec, check_weights_file, read_spec, sha256_of, write_spec
+from DanteSegmenterLib.model_folder import Calibration, Member, ModelSpec, check_weights_file, sha256_of, write_spec
 from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary
 from ..whole_files import whole_folder
+from .members import join, read_trained
 from .model_card import CARD_FILE, model_card
-from .provenance import read_provenance, write_provenance
+from .provenance import write_provenance
 from .write_model import other_things
 
 if sys.version_info >= (3, 11):
@@ -44,7 +46,14 @@ class Card:
     citations: tuple[str, ...] = ()
 
 
-def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path, half: bool = False) -> ModelSpec:
+def publish(
+    model: Path,
+    card_file: Path,
+    evaluations: list[Path],
+    target: Path,
+    half: bool = False,
+    more: Sequence[Path] = (),
+) -> ModelSpec:
     """Copy a model folder to `target` with its card filled in; an existing model folder there is replaced.
 
     Args:
@@ -53,28 +62,31 @@ def publish(model: Path, card_file: Path, evaluations: list[Path], target: Path,
         evaluations: folders that `evaluate` wrote for this model.
         target: new folder.
         half: store weights as float16, in half the space; they are computed with as before.
+        more: folders of the same training with other seeds, whose networks become members of the model.
 
     Raises:
         ModelError: the model cannot be used.
         ConfigError: the card cannot be used.
-        InputError: an evaluation cannot be used, or is of another model.
+        InputError: an evaluation cannot be used, or is of another model; models differ in more than their seed.
         ResourceError: `target` exists and is something else than a model folder; no space left. What is there is kept.
     """
-    spec, card = read_spec(model), _read_card(card_file)
+    joined, card = join([read_trained(folder) for folder in (model, *more)]), _read_card(card_file)
+    spec = joined.spec
     summaries = [_of_this_model(folder, spec) for folder in evaluations]
-    plain, experiment = read_provenance(model)
     spec = replace(spec, scores=dict(map(_scores, summaries)), **{f.name: getattr(card, f.name) for f in fields(card)})
     _check_target(target)
     with whole_folder(target) as folder:
+        for name, (source, member) in joined.sources.items():
+            _copy_weights(check_weights_file(source, member), folder / name, half)
         pathways: dict[str, Any] = {}
         for name, pathway in spec.pathways.items():
-            _copy_weights(check_weights_file(model, pathway), folder / pathway.weights, half)
-            digest = sha256_of(folder / pathway.weights)
-            pathways[name] = replace(pathway, sha256=digest, calibration=_calibration(name, summaries))
+            copied = pathway.with_members([Member(file, sha256_of(folder / file)) for file in pathway.files])
+            pathways[name] = replace(copied, calibration=_calibration(name, summaries))
         spec = replace(spec, **pathways)
-        write_provenance(folder, plain)
+        plains, experiments = zip(*joined.told)
+        write_provenance(folder, plains[0], plains[1:])
         write_spec(folder, spec)
-        (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
+        (folder / CARD_FILE).write_text(model_card(spec, *experiments), encoding="utf-8")
         _check_whole(folder)
     return spec
 
@@ -86,7 +98,7 @@ def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
     """
     summary = read_summary(folder)
     pathway = spec.full if summary.pathway == "full" else spec.limited
-    if summary.weights and (pathway is None or summary.weights != pathway.sha256):
+    if summary.weights and (pathway is None or summary.weights != pathway.digest):
         raise InputError(f"the scores in '{folder}' are those of other weights. Evaluate this model first.")
     if summary.dropped:
         raise InputError(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
+from DanteSegmenterLib.model_folder.checks import MAX_MEMBERS
 from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
+from DanteSegmenterLib.model_folder.spec import weights_file
 from DanteSegmenterLib.networks.weights import save_weights
 from DanteSegmenterLib.strict_dataclass import to_plain
 
@@ -48,7 +50,7 @@ def write_model(
     with whole_folder(target) as folder:
         pathways = {}
         for pathway, deployed in stage.deployed.items():
-            path = folder / f"{pathway}.safetensors"
+            path = folder / weights_file(pathway)
             save_weights(deployed.network(), path)
             pathways[pathway] = Pathway(
                 path.name, sha256_of(path), deployed.modalities, deployed.architecture, to_plain(deployed.options)
@@ -67,7 +69,8 @@ def other_things(folder: Path) -> list[Path]:
     """What lies in a model folder besides a model and the leavings of macOS."""
     if not folder.is_dir():
         return []
-    ours = {SPEC_FILE, CARD_FILE, PROVENANCE_FILE, *(f"{pathway}.safetensors" for pathway in PATHWAYS), ".DS_Store"}
+    weights = (weights_file(pathway, n) for pathway in PATHWAYS for n in range(1, MAX_MEMBERS + 1))
+    ours = {SPEC_FILE, CARD_FILE, PROVENANCE_FILE, *weights, ".DS_Store"}
     return [path for path in sorted(folder.iterdir()) if path.name not in ours and not path.name.startswith("._")]
 
 

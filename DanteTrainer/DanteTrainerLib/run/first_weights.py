@@ -52,6 +52,11 @@ def _of_model(origin: Origin) -> dict[str, Tensor]:
     pathway = model.spec.full if which == "full" else model.spec.limited
     if pathway is None:
         raise ConfigError(f"the model folder '{origin.folder}' has no full network to begin with.")
+    if pathway.more:
+        raise ConfigError(
+            f"the model folder '{origin.folder}' averages {len(pathway.members)} networks, and a training begins with "
+            "one; give the model folder of one seed's run."
+        )
     weights = model.network(pathway).state_dict()
     return _part(weights, part) if part else weights
 

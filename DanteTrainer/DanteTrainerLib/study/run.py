@@ -192,7 +192,7 @@ def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
         return False
     names = map(csv_cell, read_run(run.folder).split.part(part))
     wanted = {(name, csv_cell(region.id)) for name in names for region in spec.regions}
-    same = not summary.weights or (pathway is not None and summary.weights == pathway.sha256)
+    same = not summary.weights or (pathway is not None and summary.weights == pathway.digest)
     return found == wanted and len(table) == len(wanted) and same
 
 

@@ -134,7 +134,8 @@ def unusable_model(folder: Path) -> str:
     (entry,) = find_models([folder], embedded=folder / "none")[-1:]
     if entry.spec is None:
         return f"the model is lost: {entry.problem}"
-    check_weights_file(folder, read_spec(folder).limited)
+    for member in read_spec(folder).limited.members:
+        check_weights_file(folder, member)
     return ""
 
 

@@ -91,10 +91,10 @@ def test_missing_weights_and_links_are_refused(tmp_path):
     weights = folder / "limited.safetensors"
     weights.rename(tmp_path / "elsewhere.safetensors")
     with pytest.raises(ModelError, match="missing"):
-        check_weights_file(folder, read_spec(folder).limited)
+        check_weights_file(folder, read_spec(folder).limited.members[0])
     weights.symlink_to(tmp_path / "elsewhere.safetensors")
     with pytest.raises(ModelError, match="link"):
-        check_weights_file(folder, read_spec(folder).limited)
+        check_weights_file(folder, read_spec(folder).limited.members[0])
 
 
 def tensors_of(network):

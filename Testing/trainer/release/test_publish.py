@@ -196,7 +196,7 @@ def test_an_older_models_names_and_folders_stay_behind_when_it_is_published(mode
     publish(model, card, [], tmp_path / "public")
     text = (tmp_path / "public" / "provenance.json").read_text()
     assert "MUELLER" not in text and "alice" not in text and "SCHMIDT" not in text
-    assert json.loads(text)["cases"]["train"] == 1 and read_provenance(tmp_path / "public")[1].method == "lower"
+    assert json.loads(text)["cases"]["train"] == 1 and read_provenance(tmp_path / "public")[0][1].method == "lower"
     shutil.rmtree(model)
     publish(tmp_path / "public", card, [], tmp_path / "again")
     assert (tmp_path / "again" / "provenance.json").read_text() == text

@@ -32,7 +32,7 @@ def test_a_run_that_begins_with_a_model_folder_and_moves_nothing_ends_with_its_w
     assert all(torch.equal(before[name], after[name]) for name in before)
     fresh = train(data, tmp_path / "fresh", small("lower", "optimiser.learning_rate=1e-30", "seed=7"))
     assert not torch.equal(weights(fresh)["encoder.stages.0.0.0.weight"], before["encoder.stages.0.0.0.weight"])
-    said, experiment = read_provenance(begun)
+    ((said, experiment),) = read_provenance(begun)
     assert str(lower) not in str(said) and said["began_with"]["sha256"] and not experiment.begin_with
 
 

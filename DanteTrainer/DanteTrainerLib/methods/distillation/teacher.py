@@ -85,6 +85,11 @@ def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> 
             f"{', '.join(task.full)}."
         )
     network = model.network(pathway)
+    if features and pathway.more:
+        raise ConfigError(
+            f"the teacher '{folder}' averages {len(pathway.members)} networks, whose feature maps have no mean; give "
+            "the model folder of one seed's run."
+        )
     if features and not has_pyramid(network):
         raise ConfigError(
             f"the teacher '{folder}' is a '{pathway.architecture}', which has no feature maps to learn from. Train "

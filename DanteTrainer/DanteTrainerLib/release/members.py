@@ -1,0 +1,129 @@
+"""Runs of one training that differ in their seed -> one model, whose networks' logits are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.model_folder import Member, ModelSpec, Pathway, read_spec
+from DanteSegmenterLib.model_folder.spec import weights_file
+from DanteSegmenterLib.strict_dataclass import to_plain
+
+from .provenance import Told, read_provenance
+
+# What members have in common: of `model.json`, of its pathways, and of an experiment all but these.
+OF_MODEL = ("task", "preprocessing", "modalities", "privileged", "regions", "output", "patch", "network")
+OF_PATHWAY = ("modalities", "architecture", "options")
+FREE = {
+    "seed",
+    "begin_with",
+    "distillation.teacher",
+    "data.workers",
+    "data.pretrain_folders",
+    "run.checkpoint_every",
+    "run.validate_every",
+    "run.validation_batches",
+    "run.compile",
+}
+SHOWN = 60  # characters of a value
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model folder, and how each of its members came about."""
+
+    folder: Path
+    spec: ModelSpec
+    told: list[Told]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One model of one or several.
+
+    Attributes:
+        spec: with the names that its weights files are to have, and the digests that they have now.
+        sources: by these names, where each lies now.
+        told: how each member came about.
+    """
+
+    spec: ModelSpec
+    sources: dict[str, tuple[Path, Member]]
+    told: list[Told]
+
+
+def read_trained(folder: Path) -> Trained:
+    """
+    Raises:
+        ModelError: the model cannot be used.
+        InputError: its provenance is missing, or not that of all its members.
+    """
+    spec, told = read_spec(folder), read_provenance(folder)
+    members = len(spec.limited.members)
+    if len(told) != members:
+        raise InputError(
+            f"'{folder}' has {members} members and tells of {len(told)} trainings; copy the model folder again."
+        )
+    return Trained(folder, spec, told)
+
+
+def join(models: Sequence[Trained]) -> Joined:
+    """Put members together, in the order of the models; a single model stays as it is.
+
+    What `calibrate` fitted to one model's probabilities does not hold for the mean of several and is left out.
+
+    Raises:
+        InputError: two differ in more than their seed.
+    """
+    first, *others = models
+    for other in others:
+        _check_fits(other, first)
+    sources: dict[str, tuple[Path, Member]] = {}
+    pathways: dict[str, Any] = {}
+    for name, pathway in first.spec.pathways.items():
+        found = [(model.folder, member) for model in models for member in model.spec.pathways[name].members]
+        names = [weights_file(name, n) for n in range(1, len(found) + 1)] if others else pathway.files
+        sources |= dict(zip(names, found))
+        pathways[name] = pathway.with_members([Member(n, member.sha256) for n, (_, member) in zip(names, found)])
+        if others:
+            pathways[name] = replace(pathways[name], scaling={})
+    return Joined(replace(first.spec, **pathways), sources, [one for model in models for one in model.told])
+
+
+def _check_fits(model: Trained, first: Trained) -> None:
+    here, there = dict(_facts(model)), dict(_facts(first))
+    for key in (*there, *here):
+        if here.get(key) != there.get(key):
+            raise InputError(
+                f"'{model.folder}' and '{first.folder}' cannot be members of one model: {key} is "
+                f"{_shown(here.get(key))} and {_shown(there.get(key))}. Members differ in their seed alone."
+            )
+
+
+def _facts(model: Trained) -> Iterator[tuple[str, Any]]:
+    """What must be the same, by its name."""
+    spec, (plain, experiment) = model.spec, model.told[0]
+    yield from _flat({key: to_plain(getattr(spec, key)) for key in OF_MODEL})
+    yield from _flat({name: _of_pathway(pathway) for name, pathway in spec.pathways.items()})
+    yield from (fact for fact in _flat(to_plain(experiment.own)) if fact[0] not in FREE)
+    yield from _flat({"cases": plain["cases"], "pretraining": plain.get("pretraining", {})})
+
+
+def _of_pathway(pathway: Pathway) -> dict[str, Any]:
+    return {key: to_plain(getattr(pathway, key)) for key in OF_PATHWAY}
+
+
+def _flat(plain: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def _shown(value: Any) -> str:
+    text = "not there" if value is None else str(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
