@@ -132,7 +132,7 @@ class LargeResults(TorchDispatchMode):
 
 
 def test_more_members_hold_no_more_maps_of_the_whole_image():
-    image = torch.ones(1, 32, 32, 32)
+    image = torch.ones(1, 16, 16, 16)
     operations = []
     for members in (1, 5):
         with LargeResults(image.numel()) as large:

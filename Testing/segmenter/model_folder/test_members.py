@@ -103,8 +103,7 @@ def too_many(pathway):
         (in_other_letters, "two members of a pathway are the same network, among limited.safetensors, LIMITED.saf"),
         (the_same_content, "two members of a pathway are the same network"),
         (too_many, "a pathway has 9 members, at most 8 are allowed"),
-        (lambda p: p.update(more=[{"weights": str(n), "sha256": ""} for n in range(20_000)]), "has 20001 members"),
-        (lambda p: p.update(more=[{"weights": str(n), "sha256": ""} for n in range(10**6)]), "is larger than 1048576"),
+        (lambda p: p.update(more=[{"weights": str(n), "sha256": ""} for n in range(2000)]), "has 2001 members"),
         (lambda p: p["more"][1].update(weights="../../etc/passwd"), "inside the model folder"),
         (lambda p: p["more"][1].update(weights="nul.safetensors"), "inside the model folder"),
         (lambda p: p["more"][1].update(moer=1), r"more[1]: unknown key 'moer'"),
@@ -117,6 +116,14 @@ def test_members_that_cannot_be_trusted_are_refused_with_the_reason(folder, chan
     with pytest.raises(ModelError) as caught:
         read_spec(folder)
     assert reason in str(caught.value) and "model.json" in str(caught.value)
+
+
+def test_a_million_members_are_refused_before_any_is_looked_at(folder):
+    path = folder / "model.json"
+    text = path.read_text().replace('"more": [', '"more": [' + '{"weights": "a", "sha256": ""},' * 10**6)
+    path.write_text(text)
+    with pytest.raises(ModelError, match="is larger than 1048576 bytes"):
+        read_spec(folder)
 
 
 def drop(path):

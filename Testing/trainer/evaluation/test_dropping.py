@@ -20,7 +20,9 @@ from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.evaluation.dropping import FilledNetwork, without
 from DanteTrainerLib.evaluation.evaluate import evaluate, read_summary
 from DanteTrainerLib.evaluation.subject import with_one_network
+from DanteTrainerLib.release.provenance import provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
+from DanteTrainerLib.settings.experiment import load_experiment
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
@@ -122,6 +124,7 @@ def test_scores_without_a_scan_are_not_published_as_the_models(data, tmp_path):
 
     model, dataset, out = write_brain_model(tmp_path / "model"), read_dataset(data), tmp_path / "out"
     evaluate(model, dataset, read_split(dataset), "test", out, "cpu", quiet=True, dropped=["t2"])
+    write_provenance(model, provenance(load_experiment("brats-2mm"), read_split(dataset), (), 60.0))
     card = tmp_path / "card.toml"
     card.write_text('name = "n"\nversion = "1"\nlicence = "l"\nintended_use = "i"\ntraining_data = "t"\n')
     with pytest.raises(InputError, match="were made without t2"):

@@ -18,6 +18,7 @@ from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import Split
 from DanteTrainerLib.evaluation.cost import cost_of
 from DanteTrainerLib.evaluation.feature_map import draw_feature_map
+from DanteTrainerLib.evaluation.tables import read_table
 from DanteTrainerLib.methods.distillation.teacher import read_teacher
 from DanteTrainerLib.release.provenance import provenance, read_provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
@@ -195,6 +196,10 @@ def test_two_trainings_become_a_model_that_is_calibrated_scored_and_published(da
     assert main(["calibrate", public, *split, "--split", "train", "--quiet"]) == 0
     assert main(["evaluate", public, *split, "--out", scores, "--quiet"]) == 0
     assert main(["levels", public, *split, "--out", str(tmp_path / "levels"), "--quiet"]) == 0
+    left = read_table(tmp_path / "levels" / "levels.csv")
+    as_trained = left[left.levels_kept == left.levels_kept.max()]
+    scored = read_table(tmp_path / "scores" / "cases.csv")
+    assert np.array_equal(as_trained.dice, scored.dice, equal_nan=True) and left.levels_kept.min() == 1
     digest = read_spec(public).limited.digest
     assert json.loads((tmp_path / "scores" / "summary.json").read_text())["weights"] == digest
     assert main(["publish", public, "--card", str(card), "--scores", scores, "--to", public]) == 0
@@ -210,6 +215,7 @@ def test_two_trainings_become_a_model_that_is_calibrated_scored_and_published(da
         continue_run(tmp_path / "begun", "cpu", quiet=True)
 
 
+@pytest.mark.slow
 def test_masks_of_a_trained_model_stay_when_its_weights_are_stored_in_half_the_space(
     brain_model_folder, card, tmp_path
 ):
