@@ -3,6 +3,7 @@
 #   make test                 the tests, Slicer's self-test included; make test-all: the slow ones too
 #   make test-slicer SLICER=/path/to/Slicer   the same in the Slicer that you have
 #   make bench                seconds by phase, ratios to MONAI's inferer and to a training step's parts
+#   make docs                 the pages as a site: site/index.html; make docs-serve: the same, renewed while you write
 #   make faults               bad inputs and kills: what is refused, lost, hung, left behind
 PYTHON ?= python3
 VENV := .venv
@@ -18,11 +19,11 @@ endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT ?= demo
 
-.PHONY: help demo test test-all test-slicer bench faults lint pictures clean
+.PHONY: help demo test test-all test-slicer bench docs docs-serve field-tables faults lint pictures clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7p' Makefile | cut -c3-
+	@sed -n '2,8p' Makefile | cut -c3-
 
 $(BIN)/python$(EXE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -72,6 +73,25 @@ faults: $(VENV)/ready-to-test
 	@sh Testing/tools/system_libraries.sh
 	@$(BIN)/python Testing/faults/run.py
 
+$(VENV)/ready-to-document: $(VENV)/ready-to-run
+	@echo "Installing what the site needs..."
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+# What mkdocs says of its own future is not about these pages.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+
+docs: $(VENV)/ready-to-document
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+docs-serve: $(VENV)/ready-to-document
+	@$(BIN)/python -m mkdocs serve
+
+# The tables of fields in the pages, from the docstrings.
+field-tables: $(VENV)/ready-to-run
+	@$(BIN)/python Testing/tools/field_tables.py
+
 # The README's pictures. Off-screen rendering needs EGL (Debian: libegl-mesa0 libgl1-mesa-dri).
 pictures: $(VENV)/ready-to-test
 	@mkdir -p Resources/Pictures
@@ -82,4 +102,4 @@ lint: $(VENV)/ready-to-test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo slicer-test bench.json faults.json
+	rm -rf $(VENV) demo site slicer-test bench.json faults.json

@@ -108,7 +108,11 @@ FIRST_PRESENT, AVERAGE_PRESENT = 1, 2
 
 @dataclass(frozen=True)
 class ShaSpecOptions(ArchitectureOptions):
-    """What ShaSpec puts in place of a missing modality: 1, what the first present one shares; 2, the average of all."""
+    """What ShaSpec puts in place of a missing modality.
+
+    Attributes:
+        substitute: 1, what the first present one shares; 2, the average of all.
+    """
 
     LIMITS: ClassVar[Mapping[str, int]] = {"substitute": AVERAGE_PRESENT}
     substitute: int = FIRST_PRESENT

@@ -15,7 +15,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Modality:
-    """One input image the model knows: its id in commands, its label in the window."""
+    """One input image the model knows.
+
+    Attributes:
+        id: what commands and columns of tables call it, e.g. "t1ce".
+        label: what the window calls it, e.g. "T1 with contrast".
+    """
 
     id: str
     label: str
@@ -47,9 +52,14 @@ class Region:
 class Normalisation:
     """How raw voxel values become network input.
 
-    kind "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
-    kind "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`, the training set's figures;
-        background is (low - mean) / std, and 0 nothing but the mean.
+    Attributes:
+        kind: "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
+            "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`; background is
+            (low - mean) / std, and 0 nothing but the mean.
+        low: of the window, in HU.
+        high: of the window, in HU.
+        mean: in HU; what becomes 0.
+        std: in HU; what becomes 1 above the mean.
     """
 
     kind: str
@@ -81,7 +91,14 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Numbers of the plain convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I."""
+    """Numbers of the plain convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I.
+
+    Attributes:
+        features: channels of each stage.
+        strides: of each stage's first convolution along K, J, I; of the first stage all 1.
+        kernels: edges of each stage's convolutions in voxels along K, J, I; odd.
+        convs_per_stage: how many convolutions a stage has, in the encoder and in the decoder.
+    """
 
     features: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
@@ -114,8 +131,10 @@ class Scaling:
     with an offset: Platt 1999).
 
     Attributes:
-        cases: of validation, that it was fitted on.
+        temperature: above 1 where the network was too sure.
+        offset: below 0 where it was too ready to call a voxel this region.
         range_margin: a volume range counts the voxels whose raw logit is above so much, and above minus so much.
+        cases: of validation, that it was fitted on.
     """
 
     temperature: float = 1.0
@@ -134,11 +153,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Pathway:
-    """One way through the model: its weights file, the modalities it reads, in channel order, and what network it is.
+    """One way through the model.
 
-    `options` are the architecture's own numbers, see `architectures`; by region id, `calibration` is what was measured
-    on test cases and `scaling` what was fitted on validation cases before. `more` are further networks of the same
-    kind, trained with other seeds or on other folds: the logits of all `members` are averaged.
+    Attributes:
+        weights: name of the .safetensors file in the model folder.
+        sha256: of that file, in hex; another file is refused.
+        modalities: ids of those that it reads, in the order of the network's channels.
+        architecture: what network it is, a name of `architectures`.
+        options: the architecture's own whole numbers, where it has some.
+        calibration: by region id, what was measured on test cases.
+        scaling: by region id, what was fitted on validation cases before.
+        more: further networks of the same kind, trained with other seeds or on other folds; the logits of all are
+            averaged. Not written where there is none.
     """
 
     weights: str
@@ -183,7 +209,28 @@ def weights_file(pathway: str, number: int = 1) -> str:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`model.json`. `limited` is f_L, the deployed pathway; `full` is f_F, used when the privileged volume is given."""
+    """`model.json`.
+
+    Attributes:
+        name: what lists and results call the model.
+        version: of the model, any text.
+        task: "brain", "chest" or another word; what the model does follows from the other fields.
+        modalities: every image that one of its pathways reads.
+        privileged: id of the one that the limited pathway does without; null where there is none.
+        regions: what it segments, in the order of the network's output channels.
+        output: "regions": one sigmoid per region; "labels": softmax over background and the regions.
+        preprocessing: from volumes to network input.
+        patch: voxels of a window along K, J, I; divisible by the network's strides.
+        network: numbers of the backbone.
+        limited: f_L, the deployed pathway.
+        full: f_F, used when the privileged volume is given; null where there is none.
+        licence: of the weights, by their data.
+        citations: of method and data.
+        intended_use: what it may be used for, and what not.
+        training_data: on what, and on how many cases.
+        scores: by title, e.g. "test, without T1ce", figures by region or mean.
+        format_version: of `model.json`; a newer one than this version reads is refused.
+    """
 
     name: str
     version: str
@@ -191,9 +238,9 @@ class ModelSpec:
     modalities: tuple[Modality, ...]
     privileged: str | None
     regions: tuple[Region, ...]
-    output: str  # "regions": one sigmoid per region; "labels": softmax over background and the regions
+    output: str
     preprocessing: Preprocessing
-    patch: tuple[int, int, int]  # K, J, I
+    patch: tuple[int, int, int]
     network: NetworkSpec
     limited: Pathway
     full: Pathway | None = None

@@ -14,7 +14,13 @@ SEPARATORS = "~^|"  # of codes, of their parts, and of a segment's tags in a fil
 
 @dataclass(frozen=True)
 class Code:
-    """One coded term, for example SCT 12738006 "Brain"."""
+    """One coded term, for example SCT 12738006 "Brain".
+
+    Attributes:
+        scheme: of the code, e.g. "SCT" for SNOMED CT.
+        value: the code.
+        meaning: in words.
+    """
 
     scheme: str
     value: str
@@ -31,7 +37,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Terminology:
-    """What a segment is (category, type) and where it is (anatomy)."""
+    """What a segment is and where it is.
+
+    Attributes:
+        category: e.g. 49755003 "Morphologically Altered Structure".
+        type: e.g. 108369006 "Neoplasm".
+        anatomy: e.g. 12738006 "Brain".
+    """
 
     category: Code
     type: Code

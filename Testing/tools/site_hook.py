@@ -1,0 +1,135 @@
+"""What `make docs` does beside mkdocs: brings in what lies outside of docs/ and writes the reference's pages.
+
+A page is read in two places. In a clone and on GitHub `docs/use.md` shows `../Resources/Pictures/demo.png`; in the
+site there is nothing above docs/. So pictures, raw results and the pages at the repository's top get a place in the
+site, and links to them are turned there; links to anything else in the repository lead to it on GitHub.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE = "https://github.com/SlicerDANTE/SlicerDANTE/blob/main/"
+TOP_PAGES = {"RESULTS.md": "results.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+FOLDERS = {"Resources/Pictures": "pictures", "results": "results"}
+ICON = "Resources/Icons/SlicerDANTE.png"
+LIBRARIES = {"DanteSegmenterLib": "DanteSegmenter", "DanteTrainerLib": "DanteTrainer"}
+# Of a room that names its public parts: its own title is the page's.
+FACE = """    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+      show_docstring_description: false"""
+LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)")
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Fill in the parts of the navigation that are folders, and add the pages that it does not name."""
+    config.nav = [_filled(item) for item in config.nav or []]
+    named = set(_pages_named(config.nav))
+    left = sorted(page for page in _own_pages() if page not in named)
+    if left:
+        config.nav.append({"More": left})
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add what lies outside of docs/."""
+    for source, place in _outside():
+        files.append(File.generated(config, place, abs_src_path=str(REPOSITORY / source)))
+    for place, text in _reference():
+        files.append(File.generated(config, place, content=text))
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Turn links as a clone has them into links of the site."""
+    return site_links(markdown, page.file.src_uri)
+
+
+def site_links(markdown: str, page: str) -> str:
+    """
+    Args:
+        page: its place in the site, e.g. "methods/dante.md".
+    """
+    tops = {place: source for source, place in TOP_PAGES.items()}
+    folder = posixpath.dirname(tops.get(page, f"docs/{page}"))
+
+    def turned(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match[2]))
+        place = site_place(target)
+        return match[1] + (posixpath.relpath(place, posixpath.dirname(page) or ".") if place else SOURCE + target)
+
+    return LINK.sub(turned, markdown)
+
+
+def site_place(path: str) -> str | None:
+    """Where the site has a file of the repository; None where it has it not."""
+    if path == "README.md":
+        return "index.md"
+    if path.startswith("docs/"):
+        place = path.removeprefix("docs/")
+        return f"{place}/index.md" if (REPOSITORY / path).is_dir() else place
+    folder, name = posixpath.split(path)
+    return TOP_PAGES.get(path) or (f"{FOLDERS[folder]}/{name}" if folder in FOLDERS else None)
+
+
+def _outside() -> Iterator[tuple[str, str]]:
+    yield from TOP_PAGES.items()
+    yield ICON, "icon.png"
+    for folder, place in FOLDERS.items():
+        for path in sorted((REPOSITORY / folder).iterdir()):
+            if path.suffix in (".png", ".csv"):
+                yield f"{folder}/{path.name}", f"{place}/{path.name}"
+
+
+def _own_pages() -> list[str]:
+    docs = REPOSITORY / "docs"
+    return [path.relative_to(docs).as_posix() for path in docs.rglob("*.md")]
+
+
+def _filled(item: Any) -> Any:
+    """The same part of the navigation, with the pages of a folder in place of "folder/"."""
+    if isinstance(item, list):
+        return [_filled(part) for part in item]
+    if isinstance(item, dict):
+        return {title: _filled(part) for title, part in item.items()}
+    if item == "api/":
+        return [*(place for place, _text in _reference())]
+    if item.endswith("/"):
+        pages = sorted(page for page in _own_pages() if page.startswith(item))
+        return sorted(pages, key=lambda page: not page.endswith("/index.md"))
+    return item
+
+
+def _pages_named(item: Any) -> Iterator[str]:
+    if isinstance(item, str):
+        yield item
+    for part in item.values() if isinstance(item, dict) else item if isinstance(item, list) else ():
+        yield from _pages_named(part)
+
+
+def _reference() -> Iterator[tuple[str, str]]:
+    """A page for each room of the two libraries: its face where it names one, else the public parts of its files."""
+    for library, module in LIBRARIES.items():
+        root = REPOSITORY / module / library
+        for init in sorted(root.rglob("__init__.py")):
+            name = ".".join(init.parent.relative_to(root.parent).parts)
+            if not name.endswith("command_line"):
+                yield f"api/{name}.md", _room_page(name, init)
+
+
+def _room_page(name: str, init: Path) -> str:
+    tree = ast.parse(init.read_text(encoding="utf-8"))
+    about = ast.get_docstring(tree) or ""
+    has_face = any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body)
+    files = sorted(path.stem for path in init.parent.glob("*.py") if not path.stem.startswith("__"))
+    parts = [f"::: {name}\n{FACE}"] if has_face else [f"::: {name}.{file}" for file in files]
+    return f"# {name}\n\n{about}\n\n" + "\n\n".join(parts) + "\n"
