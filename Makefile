@@ -82,7 +82,7 @@ $(VENV)/ready-to-document: $(VENV)/ready-to-run
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1
 
 docs: $(VENV)/ready-to-document
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@$(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html"
 
 docs-serve: $(VENV)/ready-to-document

@@ -21,7 +21,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = ("docs/model-folder.md", "docs/settings.md")
-PLACE = re.compile(r"(<!-- fields: (\S+) (\w+) -->\n\n)(?:\|.*\n)*")
+PLACE = re.compile(r"<!-- fields: (\S+) (\w+) -->\n+(?:\|.*\n)*\n*")
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 PLURALS = {str: "texts", int: "whole numbers", float: "numbers"}
 NO_DEFAULT = "needed"
@@ -29,7 +29,12 @@ NO_DEFAULT = "needed"
 
 def with_tables(text: str) -> str:
     """A page with the tables that its lines `<!-- fields: MODULE CLASS -->` ask for."""
-    return PLACE.sub(lambda place: place[1] + table_of(getattr(importlib.import_module(place[2]), place[3])), text)
+
+    def written(place: re.Match[str]) -> str:
+        table = table_of(getattr(importlib.import_module(place[1]), place[2]))
+        return f"<!-- fields: {place[1]} {place[2]} -->\n\n{table}\n"
+
+    return PLACE.sub(written, text).rstrip() + "\n"
 
 
 def table_of(kind: type) -> str:

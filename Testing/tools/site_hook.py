@@ -24,11 +24,6 @@ TOP_PAGES = {"RESULTS.md": "results.md", "CONTRIBUTING.md": "contributing.md", "
 FOLDERS = {"Resources/Pictures": "pictures", "results": "results"}
 ICON = "Resources/Icons/SlicerDANTE.png"
 LIBRARIES = {"DanteSegmenterLib": "DanteSegmenter", "DanteTrainerLib": "DanteTrainer"}
-# Of a room that names its public parts: its own title is the page's.
-FACE = """    options:
-      show_root_heading: false
-      show_root_toc_entry: false
-      show_docstring_description: false"""
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)")
 
 
@@ -102,11 +97,22 @@ def _filled(item: Any) -> Any:
     if isinstance(item, dict):
         return {title: _filled(part) for title, part in item.items()}
     if item == "api/":
-        return [*(place for place, _text in _reference())]
+        return [{library: list(_nav_of(library))} for library in LIBRARIES]
     if item.endswith("/"):
         pages = sorted(page for page in _own_pages() if page.startswith(item))
-        return sorted(pages, key=lambda page: not page.endswith("/index.md"))
+        index = f"{item}index.md"
+        return [
+            *(page for page in pages if page == index),
+            *({Path(page).stem: page} for page in pages if page != index),
+        ]
     return item
+
+
+def _nav_of(library: str) -> Iterator[Any]:
+    for place, _text in _reference():
+        name = place.removeprefix("api/").removesuffix(".md")
+        if name.split(".")[0] == library:
+            yield {name.partition(".")[2] or library: place}
 
 
 def _pages_named(item: Any) -> Iterator[str]:
@@ -129,7 +135,14 @@ def _reference() -> Iterator[tuple[str, str]]:
 def _room_page(name: str, init: Path) -> str:
     tree = ast.parse(init.read_text(encoding="utf-8"))
     about = ast.get_docstring(tree) or ""
-    has_face = any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body)
     files = sorted(path.stem for path in init.parent.glob("*.py") if not path.stem.startswith("__"))
-    parts = [f"::: {name}\n{FACE}"] if has_face else [f"::: {name}.{file}" for file in files]
-    return f"# {name}\n\n{about}\n\n" + "\n\n".join(parts) + "\n"
+    parts = "\n\n".join(f"::: {name}.{part}" for part in _face_of(tree) or files)
+    return f"# {name}\n\n{about}\n\n{parts}\n"
+
+
+def _face_of(tree: ast.Module) -> list[str]:
+    """What `__all__` names."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []

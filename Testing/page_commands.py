@@ -1,0 +1,148 @@
+"""What the pages tell a reader to type: found in their blocks of code, and checked by what would read it.
+
+A block is fenced, or indented by four spaces. Shell lines that nothing here can check stand below a line
+
+    <!-- not run: why not -->
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REASON = re.compile(r"<!-- not run: (.+) -->")
+FENCE = re.compile(r"( {0,4})```(\w*)$")
+SHELL_WORDS = ("if ", "then", "else", "fi")
+PROGRAMS = re.compile(r"(\S*/)?(python|pip|make|git|torchrun|srun|sbatch|PythonSlicer|ctest|cmake|\w+=\S+ pip)\b")
+PYTHON = re.compile(r"^(from \w+ )?import \w|^\w+ = slicer\.|^\w+\.\w+\(", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of code of a page, and why they are not run where the page says so."""
+
+    page: Path
+    language: str
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """One call of a program, as the shell would split it; placeholders such as FOLDER are in capitals.
+
+    Attributes:
+        reason: why nothing checks it, where the page says so.
+        whole: it stands in a block; in a sentence a command may leave out a part of itself.
+    """
+
+    page: Path
+    words: tuple[str, ...]
+    reason: str = ""
+    whole: bool = True
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """The blocks of code of a page, each with its language: "sh", "python", or what the fence says."""
+    lines, reason = page.read_text(encoding="utf-8").split("\n"), ""
+    n = 0
+    while n < len(lines):
+        fence, found = FENCE.match(lines[n]), []
+        if fence:
+            end = next(m for m in range(n + 1, len(lines)) if lines[m].strip() == "```")
+            found, n = [line.removeprefix(fence[1]) for line in lines[n + 1 : end]], end + 1
+        elif lines[n].startswith("    ") and (not n or not lines[n - 1].strip()):
+            while n < len(lines) and (lines[n].startswith("    ") or not lines[n].strip()):
+                found.append(lines[n][4:])
+                n += 1
+        if found:
+            text = "\n".join(found).strip("\n")
+            yield Block(page, (fence and fence[2]) or _language(text), text, reason)
+            reason = ""
+            continue
+        said = REASON.fullmatch(lines[n].strip())
+        reason = said[1] if said else reason if not lines[n].strip() else ""
+        n += 1
+
+
+def _language(text: str) -> str:
+    if any(PROGRAMS.match(line) for line in text.split("\n")):
+        return "sh"
+    return "python" if PYTHON.search(text) else ""
+
+
+def commands_of(page: Path) -> Iterator[Command]:
+    """Every command of a page's shell blocks, then those that stand in a sentence."""
+    for block in blocks_of(page):
+        if block.language in ("sh", "bash"):
+            yield from (Command(page, words, block.reason) for words in shell_commands(block.text))
+    prose = "\n".join(line for line in page.read_text(encoding="utf-8").split("\n") if not line.startswith("    "))
+    for inline in re.findall(r"`((?:python -m Dante|python Testing|make |pip |torchrun |PythonSlicer )[^`]+)`", prose):
+        if " | " not in inline and "</" not in inline:
+            yield Command(page, tuple(shlex.split(" ".join(inline.split()))), whole=False)
+
+
+def shell_commands(text: str) -> Iterator[tuple[str, ...]]:
+    """The calls in lines of shell: comments, assignments and the words of `if` are left out."""
+    for line in re.sub(r"\\\n\s*", "", text).split("\n"):
+        if line.strip().startswith(SHELL_WORDS):
+            continue
+        for part in re.split(r" && ", line):
+            words = shlex.split(part, comments=True)
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words = words[1:]
+            if words:
+                yield tuple(words)
+
+
+# --- what is said to Slicer's console ---
+
+
+def unknown_calls(block: Block, logics: dict[str, ast.ClassDef]) -> list[str]:
+    """Calls of a module's logic that it has not, or not with these arguments.
+
+    Args:
+        logics: by module name, the class that `slicer.util.getModuleLogic` gives.
+    """
+    tree = ast.parse(block.text)
+    names = {
+        assign.targets[0].id: logics[ast.literal_eval(assign.value.args[0])]
+        for assign in ast.walk(tree)
+        if isinstance(assign, ast.Assign)
+        and isinstance(assign.targets[0], ast.Name)
+        and ast.unparse(getattr(assign.value, "func", assign.value)) == "slicer.util.getModuleLogic"
+        and isinstance(assign.value, ast.Call)
+    }
+    # A page may go on with the names of an earlier block.
+    names = {
+        "trainer": logics["DanteTrainer"],
+        "segmenter": logics["DanteSegmenter"],
+        "logic": logics["DanteSegmenter"],
+    } | names
+    calls = [
+        (call, names[call.func.value.id], call.func.attr)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id in names
+    ]
+    return [ast.unparse(call) for call, logic, method in calls if not _takes(logic, method, call)]
+
+
+def _takes(logic: ast.ClassDef, method: str, call: ast.Call) -> bool:
+    function = next((node for node in logic.body if isinstance(node, ast.FunctionDef) and node.name == method), None)
+    if function is None:
+        return False
+    known = [argument.arg for argument in function.args.args][1:]
+    given = known[: len(call.args)] + [str(keyword.arg) for keyword in call.keywords]
+    needed = known[: len(known) - len(function.args.defaults)]
+    fits = len(call.args) <= len(known) and set(given) <= set(known) and len(set(given)) == len(given)
+    return fits and set(needed) <= set(given)
