@@ -32,8 +32,39 @@ def test_the_readme_is_read_in_three_minutes():
     assert words <= 800 and numbers <= 4 * words / 100
 
 
-def test_every_method_that_is_not_explained_in_the_readme_has_a_page():
+def test_every_method_has_a_page():
     from DanteTrainerLib.methods import METHODS
 
     pages = {page.stem for page in (REPOSITORY / "docs" / "methods").glob("*.md")}
-    assert pages == set(METHODS) - {"lower", "upper", "dante"}
+    assert pages == set(METHODS) - {"lower", "upper"} | {"bounds", "index"}
+
+
+# --- a page is read by GitHub and by mkdocs, which do not take the same for a list ---
+
+
+def lines_outside_code(page):
+    """Line number and line of what is no fenced block."""
+    fenced = False
+    for n, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
+        fenced ^= line.strip().startswith("```")
+        if not fenced:
+            yield n, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_what_belongs_to_an_item_of_a_list_is_indented_by_four(page):
+    lines = [(0, ""), *lines_outside_code(page)]
+    paragraphs = [(n, line) for (_n, before), (n, line) in zip(lines, lines[1:]) if not before.strip() and line.strip()]
+    assert [line for line in paragraphs if re.match(r" {1,3}\S", line[1])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_an_empty_line_stands_before_every_list_and_table(page):
+    lost, before, inside = [], "", False
+    for n, line in lines_outside_code(page):
+        begins = re.match(r"[*-] |\d+\. |\|", line)
+        if begins and before.strip() and not inside:
+            lost.append((n, line))
+        inside = bool(begins) or (inside and bool(line.strip()))
+        before = line
+    assert not lost
