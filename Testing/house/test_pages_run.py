@@ -46,7 +46,7 @@ def cases():
         yield pytest.param(words, marks=marks, id=" ".join(words[2:])[:60])
 
 
-@pytest.mark.parametrize("words", cases())
+@pytest.mark.parametrize("words", list(cases()))
 def test_a_cheap_command_does_what_the_page_says(words, place, capsys):
     if words[3] == "batch" and words[4] == "PATIENTS":  # the page has generated them just before
         assert segmenter(["sample", "PATIENTS", "--cases", "2", "--spacing-mm", "8"]) == 0
@@ -64,7 +64,7 @@ def python_blocks():
                 yield block
 
 
-@pytest.mark.parametrize("block", python_blocks(), ids=lambda block: block.page.name)
+@pytest.mark.parametrize("block", list(python_blocks()), ids=lambda block: block.page.name)
 def test_a_page_that_speaks_python_is_run(block, place, capsys):
     exec(compile(ast.parse(block.text), block.page.name, "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 3 and (place / "tumour.seg.nrrd").exists()
