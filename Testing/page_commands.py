@@ -16,7 +16,7 @@ from pathlib import Path
 
 REASON = re.compile(r"<!-- not run: (.+) -->")
 FENCE = re.compile(r"( {0,4})```(\w*)$")
-SHELL_WORDS = ("if ", "then", "else", "fi")
+SHELL_WORDS = ("export ", "if ", "then", "else", "fi")
 PROGRAMS = re.compile(r"(\S*/)?(python|pip|make|git|torchrun|srun|sbatch|PythonSlicer|ctest|cmake|\w+=\S+ pip)\b")
 PYTHON = re.compile(r"^(from \w+ )?import \w|^\w+ = slicer\.|^\w+\.\w+\(", re.MULTILINE)
 
