@@ -145,7 +145,12 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Member:
-    """One network of a pathway: its weights file and the file's SHA-256."""
+    """One network of a pathway.
+
+    Attributes:
+        weights: name of its .safetensors file in the model folder.
+        sha256: of that file, in hex.
+    """
 
     weights: str
     sha256: str
