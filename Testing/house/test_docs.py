@@ -59,11 +59,13 @@ def test_what_belongs_to_an_item_of_a_list_is_indented_by_four(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_an_empty_line_stands_before_every_list_and_table(page):
+def test_an_empty_line_stands_before_every_list_and_table_and_after_a_table(page):
     lost, before, inside = [], "", False
     for n, line in lines_outside_code(page):
         begins = re.match(r"[*-] |\d+\. |\|", line)
         if begins and before.strip() and not inside:
+            lost.append((n, line))
+        if before.startswith("|") and line.strip() and not line.startswith("|"):
             lost.append((n, line))
         inside = bool(begins) or (inside and bool(line.strip()))
         before = line
