@@ -2,7 +2,8 @@
 
     <!-- fields: DanteSegmenterLib.model_folder.spec Modality -->
 
-A page has such a line where a table stands; the table goes on to the next empty line. A field's sentence is that of the
+A page has such a line where a table stands, and `<!-- architectures -->` where that of the networks does; a table goes on
+to the next empty line. A field's sentence is that of the
 class's `Attributes:`, or the text below the field.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = ("docs/model-folder.md", "docs/settings.md")
 PLACE = re.compile(r"<!-- fields: (\S+) (\w+) -->\n+(?:\|.*\n)*\n*")
+NETWORKS_PLACE = re.compile(r"<!-- architectures -->\n+(?:\|.*\n)*\n*")
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 PLURALS = {str: "texts", int: "whole numbers", float: "numbers"}
 NO_DEFAULT = "needed"
@@ -34,7 +36,19 @@ def with_tables(text: str) -> str:
         table = table_of(getattr(importlib.import_module(place[1]), place[2]))
         return f"<!-- fields: {place[1]} {place[2]} -->\n\n{table}\n"
 
+    text = NETWORKS_PLACE.sub(lambda _: f"<!-- architectures -->\n\n{table_of_architectures()}\n", text)
     return PLACE.sub(written, text).rstrip() + "\n"
+
+
+def table_of_architectures() -> str:
+    """What networks a pathway may have, and the tables of their own numbers."""
+    from DanteSegmenterLib.model_folder.architectures import ARCHITECTURE_OPTIONS, ARCHITECTURE_TITLES
+
+    rows = ["| `architecture` | what it is | `options` |", "|---|---|---|"]
+    for name, title in ARCHITECTURE_TITLES.items():
+        kind = ARCHITECTURE_OPTIONS[name]
+        rows.append(f"| `{name}` | {title} | {words_for(kind) if dataclasses.fields(kind) else 'none'} |")
+    return "\n".join(rows) + "\n"
 
 
 def table_of(kind: type) -> str:
