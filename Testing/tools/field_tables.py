@@ -2,9 +2,8 @@
 
     <!-- fields: DanteSegmenterLib.model_folder.spec Modality -->
 
-A page has such a line where a table stands, and `<!-- architectures -->` where that of the networks does; a table goes on
-to the next empty line. A field's sentence is that of the
-class's `Attributes:`, or the text below the field.
+A page has such a line where a table stands, and `<!-- architectures -->` where that of the networks does; a table goes
+on to the next empty line. A field's sentence is that of the class's `Attributes:`, or the text below the field.
 """
 
 from __future__ import annotations
@@ -129,6 +128,10 @@ def default_of(field: dataclasses.Field[Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        usual = type(value)()
+        names = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != getattr(usual, f.name)]
+        return ", ".join(f"{name} {_value(getattr(value, name))}" for name in names) or "see there"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (tuple, list)):
