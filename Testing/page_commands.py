@@ -10,14 +10,16 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 REASON = re.compile(r"<!-- not run: (.+) -->")
 FENCE = re.compile(r"( {0,4})```(\w*)$")
+ITEM = re.compile(r"[*-] |\d+\. ")
 SHELL_WORDS = ("export ", "if ", "then", "else", "fi")
-PROGRAMS = re.compile(r"(\S*/)?(python|pip|make|git|torchrun|srun|sbatch|PythonSlicer|ctest|cmake|\w+=\S+ pip)\b")
+PROGRAMS = re.compile(r"(\S*/)?(python3?|pip|make|git|torchrun|srun|sbatch|PythonSlicer|ctest|cmake|\w+=\S+ pip)\b")
 PYTHON = re.compile(r"^(from \w+ )?import \w|^\w+ = slicer\.|^\w+\.\w+\(", re.MULTILINE)
 
 
@@ -51,24 +53,25 @@ class Command:
 
 def blocks_of(page: Path) -> Iterator[Block]:
     """The blocks of code of a page, each with its language: "sh", "python", or what the fence says."""
-    lines, reason = page.read_text(encoding="utf-8").split("\n"), ""
-    n = 0
+    lines, reason, indent, n = page.read_text(encoding="utf-8").split("\n"), "", "    ", 0
     while n < len(lines):
         fence, found = FENCE.match(lines[n]), []
         if fence:
             end = next(m for m in range(n + 1, len(lines)) if lines[m].strip() == "```")
             found, n = [line.removeprefix(fence[1]) for line in lines[n + 1 : end]], end + 1
-        elif lines[n].startswith("    ") and (not n or not lines[n - 1].strip()):
-            while n < len(lines) and (lines[n].startswith("    ") or not lines[n].strip()):
-                found.append(lines[n][4:])
+        elif lines[n].startswith(indent) and (not n or not lines[n - 1].strip()):
+            while n < len(lines) and (lines[n].startswith(indent) or not lines[n].strip()):
+                found.append(lines[n])
                 n += 1
         if found:
-            text = "\n".join(found).strip("\n")
+            text = textwrap.dedent("\n".join(found)).strip("\n")
             yield Block(page, (fence and fence[2]) or _language(text), text, reason)
             reason = ""
             continue
         said = REASON.fullmatch(lines[n].strip())
         reason = said[1] if said else reason if not lines[n].strip() else ""
+        if lines[n].strip() and not lines[n].startswith(" "):  # what is indented by four in a list is a paragraph of it
+            indent = "        " if ITEM.match(lines[n]) else "    "
         n += 1
 
 
@@ -99,7 +102,8 @@ def shell_commands(text: str) -> Iterator[tuple[str, ...]]:
             while words and re.fullmatch(r"\w+=.*", words[0]):
                 words = words[1:]
             if words:
-                yield tuple(words)
+                program = re.sub(r"(^|/)python3$", r"\1python", words[0])
+                yield program, *words[1:]
 
 
 # --- what is said to Slicer's console ---
