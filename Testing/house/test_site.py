@@ -187,7 +187,7 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
     for path, page in pages.items():
         foreign += [f"{path.name}: {load}" for load in page.loads if re.match(r"(https?:)?//", load)]
         for link in [*page.links, *page.loads] if path.name != "404.html" else ():
-            if not re.match(r"(https?:)?//|mailto:|data:", link):
+            if not re.match(r"(https?:)?//|mailto:|data:|javascript:", link):
                 file, _hash, anchor = link.partition("#")
                 target = (path.parent / file.partition("?")[0]).resolve() if file else path
                 target = target / "index.html" if target.is_dir() else target
