@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,17 +84,17 @@ def ask_to_stop(folder: Path) -> None:
 
 
 class StatusWriter:
-    """Writes the status at most once a second while a stage runs."""
+    """Writes the status at a stage's first step, which tells that it moves, and then at most once a second."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._last = self._start = time.monotonic()
+        self._last, self._start = -math.inf, time.monotonic()
         self._first_step: int | None = None
 
     def step(self, stage: str, step: int, steps: int, loss: float | None) -> None:
         now = time.monotonic()
         if self._first_step is None or step < self._first_step:
-            self._first_step, self._start = step, now
+            self._first_step, self._start, self._last = step, now, -math.inf
         if now - self._last < 1 and step != steps:
             return
         self._last = now

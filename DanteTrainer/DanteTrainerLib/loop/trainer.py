@@ -31,7 +31,7 @@ from .stage import LossTerms, Stage, StepContext
 
 # Rows of the log are means over so many steps.
 LOG_EVERY = 10
-# Drawing takes about a second, a checkpoint of a small network a hundredth.
+# Drawing takes about a second, a checkpoint of a small network a hundredth. The last picture is drawn by `run.train`.
 DRAW_EVERY_SECONDS = 60
 
 
@@ -42,7 +42,7 @@ class Progress:
     stage: int = 0
     step: int = 0
     rows: list[Row] = field(default_factory=list)
-    drawn: float = 0.0  # when the curves were, by the clock; not saved
+    drawn: float = field(default_factory=time.monotonic)  # when the curves were, or could have been first; not saved
 
     @classmethod
     def of(cls, state: dict[str, Any], stages: Sequence[Stage]) -> Progress:
@@ -169,7 +169,7 @@ class Trainer:
         if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
             with mover.moving:
                 self._save(mover, progress)
-            if last or time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
+            if time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
                 draw_history(self.folder, progress.rows)
                 progress.drawn = time.monotonic()
         if stopping and not last:

@@ -15,7 +15,7 @@ from ..locks import holding
 from ..loop.average import with_average
 from ..loop.checkpoint import load_checkpoint, save_checkpoint
 from ..loop.distributed import Group, check_batch
-from ..loop.history import seconds_trained
+from ..loop.history import draw_history, seconds_trained
 from ..loop.stage import Stage
 from ..loop.trainer import Progress, Trainer
 from ..methods import method_named
@@ -111,6 +111,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         group.wait()
     if not group.leads:
         return folder / MODEL_FOLDER
+    draw_history(folder, progress.rows)
     return write_model(
         run.name,
         experiment,

@@ -1,0 +1,40 @@
+"""When the picture of a training's curves is drawn, and that what it shows has room."""
+
+import numpy as np
+from PIL import Image
+from small_trainings import small, train
+
+from DanteTrainerLib.loop import history, trainer
+from DanteTrainerLib.run import train as whole_run
+
+
+def test_curves_are_drawn_at_the_end_and_before_it_at_the_checkpoints_that_a_minute_lies_between(
+    data, tmp_path, monkeypatch
+):
+    drawn = []
+    for place in (trainer, whole_run):
+        monkeypatch.setattr(place, "draw_history", lambda folder, rows: drawn.append([row["step"] for row in rows]))
+    train(data, tmp_path / "short", small("lower"))
+    assert drawn == [[5, 10]]  # once, and all of it: pictures of a small network would take longer than its training
+    drawn.clear()
+    monkeypatch.setattr(trainer, "DRAW_EVERY_SECONDS", 0)
+    train(data, tmp_path / "long", small("lower"))
+    assert drawn == [[5], [5, 10], [5, 10]]
+
+
+def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):
+    """Nothing touches the picture's edge; words, numbers and panels lie apart: a title, then three a row and a column."""
+    rows = [
+        {"stage": stage, "step": step, "loss": 1e-4 / step, "dice_0": 1 / step, "log_gap_1": -1000.0 * step}
+        for stage in ("one", "two")
+        for step in (1000, 50_000, 100_000)
+    ]
+    history.draw_history(tmp_path, rows)
+    ink = np.asarray(Image.open(tmp_path / "curves.png").convert("L")) < 200
+    assert not ink[[0, -1]].any() and not ink[:, [0, -1]].any()
+    assert parts(ink.any(axis=1)) >= 1 + 3 * 3 and parts(ink.any(axis=0)) >= 2 * 3
+
+
+def parts(filled):
+    """How many runs of filled lines there are."""
+    return int(np.count_nonzero(np.diff(filled.astype(int)) == 1))

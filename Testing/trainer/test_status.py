@@ -1,0 +1,37 @@
+"""When a run's status is told while it trains."""
+
+import time
+
+import pytest
+
+from DanteTrainerLib.status import StatusWriter, stored_status
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that the test sets."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_first_step_is_told_at_once_others_every_second_and_the_last_in_any_case(tmp_path, clock):
+    writer, told = StatusWriter(tmp_path), []
+    for step in range(1, 6):  # 0.6 s apart
+        writer.step("supervised", step, 5, 0.5)
+        told.append(stored_status(tmp_path).step)
+        clock[0] += 0.6
+    assert told == [1, 1, 3, 3, 5]
+
+
+def test_the_time_that_is_left_is_that_of_the_steps_since_the_first(tmp_path, clock):
+    writer = StatusWriter(tmp_path)
+    writer.step("supervised", 41, 100, None)
+    assert stored_status(tmp_path).seconds_left is None
+    clock[0] += 30
+    writer.step("supervised", 51, 100, None)
+    assert stored_status(tmp_path).seconds_left == pytest.approx(147)  # 49 steps of 3 s
+    clock[0] += 0.1
+    writer.step("stage-2", 1, 100, None)
+    status = stored_status(tmp_path)
+    assert (status.stage, status.step, status.seconds_left) == ("stage-2", 1, None)
