@@ -23,7 +23,7 @@ def test_curves_are_drawn_at_the_end_and_before_it_at_the_checkpoints_that_a_min
 
 
 def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):
-    """Nothing touches the picture's edge; words, numbers and panels lie apart: a title, then three a row and a column."""
+    """Nothing touches the edge; words, numbers and panels lie apart: a title, then three parts a row and a column."""
     rows = [
         {"stage": stage, "step": step, "loss": 1e-4 / step, "dice_0": 1 / step, "log_gap_1": -1000.0 * step}
         for stage in ("one", "two")
