@@ -14,7 +14,9 @@ from models import write_brain_model
 from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
 
 
-@pytest.mark.parametrize("module_name", ["DanteSegmenter", "DanteTrainer"])
+# The trainer's begins five processes that train or score: the fast tests run two of its three parts within
+# test_trainer_module.py, and what is left, a training that is stopped and resumed, is a step of the click-through.
+@pytest.mark.parametrize("module_name", ["DanteSegmenter", pytest.param("DanteTrainer", marks=pytest.mark.slow)])
 def test_the_self_test_passes(module_name, brain_model_folder, tmp_path):
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
     if not brain_model_folder.is_dir():

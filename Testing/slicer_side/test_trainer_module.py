@@ -9,7 +9,6 @@ import time
 
 import pytest
 from conftest import REPOSITORY
-from datasets import write_dataset
 
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 pytest.importorskip("slicer_core", reason="slicer-core is not installed")
@@ -27,6 +26,17 @@ def slicer():
         slicer.app.load_module(REPOSITORY / name / f"{name}.py")
     slicer.app.startup_completed()
     return slicer
+
+
+@pytest.fixture(autouse=True)
+def logic(slicer):
+    """The module's logic, which looks after its runs more often than every second."""
+    return hastened(slicer.util.getModuleLogic("DanteTrainer"))
+
+
+def hastened(logic):
+    logic._timer.setInterval(50)
+    return logic
 
 
 def until(slicer, condition, seconds=60):
@@ -58,8 +68,8 @@ def test_a_module_without_a_widget_class_has_no_logic_for_slicer(slicer, tmp_pat
             get("Bare")
 
 
-def test_the_readmes_training_begins_makes_steps_and_is_stopped(slicer, tmp_path, capsys):
-    data, run = write_dataset(tmp_path / "data"), tmp_path / "run"
+def test_the_readmes_training_begins_makes_steps_and_is_stopped(slicer, data, tmp_path, capsys):
+    run = tmp_path / "run"
     lines = readme_lines("DanteTrainer").replace("/data/BraTS2021", str(data)).replace("/runs/mine", str(run))
     space, printed = {"slicer": slicer}, []
     exec(lines, space)
@@ -83,14 +93,28 @@ def test_the_readmes_segmentation_is_a_node(slicer, window):
     assert space["segmentation"].IsA("vtkMRMLSegmentationNode")
 
 
-def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(slicer, tmp_path):
-    logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
-    run = logic.start("lower", write_dataset(tmp_path / "data"), tmp_path / "run", ["run.steps=100000"], device="cpu")
+def self_test():
+    return sys.modules["DanteTrainer"].DanteTrainerTest
+
+
+@pytest.mark.parametrize("name", ["test_aFinishedTrainingIsScoredAndSegments", "test_whatIsRefusedIsToldInItsWords"])
+def test_a_part_of_the_self_test_passes(slicer, name):
+    test = self_test()()
+    test.setUp()
+    try:
+        getattr(test, name)()
+    finally:
+        test.tearDown()
+
+
+def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(slicer, logic, data, tmp_path):
+    told = []
+    run = logic.start("lower", data, tmp_path / "run", self_test().LONG, device="cpu")
     logic.follow(run, told.append)
     until(slicer, lambda: told)
     slicer.util.reloadScriptedModule("DanteTrainer")
     told.clear()
-    fresh, after = slicer.util.getModuleLogic("DanteTrainer"), []
+    fresh, after = hastened(slicer.util.getModuleLogic("DanteTrainer")), []
     assert fresh is not logic
     fresh.follow(run, after.append)
     until(slicer, lambda: after and after[-1].step > 0)
@@ -99,13 +123,15 @@ def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(sli
     assert not told
 
 
-def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(slicer, tmp_path, caplog):
+def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(
+    slicer, logic, tmp_path, caplog
+):
     import shutil
 
     from DanteSegmenterLib.errors import InputError
     from DanteTrainerLib.status import RUN_FILE, RunStatus, write_status
 
-    logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+    told = []
     with pytest.raises(InputError, match="is no run folder"):
         logic.follow(tmp_path / "nowhere", told.append)
     run = tmp_path / "run"
@@ -117,6 +143,6 @@ def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_lon
     shutil.rmtree(run)
     until(slicer, lambda: "is no run folder" in caplog.text)
     caplog.clear()
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 0.5
     until(slicer, lambda: time.monotonic() > end)
     assert not caplog.text

@@ -26,6 +26,8 @@ WAIT_SECONDS = 180.0
 CANCEL_SECONDS = 2.0
 AT_ONCE_SECONDS = 1.0
 WATCH_MS = 20
+# So long what was put off has to happen: views are drawn anew, boxes filled. The stand-in puts off much less.
+LIVE_SECONDS = float(os.environ.get("DANTE_LIVE_SECONDS", "0.3"))
 PANEL = (450, 900)
 # The sample patient is at 1 mm; further patients need not be.
 SPACING_MM = 2.0
@@ -45,7 +47,7 @@ def until(condition, seconds=WAIT_SECONDS, what=""):
         time.sleep(0.005)
 
 
-def live(seconds=0.3):
+def live(seconds=LIVE_SECONDS):
     """Let the window live for a while: what was put off happens."""
     end = time.monotonic() + seconds
     until(lambda: time.monotonic() >= end)

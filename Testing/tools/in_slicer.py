@@ -28,6 +28,8 @@ TIMEOUT_S = 900
 # The training that the click-through leaves behind ends after its step and a checkpoint.
 END_SECONDS = 60
 LINES = 60
+# The stand-in draws no views: what it puts off is due in the next turn of the event loop.
+STAND_IN_LIVES = {"DANTE_LIVE_SECONDS": "0.05"}
 
 
 def main() -> int:
@@ -62,6 +64,7 @@ def run_part(part: str, slicer: str, out: Path) -> ElementTree.Element:
     with tempfile.TemporaryDirectory(prefix="dante-settings-", ignore_cleanup_errors=True) as settings:
         environment = {**os.environ, "DANTE_OUT": str(written), MARK: mark, "XDG_CONFIG_HOME": settings}
         environment.pop("PYTHONPATH", None)
+        environment |= {} if slicer else STAND_IN_LIVES
         command = slicer_command(part, slicer) if slicer else stand_in_command(part)
         code, text = _run(command, environment)
         suite = _suite(part, code, text, written / "junit.xml")
