@@ -123,9 +123,7 @@ def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(sli
     assert not told
 
 
-def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(
-    slicer, logic, tmp_path, caplog
-):
+def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(slicer, logic, tmp_path, caplog):
     import shutil
 
     from DanteSegmenterLib.errors import InputError

@@ -44,25 +44,69 @@ def place(tmp_path_factory):
     return place
 
 
-# `MODULE.NAME` says that it is there and sleeps the first time it is called: a moment that lasts.
+# Reads lines of JSON: a moment, its command and where standard error goes; forks for each, says which process that is,
+# and how it ended. There the moment's function says that it is there and sleeps the first time it is called: a moment
+# that lasts. Processes of their own from the start would each import torch.
 LASTING = """
-import importlib, sys, time
-from DanteSegmenterLib import program
+import importlib, json, os, sys, time
 from DanteTrainerLib import __main__ as command
 from DanteTrainerLib.ending import StopRequest
-stop = StopRequest()
-module, _, name = sys.argv.pop(1).rpartition(".")
-module = importlib.import_module(module)
-was = getattr(module, name)
-def lasting(*arguments, **named):
-    print("there", file=sys.stderr, flush=True)
-    time.sleep(60)
-    return was(*arguments, **named)
-setattr(module, name, lasting)
-code = command.main(sys.argv[1:], stop)
-command.end_children()
-sys.exit(code)
+import DanteTrainerLib.evaluation.evaluate, DanteTrainerLib.release.publish, DanteTrainerLib.study.run
+
+def last(moment):
+    module, _, name = moment.rpartition(".")
+    module = importlib.import_module(module)
+    was = getattr(module, name)
+    def lasting(*arguments, **named):
+        print("there", file=sys.stderr, flush=True)
+        time.sleep(60)
+        return was(*arguments, **named)
+    setattr(module, name, lasting)
+
+for line in sys.stdin:
+    moment, arguments, errors = json.loads(line)
+    if pid := os.fork():
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        continue
+    os.setsid()
+    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(0, 1)
+    stop = StopRequest()
+    last(moment)
+    code = command.main(arguments, stop)
+    command.end_children()
+    sys.exit(code)
 """
+
+
+@pytest.fixture(scope="module")
+def forking():
+    """The process that forks."""
+    with started("-c", LASTING, stdin=subprocess.PIPE) as process:
+        yield process
+        process.stdin.close()
+
+
+class Lasting:
+    """A command that stands still in a moment; like a `Popen` as far as `ends` asks."""
+
+    def __init__(self, forking, errors, moment, command):
+        self._forking = forking
+        os.mkfifo(errors)
+        forking.stdin.write(json.dumps([moment, [str(part) for part in command], str(errors)]) + "\n")
+        forking.stdin.flush()
+        self.stderr = open(errors, encoding="utf-8")  # noqa: SIM115 - closed by `communicate`
+        self.pid = int(forking.stdout.readline())
+        while "there" not in (line := self.stderr.readline()):
+            assert line, "it ended before that moment"
+
+    def communicate(self, timeout):
+        with self.stderr:
+            words = self.stderr.read()
+        self.returncode = int(self._forking.stdout.readline())
+        return "", words
 
 
 def started(*command, **options):
@@ -118,15 +162,15 @@ MOMENTS = [
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["Ctrl-C", "SIGTERM"]
 )
 @pytest.mark.parametrize(("name", "moment", "words"), MOMENTS, ids=[f"{n} {m.split('.')[-1]}" for n, m, _ in MOMENTS])
-def test_a_command_ends_in_every_moment_and_leaves_what_was_there(place, tmp_path, name, moment, words, number):
+def test_a_command_ends_in_every_moment_and_leaves_what_was_there(
+    place, forking, tmp_path_factory, tmp_path, name, moment, words, number
+):
     out, before = tmp_path / "out", {"evaluate": place / "scores", "publish": place / "public"}.get(name)
     if before:
         shutil.copytree(before, out)
     kept = content(out) if before else {}
-    process = started("-c", LASTING, moment, *command(place, name, out))
-    while "there" not in process.stderr.readline():
-        assert process.poll() is None
-    code, error = ends(process, number)
+    errors = tmp_path_factory.mktemp("errors") / "pipe"
+    code, error = ends(Lasting(forking, errors, moment, command(place, name, out)), number)
     assert code == 1 and any(word in error for word in words.split("|"))
     if before:
         assert content(tmp_path) == {f"out/{file}": data for file, data in kept.items()}
