@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from types import EllipsisType
 
 import numpy as np
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
@@ -212,8 +212,8 @@ def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
 def _orientation(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Array axes and flips that bring the voxel axes closest to `orientation` (letters for I, J, K)."""
     direction = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
-    world_axes, index_axes = linear_sum_assignment(-np.abs(direction))  # each world axis its own voxel axis
-    index_of: dict[int, int] = dict(zip(world_axes.tolist(), index_axes.tolist()))
+    # Each world axis its own voxel axis; all six ways are tried sooner than scipy.optimize is imported.
+    index_of = max(permutations(range(3)), key=lambda order: np.abs(direction)[range(3), order].sum())
     axes, flipped = [], []
     for letter in reversed(orientation):  # K, J, I
         world = next(n for n, pair in enumerate(("LR", "AP", "IS")) if letter in pair)

@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.transform import Rotation
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
@@ -72,6 +74,16 @@ def test_the_networks_axes_point_where_the_orientation_says(flips):
     volume = cornered(matrix_of(PERMUTED @ np.diag(flips), (1, 1, 1)))
     matrix = prepare({"a": volume}, ["a"], preprocessing(orientation="LPS")).geometry.ijk_to_ras
     assert np.allclose(matrix[:3, :3], np.diag([-1, -1, 1]))
+
+
+def test_every_axis_of_the_network_gets_its_own_of_the_voxels_by_the_best_assignment():
+    """Turned by anything: the voxel axes as scipy assigns them, each along the world axis that it is nearest to."""
+    for direction in Rotation.random(50, random_state=0).as_matrix():
+        volume = Volume(np.ones((2, 3, 4), np.float32), matrix_of(direction, (1, 1, 1)))
+        world, index = linear_sum_assignment(-np.abs(direction))
+        expected = np.zeros((3, 3))
+        expected[:, world] = direction[:, index] * np.sign(direction[world, index])  # RAS: towards the positive
+        assert reorient(volume, "RAS").ijk_to_ras[:3, :3] == pytest.approx(expected)
 
 
 def test_without_resampling_the_inverse_is_exact():

@@ -143,7 +143,7 @@ def test_a_run_can_be_cancelled_and_the_next_one_works(client, folder):
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_process_that_dies_is_said_and_the_next_run_starts_another(folder, number):
+def test_a_process_that_dies_is_said_and_the_next_run_starts_another_which_close_ends(folder, number):
     client = WorkerClient()
     run(client, folder, study())
     first = client.pid
@@ -155,29 +155,24 @@ def test_a_process_that_dies_is_said_and_the_next_run_starts_another(folder, num
         outcome = client.poll()[1]
     assert isinstance(outcome, WorkerDied) and not client.running
     run(client, folder, study())
-    assert client.pid != first
+    second = client.pid
+    assert second != first
     client.close()
+    assert gone(second) and client.pid is None
 
 
-def test_an_idle_process_ends_and_the_next_run_starts_another(folder):
+def test_an_idle_process_ends_and_the_next_run_starts_another_though_it_began_in_the_moment_of_the_end(folder):
     client = WorkerClient(idle_seconds=0.3)
     run(client, folder, study())
     first = client.pid
     assert gone(first)
     run(client, folder, study())
-    assert client.pid != first
-    client.close()
-
-
-def test_a_request_that_meets_a_process_going_to_rest_is_sent_to_another(folder):
-    client = WorkerClient(idle_seconds=0.3)
-    run(client, folder, study())
-    first, process = client.pid, client._process
-    assert gone(first)
+    second, process = client.pid, client._process
+    assert second != first and gone(second)
     ended, answers = process.poll, iter([None])  # when the run began, it still seemed to live
     process.poll = lambda: next(answers, ended())
     run(client, folder, study())
-    assert client.pid != first
+    assert client.pid not in (first, second)
     client.close()
 
 
@@ -212,14 +207,6 @@ def test_a_model_that_prepare_is_not_for_refuses_it(client, folder, tmp_path):
     write_spec(tmp_path / "ct", replace(spec, preprocessing=preprocessing))
     with pytest.raises(DanteError, match="Prepare is for brains"):
         run(client, tmp_path / "ct", study(), prepare=True)
-
-
-def test_close_ends_the_process(folder):
-    client = WorkerClient()
-    run(client, folder, study())
-    pid = client.pid
-    client.close()
-    assert gone(pid) and client.pid is None
 
 
 PARENT = """
