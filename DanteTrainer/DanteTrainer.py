@@ -280,7 +280,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         run = self.atOnce(self.logic.start, "lower", self.data, self.out, self.LONG, device="cpu")
         self.assertIn(run.resolve(), [known.resolve() for known in self.logic.runs()])
         self.followed(run)
-        self.waitUntil(lambda: self.told and self.told[-1].step > 1)
+        self.waitUntil(lambda: self.told and self.told[-1].step > 0)
         self.atOnce(self.logic.stop, run)
         self.waitUntil(lambda: self.told[-1].state == "stopped")
         step = self.told[-1].step

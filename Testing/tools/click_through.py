@@ -330,7 +330,7 @@ class ClickThrough:
         run = logic.start("lower", self.folder / "data", self.folder / "run", steps, device="cpu")
         assert time.monotonic() - start < AT_ONCE_SECONDS, "start kept the window waiting"
         logic.follow(run, told.append)
-        until(lambda: told and told[-1].step > 1, what="the first steps")
+        until(lambda: told and told[-1].step > 0, what="the first step")
         start = time.monotonic()
         logic.stop(run)
         assert time.monotonic() - start < AT_ONCE_SECONDS, "stop kept the window waiting"
