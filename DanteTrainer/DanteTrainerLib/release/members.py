@@ -20,6 +20,7 @@ OF_PATHWAY = ("modalities", "architecture", "options")
 FREE = {
     "seed",
     "begin_with",
+    "weight_average",
     "distillation.teacher",
     "data.workers",
     "data.pretrain_folders",
