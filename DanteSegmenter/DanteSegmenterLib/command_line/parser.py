@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import __version__
 from ..program import StopRequest
 from .batch import batch
+from .export import export
 from .info import info
 from .sample import sample
 from .segment import segment
@@ -25,7 +26,7 @@ def path(text: str) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """`python -m DanteSegmenterLib segment | batch | info | sample`."""
+    """`python -m DanteSegmenterLib segment | batch | info | sample | export`."""
     description = "Segment where the decisive scan is missing, without 3D Slicer."
     whole = argparse.ArgumentParser(prog="python -m DanteSegmenterLib", description=description)
     whole.add_argument("--version", action="version", version=__version__)
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_batch(commands)
     _add_info_and_sample(commands)
+    _add_export(commands)
     return whole
 
 
@@ -88,3 +90,12 @@ def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--cases", type=int, metavar="N", help="a dataset of N patients, one folder each in DIR")
     command.add_argument("--spacing-mm", type=float, nargs="+", metavar="MM", help="one number, or three along K, J, I")
     command.add_argument("--shape", type=int, nargs=3, metavar="N", help="voxels along K, J, I about a chest's centre")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "export", export, "a model for others: an ONNX file or a MONAI bundle")
+    command.add_argument("model", type=path, metavar="DIR")
+    form = command.add_mutually_exclusive_group(required=True)
+    form.add_argument("--onnx", type=path, metavar="FILE", help="ends in .onnx; says itself how to feed it")
+    form.add_argument("--monai-bundle", type=path, metavar="DIR", help="runs with python -m monai.bundle run")
+    command.add_argument("--pathway", choices=("limited", "full"), default="limited", help="limited (default) or full")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .part import is_recorded
+
 Size = tuple[int, ...]
 
 ONE = (1, 1, 1)
@@ -57,7 +59,7 @@ def convolve(
 
 def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
     """Whether PyTorch would take its slow path."""
-    if torch.compiler.is_compiling():  # first: it cannot follow a question for the number of threads
+    if is_recorded():  # first: a compiler cannot follow a question for the number of threads
         return False
     small = len(x) == 1 and x.shape[1:4].numel() <= SLOW_UP_TO
     pointwise = tuple(kernel) == tuple(stride) == ONE and len(x) < SLOW_POINTWISE_BELOW and torch.get_num_threads() == 1

@@ -1,0 +1,33 @@
+"""`export`: a model folder -> a file or folder that others run: ONNX, a MONAI bundle."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..model_folder.read_write import read_spec
+from ..program import StopRequest, say
+from .outputs import check_outputs
+
+
+def export(given: argparse.Namespace, stop: StopRequest) -> None:
+    """Write it, compare it with the model, and say how far they differ."""
+    read_spec(given.model)  # before torch is loaded
+    if given.onnx is not None:
+        check_outputs([(given.onnx, (".onnx",))], given.model.iterdir())
+        from ..export.onnx_file import check_packages, write_onnx as write
+
+        check_packages()
+        target = given.onnx
+    else:
+        from ..export.bundle import check_target, write_bundle as write
+
+        check_target(given.monai_bundle)
+        target = given.monai_bundle
+    from ..export.source import source_of
+    from ..inference import load_model
+
+    source = source_of(load_model(given.model, "cpu"), given.pathway)
+    found = write(source, target)
+    say(f"{given.pathway} pathway of {source.spec.name}: reads {', '.join(source.pathway.modalities)}")
+    say(str(found))
+    say(f"wrote {target}")

@@ -1,0 +1,118 @@
+"""A pathway as a MONAI bundle: TorchScript, configurations, what MONAI lacks as scripts, a README and the licence."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, ResourceError, reason
+from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
+from . import monai_scripts
+from .agreement import Agreement, check_agreement
+from .bundle_config import inference_config
+from .bundle_metadata import bundle_metadata
+from .bundle_texts import licence_text, readme
+from .source import Source, noise
+
+FOLDERS = {"configs", "models", "scripts", "docs", "LICENSE"}
+
+
+class _InMonaiOrder(nn.Module):
+    """The network with the axes that MONAI's arrays have: [B, C, I, J, K] -> logits [B, O, I, J, K]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return turned(self.network(turned(image)))
+
+
+def turned(image: Tensor) -> Tensor:
+    """[B, C, K, J, I] <-> [B, C, I, J, K]."""
+    return image.permute(0, 1, 4, 3, 2)
+
+
+def check_target(folder: Path) -> None:
+    """
+    Raises:
+        ResourceError: something is there that is no bundle, or no folder can be made there.
+    """
+    if not folder.parent.is_dir():
+        raise ResourceError(f"the folder '{folder.parent}' does not exist. Create it or choose another.")
+    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+        raise ResourceError(f"'{folder}' exists and is no bundle that this command wrote; choose another.")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is empty, or nothing but a bundle; what was run in it (data, eval) is not ours to take away."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or (names <= FOLDERS and (folder / "configs" / "metadata.json").is_file())
+
+
+def write_bundle(source: Source, folder: Path) -> Agreement:
+    """Write a bundle in the place of one that may be there; it is checked before.
+
+    Raises:
+        ModelError: the network cannot be written, or what was written computes something else; nothing is kept.
+        ResourceError: it cannot be written there.
+    """
+    check_target(folder)
+    try:
+        with folder_in_the_making(folder.parent) as new:
+            found = _fill(source, new)
+            for file in filter(Path.is_file, new.rglob("*")):
+                to_disk(file)
+            swap_in(new, folder)
+    except OSError as error:
+        raise ResourceError(f"'{folder}' could not be written: {reason(error)}. Nothing was changed.") from error
+    return found
+
+
+def _fill(source: Source, folder: Path) -> Agreement:
+    for name in ("configs", "models", "scripts", "docs"):
+        (folder / name).mkdir()
+    config, metadata = inference_config(source), bundle_metadata(source)
+    texts = {"inference.json": _json(config), "metadata.json": _json(metadata)}
+    network = folder / "models" / "model.ts"
+    torch.jit.save(_recorded(source), str(network), _extra_files=texts)
+    found = _agreement(source, network)
+    texts = {f"configs/{name}": text for name, text in texts.items()}
+    texts |= {"docs/README.md": readme(source, found), "LICENSE": licence_text(source.spec)}
+    for file in sorted(Path(monai_scripts.__path__[0]).glob("*.py")):
+        texts[f"scripts/{file.name}"] = file.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return found
+
+
+def _json(table: object) -> str:
+    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+
+
+def _recorded(source: Source) -> torch.jit.ScriptModule:
+    example = turned(noise(source).repeat(2, 1, 1, 1, 1))
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of numbers that it takes for constants, which the comparison would find
+            return torch.jit.trace(_InMonaiOrder(source.network).eval(), example, check_trace=False)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"'{source.spec.name}' ({source.pathway.architecture}) cannot be written as TorchScript with PyTorch "
+            f"{torch.__version__}: {line[:200].rstrip('.')}."
+        ) from error
+
+
+def _agreement(source: Source, file: Path) -> Agreement:
+    read_back = torch.jit.load(str(file), map_location="cpu")
+
+    def logits_of(window: Tensor) -> Tensor:
+        with torch.no_grad():
+            return turned(read_back(turned(window)))
+
+    return check_agreement(source, logits_of, "TorchScript file")

@@ -1,0 +1,84 @@
+"""What is written in another format: one pathway's network, and windows to try it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..inference.segmenting import Model
+from ..model_folder.spec import ModelSpec, Pathway
+from ..preprocess.preparing import prepare
+from ..synthetic.sample import brain_mr, chest_ct
+from ..volume import Volume
+
+# Of the generated patient: any; its images are coarse, for the network's own grid is made of them anyway.
+PATIENT_SEED, BRAIN_SPACING_MM, CHEST_SPACING_MM = 3, 2.0, (3.0, 2.0, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A pathway that is ready to be written.
+
+    Attributes:
+        spec: of its model.
+        name: "limited" or "full".
+        pathway: what it reads.
+        network: [B, C, *patch] -> logits [B, O, *patch] in float32 on the CPU, one module whatever it is made of.
+    """
+
+    spec: ModelSpec
+    name: str
+    pathway: Pathway
+    network: nn.Module
+
+
+def source_of(model: Model, name: str) -> Source:
+    """A pathway by its name, its weights checked and loaded.
+
+    Raises:
+        ModelError: the model has no such pathway, or its weights cannot be used.
+    """
+    pathway = model.spec.pathways.get(name)
+    if pathway is None:
+        raise ModelError(
+            f"'{model.spec.name}' has no pathway '{name}'; it has {', '.join(model.spec.pathways)}. Choose one of these."
+        )
+    return Source(model.spec, name, pathway, model.network(pathway))
+
+
+def noise(source: Source) -> Tensor:
+    """A window of standard normal numbers, [1, C, *patch]; the same every time."""
+    shape = (1, len(source.pathway.modalities), *source.spec.patch)
+    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
+
+
+def patient(source: Source) -> Tensor:
+    """The middle of a generated patient as the network gets it, [1, C, *patch]."""
+    spec, modalities = source.spec, source.pathway.modalities
+    prepared = prepare(_volumes(spec, modalities), modalities, spec.preprocessing)
+    window = np.empty((len(modalities), *spec.patch), np.float32)
+    window[:] = np.array(prepared.background.values, np.float32)[:, None, None, None]
+    there, here = zip(*(_middle(size, patch) for size, patch in zip(prepared.tensor.shape[1:], spec.patch)))
+    window[(slice(None), *here)] = prepared.tensor[(slice(None), *there)]
+    return torch.from_numpy(window)[None]
+
+
+def _volumes(spec: ModelSpec, modalities: Sequence[str]) -> dict[str, Volume]:
+    """A volume for each modality: the patient's own of this name, else one of the others in turn."""
+    ct = any(spec.preprocessing.normalisation[modality].hounsfield for modality in modalities)
+    found = (chest_ct(PATIENT_SEED, CHEST_SPACING_MM) if ct else brain_mr(PATIENT_SEED, BRAIN_SPACING_MM)).volumes
+    others = list(found.values())
+    return {modality: found.get(modality, others[n % len(others)]) for n, modality in enumerate(modalities)}
+
+
+def _middle(size: int, patch: int) -> tuple[slice, slice]:
+    """Along one axis, where in the image and where in the window its middle lies."""
+    common = min(size, patch)
+    there, here = (size - common) // 2, (patch - common) // 2
+    return slice(there, there + common), slice(here, here + common)
+
