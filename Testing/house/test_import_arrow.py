@@ -14,7 +14,7 @@ FLOORS = {
     "DanteSegmenterLib": (
         {"__main__"},
         {"command_line"},
-        {"worker", "batch"},
+        {"worker", "batch", "export"},
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic"},
         {"model_folder", "volume"},
@@ -46,7 +46,7 @@ MODULE_FOLDERS = {
     "DanteSlicerLib": "DanteSegmenter",
     "DanteTrainerLib": "DanteTrainer",
 }
-TORCH_ROOMS = {"networks", "inference"}
+TORCH_ROOMS = {"networks", "inference", "export"}
 # Read by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = [
     "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
@@ -128,7 +128,7 @@ def test_no_room_knows_one_on_a_floor_above(half):
     assert not upwards
 
 
-def test_torch_lives_in_two_rooms_of_the_deployed_half_and_others_ask_for_them_inside_functions():
+def test_torch_lives_in_three_rooms_of_the_deployed_half_and_others_ask_for_them_inside_functions():
     half = "DanteSegmenterLib"
     strangers = []
     for file in sorted(folder_of(half).rglob("*.py")):

@@ -14,20 +14,17 @@ def export(given: argparse.Namespace, stop: StopRequest) -> None:
     read_spec(given.model)  # before torch is loaded
     if given.onnx is not None:
         check_outputs([(given.onnx, (".onnx",))], given.model.iterdir())
-        from ..export.onnx_file import check_packages, write_onnx as write
-
-        check_packages()
-        target = given.onnx
-    else:
-        from ..export.bundle import check_target, write_bundle as write
-
-        check_target(given.monai_bundle)
-        target = given.monai_bundle
+    from ..export.bundle import check_target, write_bundle
+    from ..export.onnx_file import check_packages, write_onnx
     from ..export.source import source_of
     from ..inference import load_model
 
+    if given.onnx is not None:
+        check_packages()
+    else:
+        check_target(given.monai_bundle)
     source = source_of(load_model(given.model, "cpu"), given.pathway)
-    found = write(source, target)
+    found = write_onnx(source, given.onnx) if given.onnx is not None else write_bundle(source, given.monai_bundle)
     say(f"{given.pathway} pathway of {source.spec.name}: reads {', '.join(source.pathway.modalities)}")
     say(str(found))
-    say(f"wrote {target}")
+    say(f"wrote {given.onnx or given.monai_bundle}")

@@ -72,7 +72,7 @@ def check_agreement(source: Source, other: Callable[[Tensor], Tensor], what: str
     found = agreement_of(source, other)
     if not found.holds:
         raise ModelError(
-            f"the {what} does not compute what '{source.spec.name}' does and was not kept ({found}). Another version of "
-            "PyTorch may write it rightly."
+            f"the {what} does not compute what '{source.spec.name}' does and was not kept ({found}). Try another "
+            "version of PyTorch."
         )
     return found

@@ -10,9 +10,7 @@ import torch
 from ..model_folder.spec import ModelSpec
 from .source import Source
 
-SCHEMA_URL = (
-    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-)
+SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 # What bundles of ours were run with.
 MADE_FOR_MONAI = "1.6.1"
 PACKAGES = {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"}
@@ -45,7 +43,9 @@ def bundle_metadata(source: Source) -> dict[str, Any]:
         "image_classes": ", ".join(labels),
         "label_classes": values,
         "pred_classes": values,
-        "eval_metrics": {f"{title}: {name}": value for title, table in spec.scores.items() for name, value in table.items()},
+        "eval_metrics": {
+            f"{title}: {name}": value for title, table in spec.scores.items() for name, value in table.items()
+        },
         "intended_use": spec.intended_use,
         "references": list(spec.citations),
         "network_data_format": {

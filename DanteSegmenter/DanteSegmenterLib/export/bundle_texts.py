@@ -12,9 +12,7 @@ HOMEPAGE = "https://github.com/SlicerDANTE/SlicerDANTE"
 
 def readme(source: Source, found: Agreement) -> str:
     """`docs/README.md`: what the model is, how to run it, and how near the bundle comes to its origin."""
-    spec, pathway = source.spec, source.pathway
-    files = "\n".join(f"- `{modality}.nii.gz` or `NAME_{modality}.nii.gz`: {spec.modality(modality).label}" for modality in pathway.modalities)
-    values = "\n".join(f"- {region.label_value}: {region.name}" for region in spec.regions)
+    spec = source.spec
     return f"""# {spec.name} {spec.version}, {source.name} pathway
 
 {spec.intended_use}
@@ -24,25 +22,18 @@ def readme(source: Source, found: Agreement) -> str:
     pip install "monai[fire,ignite,nibabel]"
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir FOLDER --output_dir OUT
 
-in this folder (from elsewhere: with this folder in PYTHONPATH and as `--bundle_root`). FOLDER has one folder a patient, with
+in this folder (from elsewhere: with this folder in PYTHONPATH and as `--bundle_root`). FOLDER has one folder a patient:
 
-{files}
+{_inputs(source)}
 
 {_wanted(spec)} OUT then has a label map a patient, on the grid of the first image:
 
-{values}
+{_values(spec)}
 
-{_nesting(spec)}
 ## What is in it
 
-- `models/model.ts`: the network, TorchScript: [B, {len(pathway.modalities)}, {", ".join(map(str, spec.patch[::-1]))}] -> logits, \
-axes I, J, K. A TorchScript file is a program: take it from those you trust, and compare with the model folder it was made of \
-(weights' SHA-256 {pathway.sha256}).
-- `scripts/dante.py`: what MONAI has no part for: a grid whose edges are those of the brain or body, with means where it is
-  coarser, and windows that are spread evenly. MONAI's `Spacingd`, `CropForegroundd` and `SlidingWindowInferer` in their place
-  run too, but give another segmentation: on generated patients the Dice between both was 0.98 to 0.99 for a brain tumour and
-  0.89 for emboli.
-- {str(found)[0].upper()}{str(found)[1:]}.
+{_contents(source)}
+- {found}.
 
 ## About the model
 
@@ -52,24 +43,43 @@ Written by SlicerDANTE, {HOMEPAGE}.
 """
 
 
+def _inputs(source: Source) -> str:
+    modalities = source.pathway.modalities
+    return "\n".join(f"- `{m}.nii.gz` or `NAME_{m}.nii.gz`: {source.spec.modality(m).label}" for m in modalities)
+
+
 def _wanted(spec: ModelSpec) -> str:
     if spec.skull_stripped:
         return "All of one examination, registered, the skull taken away (0 outside the brain)."
     return "All of one examination, registered, in Hounsfield units."
 
 
-def _nesting(spec: ModelSpec) -> str:
-    inner = {region.id: [o.name for o in spec.regions if set(o.labels) < set(region.labels)] for region in spec.regions}
-    lines = [f"{region.name} also has the voxels of {', '.join(inner[region.id])}." for region in spec.regions if inner[region.id]]
-    return "\n".join(lines) + "\n" if lines else ""
+def _values(spec: ModelSpec) -> str:
+    """What each number means; a region also has the voxels of those that lie within it."""
+    lines = []
+    for region in spec.regions:
+        within = [other.name for other in spec.regions if set(other.labels) < set(region.labels)]
+        also = f" (which also has the voxels of: {', '.join(within)})" if within else ""
+        lines.append(f"- {region.label_value}: {region.name}{also}")
+    return "\n".join(lines)
+
+
+def _contents(source: Source) -> str:
+    patch = ", ".join(map(str, source.spec.patch[::-1]))
+    return f"""- `models/model.ts`: the network as TorchScript, [B, {len(source.pathway.modalities)}, {patch}] -> logits, axes
+  I, J, K. A TorchScript file is a program: take it from those you trust. It was made of the weights with the SHA-256
+  {source.pathway.sha256}.
+- `scripts/dante.py`: what MONAI has no part for: a grid whose edges are those of the brain or body, with means where it
+  is coarser, and windows that are spread evenly. With it the label map is SlicerDANTE's. MONAI's own `CropForegroundd`,
+  `Spacingd` and `SlidingWindowInferer` run too, but give another one: on generated patients the Dice between both was
+  0.98 to 0.99 for a brain tumour's regions and 0.89 for emboli."""
 
 
 def licence_text(spec: ModelSpec) -> str:
     """`LICENSE`: of the weights what the model says, of the rest ours."""
-    return (
-        f"Weights (models/) and what they were made of: {spec.licence or 'no licence was stated with the model'}\n\n"
-        "configs/, docs/ and scripts/:\n"
-        "Copyright SlicerDANTE contributors. Licensed under the Apache License, Version 2.0; you may obtain a copy at\n"
-        "http://www.apache.org/licenses/LICENSE-2.0. Distributed on an \"AS IS\" BASIS, WITHOUT WARRANTIES OR CONDITIONS\n"
-        "OF ANY KIND, either express or implied.\n"
-    )
+    return f"""Weights (models/): {spec.licence or "no licence was stated with the model"}
+
+configs/, docs/ and scripts/: Copyright SlicerDANTE contributors. Licensed under the Apache License, Version 2.0; you
+may obtain a copy at http://www.apache.org/licenses/LICENSE-2.0. Distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR
+CONDITIONS OF ANY KIND, either express or implied.
+"""

@@ -21,7 +21,7 @@ from .source import Source, noise
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Read by ONNX Runtime from 1.14, TensorRT from 8.6, OpenVINO from 2023 on; a newer one says nothing that is needed here.
+# What PyTorch's exporter is written for; nothing of a later one is needed.
 OPSET = 18
 INPUT, OUTPUT = "image", "logits"
 # Of protobuf, in one file; networks of this project have some hundred at most.
@@ -39,7 +39,7 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ResourceError(
-            f'ONNX needs the packages onnx, onnxscript and onnxruntime ({error.name} is missing): pip install '
+            f"ONNX needs the packages onnx, onnxscript and onnxruntime ({error.name} is missing): pip install "
             '"slicer-dante[export]".'
         ) from None
 
@@ -114,7 +114,9 @@ def _described(proto: ModelProto, source: Source) -> ModelProto:
     import onnx
 
     onnx.helper.set_model_props(proto, metadata_of(source.spec, source.name))
-    proto.doc_string = f"{source.spec.name} {source.spec.version}, {source.name} pathway. {source.spec.intended_use}".strip()
+    proto.doc_string = (
+        f"{source.spec.name} {source.spec.version}, {source.name} pathway. {source.spec.intended_use}".strip()
+    )
     onnx.checker.check_model(proto)
     return proto
 

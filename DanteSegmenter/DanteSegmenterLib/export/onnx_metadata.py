@@ -19,7 +19,8 @@ HOW_TO_FEED = (
     "finer. 5 Normalise each modality as 'normalisation' says: zscore_nonzero: mean 0 and deviation 1 over its voxels "
     "that are not 0, which stay 0; ct_window: clip to low and high, subtract mean, divide by std. 6 Stack in the order "
     "of 'modalities', axes K, J, I. 7 Windows of the input's size that overlap by half, smaller images padded with "
-    "'background'; average the logits, weighted by a Gaussian of 'gaussian_sigma_share' of the window. 8 Apply 'activation', then resample the probabilities "
+    "'background'; average the logits, weighted by a Gaussian of 'gaussian_sigma_share' of the window. 8 Apply "
+    "'activation'; resample the probabilities "
     "back. 9 regions: write label_value where the probability is above 'threshold', later regions over earlier ones; "
     "labels: the most probable channel, channel 0 is background."
 )
@@ -28,7 +29,9 @@ HOW_TO_FEED = (
 def metadata_of(spec: ModelSpec, name: str) -> dict[str, str]:
     """`metadata_props` of a pathway's file; what is no plain text is JSON."""
     table = _table(spec, name, spec.pathways[name])
-    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in table.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in table.items()
+    }
 
 
 def _table(spec: ModelSpec, name: str, pathway: Pathway) -> dict[str, Any]:

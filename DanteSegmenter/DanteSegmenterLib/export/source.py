@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,9 +46,7 @@ def source_of(model: Model, name: str) -> Source:
     """
     pathway = model.spec.pathways.get(name)
     if pathway is None:
-        raise ModelError(
-            f"'{model.spec.name}' has no pathway '{name}'; it has {', '.join(model.spec.pathways)}. Choose one of these."
-        )
+        raise ModelError(f"'{model.spec.name}' has no pathway '{name}'; it has {', '.join(model.spec.pathways)}.")
     return Source(model.spec, name, pathway, model.network(pathway))
 
 
@@ -63,8 +62,8 @@ def patient(source: Source) -> Tensor:
     prepared = prepare(_volumes(spec, modalities), modalities, spec.preprocessing)
     window = np.empty((len(modalities), *spec.patch), np.float32)
     window[:] = np.array(prepared.background.values, np.float32)[:, None, None, None]
-    there, here = zip(*(_middle(size, patch) for size, patch in zip(prepared.tensor.shape[1:], spec.patch)))
-    window[(slice(None), *here)] = prepared.tensor[(slice(None), *there)]
+    k, j, i = (_middle(size, patch) for size, patch in zip(prepared.tensor.shape[1:], spec.patch))
+    window[:, k.window, j.window, i.window] = prepared.tensor[:, k.image, j.image, i.image]
     return torch.from_numpy(window)[None]
 
 
@@ -76,9 +75,14 @@ def _volumes(spec: ModelSpec, modalities: Sequence[str]) -> dict[str, Volume]:
     return {modality: found.get(modality, others[n % len(others)]) for n, modality in enumerate(modalities)}
 
 
-def _middle(size: int, patch: int) -> tuple[slice, slice]:
-    """Along one axis, where in the image and where in the window its middle lies."""
+class _Middle(NamedTuple):
+    """Along one axis, where in the image and where in the window the middle lies."""
+
+    image: slice
+    window: slice
+
+
+def _middle(size: int, patch: int) -> _Middle:
     common = min(size, patch)
     there, here = (size - common) // 2, (patch - common) // 2
-    return slice(there, there + common), slice(here, here + common)
-
+    return _Middle(slice(there, there + common), slice(here, here + common))

@@ -15,4 +15,4 @@ def is_recorded() -> bool:
 
     Then it has to be made of PyTorch's plain operations: whoever reads the record makes them fast.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]

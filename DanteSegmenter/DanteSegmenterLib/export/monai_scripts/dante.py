@@ -11,12 +11,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.config.type_definitions import KeysCollection
+from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.inferers import Inferer
-from monai.transforms import InvertibleTransform, MapTransform
-from monai.utils import convert_to_dst_type
+from monai.inferers.inferer import Inferer
+from monai.transforms.inverse import InvertibleTransform
+from monai.transforms.transform import MapTransform
+from monai.utils.type_conversion import convert_to_dst_type
 from torch import Tensor
 
 Box = list[list[int]]  # first and past-the-last voxel along each axis
@@ -175,7 +176,8 @@ def _axis_weights(size: int, wanted: int) -> Tensor:
 
 def _box_of(array: Tensor, box: Box) -> Tensor:
     """A view of it, all channels."""
-    return array[(slice(None), *(slice(start, stop) for start, stop in box))]
+    (i, ie), (j, je), (k, ke) = box
+    return array[:, i:ie, j:je, k:ke]
 
 
 def _to_box(box: Box, shape: Sequence[int]) -> Tensor:
