@@ -79,8 +79,11 @@ def _fill(source: Source, folder: Path) -> Agreement:
     config, metadata = inference_config(source), bundle_metadata(source)
     texts = {"inference.json": _json(config), "metadata.json": _json(metadata)}
     network = folder / "models" / "model.ts"
-    torch.jit.save(_recorded(source), str(network), _extra_files=texts)
-    found = _agreement(source, network)
+    with warnings.catch_warnings():
+        # MONAI's bundles are TorchScript, whatever PyTorch thinks of that.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        torch.jit.save(recorded(source), str(network), _extra_files=texts)
+        found = agreement_with(source, network)
     texts = {f"configs/{name}": text for name, text in texts.items()}
     texts |= {"docs/README.md": readme(source, found), "LICENSE": licence_text(source.spec)}
     for file in sorted(Path(monai_scripts.__path__[0]).glob("*.py")):
@@ -94,7 +97,12 @@ def _json(table: object) -> str:
     return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
 
-def _recorded(source: Source) -> torch.jit.ScriptModule:
+def recorded(source: Source) -> torch.jit.ScriptModule:
+    """The network as TorchScript, in MONAI's axis order.
+
+    Raises:
+        ModelError: PyTorch cannot write it so.
+    """
     example = turned(noise(source).repeat(2, 1, 1, 1, 1))
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -108,7 +116,11 @@ def _recorded(source: Source) -> torch.jit.ScriptModule:
         ) from error
 
 
-def _agreement(source: Source, file: Path) -> Agreement:
+def agreement_with(source: Source, file: Path) -> Agreement:
+    """
+    Raises:
+        ModelError: the TorchScript file does not compute what the network does.
+    """
     read_back = torch.jit.load(str(file), map_location="cpu")
 
     def logits_of(window: Tensor) -> Tensor:

@@ -65,10 +65,10 @@ def _values(spec: ModelSpec) -> str:
 
 
 def _contents(source: Source) -> str:
-    patch = ", ".join(map(str, source.spec.patch[::-1]))
-    return f"""- `models/model.ts`: the network as TorchScript, [B, {len(source.pathway.modalities)}, {patch}] -> logits, axes
-  I, J, K. A TorchScript file is a program: take it from those you trust. It was made of the weights with the SHA-256
-  {source.pathway.sha256}.
+    image = ", ".join(["B", str(len(source.pathway.modalities)), *map(str, source.spec.patch[::-1])])
+    weights = source.pathway.sha256
+    return f"""- `models/model.ts`: the network as TorchScript, [{image}] -> logits, axes I, J, K, made of the weights
+  with SHA-256 {weights}. A TorchScript file is a program: take it from those you trust.
 - `scripts/dante.py`: what MONAI has no part for: a grid whose edges are those of the brain or body, with means where it
   is coarser, and windows that are spread evenly. With it the label map is SlicerDANTE's. MONAI's own `CropForegroundd`,
   `Spacingd` and `SlidingWindowInferer` run too, but give another one: on generated patients the Dice between both was

@@ -84,14 +84,18 @@ def _recorded(source: Source) -> ModelProto:
                 verbose=False,
             )
     except Exception as error:  # whatever the recorder does not know
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"'{source.spec.name}' ({source.pathway.architecture}) cannot be written as ONNX with PyTorch "
-            f"{torch.__version__}: {reason[:200].rstrip('.')}."
+            f"{torch.__version__}: {_first_line(error)}."
         ) from error
     if program is None:
         raise ModelError(f"PyTorch {torch.__version__} wrote no ONNX of '{source.spec.name}'. Update PyTorch.")
     return program.model_proto
+
+
+def _first_line(error: Exception) -> str:
+    """For the end of a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
 @contextlib.contextmanager
@@ -131,6 +135,12 @@ def _reader(path: Path) -> Any:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def logits_of(window: Tensor) -> Tensor:
-        return torch.from_numpy(session.run([OUTPUT], {INPUT: window.numpy()})[0])
+        try:
+            return torch.from_numpy(session.run([OUTPUT], {INPUT: window.numpy()})[0])
+        except Exception as error:  # its errors have no class in common
+            raise ModelError(
+                f"ONNX Runtime cannot run {len(window)} window(s) with what PyTorch {torch.__version__} wrote: "
+                f"{_first_line(error)}."
+            ) from error
 
     return logits_of

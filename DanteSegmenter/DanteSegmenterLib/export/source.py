@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,9 +71,14 @@ def patient(source: Source) -> Tensor:
 def _volumes(spec: ModelSpec, modalities: Sequence[str]) -> dict[str, Volume]:
     """A volume for each modality: the patient's own of this name, else one of the others in turn."""
     ct = any(spec.preprocessing.normalisation[modality].hounsfield for modality in modalities)
-    found = (chest_ct(PATIENT_SEED, CHEST_SPACING_MM) if ct else brain_mr(PATIENT_SEED, BRAIN_SPACING_MM)).volumes
+    found = _generated(ct)
     others = list(found.values())
     return {modality: found.get(modality, others[n % len(others)]) for n, modality in enumerate(modalities)}
+
+
+@functools.cache
+def _generated(ct: bool) -> dict[str, Volume]:
+    return (chest_ct(PATIENT_SEED, CHEST_SPACING_MM) if ct else brain_mr(PATIENT_SEED, BRAIN_SPACING_MM)).volumes
 
 
 class _Middle(NamedTuple):

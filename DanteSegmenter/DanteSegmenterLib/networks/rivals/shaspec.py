@@ -89,7 +89,8 @@ class ShaSpec(nn.Module):
 
     def _composed(self, shared: list[Tensor], specific: list[Tensor]) -> list[Tensor]:
         """f of every modality, in one pass."""
-        return list(self.composition(torch.cat(shared), torch.cat(specific)).chunk(len(shared)))
+        together = self.composition(torch.cat(shared), torch.cat(specific))
+        return list(together.unflatten(0, (len(shared), -1)).unbind())
 
     def _slots(self, own: list[Tensor], shared: list[Tensor], present: Tensor | None) -> list[Tensor]:
         """A map for each of the M modalities: its own, or what stands in for it."""
