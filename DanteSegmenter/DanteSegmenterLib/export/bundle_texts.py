@@ -66,7 +66,7 @@ def _values(spec: ModelSpec) -> str:
 
 def _contents(source: Source) -> str:
     image = ", ".join(["B", str(len(source.pathway.modalities)), *map(str, source.spec.patch[::-1])])
-    weights = source.pathway.sha256
+    weights = ", ".join(member.sha256 for member in source.pathway.members)
     return f"""- `models/model.ts`: the network as TorchScript, [{image}] -> logits, axes I, J, K, made of the weights
   with SHA-256 {weights}. A TorchScript file is a program: take it from those you trust.
 - `scripts/dante.py`: what MONAI has no part for: a grid whose edges are those of the brain or body, with means where it

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OPSET = 18
 INPUT, OUTPUT = "image", "logits"
 # Of protobuf, in one file; networks of this project have some hundred at most.
-MOST_BYTES = (1 << 31) - (1 << 20)
+PROTOBUF_BYTES = (1 << 31) - (1 << 20)
 
 
 def check_packages() -> None:
@@ -53,7 +53,7 @@ def write_onnx(source: Source, path: Path) -> Agreement:
     """
     check_packages()
     bytes_needed = sum(p.numel() * p.element_size() for p in source.network.parameters())
-    if bytes_needed > MOST_BYTES:
+    if bytes_needed > PROTOBUF_BYTES:
         raise ModelError(f"'{source.spec.name}' has {bytes_needed >> 20} MB of weights; one ONNX file holds 2 GB.")
     proto = _described(_recorded(source), source)
     found: list[Agreement] = []

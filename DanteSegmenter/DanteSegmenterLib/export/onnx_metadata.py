@@ -42,7 +42,7 @@ def _table(spec: ModelSpec, name: str, pathway: Pathway) -> dict[str, Any]:
         "task": spec.task,
         "pathway": name,
         "architecture": pathway.architecture,
-        "weights_sha256": pathway.sha256,
+        "weights_sha256": [member.sha256 for member in pathway.members],
         "written_by": f"SlicerDANTE {__version__}",
         "how_to_feed": HOW_TO_FEED,
         "input_axes": "batch, modality, K, J, I",

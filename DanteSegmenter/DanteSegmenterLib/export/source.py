@@ -30,7 +30,8 @@ class Source:
         spec: of its model.
         name: "limited" or "full".
         pathway: what it reads.
-        network: [B, C, *patch] -> logits [B, O, *patch] in float32 on the CPU, one module whatever it is made of.
+        network: [B, C, *patch] -> logits [B, O, *patch] in float32 on the CPU, one module: of several members
+            the mean of their logits.
     """
 
     spec: ModelSpec

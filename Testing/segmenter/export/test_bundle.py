@@ -25,7 +25,7 @@ from DanteSegmenterLib.synthetic.sample import brain_mr, chest_ct
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_brain_model(tmp_path_factory.mktemp("model") / "tiny")
+    return write_brain_model(tmp_path_factory.mktemp("model") / "tiny", more=[1])
 
 
 @pytest.fixture(scope="module")

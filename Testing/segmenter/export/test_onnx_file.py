@@ -23,14 +23,14 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 # As docs/export.md has them; all other values are JSON.
 TEXTS = {
-    "model_name", "model_version", "task", "pathway", "architecture", "weights_sha256", "written_by", "how_to_feed",
+    "model_name", "model_version", "task", "pathway", "architecture", "written_by", "how_to_feed",
     "input_axes", "orientation", "output", "activation", "licence", "intended_use", "training_data",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_brain_model(tmp_path_factory.mktemp("model") / "tiny", with_full=True)
+    return write_brain_model(tmp_path_factory.mktemp("model") / "tiny", with_full=True, more=[1])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_it_says_what_model_json_says(model, written):
     assert said["modalities"] == list(MODALITIES) and said["modality_labels"] == ["T1", "T1CE", "T2", "FLAIR"]
     assert said["regions"] == [json.loads(json.dumps(to_plain(region))) for region in spec.regions]
     assert (said["model_name"], said["model_version"], said["pathway"]) == ("test model", "1", "full")
-    assert said["weights_sha256"] == spec.full.sha256 and said["window"] == [16, 16, 16]
+    assert said["weights_sha256"] == [member.sha256 for member in spec.full.members] and said["window"] == [16, 16, 16]
     assert (said["activation"], said["threshold"], said["background"]) == ("sigmoid", 0.5, [0.0] * 4)
     assert said["scaling"]["WT"] == {
         "temperature": 1.0,
@@ -129,7 +129,7 @@ def test_fed_by_what_it_says_it_gives_the_segmentation_of_the_model(model, writt
 def test_a_file_that_computes_something_else_is_not_kept_and_the_one_before_stays(
     model, written, tmp_path, monkeypatch
 ):
-    other = write_brain_model(tmp_path / "other", with_full=True, seed=1)
+    other = write_brain_model(tmp_path / "other", with_full=True, seed=2)
     monkeypatch.setattr(onnx_file, "_recorded", lambda source: onnx.load(written))
     target = tmp_path / "out" / "x.onnx"
     target.parent.mkdir()
