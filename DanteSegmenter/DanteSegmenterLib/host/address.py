@@ -1,0 +1,82 @@
+"""The address of another computer, as the user writes it: checked before any program sees it.
+
+What begins with a dash would be an option to ssh (`-oProxyCommand=...` runs any command), so an address is made of
+letters, digits and few signs, or refused.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..guard.plain_text import LONG
+
+PREFIX_OF_HOSTS = "ssh:"
+PYTHON_THERE = "python3"
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"
+_HOST = re.compile(
+    rf"ssh:(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]{{0,63}})@)?(?:(?P<name>{_NAME})|\[(?P<six>[0-9A-Fa-f:.]{{2,45}})\])"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Another computer.
+
+    Attributes:
+        name: its address, or what the user's ~/.ssh/config calls it.
+        user: of the account there; empty for ssh's own choice.
+        port: None for ssh's own choice.
+        python: the words that start Python there.
+    """
+
+    name: str
+    user: str = ""
+    port: int | None = None
+    python: tuple[str, ...] = (PYTHON_THERE,)
+
+    @property
+    def target(self) -> str:
+        """As ssh takes it."""
+        return f"{self.user}@{self.name}" if self.user else self.name
+
+    @property
+    def command_to_try(self) -> str:
+        """What a user types to see whether ssh gets there."""
+        return f"ssh {'' if self.port is None else f'-p {self.port} '}{self.target}"
+
+
+def parse_host(text: str, python: str = "") -> Host:
+    """The computer that a text names: ssh:NAME, ssh:USER@NAME or ssh:USER@NAME:PORT; IPv6 in brackets.
+
+    Args:
+        python: the command that starts Python there, as in a shell, e.g. "~/dante/bin/python"; "python3" if empty.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    found = _HOST.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or port == 0 or (port or 0) > 65535:
+        raise ConfigError(
+            f"'{text}' is no computer: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of your ~/.ssh/config is needed."
+        )
+    return Host(found["name"] or found["six"], found["user"] or "", port, _python_words(python))
+
+
+def _python_words(text: str) -> tuple[str, ...]:
+    """
+    Raises:
+        ConfigError: no command can be made of it.
+    """
+    try:
+        words = tuple(shlex.split(text)) or (PYTHON_THERE,)
+    except ValueError:  # a quotation mark without its twin
+        words = ("-",)
+    if not text.isprintable() or len(text) > LONG or words[0].startswith("-") or not words[0] or "=" in words[0]:
+        raise ConfigError(f"'{text}' starts no Python there; a command such as ~/dante/bin/python is needed.")
+    return words

@@ -1,0 +1,146 @@
+"""A model on its way to another computer: sent once, kept there under its digest.
+
+The digest is the SHA-256 of model.json, which holds those of its weights files: whoever has a folder that fits it has
+the same model. Here it is asked of a folder; there `ModelCache` keeps what has come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ModelError, ResourceError
+from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
+from ..model_folder.read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec, sha256_of
+
+MODELS_KEPT = 8  # those used last; the others go when another comes
+
+
+def digest_of(folder: Path | str) -> str:
+    """Of a model folder: hex SHA-256 of its model.json.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return sha256_of(Path(folder) / SPEC_FILE)
+    except OSError as error:
+        raise ModelError(f"'{folder}' cannot be read: {error.strerror}.") from None
+
+
+def files_of(folder: Path | str) -> list[Path]:
+    """What of a model folder is needed to segment, each weights file checked against model.json.
+
+    Raises:
+        ModelError: a file is missing or was altered.
+    """
+    folder = Path(folder)
+    weights = [check_weights_file(folder, pathway) for pathway in read_spec(folder).pathways.values()]
+    return [folder / SPEC_FILE, *dict.fromkeys(weights)]
+
+
+def model_bytes(folder: Path | str) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+    """Names and contents of these files, uint8 [bytes].
+
+    Raises:
+        ModelError: as of `files_of`, or one cannot be read.
+    """
+    files = files_of(folder)
+    try:
+        return tuple(file.name for file in files), tuple(np.fromfile(file, np.uint8) for file in files)
+    except OSError as error:
+        raise ModelError(f"'{folder}' cannot be read: {error.strerror}.") from None
+
+
+def cache_folder() -> Path:
+    """Where models are kept that came from elsewhere: ~/.cache/dante/models, or below $XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dante" / "models"
+
+
+class ModelCache:
+    """The models on this computer that came from others, a folder each, named by its digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sound: set[str] = set()  # whose weights were checked since this process began
+
+    def find(self, digest: str) -> Path | None:
+        """The folder of a model, which counts as used; None if it is not here, or is damaged.
+
+        Raises:
+            ModelError: that is no digest.
+        """
+        folder = self._place(digest)
+        if not (folder / SPEC_FILE).is_file():
+            return None
+        try:
+            if digest not in self._sound:
+                _check(folder, digest)
+            os.utime(folder)
+        except (ModelError, OSError):
+            return None
+        self._sound.add(digest)
+        return folder
+
+    def keep(self, digest: str, names: Sequence[str], contents: Sequence[np.ndarray]) -> Path:
+        """Write a model that has come, whole or not at all, and let those go that were not used for longest.
+
+        Raises:
+            ModelError: it is not the model of this digest.
+            ResourceError: it cannot be written.
+        """
+        place = self._place(digest)
+        if len(names) != len(contents) or any(content.dtype != np.uint8 for content in contents):
+            raise ModelError("the model did not arrive as files.")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with folder_in_the_making(self.folder) as new:
+                for name, content in zip(names, contents):
+                    _write(new, name, content)
+                _check(new, digest)
+                swap_in(new, place)
+        except OSError as error:
+            raise ResourceError(f"the model cannot be kept in '{self.folder}': {error.strerror or error}.") from None
+        self._sound.add(digest)
+        self._let_go(place)
+        return place
+
+    def _place(self, digest: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ModelError(f"'{digest}' is no digest of a model.")
+        return self.folder / digest
+
+    def _let_go(self, newest: Path) -> None:
+        kept = [path for path in self.folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name) and path != newest]
+        for path in sorted(kept, key=_used)[: max(0, len(kept) + 1 - MODELS_KEPT)]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(folder: Path, name: str, content: np.ndarray) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) or (name == SPEC_FILE and len(content) > MAX_SPEC_BYTES):
+        raise ModelError(f"'{name}' is no file of a model.")
+    with open(folder / name, "xb") as file:
+        file.write(content.data)
+    to_disk(folder / name)
+
+
+def _check(folder: Path, digest: str) -> None:
+    """
+    Raises:
+        ModelError: the folder does not hold the model of this digest, whole.
+    """
+    if digest_of(folder) != digest:
+        raise ModelError("the model that arrived is another than was announced. Segment again.")
+    files_of(folder)
+
+
+def _used(folder: Path) -> float:
+    with contextlib.suppress(OSError):
+        return folder.stat().st_mtime
+    return 0.0
