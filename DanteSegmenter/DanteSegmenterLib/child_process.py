@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypedDict
 
@@ -51,18 +51,35 @@ class Child:
         Raises:
             ResourceError: it cannot be started.
         """
+        command = [interpreter(), *standing_back(), module, *arguments]
+        self._start(command, child_environment(*paths), pipes, listens=not detached, own_session=detached)
+
+    @classmethod
+    def of_program(cls, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """Start a program that is not ours, with pipes; it leads a session of its own, without the parent's terminal.
+
+        Raises:
+            ResourceError: it cannot be started.
+        """
+        child = cls.__new__(cls)
+        child._start(command, environment, pipes=True, listens=True, own_session=True)
+        return child
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], pipes: bool, listens: bool, own_session: bool
+    ) -> None:
         # A pipe that nobody reads would fill up and hold the process.
         self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `let_go`
         try:
             self.process = subprocess.Popen(
-                [interpreter(), *standing_back(), module, *arguments],
-                stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+                command,
+                stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stderr=subprocess.PIPE if pipes else self._errors,
                 bufsize=0,
-                env=child_environment(*paths),
+                env=environment,
                 **window_options(),
-                start_new_session=os.name == "posix" and detached,
+                start_new_session=os.name == "posix" and own_session,
             )
         except OSError as error:
             if self._errors is not None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ModelError, ResourceError
 from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
+from ..model_folder.checks import WEIGHTS
 from ..model_folder.read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec, sha256_of
 
 MODELS_KEPT = 8  # those used last; the others go when another comes
@@ -123,7 +124,7 @@ class ModelCache:
 
 
 def _write(folder: Path, name: str, content: np.ndarray) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) or (name == SPEC_FILE and len(content) > MAX_SPEC_BYTES):
+    if not (WEIGHTS.fullmatch(name) or (name == SPEC_FILE and len(content) <= MAX_SPEC_BYTES)):
         raise ModelError(f"'{name}' is no file of a model.")
     with open(folder / name, "xb") as file:
         file.write(content.data)

@@ -6,35 +6,34 @@ milliseconds and says what has happened. `wait` is for callers without a timer. 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from ..child_process import Child
+from .. import __version__
 from ..errors import Cancelled, DanteError, ModelError, ResourceError
+from ..guard.plain_text import LONG, one_line
+from ..host.address import Host
+from ..host.model_cache import digest_of, model_bytes
 from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..options import DEFAULTS, SegmentOptions
+from ..result.report import Report
 from ..result.result import Result
 from ..volume import Volume
-from .outcome import RunProgress, WorkerDied
-from .pipes import READ_BYTES, reason_of, widen
+from .connection import Connection
+from .outcome import HostFailed, RunProgress, WorkerDied
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
     CancelRequest,
     FailureMessage,
-    FrameReader,
     Grid,
-    Hello,
-    Message,
+    ModelFiles,
+    ModelWanted,
     ProgressMessage,
     ProtocolError,
     ResultMessage,
@@ -43,11 +42,8 @@ from .protocol import (
     encode,
 )
 
-# Bytes are moved for so long at most per poll, so that a window stays fluid.
-POLL_SECONDS = 0.015
 # A run that was asked to stop and has not after this time is ended with its process.
 CANCEL_SECONDS = 1.2
-ERROR_BYTES = 1 << 16
 # A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
 REPEAT_SECONDS = 0.5
 
@@ -57,10 +53,13 @@ class _Run:
     """The run that is going on."""
 
     request: SegmentRequest
+    host: Host | None
+    folder: Path
     spec: ModelSpec
     volumes: dict[str, Volume]
     frame: list[bytes | memoryview]  # the request as bytes
     sent_again: bool = False
+    model_sent: bool = False
     cancelled_at: float | None = None
     first_progress: tuple[float, float] | None = None  # when and how far the network began
     last: RunProgress = RunProgress("start", 0.0, "Starting the computing process")
@@ -69,19 +68,13 @@ class _Run:
 
 
 class WorkerClient:
-    """Owns the process; `seconds` holds what the first click cost beside computing ("start", "import")."""
+    """Owns the process, here or on another computer."""
 
     def __init__(self, idle_seconds: float = 600.0) -> None:
         self._idle_seconds = idle_seconds
-        self._child: Child | None = None
-        self._reader = FrameReader()
-        self._outbox: deque[memoryview] = deque()
-        self._errors = bytearray()
+        self._connection: Connection | None = None
         self._run: _Run | None = None
         self._next_id = 1
-        self._started = 0.0
-        self._hello: Hello | None = None
-        self.seconds: dict[str, float] = {}
 
     @property
     def running(self) -> bool:
@@ -95,15 +88,20 @@ class WorkerClient:
         return self._run
 
     @property
-    def _process(self) -> Child:
-        """The process; for where there is one."""
-        assert self._child is not None
-        return self._child
+    def _open(self) -> Connection:
+        """The connection; for where there is one."""
+        assert self._connection is not None
+        return self._connection
 
     @property
     def pid(self) -> int | None:
-        """Of the process that computes, once it has said so."""
-        return self._hello.pid if self._hello else None
+        """Of the process that computes, once it has said so; a number of its own computer's."""
+        return self._connection.hello.pid if self._connection and self._connection.hello else None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What the first click cost beside computing: "start", "connect", "import"."""
+        return self._connection.seconds if self._connection else {}
 
     def begin(
         self,
@@ -112,9 +110,13 @@ class WorkerClient:
         device: str = "auto",
         options: SegmentOptions = DEFAULTS,
         brain_mask: Volume | None = None,
+        host: Host | None = None,
         **choices: bool,
     ) -> None:
         """Start a run, with the arguments of `inference.segment`; the process is started first where there is none.
+
+        Args:
+            host: the computer that computes; None for this one. The process on another than before is ended.
 
         Raises:
             ResourceError: a run is going on, or the process cannot be started.
@@ -129,34 +131,44 @@ class WorkerClient:
             for modality, volume in sent.items()
         )
         folder = os.path.abspath(model)  # the process may have another current folder
-        request = SegmentRequest(self._next_id, folder, device, grids, replace(options, **choices))
-        run = _Run(request, spec, sent, encode(request, arrays_of(sent)), last_at=time.monotonic())
-        if self._child is None or not self._child.running or self._hello is None:
-            self._start()
+        known_there = folder if host is None else digest_of(folder)
+        request = SegmentRequest(self._next_id, known_there, device, grids, replace(options, **choices))
+        frame = encode(request, arrays_of(sent))
+        run = _Run(request, host, Path(folder), spec, sent, frame, last_at=time.monotonic())
+        if self._connection is None or not self._connection.usable or self._connection.host != host:
+            self._connect(host)
         self._next_id += 1
         self._run = run
-        self._queue(run.frame)
+        self._open.send(run.frame)
 
     def poll(self) -> tuple[RunProgress | None, Result | DanteError | None]:
         """What is new: the latest progress, and how the run ended if it did.
 
         An error is returned, not raised: `Cancelled`, what the model or the volumes were refused for, or `WorkerDied`.
         """
-        if self._run is None or self._child is None:
+        if self._run is None or self._connection is None:
             return None, None
         progress: RunProgress | None = None
         outcome: Result | DanteError | None = None
         try:
-            for message, arrays in self._exchange():
-                if isinstance(message, ProgressMessage) and message.id == self._run.request.id:
+            for message, arrays in self._connection.exchange():
+                if getattr(message, "id", None) != self._run.request.id:
+                    continue  # of a run that is over
+                if isinstance(message, ProgressMessage):
                     progress = self._progress(message)
-                elif isinstance(message, (ResultMessage, FailureMessage)) and message.id == self._run.request.id:
+                elif isinstance(message, ModelWanted):
+                    self._send_model()
+                elif isinstance(message, (ResultMessage, FailureMessage)):
                     outcome = self._outcome(message, arrays)
+        except HostFailed as error:
+            outcome = error
+            self.kill()
         except (ProtocolError, OSError) as error:
             outcome = WorkerDied(f"The segmentation's process sent something wrong and was ended: {error}")
             self.kill()
-        except DanteError as error:  # the answer was in order, but is of no use
+        except DanteError as error:  # the answer was in order, but is of no use; or the model cannot be sent
             outcome = error
+            self._open.send(encode(CancelRequest(self._run.request.id)))
         if outcome is None:
             outcome = self._what_went_wrong()
         if outcome is not None:
@@ -167,6 +179,9 @@ class WorkerClient:
     def _told(self, progress: RunProgress | None) -> RunProgress | None:
         """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
         run, now = self._current, time.monotonic()
+        stage = self._open.stage() if run.last.phase == "start" else ""
+        if progress is None and stage and stage != run.last.message:
+            progress = RunProgress("start", 0.0, stage)
         if progress is not None:
             run.last, run.last_at = progress, now
         elif now - max(run.last_at, run.repeated_at) >= REPEAT_SECONDS:
@@ -183,7 +198,7 @@ class WorkerClient:
         """Ask the run to stop; `poll` says when it has, within `CANCEL_SECONDS` even if it does not listen."""
         if self._run is not None and self._run.cancelled_at is None:
             self._run.cancelled_at = time.monotonic()
-            self._queue(encode(CancelRequest(self._run.request.id)))
+            self._open.send(encode(CancelRequest(self._run.request.id)))
 
     def close(self) -> None:
         """End the process; a run that is going on is lost."""
@@ -194,84 +209,22 @@ class WorkerClient:
         self._end(patience=0.0)
 
     def _end(self, patience: float) -> None:
-        if self._child is not None:
-            pid = self.pid
-            self._child.end(patience)
-            if pid is not None and pid != self._child.process.pid and os.name == "nt":  # behind Slicer's launcher
-                with contextlib.suppress(OSError):
-                    os.kill(pid, 15)
-        self._child, self._hello, self._run = None, None, None
-        self._outbox.clear()
-        self._reader = FrameReader()
+        if self._connection is not None:
+            self._connection.end(patience)
+        self._connection, self._run = None, None
 
-    def _start(self) -> None:
+    def _connect(self, host: Host | None) -> None:
         self.kill()
-        self._errors.clear()
-        self._started = time.monotonic()
-        child = Child("DanteSegmenterLib.worker.server", ["--idle-seconds", str(self._idle_seconds)], pipes=True)
-        self._child = child
-        for stream in child.streams():
-            os.set_blocking(stream.fileno(), False)
-        for stream in child.streams()[:2]:
-            widen(stream.fileno())
-        self.seconds = {"start": time.monotonic() - self._started}
+        self._connection = Connection(host, self._idle_seconds)
 
-    def _queue(self, frame: list[bytes | memoryview]) -> None:
-        self._outbox.extend(memoryview(piece) for piece in frame if len(piece))
-
-    def _exchange(self) -> list[tuple[Message, tuple[np.ndarray, ...]]]:
-        """Move bytes both ways until there is nothing to move, or the time for it is over."""
-        messages: list[tuple[Message, tuple[np.ndarray, ...]]] = []
-        _, output, errors = self._process.streams()
-        deadline = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < deadline:
-            written, data = self._write(), self._read(output)
-            self._hear(self._read(errors))
-            for frame in self._reader.feed(data or b""):
-                if isinstance(frame.message, Hello):
-                    self._hello = frame.message
-                    self.seconds["import"] = frame.message.seconds
-                else:
-                    messages.append((frame.message, frame.arrays))
-            if not written and not data:
-                if not self._outbox:
-                    break
-                self._until_movable(deadline)
-        return messages
-
-    def _until_movable(self, deadline: float) -> None:
-        """The pipe is full: wait until the other side has read from it."""
-        if os.name == "nt":  # select knows sockets only there
-            time.sleep(0.0005)
-            return
-        left = max(0.0, deadline - time.monotonic())
-        to_child, from_child, _ = self._process.streams()
-        select.select([from_child], [to_child], [], left)
-
-    def _write(self) -> int:
-        total, stream = 0, self._process.streams()[0]
-        while self._outbox:
-            try:
-                count = os.write(stream.fileno(), self._outbox[0][: 1 << 20])
-            except BlockingIOError:
-                break
-            except OSError:  # it is gone; `_what_went_wrong` says so
-                self._outbox.clear()
-                break
-            total += count
-            rest = self._outbox.popleft()[count:]
-            if len(rest):
-                self._outbox.appendleft(rest)
-        return total
-
-    @staticmethod
-    def _read(stream: IO[bytes]) -> bytes | None:
-        try:
-            return os.read(stream.fileno(), READ_BYTES)
-        except BlockingIOError:
-            return None
-        except (OSError, ValueError):
-            return b""
+    def _send_model(self) -> None:
+        """Answer another computer that lacks the model; once a run."""
+        run = self._current
+        if run.host is None or run.model_sent:
+            raise ProtocolError("a model is wanted that was not asked of it.")
+        run.model_sent = True
+        names, contents = model_bytes(run.folder)
+        self._open.send(encode(ModelFiles(run.request.id, names), contents))
 
     def _progress(self, message: ProgressMessage) -> RunProgress:
         run, now = self._current, time.monotonic()
@@ -281,15 +234,18 @@ class WorkerClient:
             since, done = now - run.first_progress[0], message.fraction - run.first_progress[1]
             if done > 0.02:
                 left = since / done * (1 - message.fraction)
-        return RunProgress(message.phase, message.fraction, message.message, left)
+        return RunProgress(message.phase, message.fraction, one_line(message.message, LONG), left)
 
     def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]) -> Result | DanteError:
         if isinstance(message, FailureMessage):
+            where = "" if self._current.host is None else f"On '{self._current.host.name}': "
             if message.kind == "cancelled":
                 return Cancelled(message.message)
             if message.kind == "refused":
                 return DanteError(message.message)
-            return WorkerDied(f"The segmentation failed: {message.message}. {self._last_words()}")
+            if message.kind == "lacking":
+                return DanteError(where + message.message)
+            return WorkerDied(f"{where}The segmentation failed: {message.message}. {self._open.last_words()}")
         return self._result(message, arrays)
 
     def _result(self, message: ResultMessage, arrays: tuple[np.ndarray, ...]) -> Result:
@@ -299,7 +255,9 @@ class WorkerClient:
         if reference is not None:
             shapes = [reference.shape, *[(len(spec.regions), *reference.shape)] * run.request.options.probabilities]
             shapes += [reference.shape] * message.brain
-        if reference is None or [array.shape for array in arrays] != shapes:
+        kinds = ["uint8", *["float16"] * run.request.options.probabilities, *["uint8"] * message.brain]
+        found = [(array.shape, array.dtype.name) for array in arrays]
+        if reference is None or found != list(zip(shapes, kinds)):
             raise ProtocolError("the result's arrays do not fit the volumes.")
         if any(len(matrix) != 16 for matrix in message.alignments.values()):
             raise ProtocolError("an alignment is no 4x4 matrix.")
@@ -310,16 +268,30 @@ class WorkerClient:
             reference=reference,
             modality=message.modality,
             label_map=arrays[0],
-            report=message.report,
+            report=message.report if run.host is None else self._from_elsewhere(message.report, run.host),
             probabilities=arrays[1] if run.request.options.probabilities else None,
             alignments={m: np.array(matrix).reshape(4, 4) for m, matrix in message.alignments.items()},
             brain=arrays[-1] if message.brain else None,
         )
 
+    def _from_elsewhere(self, report: Report, host: Host) -> Report:
+        """Another computer's report: its texts as they may be shown, and where they are from.
+
+        Raises:
+            ProtocolError: it used other weights than the model's.
+        """
+        weights = [pathway.sha256 for pathway in self._current.spec.pathways.values()]
+        if not report.weights or not any(digest.startswith(report.weights) for digest in weights):
+            raise ProtocolError("the result is of another model.")
+        notes, hello = [one_line(note, LONG) for note in report.notes], self._open.hello
+        if hello is not None and hello.version != __version__:
+            notes.append(f"slicer-dante is {one_line(hello.version)} on '{host.name}' and {__version__} here.")
+        return replace(report, device=f"{one_line(report.device)} at {host.name}", notes=tuple(notes))
+
     def _what_went_wrong(self) -> DanteError | None:
         """A run that will not end by itself: its process is gone, or does not stop."""
         run = self._current
-        code = self._process.poll()
+        code = self._open.ended()
         if run.cancelled_at is not None:
             if code is None and time.monotonic() - run.cancelled_at < CANCEL_SECONDS:
                 return None
@@ -328,23 +300,10 @@ class WorkerClient:
         if code is None:
             return None
         if code == ENDED_IDLE and not run.sent_again:  # it went to rest just as it was asked
-            self._start()
-            self._run = replace(run, sent_again=True)
-            self._queue(run.frame)
+            self._connect(run.host)
+            self._run = replace(run, sent_again=True, model_sent=False)
+            self._open.send(run.frame)
             return None
-        self._hear(self._read(self._process.streams()[2]))
-        error = WorkerDied(
-            f"The computing process ended unexpectedly ({reason_of(code)}). {self._last_words()}".strip()
-        )
+        error = self._open.why_ended(code)
         self.kill()
         return error
-
-    def _hear(self, words: bytes | None) -> None:
-        """Keep the end of what it writes to standard error."""
-        self._errors += words or b""
-        del self._errors[:-ERROR_BYTES]
-
-    def _last_words(self) -> str:
-        """The end of what the process wrote to its standard error."""
-        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
-        return f"Its last words: {lines[-1]}" if lines else ""

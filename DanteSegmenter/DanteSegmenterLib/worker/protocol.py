@@ -2,7 +2,8 @@
 
 A frame is: magic "DNTE", protocol version (uint16), header length (uint32), payload length (uint64), all little-endian;
 then the header, a JSON object {"type": ..., fields of the message ..., "arrays": [{"dtype", "shape"}, ...]}; then the
-payload, the arrays' bytes in C order, one after the other. Every length is checked against what it must be before
+payload, the arrays' bytes in C order, one after the other. From and to another computer the frames are one zlib stream
+each way, after `MEETING` (see `connection`). Every length is checked against what it must be before
 anything is allocated for it; a frame that breaks a rule ends the connection with a `ProtocolError`.
 """
 
@@ -14,7 +15,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ..result.report import Report
 from ..strict_dataclass import from_plain, to_plain
 from ..volume import Volume
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 FRAME_MAGIC = b"DNTE"
 ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
 FRAME_PREFIX = struct.Struct("<4sHIQ")
@@ -60,7 +61,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """Segment the volumes whose arrays follow, one a grid."""
+    """Segment the volumes whose arrays follow, one a grid; `model` is a folder, on another computer a digest."""
 
     type: ClassVar[str] = "segment"
     id: int
@@ -107,12 +108,32 @@ class ResultMessage:
 
 @dataclass(frozen=True)
 class FailureMessage:
-    """Run `id` ended without a result. kind: "cancelled", "refused" (explained to the user) or "defect" (ours)."""
+    """Run `id` ended without a result.
+
+    kind: "cancelled", "refused" (explained to the user), "lacking" (so too: what the computer does not have) or "defect".
+    """
 
     type: ClassVar[str] = "failure"
     id: int
     kind: str
     message: str
+
+
+@dataclass(frozen=True)
+class ModelWanted:
+    """Of another computer: run `id` waits, because its model is not there."""
+
+    type: ClassVar[str] = "model wanted"
+    id: int
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The model of run `id`: its files' names; arrays: their contents, uint8 [bytes] each."""
+
+    type: ClassVar[str] = "model"
+    id: int
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -129,11 +150,18 @@ class CaseMessage:
     report: Report | None = None
 
 
-MESSAGES: dict[str, type[Message]] = {
-    kind.type: kind
-    for kind in (Hello, SegmentRequest, CancelRequest, ProgressMessage, ResultMessage, FailureMessage, CaseMessage)
-}
-Message = Hello | SegmentRequest | CancelRequest | ProgressMessage | ResultMessage | FailureMessage | CaseMessage
+Message = (
+    Hello
+    | SegmentRequest
+    | CancelRequest
+    | ProgressMessage
+    | ResultMessage
+    | FailureMessage
+    | ModelWanted
+    | ModelFiles
+    | CaseMessage
+)
+MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in get_args(Message)}
 
 
 @dataclass(frozen=True, eq=False)

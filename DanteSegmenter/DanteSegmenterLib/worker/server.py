@@ -1,6 +1,6 @@
-"""The warm inference process: `python -m DanteSegmenterLib.worker.server`, started by `client` through `priority`.
+"""The warm inference process: `python -m DanteSegmenterLib.worker.server`, started by `connection` through `priority`.
 
-It reads frames of `protocol` from standard input and answers on standard output. Models stay loaded from one request
+On this computer, or with `--by-ssh` on another, where models arrive as files and are kept. It reads frames of `protocol` from standard input and answers on standard output. Models stay loaded from one request
 to the next. It ends by itself when its standard input closes, which happens however its parent dies, when it has had
 nothing to do for a while, and when it is sent something that is no message.
 """
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -23,26 +24,32 @@ import numpy as np
 
 from .. import __version__
 from ..child_process import take_over_standard_input
-from ..errors import Cancelled, DanteError, lacks_memory, sentence_of
+from ..errors import Cancelled, DanteError, ResourceError, lacks_memory, sentence_of
+from ..host.model_cache import ModelCache, cache_folder
 from ..memory import give_back_freed_memory, keep_freed_memory
 from ..result.result import Result
 from ..volume import Volume
+from .connection import MEETING
 from .pipes import READ_BYTES
 from .protocol import (
     BRAIN_MASK,
     ENDED_IDLE,
+    PROTOCOL_VERSION,
     CancelRequest,
     FailureMessage,
     Frame,
     FrameReader,
     Hello,
     Message,
+    ModelFiles,
+    ModelWanted,
     ProgressMessage,
     ProtocolError,
     ResultMessage,
     SegmentRequest,
     encode,
 )
+from .zipped import Unzip, Zip
 
 if TYPE_CHECKING:  # torch is imported after the first byte was read
     from ..inference.segmenting import Progress
@@ -52,6 +59,7 @@ IDLE_SECONDS = 600.0
 REST_SECONDS = 30.0
 # At most so often: a message costs little, but a network has a hundred convolutions a window.
 PROGRESS_EVERY_SECONDS = 0.1
+MODEL_LOOK_SECONDS = 0.1
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL, ENDED_BY_MEMORY = 0, 3, 5
 
 
@@ -59,16 +67,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until standard input closes or nothing was asked for `--idle-seconds`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
+    parser.add_argument("--by-ssh", action="store_true")
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     source, sink = _take_over_streams()
-    inbox = Inbox(source)
+    outbox = Outbox(sink, options.by_ssh)
+    inbox = Inbox(source, options.by_ssh)
     threading.Thread(target=inbox.read, daemon=True).start()
     import torch  # the long part of the first click  # noqa: F401
 
     keep_freed_memory()
-    server = Server(sink, inbox)
-    server.send(Hello(os.getpid(), __version__, time.perf_counter() - started))
+    server = Server(outbox, inbox, ModelCache(cache_folder()) if options.by_ssh else None)
+    outbox.send(Hello(os.getpid(), __version__, time.perf_counter() - started))
     rest = min(REST_SECONDS, options.idle_seconds / 2)
     while True:
         frame = inbox.next(rest)
@@ -99,12 +109,42 @@ def _end(reason: str, code: int) -> None:
     os._exit(code)
 
 
+def _end_with_parent(group: bool) -> None:
+    """Standard input is closed: whoever asked is gone."""
+    if group and os.getpgrp() == os.getpid():  # nobody on this computer ends what a library has started
+        os.killpg(0, signal.SIGKILL)
+    os._exit(ENDED_BY_PARENT)
+
+
+class Outbox:
+    """Sends messages."""
+
+    def __init__(self, sink: int, by_ssh: bool) -> None:
+        self._sink = sink
+        self._zip = Zip() if by_ssh else None
+        if by_ssh:
+            self._write(MEETING % PROTOCOL_VERSION)
+
+    def send(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
+        for piece in encode(message, arrays):
+            self._write(piece if self._zip is None else self._zip.feed(piece))
+        if self._zip is not None:
+            self._write(self._zip.flush())
+
+    def _write(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._sink, left) :]
+
+
 class Inbox:
     """Reads frames in a thread of its own: a request to cancel is seen while the network computes."""
 
-    def __init__(self, source: int) -> None:
+    def __init__(self, source: int, by_ssh: bool = False) -> None:
         self._source = source
+        self._unzip = Unzip() if by_ssh else None
         self.requests: queue.Queue[Frame] = queue.Queue()
+        self.models: queue.Queue[Frame] = queue.Queue()
         self.cancelled: set[int] = set()
 
     def read(self) -> None:
@@ -113,11 +153,12 @@ class Inbox:
             try:
                 data = os.read(self._source, READ_BYTES)
                 if not data:
-                    os._exit(ENDED_BY_PARENT)
-                for frame in reader.feed(data):
-                    self._sort(frame)
+                    _end_with_parent(self._unzip is not None)
+                for piece in [data] if self._unzip is None else self._unzip.feed(data):
+                    for frame in reader.feed(piece):
+                        self._sort(frame)
             except OSError:
-                os._exit(ENDED_BY_PARENT)
+                _end_with_parent(self._unzip is not None)
             except MemoryError:
                 _end("there is not enough memory for the volumes", ENDED_BY_MEMORY)
             except ProtocolError as error:
@@ -132,11 +173,26 @@ class Inbox:
         except queue.Empty:
             return None
 
+    def model(self, number: int) -> Frame:
+        """The model of a run, which was asked for.
+
+        Raises:
+            Cancelled: the run was cancelled meanwhile.
+        """
+        while number not in self.cancelled:
+            with contextlib.suppress(queue.Empty):
+                frame = self.models.get(timeout=MODEL_LOOK_SECONDS)
+                if getattr(frame.message, "id", None) == number:
+                    return frame
+        raise Cancelled("Stopped; nothing was changed.")
+
     def _sort(self, frame: Frame) -> None:
         if isinstance(frame.message, CancelRequest):
             self.cancelled.add(frame.message.id)
         elif isinstance(frame.message, SegmentRequest):
             self.requests.put(frame)
+        elif isinstance(frame.message, ModelFiles) and self._unzip is not None:
+            self.models.put(frame)
         else:
             raise ProtocolError(f"a {type(frame.message).__name__} is not for this side.")
 
@@ -144,15 +200,13 @@ class Inbox:
 class Server:
     """Answers requests; keeps the models."""
 
-    def __init__(self, sink: int, inbox: Inbox) -> None:
-        self._sink, self._inbox = sink, inbox
+    def __init__(self, outbox: Outbox, inbox: Inbox, cache: ModelCache | None = None) -> None:
+        """
+        Args:
+            cache: of models from another computer, whose requests name them by digest.
+        """
+        self.send, self._inbox, self._cache = outbox.send, inbox, cache
         self._models: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
-
-    def send(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
-        for piece in encode(message, arrays):
-            left = memoryview(piece)
-            while left:
-                left = left[os.write(self._sink, left) :]
 
     def serve(self, frame: Frame) -> None:
         """One request, one answer: a result or a failure."""
@@ -162,11 +216,13 @@ class Server:
             self._segment(request, frame.arrays)
         except Cancelled as error:
             self.send(FailureMessage(request.id, "cancelled", str(error)))
+        except ResourceError as error:
+            self.send(FailureMessage(request.id, "lacking", str(error)))
         except DanteError as error:
             self.send(FailureMessage(request.id, "refused", str(error)))
         except Exception as error:
             if lacks_memory(error):
-                self.send(FailureMessage(request.id, "refused", sentence_of(error)))
+                self.send(FailureMessage(request.id, "lacking", sentence_of(error)))
                 return
             if isinstance(error, OSError):
                 raise  # the other side is gone
@@ -184,13 +240,25 @@ class Server:
         mask = volumes.pop(BRAIN_MASK, None)
         if cancelled():
             raise Cancelled("Stopped; nothing was changed.")
-        model = self._model(request.model, request.device)
+        model = self._model(self._folder(request), request.device)
 
         def tell(progress: Progress) -> None:
             self.send(ProgressMessage(request.id, progress.phase, progress.fraction, progress.message))
 
         result = segment(model, volumes, request.options, mask, progress=_Throttle(tell), cancelled=cancelled)
         self.send(*answer(request.id, result))
+
+    def _folder(self, request: SegmentRequest) -> str:
+        """The model's, after it has come from the other computer if it is not here."""
+        if self._cache is None:
+            return request.model
+        folder = self._cache.find(request.model)
+        if folder is None:
+            self.send(ModelWanted(request.id))
+            frame = self._inbox.model(request.id)
+            assert isinstance(frame.message, ModelFiles)  # the inbox keeps nothing else there
+            folder = self._cache.keep(request.model, frame.message.names, frame.arrays)
+        return str(folder)
 
     def _model(self, folder: str, device: str) -> Any:
         """The model, loaded once; anew when its files have changed."""
