@@ -19,7 +19,7 @@ class ImmediateInference:
         self.run = run
         self._outcome = None
 
-    def begin(self, modelFolder: Any, volumes: dict, device: str, options: Any, brainMask: Any) -> None:
+    def begin(self, modelFolder: Any, volumes: dict, device: str, options: Any, brainMask: Any, host: Any) -> None:
         try:
             self._outcome = self.run(modelFolder, volumes, device, lambda progress: None, lambda: False)
         except DanteError as error:

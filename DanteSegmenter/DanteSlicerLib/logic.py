@@ -14,6 +14,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from DanteSegmenterLib.cases.modality_guess import assign
 from DanteSegmenterLib.errors import DanteError, InputError
+from DanteSegmenterLib.host.address import Host, parse_host
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
@@ -59,11 +60,13 @@ class WarmInference:
         device: str,
         options: SegmentOptions,
         brainMask: Volume | None,
+        host: Host | None,
     ) -> None:
-        ensureDependencies()
-        if options.prepare and brainMask is None:
-            ensurePackages([DEEPBET])
-        self._client.begin(modelFolder, volumes, device, options, brainMask)
+        if host is None:  # another computer has its own packages
+            ensureDependencies()
+            if options.prepare and brainMask is None:
+                ensurePackages([DEEPBET])
+        self._client.begin(modelFolder, volumes, device, options, brainMask, host)
 
     def poll(self):
         return self._client.poll()
@@ -173,6 +176,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         progress=None,
         cancelled=None,
         confirmed=False,
+        host="",
+        hostPython="",
     ) -> vtkMRMLSegmentationNode:
         """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
 
@@ -191,6 +196,9 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             cancelled: asked often; True ends the run.
             confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
                 are replaced; otherwise such a node is refused.
+            host: another computer that computes, reached by ssh: "ssh:user@host", "ssh:user@host:port", or "ssh:name"
+                of ~/.ssh/config.
+            hostPython: the command that starts the Python there that has slicer-dante; "python3" by default.
 
         Returns:
             The segmentation node, with one segment a region.
@@ -199,7 +207,17 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
         """
         job = self.begin(
-            volumes, model, device, outputSegmentation, showProbabilities, mirror, prepare, brainMask, confirmed
+            volumes,
+            model,
+            device,
+            outputSegmentation,
+            showProbabilities,
+            mirror,
+            prepare,
+            brainMask,
+            confirmed,
+            host,
+            hostPython,
         )
         outcome = None
         while outcome is None:
@@ -227,12 +245,15 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         prepare=False,
         brainMask=None,
         confirmed=False,
+        host="",
+        hostPython="",
     ) -> Job:
         """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
 
         Raises:
             DanteError: as of `segment`, but for an error while it computes.
         """
+        computer = parse_host(host, hostPython) if host else None
         entry = choose_model(self.models(), model)
         spec = entry.usable_spec()
         given = {modality: node for modality, node in volumes.items() if node is not None}
@@ -251,7 +272,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         logging.info("DANTE: segmenting %s with %s", ", ".join(inputs), entry.title)
         mask = maskFromNode(brainMask, reference) if prepare and brainMask is not None else None
         options = SegmentOptions(mirror, prepare, showProbabilities)
-        self.inference.begin(entry.folder, inputs, device, options, mask)
+        self.inference.begin(entry.folder, inputs, device, options, mask, computer)
         return Job(entry, given, reference, outputSegmentation, work)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:

@@ -11,6 +11,10 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 INPUT_ROLE = "DanteSegmenter.Input."  # and of a result: the volumes it was made from
 MASK_ROLE = "DanteSegmenter.BrainMask"
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
+# The computer that computes, and those that did, each with its Python. Among the user's settings and not in the scene:
+# a scene of somebody else's must not say where volumes are sent.
+HOST_SETTING = "DanteSegmenter/Host"
+HOSTS_SETTING = "DanteSegmenter/Hosts"
 
 
 class Device(Enum):
@@ -38,10 +42,14 @@ def inWindowWords(message: str) -> str:
 
 
 def deviceName(device: str) -> str:
-    """Such as "Processor (CPU), bfloat16" of "cpu (bfloat16)"; a device the window does not offer stays as it is."""
-    kind, _space, numbers = device.partition(" ")
+    """Such as "Processor (CPU), bfloat16, at host" of "cpu (bfloat16) at host"; an unknown device stays as it is."""
+    here, _at, host = device.partition(" at ")
+    kind, _space, numbers = here.partition(" ")
     names = {known.value: known.label() for known in Device}
-    return ", ".join([names[kind], *([numbers.strip("()")] if numbers else [])]) if kind in names else device
+    if kind not in names:
+        return device
+    where = [_("at {host}").format(host=host)] if host else []
+    return ", ".join([names[kind], *([numbers.strip("()")] if numbers else []), *where])
 
 
 @parameterNodeWrapper

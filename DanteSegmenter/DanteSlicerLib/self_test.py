@@ -33,7 +33,7 @@ class DrawnInference:
         self._answer = answer
         self._outcome = None
 
-    def begin(self, modelFolder, volumes, device, options, brainMask):
+    def begin(self, modelFolder, volumes, device, options, brainMask, host):
         self._outcome = self._answer(modelFolder, volumes)
 
     def poll(self):

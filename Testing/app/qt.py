@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 __all__ = [
     "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
     "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
-    "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy", "QSlider",
+    "QLineEdit", "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy", "QSlider",
     "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl", "QVBoxLayout",
     "QWidget", "Qt",
 ]  # fmt: skip
@@ -87,6 +87,7 @@ QLabel = like_pythonqt(QtWidgets.QLabel, f"{_WIDGET} text wordWrap openExternalL
 QPushButton = like_pythonqt(QtWidgets.QPushButton, _BUTTON)
 QToolButton = like_pythonqt(QtWidgets.QToolButton, f"{_BUTTON} autoRaise")
 QCheckBox = like_pythonqt(QtWidgets.QCheckBox, _BUTTON)
+QLineEdit = like_pythonqt(QtWidgets.QLineEdit, f"{_WIDGET} text placeholderText readOnly")
 QComboBox = like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} currentIndex currentText count")
 QProgressBar = like_pythonqt(QtWidgets.QProgressBar, f"{_WIDGET} value minimum maximum textVisible format")
 QSlider = like_pythonqt(QtWidgets.QSlider, f"{_WIDGET} value minimum maximum orientation")

@@ -16,7 +16,7 @@ FLOORS = {
         {"command_line"},
         {"worker", "batch", "export"},
         {"inference", "pictures", "cases"},
-        {"networks", "preprocess", "files", "result", "synthetic"},
+        {"networks", "preprocess", "files", "result", "synthetic", "host"},
         {"model_folder", "volume"},
         {"errors", "guard", "strict_dataclass", "options", "memory", "priority", "child_process", "program"},
     ),
@@ -52,7 +52,7 @@ TORCH_FREE = [
     "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
-    "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
+    "worker.protocol", "worker.client", "worker.whole_run", "batch.process", "host.address", "synthetic.sample",
 ]  # fmt: skip
 TORCH_FREE_TRAINING = ("run.background", "status", "ending", "locks", "whole_files")
 

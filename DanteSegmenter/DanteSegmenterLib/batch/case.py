@@ -13,7 +13,9 @@ import numpy as np
 from ..cases.case import Case
 from ..errors import Cancelled, sentence_of
 from ..files.images import write_segmentation
+from ..host.address import Host
 from ..model_folder.choosing import choose_pathway
+from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec, Pathway
 from ..options import DEFAULTS, SegmentOptions
 from ..result.regions import mask_of
@@ -21,6 +23,9 @@ from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
+from ..worker.client import WorkerClient
+from ..worker.outcome import HostFailed
+from ..worker.whole_run import segment_there
 from .finished import REPORT_KEY, earlier_kept
 
 if TYPE_CHECKING:  # torch is imported when it is needed
@@ -29,10 +34,11 @@ if TYPE_CHECKING:  # torch is imported when it is needed
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how each case is segmented."""
+    """Where and how each case is segmented; `host` is another computer, reached by ssh."""
 
     device: str = "auto"
     segment: SegmentOptions = DEFAULTS
+    host: Host | None = None
 
 
 @dataclass(frozen=True)
@@ -74,28 +80,34 @@ class Answer:
     tile: Tile | None = None
 
 
+Compute = Callable[[dict[str, Volume], Callable[[], bool]], Result]
+
+
 def segment_case(
     model_folder: str,
     case: Case,
     path: Path,
     options: Options,
     cancelled: Callable[[], bool] = lambda: False,
+    compute: Compute | None = None,
 ) -> Answer:
     """Segment one case and write its file; on a cluster this runs on another machine.
 
+    Args:
+        compute: makes a result of volumes, asking now and then whether it was cancelled; None for this process.
+
     Raises:
         Cancelled: it was asked to end; every other error becomes a failed outcome.
+        HostFailed: no case can be computed where `compute` does that.
     """
-    from ..inference import segment
-
     try:
-        model = _loaded(model_folder, options.device)
-        volumes = _volumes(case, model.spec, options.segment)
-        result = segment(model, volumes, options.segment, cancelled=cancelled)
+        compute = compute or _here(model_folder, options)
+        spec = read_spec(model_folder)
+        result = compute(_volumes(case, spec, options.segment), cancelled)
         report = json.dumps(to_plain(result.report))
         with earlier_kept(path) as kept:
-            write_segmentation(path, result.masks, model.spec.regions, result.reference, {REPORT_KEY: report})
-    except Cancelled:
+            write_segmentation(path, result.masks, spec.regions, result.reference, {REPORT_KEY: report})
+    except (Cancelled, HostFailed):
         raise
     except Exception as error:  # a defect or a device's fault costs this case, never those that follow
         return Answer(Outcome(case.name, "failed", sentence_of(error)))
@@ -103,6 +115,20 @@ def segment_case(
     if kept is not None:
         notes.append(f"What was there before was made in another way and is kept as {kept.name}.")
     return Answer(Outcome(case.name, "done", " ".join(notes), result.report), tile_of(result))
+
+
+def _here(model_folder: str, options: Options) -> Compute:
+    from ..inference import segment
+
+    model = _loaded(model_folder, options.device)
+    return lambda volumes, cancelled: segment(model, volumes, options.segment, cancelled=cancelled)
+
+
+def there(client: WorkerClient, host: Host, model_folder: str, options: Options) -> Compute:
+    """Computes on another computer, in the client's process, which stays from case to case."""
+    return lambda volumes, cancelled: segment_there(
+        client, host, model_folder, volumes, options.device, options.segment, cancelled=cancelled
+    )
 
 
 def _volumes(case: Case, spec: ModelSpec, options: SegmentOptions) -> dict[str, Volume]:

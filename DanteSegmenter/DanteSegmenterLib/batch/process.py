@@ -30,9 +30,19 @@ class BatchProcess:
     """One run of `python -m DanteSegmenterLib batch`."""
 
     def __init__(
-        self, folder: Path, model: Path, out: Path, device: str = "auto", options: SegmentOptions = DEFAULTS
+        self,
+        folder: Path,
+        model: Path,
+        out: Path,
+        device: str = "auto",
+        options: SegmentOptions = DEFAULTS,
+        host: str = "",
+        host_python: str = "",
     ) -> None:
         """
+        Args:
+            host, host_python: as of the command, see `host.address`; empty for this computer.
+
         Raises:
             ResourceError: the process cannot be started.
         """
@@ -41,6 +51,8 @@ class BatchProcess:
         arguments = ["batch", str(folder), "--model", str(model), "--out", str(out), "--device", device]
         arguments.append("--with-parent")
         arguments += ["--mirror"] * options.mirror + ["--prepare"] * options.prepare + ["--limited"] * options.limited
+        if host:
+            arguments += [f"--host={host}", *([f"--host-python={host_python}"] if host_python else [])]
         self._process = Child("DanteSegmenterLib", arguments)
 
     @property

@@ -1,4 +1,4 @@
-"""Many cases with one command: here, one after the other, or on a Dask cluster.
+"""Many cases with one command: one after the other, here or on another computer, or on a Dask cluster.
 
 Each case leaves NAME.seg.nrrd, which knows how it was made: what is finished in the same way is skipped when the
 command is run again. A case that fails does not stop the others. summary.csv and contact_sheet.png show all of them.
@@ -17,7 +17,8 @@ from ..files.images import SEGMENTATION_ENDING
 from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
-from .case import Answer, Options, Outcome, pathway_of, segment_case
+from ..worker.whole_run import worker_client
+from .case import Answer, Options, Outcome, pathway_of, segment_case, there
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -93,6 +94,7 @@ def run_batch(
         ModelError: the model folder cannot be used.
         InputError: two cases have one name.
         ResourceError: `out` cannot be written, or no cluster answers.
+        HostFailed: the other computer is not reached, or what runs there is of no use; what is finished stays.
     """
     spec = read_spec(model_folder)
     _check_names(cases)
@@ -121,7 +123,12 @@ def run_batch(
 def _answers(
     cluster: str, model: Path, cases: Sequence[Case], out: Path, options: Options, cancelled: Callable[[], bool]
 ) -> Iterator[Answer]:
-    if not cluster:
+    if options.host is not None:
+        with worker_client() as client:
+            compute = there(client, options.host, str(model), options)
+            for case in cases:
+                yield segment_case(str(model), case, result_file(case.name, out), options, cancelled, compute)
+    elif not cluster:
         for case in cases:
             yield segment_case(str(model), case, result_file(case.name, out), options, cancelled)
     elif cases:

@@ -8,12 +8,13 @@ import os
 from ..batch import Options, Outcome, run_batch, to_do
 from ..cases.case_list import find_cases
 from ..child_process import when_parent_ends
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from ..guard.plain_text import one_line
 from ..model_folder.choosing import check_can_prepare
 from ..model_folder.read_write import read_spec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
+from .segment import host_of
 
 
 def batch(given: argparse.Namespace, stop: StopRequest) -> None:
@@ -21,13 +22,17 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
 
     Raises:
         InputError: a case failed, after all others were tried.
+        ConfigError: two places to compute.
     """
     if given.with_parent:
         when_parent_ends(lambda: os._exit(STOPPED))
+    host = host_of(given)
+    if host is not None and given.cluster:
+        raise ConfigError("--host and --cluster exclude each other: choose one.")
     cases, spec = find_cases(given.folder), read_spec(given.model)
     if given.prepare:
         check_can_prepare(spec)
-    options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited))
+    options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited), host)
     for case, obstacle in to_do(cases, spec, given.out, options):
         say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:

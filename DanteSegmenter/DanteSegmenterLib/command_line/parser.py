@@ -17,6 +17,8 @@ from .segment import segment
 Verb = Callable[[argparse.Namespace, StopRequest], None]
 DEVICE_HELP = "auto (default), cpu, cuda, cuda:N or mps"
 MIRROR_HELP = "average over mirrored windows: 8 times as long"
+HOST_HELP = "compute on another computer, by ssh: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of ~/.ssh/config"
+HOST_PYTHON_HELP = "the Python there that has slicer-dante (default: python3)"
 PREPARE_HELP = "raw studies: align the volumes and extract the brain (deepbet)"
 
 
@@ -44,6 +46,12 @@ def _add(commands: argparse._SubParsersAction, name: str, verb: Verb, words: str
     return command
 
 
+def _add_where(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+    command.add_argument("--host", default="", metavar="ssh:HOST", help=HOST_HELP)
+    command.add_argument("--host-python", default="", metavar="COMMAND", help=HOST_PYTHON_HELP)
+
+
 def _add_segment(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "segment", segment, "segment image files with a model folder")
     command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
@@ -57,7 +65,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
     )
-    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+    _add_where(command)
     command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
     command.add_argument("--brain-mask", type=path, metavar="FILE", help="with --prepare: a mask of your own")
     command.add_argument("--mirror", action="store_true", help=MIRROR_HELP)
@@ -70,7 +78,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("folder", type=path, metavar="FOLDER", help="case folders (BraTS, paired CT), MSD or nnU-Net")
     command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
     command.add_argument("--out", required=True, type=path, metavar="DIR", help="NAME.seg.nrrd, summary.csv, picture")
-    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+    _add_where(command)
     command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
     command.add_argument("--mirror", action="store_true", help=MIRROR_HELP)
     command.add_argument("--limited", action="store_true", help="leave the privileged scan out where it is there")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from ..files.images import (
     SEGMENTATION_ENDING,
     WRITTEN_ENDINGS,
@@ -19,6 +19,7 @@ from ..files.images import (
     write_segmentation,
     write_volume,
 )
+from ..host.address import Host, parse_host
 from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
@@ -28,6 +29,8 @@ from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
+from ..worker.outcome import RunProgress
+from ..worker.whole_run import segment_there, worker_client
 from .outputs import check_outputs, same_file
 
 if TYPE_CHECKING:  # torch is imported when it is needed
@@ -39,6 +42,7 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
     options = SegmentOptions(given.mirror, given.prepare, given.probabilities is not None)
     if given.brain_mask is not None and not options.prepare:
         raise InputError("--brain-mask is used by --prepare only.")
+    host = host_of(given)
     spec = read_spec(given.model)
     paths = input_paths(given.input, spec)
     outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS)), (given.probabilities, WRITTEN_ENDINGS)]
@@ -53,7 +57,7 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
         if path is not None:
             check_grid_for(path, volumes[pathway.modalities[0]])
     mask = read_volume(given.brain_mask) if given.brain_mask is not None else None
-    result = _computed(given, volumes, options, mask, stop)
+    result = _computed(given, host, volumes, options, mask, stop)
     _write(given, result)
     _tell(result, [str(path) for path, _ in outputs if path is not None])
 
@@ -79,8 +83,20 @@ def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
     return paths
 
 
+def host_of(given: argparse.Namespace) -> Host | None:
+    """The computer that `--host` names; None for this one.
+
+    Raises:
+        ConfigError: it names none, or `--host-python` is given without it.
+    """
+    if given.host_python and not given.host:
+        raise ConfigError("--host-python is used with --host only.")
+    return parse_host(given.host, given.host_python) if given.host else None
+
+
 def _computed(
     given: argparse.Namespace,
+    host: Host | None,
     volumes: dict[str, Volume],
     options: SegmentOptions,
     mask: Volume | None,
@@ -88,17 +104,22 @@ def _computed(
 ) -> Result:
     from tqdm import tqdm
 
-    from ..inference import load_model
-    from ..inference import segment as compute
-
-    model = load_model(given.model, given.device)
     silent = sys.stderr is None
     with tqdm(total=100, unit="%", leave=False, bar_format="{desc} {bar} {n:.0f}% {elapsed}", disable=silent) as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: Progress | RunProgress) -> None:
             bar.set_description_str(printable(progress.message), refresh=False)
             bar.update(round(100 * progress.fraction, 1) - bar.n)
 
+        if host is not None:
+            with worker_client() as client:
+                return segment_there(
+                    client, host, given.model, volumes, given.device, options, mask, progress=show, cancelled=stop
+                )
+        from ..inference import load_model
+        from ..inference import segment as compute
+
+        model = load_model(given.model, given.device)
         return compute(model, volumes, options, mask, progress=show, cancelled=stop)
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 from ..guard.plain_text import LONG
 
-PREFIX_OF_HOSTS = "ssh:"
 PYTHON_THERE = "python3"
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"
 _HOST = re.compile(

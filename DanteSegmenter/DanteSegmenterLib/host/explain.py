@@ -10,7 +10,14 @@ from .address import Host
 SSH_FAILED = 255  # ssh's own exit code; any other is of what ran there
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _SHOWN = 300  # characters of what others said
-_LOST = ("closed by remote host", "Connection reset", "Broken pipe", "Timeout, server", "Connection closed by", "timed out")
+_LOST = (
+    "closed by remote host",
+    "Connection reset",
+    "Broken pipe",
+    "Timeout, server",
+    "Connection closed by",
+    "timed out",
+)
 
 
 def explain_end(host: Host, code: int, said: str, met: bool) -> str:
@@ -40,7 +47,9 @@ def _not_reached(host: Host, said: str) -> str:
     if "Host key verification failed" in said or "host key is known" in said:
         return f"The key of '{name}' is not known here: run {by_hand} once, compare the key and accept it."
     if "Permission denied (" in said or "Too many authentication failures" in said:
-        return f"'{name}' did not let you in: {by_hand} must work without a password (a key, in an agent if it has one)."
+        return (
+            f"'{name}' did not let you in: {by_hand} must work without a password (a key, in an agent if it has one)."
+        )
     if "Could not resolve hostname" in said:
         return f"There is no computer '{name}': check the name, or your ~/.ssh/config."
     if re.search(r"connect to host|timed out|refused|unreachable|kex_exchange|banner exchange", said):

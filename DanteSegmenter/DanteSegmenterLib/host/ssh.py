@@ -26,7 +26,14 @@ SSH_OPTIONS = (
     f"-oServerAliveCountMax={ALIVE_ANSWERS}",
 )
 # Slicer's own libraries, OpenSSL among them, are not those that the system's ssh was built with.
-_NOT_FOR_SSH = ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "PYTHONPATH", "PYTHONHOME")
+_NOT_FOR_SSH = (
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "DYLD_LIBRARY_PATH",
+    "DYLD_INSERT_LIBRARIES",
+    "PYTHONPATH",
+    "PYTHONHOME",
+)
 
 
 def ssh_command(host: Host, module: str, arguments: list[str]) -> list[str]:

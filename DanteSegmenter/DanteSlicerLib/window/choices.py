@@ -6,6 +6,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.host.address import parse_host
 from DanteSegmenterLib.model_folder import choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry
 from DanteSlicerLib.foreign_texts import nodeName
@@ -17,6 +19,8 @@ class Choices:
     logic: computes, and knows the models.
     parameters: the scene's choices; None while another module is shown.
     model: entry of the chosen model; None if there is none.
+    host: the other computer that computes, as the user writes it; empty for this one. Not the scene's choice.
+    hostPython: the command for Python there; empty for the usual one.
     changing: whether the window changes its own parts; what they signal then was not chosen by the user.
     """
 
@@ -24,6 +28,8 @@ class Choices:
         self.logic: Any = None  # until the window's `setup`
         self.parameters: Any = None
         self.model: ModelEntry | None = None
+        self.host = ""
+        self.hostPython = ""
         self.changing = False
 
     @contextmanager
@@ -84,4 +90,20 @@ class Choices:
                 return _("'{name}' is chosen for {labels}; each needs a volume of its own.").format(
                     name=nodeName(node), labels=_(" and ").join(twins)
                 )
+        return self.whatIsWrongWithHost()
+
+    def whatIsWrongWithHost(self):
+        """Why the chosen computer cannot be asked; empty if it can, or this one computes."""
+        try:
+            self.computer()
+        except ConfigError as error:
+            return str(error)
         return ""
+
+    def computer(self):
+        """The other computer that computes; None for this one.
+
+        Raises:
+            ConfigError: what the user wrote names none.
+        """
+        return parse_host(self.host, self.hostPython) if self.host else None

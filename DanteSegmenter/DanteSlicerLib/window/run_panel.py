@@ -4,6 +4,7 @@ import qt
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import Cancelled, InputError
+from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSegmenterLib.result.regions import shows_whole_head
 from DanteSlicerLib.foreign_texts import askYesNo, nodeName, showError, toolTip
 from DanteSlicerLib.scene.read_nodes import volumeFromNode
@@ -14,6 +15,7 @@ ERROR_COLOR = "#c0392b"
 WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
 WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
 ICON_SIZE = 16
+HOST_SHOWN = 30  # letters of a computer's name on the button
 
 
 class StatusLine:
@@ -49,16 +51,17 @@ class StatusLine:
 class RunPanel:
     """Begins a run with the chosen volumes, and shows every run that goes on: it is the runner's `watcher`."""
 
-    def __init__(self, ui, choices, runner, status, rested):
+    def __init__(self, ui, choices, runner, status, begun, rested):
         """
         Args:
+            begun: called when a run has begun.
             rested: called when a run is over.
         """
         self.ui = ui
         self._choices = choices
         self._runner = runner
         self._status = status
-        self._tellRested = rested
+        self._tellBegun, self._tellRested = begun, rested
         self._wholeHeads = {}
         ui.warningFrame.setStyleSheet(WARNING_STYLE)
         ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
@@ -105,6 +108,7 @@ class RunPanel:
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
         self.ui.cancelButton.visible = True
+        self._tellBegun()
 
     def progressed(self, progress):
         if not self.ui.cancelButton.enabled:
@@ -132,9 +136,16 @@ class RunPanel:
     def updateButton(self):
         missing = self._choices.whatIsMissing()
         self.ui.segmentButton.enabled = not missing and not self._runner.running and not self._runner.reserved
+        self.ui.segmentButton.text = self.buttonText()
         self.ui.segmentButton.toolTip = toolTip(missing or self._runner.reserved or _("Segment the chosen volumes."))
         if not self._runner.running:
             self._status.show(missing)
+
+    def buttonText(self):
+        """Names another computer: nobody sends volumes there without seeing it."""
+        if not self._choices.host or self._choices.whatIsWrongWithHost():
+            return _("Segment")
+        return _("Segment on {host}").format(host=one_line(self._choices.computer().name, HOST_SHOWN))
 
     def showDone(self):
         """Say of the chosen result that it is done, if nothing else is to be said."""

@@ -65,6 +65,8 @@ class Runner:
             prepare=parameters.prepare,
             brainMask=brainMask,
             confirmed=True,
+            host=self._choices.host,
+            hostPython=self._choices.hostPython,
         )
         self.watcher.begun()
 

@@ -220,12 +220,22 @@ class SeveralStudiesPanel:
         self._tellReserved()
 
     def startProcess(self):
-        ensureDependencies()
+        self._choices.computer()  # or why not
+        if not self._choices.host:
+            ensureDependencies()
         ensurePackages(BATCH_PACKAGES)
         parameters, model = self._choices.parameters, self._choices.model
         assert self.folder and self.out  # the button is off until both are chosen
         options = SegmentOptions(bool(parameters.mirror), bool(parameters.prepare))
-        self._process = BatchProcess(self.folder, model.folder, self.out, parameters.device.value, options)
+        self._process = BatchProcess(
+            self.folder,
+            model.folder,
+            self.out,
+            parameters.device.value,
+            options,
+            self._choices.host,
+            self._choices.hostPython,
+        )
         self._timer.start()
         self.reserve(_("Several studies are being segmented."))
 

@@ -13,6 +13,7 @@ from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, inputsOf, resultRefere
 from DanteSlicerLib.scene.show import showOnly, showStudyInSlices
 from DanteSlicerLib.window.choices import Choices
 from DanteSlicerLib.window.guesses import Guesses
+from DanteSlicerLib.window.host_panel import HostPanel
 from DanteSlicerLib.window.inputs_panel import InputsPanel
 from DanteSlicerLib.window.result_panel import ResultPanel
 from DanteSlicerLib.window.run_panel import RunPanel, StatusLine
@@ -25,7 +26,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     choices: what is chosen.
     runner: segments, for whichever panel asks.
-    inputsPanel, runPanel, resultPanel, severalStudies: the panels.
+    inputsPanel, hostPanel, runPanel, resultPanel, severalStudies: the panels.
     """
 
     # Made in `setup`.
@@ -33,6 +34,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     status: StatusLine
     runner: Runner
     inputsPanel: InputsPanel
+    hostPanel: HostPanel
     runPanel: RunPanel
     resultPanel: ResultPanel
     severalStudies: SeveralStudiesPanel
@@ -76,7 +78,8 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputsPanel = InputsPanel(
             ui, self.parent, choices, self.guesses, self.status, self.onModelChanged, self.updateGui
         )
-        self.runPanel = RunPanel(ui, choices, self.runner, self.status, self.onRested)
+        self.hostPanel = HostPanel(ui, choices, self.updateIfShown)
+        self.runPanel = RunPanel(ui, choices, self.runner, self.status, self.hostPanel.used, self.updateIfShown)
         self.runner.watcher = self.runPanel
         self.resultPanel = ResultPanel(ui, self.parent, choices, self.updateResult)
         self.severalStudies = SeveralStudiesPanel(
@@ -185,7 +188,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateGui()
         self.severalStudies.refresh()
 
-    def onRested(self):
+    def updateIfShown(self):
         if self.choices.parameters is not None:
             self.updateGui()
 

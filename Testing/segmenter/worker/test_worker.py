@@ -167,7 +167,7 @@ def test_an_idle_process_ends_and_the_next_run_starts_another_though_it_began_in
     first = client.pid
     assert gone(first)
     run(client, folder, study())
-    second, process = client.pid, client._process
+    second, process = client.pid, client._connection._child
     assert second != first and gone(second)
     ended, answers = process.poll, iter([None])  # when the run began, it still seemed to live
     process.poll = lambda: next(answers, ended())

@@ -1,0 +1,60 @@
+"""A run on another computer from beginning to end, for commands, which have no timer. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import DanteError
+from ..host.address import Host
+from ..options import SegmentOptions
+from ..result.result import Result
+from ..volume import Volume
+from .client import WorkerClient
+from .outcome import RunProgress
+
+LOOK_SECONDS = 0.02
+
+
+@contextmanager
+def worker_client() -> Iterator[WorkerClient]:
+    """A client whose process ends with the block."""
+    client = WorkerClient()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def segment_there(
+    client: WorkerClient,
+    host: Host,
+    model: Path | str,
+    volumes: dict[str, Volume],
+    device: str,
+    options: SegmentOptions,
+    brain_mask: Volume | None = None,
+    *,
+    progress: Callable[[RunProgress], None] = lambda news: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Result:
+    """What `inference.segment` does, on another computer; its process stays for the next run of this client.
+
+    Raises:
+        Cancelled: it was asked to end.
+        HostFailed: the computer was not reached, or what runs there is of no use.
+        DanteError: all that `segment` raises, or the process or the connection was lost.
+    """
+    client.begin(model, volumes, device, options, brain_mask, host)
+    while True:
+        news, outcome = client.poll()
+        if news is not None:
+            progress(news)
+        if isinstance(outcome, DanteError):
+            raise outcome
+        if outcome is not None:
+            return outcome
+        if cancelled():
+            client.cancel()
+        client.wait(LOOK_SECONDS)
