@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -170,7 +170,5 @@ def command_of(pid: int) -> bytes:
 
 
 def kill(pid: int) -> None:
-    try:
+    with suppress(OSError):
         os.kill(pid, 9)
-    except OSError:
-        pass

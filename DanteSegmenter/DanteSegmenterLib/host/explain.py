@@ -47,9 +47,7 @@ def _not_reached(host: Host, said: str) -> str:
     if "Host key verification failed" in said or "host key is known" in said:
         return f"The key of '{name}' is not known here: run {by_hand} once, compare the key and accept it."
     if "Permission denied (" in said or "Too many authentication failures" in said:
-        return (
-            f"'{name}' did not let you in: {by_hand} must work without a password (a key, in an agent if it has one)."
-        )
+        return f"'{name}' did not let you in: {by_hand} must work without a password (a key, or an agent)."
     if "Could not resolve hostname" in said:
         return f"There is no computer '{name}': check the name, or your ~/.ssh/config."
     if re.search(r"connect to host|timed out|refused|unreachable|kex_exchange|banner exchange", said):
@@ -62,7 +60,7 @@ def _not_started(host: Host, code: int, said: str) -> str:
     missing = re.findall(r"No module named '?([\w.]+)", said)
     if missing and missing[-1] == "DanteSegmenterLib":
         return (
-            f"'{python}' on '{name}' has no slicer-dante: install it there (pip install slicer-dante, from a checkout), "
+            f"'{python}' on '{name}' has no slicer-dante: install it there (pip install . in a checkout), "
             "or name the Python there that has it."
         )
     if "unrecognized arguments" in said or (missing and missing[-1].startswith("DanteSegmenterLib.")):
@@ -77,8 +75,8 @@ def _not_started(host: Host, code: int, said: str) -> str:
 def not_ours(host: Host, heard: bytes) -> str:
     """What came before any word of ours, and is too much."""
     return (
-        f"'{host.name}' sends something that is not DANTE's: '{_shown(heard)}'. What the account's shell prints when it "
-        "starts must be short, and must end."
+        f"'{host.name}' sends something that is not DANTE's: '{_shown(heard)}'. What the account's shell prints when "
+        "it starts must be short, and must end."
     )
 
 

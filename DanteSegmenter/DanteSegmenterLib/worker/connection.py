@@ -56,7 +56,8 @@ class Connection:
         self.hello: Hello | None = None
         self._reader = FrameReader()
         self._outbox: deque[memoryview] = deque()
-        self._zip, self._unzip = (None, None) if host is None else (Zip(), Unzip())
+        self._zip = None if host is None else Zip()
+        self._unzip = None if host is None else Unzip()
         self._squeezed = memoryview(b"")  # to be written before what is in the outbox
         self._heard = bytearray()  # from another computer, before our process spoke
         self._met = host is None

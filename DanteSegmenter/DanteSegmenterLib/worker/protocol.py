@@ -110,7 +110,7 @@ class ResultMessage:
 class FailureMessage:
     """Run `id` ended without a result.
 
-    kind: "cancelled", "refused" (explained to the user), "lacking" (so too: what the computer does not have) or "defect".
+    kind: "cancelled"; "refused", or "lacking" for what the computer does not have, both explained to the user; "defect".
     """
 
     type: ClassVar[str] = "failure"
