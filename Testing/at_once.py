@@ -13,13 +13,16 @@ class ImmediateInference:
     """Stands in for `logic.WarmInference`: computes while `begin` is called.
 
     run: a function (folder, volumes, device, progress, cancelled) that gives a result.
+    host: the computer that was asked last.
     """
 
     def __init__(self, run: Callable) -> None:
         self.run = run
+        self.host: Any = None
         self._outcome = None
 
     def begin(self, modelFolder: Any, volumes: dict, device: str, options: Any, brainMask: Any, host: Any) -> None:
+        self.host = host
         try:
             self._outcome = self.run(modelFolder, volumes, device, lambda progress: None, lambda: False)
         except DanteError as error:

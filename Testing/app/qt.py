@@ -23,9 +23,9 @@ from PySide6.QtWidgets import (
 __all__ = [
     "QApplication", "QBrush", "QCheckBox", "QColor", "QComboBox", "QDesktopServices", "QDialog", "QEvent", "QEventLoop",
     "QFile", "QFileDialog", "QFont", "QFormLayout", "QFrame", "QHBoxLayout", "QHeaderView", "QIcon", "QLabel",
-    "QLineEdit", "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize", "QSizePolicy",
-    "QSlider", "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader", "QUrl",
-    "QVBoxLayout", "QWidget", "Qt",
+    "QLineEdit", "QMessageBox", "QObject", "QPixmap", "QProgressBar", "QPushButton", "QSettings", "QSize",
+    "QSizePolicy", "QSlider", "QStyle", "QTableWidget", "QTableWidgetItem", "QTimer", "QToolButton", "QUiLoader",
+    "QUrl", "QVBoxLayout", "QWidget", "Qt",
 ]  # fmt: skip
 
 if sys.version_info < (3, 12):

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from ..guard.plain_text import LONG
+from ..guard.plain_text import LONG, one_line
 
 PYTHON_THERE = "python3"
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"
@@ -62,7 +62,8 @@ def parse_host(text: str, python: str = "") -> Host:
     port = int(found["port"]) if found and found["port"] else None
     if found is None or port == 0 or (port or 0) > 65535:
         raise ConfigError(
-            f"'{text}' is no computer: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of your ~/.ssh/config is needed."
+            f"'{one_line(text)}' is no computer: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of your ~/.ssh/config is "
+            "needed."
         )
     return Host(found["name"] or found["six"], found["user"] or "", port, _python_words(python))
 
@@ -77,5 +78,5 @@ def _python_words(text: str) -> tuple[str, ...]:
     except ValueError:  # a quotation mark without its twin
         words = ("-",)
     if not text.isprintable() or len(text) > LONG or words[0].startswith("-") or not words[0] or "=" in words[0]:
-        raise ConfigError(f"'{text}' starts no Python there; a command such as ~/dante/bin/python is needed.")
+        raise ConfigError(f"'{one_line(text)}' starts no Python there; a command such as ~/dante/bin/python is needed.")
     return words

@@ -110,7 +110,7 @@ class ResultMessage:
 class FailureMessage:
     """Run `id` ended without a result.
 
-    kind: "cancelled"; "refused", or "lacking" for what the computer does not have, both explained to the user; "defect".
+    kind: "cancelled"; "refused", or "lacking" where the computer does not have what it takes, both explained; "defect".
     """
 
     type: ClassVar[str] = "failure"

@@ -1,9 +1,9 @@
 """The warm inference process: `python -m DanteSegmenterLib.worker.server`, started by `connection` through `priority`.
 
-On this computer, or with `--by-ssh` on another, where models arrive as files and are kept. It reads frames of `protocol`
-from standard input and answers on standard output. Models stay loaded from one request to the next. It ends by itself
-when its standard input closes, which happens however its parent dies, when it has had nothing to do for a while, and
-when it is sent something that is no message.
+On this computer, or with `--by-ssh` on another, where models arrive as files and are kept. It reads frames of
+`protocol` from standard input and answers on standard output. Models stay loaded from one request to the next. It ends
+by itself when its standard input closes, which happens however its parent dies, when it has had nothing to do for a
+while, and when it is sent something that is no message.
 """
 
 from __future__ import annotations

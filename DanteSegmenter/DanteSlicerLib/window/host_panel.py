@@ -23,9 +23,8 @@ class HostPanel:
         self._choices = choices
         self._changed = changed
         self._pythons = self.remembered()  # by computer, the one chosen last first
-        choices.host, _space, choices.hostPython = slicer.util.settingsValue(HOST_SETTING, "", converter=str).partition(
-            " "
-        )
+        setting = slicer.util.settingsValue(HOST_SETTING, "", converter=str)
+        choices.host, _space, choices.hostPython = setting.partition(" ")
         ui.hostSelector.setCompleter(None)  # a name that is half written must not become another's
         self.fill()
         ui.hostSelector.connect("currentIndexChanged(int)", self.onChosen)

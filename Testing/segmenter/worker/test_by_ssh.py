@@ -1,0 +1,233 @@
+"""Another computer that computes: a real sshd on the loopback, whose account greets everybody at length."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from in_worker import run_in_worker
+from models import study, write_brain_model
+from ssh_server import NAME, descendants, script, ssh_server
+
+from DanteSegmenterLib.errors import Cancelled, DanteError
+from DanteSegmenterLib.host.address import parse_host
+from DanteSegmenterLib.host.model_cache import digest_of
+from DanteSegmenterLib.inference import load_model, segment
+from DanteSegmenterLib.worker import connection
+from DanteSegmenterLib.worker.client import WorkerClient
+from DanteSegmenterLib.worker.outcome import HostFailed, WorkerDied
+
+GREETING = "i=0; while [ $i -lt 200 ]; do echo 'DNTE Welcome to conda \\033[31m'; echo note >&2; i=$((i+1)); done\n"
+HOST = f"ssh:{NAME}"
+CUT_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory):
+    with ssh_server(tmp_path_factory.mktemp("far")) as server:
+        (server.home / ".bashrc").write_text(GREETING)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("models") / "one", with_full=True)
+
+
+@pytest.fixture(scope="module")
+def client(far):
+    client = WorkerClient()
+    yield client
+    client.close()
+
+
+def run(client, folder, volumes=None, device="cpu", python=sys.executable, host=HOST, **options):
+    return run_in_worker(client, folder, volumes or study(), device, host=parse_host(host, python), **options)
+
+
+def stored(far, folder):
+    """All that may lie there: the account's own, and the model."""
+    names = ("full.safetensors", "limited.safetensors", "model.json")
+    return [".bashrc", *(f".cache/dante/models/{digest_of(folder)}/{name}" for name in names)]
+
+
+def outcome_of(client, seconds):
+    """How the run ends, within so long; polled like a window does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        outcome = client.poll()[1]
+        if outcome is not None:
+            return outcome
+        client.wait(0.01)
+    raise AssertionError(f"no outcome within {seconds} s")
+
+
+def until(condition, seconds=CUT_SECONDS):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def begin_long(client, folder):
+    """A run that goes on for some seconds, and is in the network."""
+    run(client, folder)
+    client.begin(folder, study((60, 90, 90)), "cpu", host=parse_host(HOST, sys.executable), mirror=True)
+    phase = ""
+    while phase != "network":
+        news, outcome = client.poll()
+        assert outcome is None
+        phase = news.phase if news is not None else phase
+        client.wait(0.01)
+
+
+def test_the_answer_is_bit_for_bit_that_of_this_computer_and_the_model_travels_once(client, far, folder):
+    here = segment(load_model(folder, "cpu"), study(), probabilities=True)
+    said = []
+    there = run(client, folder, probabilities=True, progress=lambda news: said.append(news.message))
+    assert np.array_equal(here.label_map, there.label_map) and here.report.findings == there.report.findings
+    assert np.array_equal(here.probabilities.astype(np.float16), there.probabilities)
+    assert there.report.device == f"{here.report.device} at {NAME}"
+    assert f"Connecting to {NAME}" in said and f"Starting the computing process on {NAME}" in said
+    assert far.files() == stored(far, folder)
+
+
+def test_the_second_run_meets_the_same_process_and_sends_no_model(client, far, folder):
+    first = run(client, folder)
+    pid, workers = client.pid, far.workers()
+    before = {path: path.stat().st_mtime_ns for path in far.home.rglob("*.*") if path.is_file()}
+    again = run(client, folder)
+    assert client.pid == pid and far.workers() == workers == [pid]
+    assert np.array_equal(first.label_map, again.label_map) and again.report.seconds["load"] < 0.05
+    assert before == {path: path.stat().st_mtime_ns for path in far.home.rglob("*.*") if path.is_file()}
+
+
+def test_what_is_refused_there_is_said_as_here_and_what_that_computer_lacks_with_its_name(client, folder):
+    bad = study()
+    bad["t2"].array[5, 8, 9] = np.nan
+    with pytest.raises(DanteError, match="^'t2' holds 1 voxels that are NaN"):
+        run(client, folder, bad)
+    with pytest.raises(DanteError, match="^On 'far': the device 'cuda:7' is not available on this computer"):
+        run(client, folder, device="cuda:7")
+
+
+def test_a_run_is_cancelled_there_and_the_process_stays_for_the_next(client, folder):
+    run(client, folder)
+    pid = client.pid
+    asked = iter([False] * 5)
+    with pytest.raises(Cancelled):
+        run(client, folder, study((60, 90, 90)), mirror=True, cancelled=lambda: next(asked, True))
+    assert run(client, folder).label_map.any() and client.pid == pid
+
+
+def test_a_model_that_was_altered_here_is_not_sent_and_the_process_is_free_again(client, far, tmp_path, folder):
+    altered = write_brain_model(tmp_path / "altered", seed=3)
+    with open(altered / "limited.safetensors", "ab") as file:
+        file.write(b"x")
+    pid = client.pid
+    with pytest.raises(DanteError, match="is not the file the model was released with"):
+        run(client, altered)
+    assert run(client, folder).label_map.any() and client.pid == (pid or client.pid)
+    assert far.files() == stored(far, folder)
+
+
+def test_a_connection_that_is_cut_is_said_once_and_there_the_computing_ends_by_itself(client, far, folder):
+    begin_long(client, folder)
+    (worker,) = far.workers()
+    ssh = client._connection._child.pid
+    for pid in (*descendants(ssh), ssh):
+        os.kill(pid, signal.SIGKILL)
+    outcome = outcome_of(client, CUT_SECONDS)
+    assert isinstance(outcome, WorkerDied) and "the connection was cut" in str(outcome)
+    assert client.poll() == (None, None) and not client.running
+    assert until(lambda: worker not in far.workers() and not far.sessions())
+    assert far.files() == stored(far, folder)
+
+
+@pytest.mark.slow
+def test_after_a_kill_there_and_after_the_server_is_gone_the_next_run_connects_anew(client, far, folder):
+    begin_long(client, folder)
+    first = client.pid
+    os.kill(first, signal.SIGKILL)
+    outcome = outcome_of(client, CUT_SECONDS)
+    assert isinstance(outcome, WorkerDied) and "it was killed" in str(outcome)
+    begin_long(client, folder)
+    second = client.pid
+    assert second != first
+    far.stop()
+    try:
+        outcome = outcome_of(client, CUT_SECONDS)
+        assert isinstance(outcome, WorkerDied) and "was lost; nothing was changed" in str(outcome)
+        assert until(lambda: not os.path.exists(f"/proc/{second}"))
+        with pytest.raises(HostFailed, match="'far' cannot be reached"):
+            run(client, folder)
+    finally:
+        far.start()
+    assert run(client, folder).label_map.any() and far.files() == stored(far, folder)
+
+
+@pytest.mark.slow
+def test_an_idle_process_there_ends_and_the_next_run_starts_another(far, folder):
+    client = WorkerClient(idle_seconds=0.3)
+    run(client, folder)
+    first = client.pid
+    assert until(lambda: first not in far.workers())
+    assert run(client, folder).label_map.any() and client.pid != first
+    client.close()
+    assert until(lambda: not far.workers())
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "wanted"),
+    [
+        ({"key": "wrong_key"}, HOST, "'far' did not let you in: 'ssh far' in a terminal"),
+        ({"known": False}, HOST, "The key of 'far' is not known here: run 'ssh far'"),
+        ({}, "ssh:nowhere.invalid", "There is no computer 'nowhere.invalid'"),
+        ({}, "ssh:127.0.0.1:1", "'127.0.0.1' cannot be reached"),
+    ],
+)
+def test_why_a_computer_is_not_reached_is_one_sentence(far, folder, settings, host, wanted):
+    far.write_client_settings(**settings)
+    try:
+        with pytest.raises(HostFailed, match=wanted) as failure:
+            run(WorkerClient(), folder, host=host)
+    finally:
+        far.write_client_settings()
+    assert str(failure.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("program", "wanted"),
+    [
+        ("exit 127", "There is no '.*' that runs on 'far'"),
+        (f'exec env PYTHONPATH= {sys.executable} -S "$@"', "has no slicer-dante: install it there"),
+        (f"printf '\\0DANTE-WORKER {connection.PROTOCOL_VERSION - 1}\\0'; sleep 60", "update it there"),
+        (f"printf '\\0DANTE-WORKER {connection.PROTOCOL_VERSION + 1}\\0'; sleep 60", "update it here"),
+        ("while :; do echo more and more; done", "sends something that is not DANTE's: '.*more and more"),
+        ("echo closed for today; exit 1", r"ended unexpectedly \(exit code 1\). Its last words: closed for today"),
+        ("cat > got", "did not answer within 1 s"),
+    ],
+)
+def test_something_else_than_our_process_is_told_apart_and_gets_no_volume(far, folder, monkeypatch, program, wanted):
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 30.0 if "within" not in wanted else 1.0)
+    got = far.folder / "got"
+    script(far.folder / "python", f"#!/bin/sh\ncd {far.folder}\n{program}\n")
+    (far.home / ".bashrc").rename(far.folder / "greeting")
+    client = WorkerClient()
+    try:
+        with pytest.raises(HostFailed, match=wanted) as failure:
+            run(client, folder, python=str(far.folder / "python"))
+    finally:
+        (far.folder / "greeting").rename(far.home / ".bashrc")
+    assert str(failure.value).isprintable() and not client.running and client.pid is None
+    assert not got.exists() or got.read_bytes() == b""
+
+
+def test_a_program_of_the_users_settings_cannot_be_brought_in_by_a_name(far, folder, tmp_path):
+    with pytest.raises(DanteError, match="is no computer"):
+        run(WorkerClient(), folder, host=f"ssh:-oProxyCommand=touch {tmp_path}/hacked")
+    assert not list(tmp_path.iterdir())
