@@ -62,8 +62,8 @@ def parse_host(text: str, python: str = "") -> Host:
     port = int(found["port"]) if found and found["port"] else None
     if found is None or port == 0 or (port or 0) > 65535:
         raise ConfigError(
-            f"'{one_line(text)}' is no computer: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of your ~/.ssh/config is "
-            "needed."
+            f"'{one_line(text)}' is no computer: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of your ~/.ssh/config "
+            "is needed."
         )
     return Host(found["name"] or found["six"], found["user"] or "", port, _python_words(python))
 

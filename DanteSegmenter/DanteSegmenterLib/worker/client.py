@@ -234,7 +234,8 @@ class WorkerClient:
             since, done = now - run.first_progress[0], message.fraction - run.first_progress[1]
             if done > 0.02:
                 left = since / done * (1 - message.fraction)
-        return RunProgress(message.phase, message.fraction, one_line(message.message, LONG), left)
+        fraction = max(0.0, min(message.fraction, 1.0))  # 0 of what is no number
+        return RunProgress(message.phase, fraction, one_line(message.message, LONG), left)
 
     def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]) -> Result | DanteError:
         if isinstance(message, FailureMessage):

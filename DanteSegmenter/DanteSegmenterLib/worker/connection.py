@@ -31,7 +31,7 @@ ERROR_BYTES = 1 << 16
 MEETING = b"\0DANTE-WORKER %d\0"  # no text of a shell holds a zero byte
 NOISE_BYTES = 1 << 16
 ANSWER_SECONDS = 60.0  # in which another computer's process must have begun to speak
-WRITE_BYTES, ZIP_BYTES = 1 << 20, 1 << 18  # at a time
+WRITE_BYTES, ZIP_BYTES, ZIPPED_BYTES = 1 << 20, 1 << 18, 1 << 16  # written, squeezed, read to be unsqueezed at a time
 _MEETING = re.compile(MEETING.replace(b"%d", rb"(\d{1,9})"))
 
 Messages = list[tuple[Message, tuple[np.ndarray, ...]]]
@@ -105,7 +105,7 @@ class Connection:
         _, output, errors = self._child.streams()
         deadline = time.monotonic() + POLL_SECONDS
         while time.monotonic() < deadline:
-            written, data = self._write(deadline), _read(output)
+            written, data = self._write(deadline), _read(output, READ_BYTES if self._unzip is None else ZIPPED_BYTES)
             self._hear(_read(errors))
             messages += self._messages(data or b"")
             if not written and not data:
@@ -230,9 +230,9 @@ def _start(host: Host | None, idle_seconds: float) -> Child:
     return Child.of_program(ssh_command(host, module, [*arguments, "--by-ssh"]), ssh_environment())
 
 
-def _read(stream: IO[bytes]) -> bytes | None:
+def _read(stream: IO[bytes], most: int = READ_BYTES) -> bytes | None:
     try:
-        return os.read(stream.fileno(), READ_BYTES)
+        return os.read(stream.fileno(), most)
     except BlockingIOError:
         return None
     except (OSError, ValueError):

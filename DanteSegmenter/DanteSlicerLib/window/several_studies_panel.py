@@ -10,6 +10,7 @@ from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
+from DanteSegmenterLib.worker.outcome import HostFailed
 from DanteSlicerLib.foreign_texts import toolTip
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
 from DanteSlicerLib.scene.studies import SceneStudy
@@ -199,6 +200,8 @@ class SeveralStudiesPanel:
         """The run that this panel began is over."""
         if error is not None:
             self._status.tell(error, dialog=False)  # the rest goes on
+        if isinstance(error, HostFailed):  # the others would meet the same
+            self._queue = []
         self.noteEnd(error)
 
     def noteEnd(self, error=None):

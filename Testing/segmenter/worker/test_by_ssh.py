@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from in_worker import run_in_worker
 from models import study, write_brain_model
-from ssh_server import NAME, descendants, script, ssh_server
+from ssh_server import NAME, command_of, descendants, script, ssh_server
 
 from DanteSegmenterLib.errors import Cancelled, DanteError
 from DanteSegmenterLib.host.address import parse_host
@@ -177,8 +180,30 @@ def test_an_idle_process_there_ends_and_the_next_run_starts_another(far, folder)
     first = client.pid
     assert until(lambda: first not in far.workers())
     assert run(client, folder).label_map.any() and client.pid != first
+    second = client.pid
     client.close()
-    assert until(lambda: not far.workers())
+    assert until(lambda: second not in far.workers())
+
+
+PROCESS_WITH_A_CHILD = """
+import os, subprocess, sys
+os.setpgid(0, 0)
+child = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+print(child.pid, file=sys.stderr, flush=True)
+from DanteSegmenterLib.worker import server
+server.main(["--by-ssh"])
+"""
+
+
+def test_what_a_library_has_started_there_ends_with_the_connection():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
+    command, pipe = [sys.executable, "-c", PROCESS_WITH_A_CHILD], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
+        child = int(process.stderr.readline())
+        assert process.stdout.read(len(connection.MEETING) - 1).startswith(b"\0DANTE-WORKER ")
+        process.stdin.close()
+        assert process.wait(CUT_SECONDS) == -signal.SIGKILL
+    assert until(lambda: not Path(f"/proc/{child}").exists() or b"sleep" not in command_of(child))
 
 
 @pytest.mark.parametrize(

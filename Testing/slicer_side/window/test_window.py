@@ -298,6 +298,7 @@ def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, sa
         ("cuda (float16)", "Done in 1.2 s on Graphics card (CUDA), float16."),
         ("mps (float16)", "Done in 1.2 s on Graphics (Apple), float16."),
         ("cpu", "Done in 1.2 s on Processor (CPU)."),
+        ("cuda (float16) at gpu", "Done in 1.2 s on Graphics card (CUDA), float16, at gpu."),
     ],
 )
 def test_the_report_names_the_device_as_the_window_does(module, device, wanted):

@@ -1,0 +1,78 @@
+"""`--host` of the commands: another computer, which is here again by way of a real sshd."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from models import write_brain_model
+from ssh_server import NAME, ssh_server
+
+from DanteSegmenterLib.__main__ import main
+from DanteSegmenterLib.batch.finished import read_report
+from DanteSegmenterLib.files.images import read_volume
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases") / "P0"
+    assert main(["sample", str(folder), "--spacing-mm", "8"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("models") / "one")
+
+
+def arguments(case, model, out):
+    inputs = [f"--input={name}={case / f'P0_{name}.nii.gz'}" for name in ("t1", "t2", "flair")]
+    return ["segment", "--model", str(model), *inputs, "--output", str(out), "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--host", "ssh:-oProxyCommand=x"], "is no computer"),
+        (["--host=-oProxyCommand=x"], "is no computer"),
+        (["--host-python", "python3"], "--host-python is used with --host only"),
+    ],
+)
+def test_a_host_that_is_none_is_refused_before_anything_is_read(case, model, tmp_path, capsys, more, wanted):
+    assert main([*arguments(case, model, tmp_path / "out.nii.gz"), *more]) == 2
+    assert wanted in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_cluster_and_a_host_exclude_each_other(case, model, tmp_path, capsys):
+    more = ["--model", str(model), "--out", str(tmp_path / "out"), "--host", "ssh:gpu", "--cluster", "tcp://x:1"]
+    assert main(["batch", str(case.parent), *more]) == 2
+    assert "exclude each other" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_batch_ends_where_no_case_could_be_computed(case, model, tmp_path, capsys):
+    with ssh_server(tmp_path / "far") as far:
+        far.write_client_settings(key="wrong_key")
+        out = tmp_path / "out"
+        assert main(["batch", str(case.parent), "--model", str(model), "--out", str(out), "--host", f"ssh:{NAME}"]) == 2
+    assert "did not let you in" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["summary.csv"]
+
+
+@pytest.mark.slow
+def test_files_and_batches_are_segmented_there_as_here(case, model, tmp_path):
+    shutil.copytree(case, tmp_path / "cases" / "P0")
+    shutil.copytree(case, tmp_path / "cases" / "P1")
+    for file in (tmp_path / "cases" / "P1").iterdir():
+        file.rename(file.with_name(file.name.replace("P0", "P1")))
+    here, there, out = tmp_path / "here.nii.gz", tmp_path / "there.nii.gz", tmp_path / "out"
+    assert main(arguments(case, model, here)) == 0
+    with ssh_server(tmp_path / "far") as far:
+        host = ["--host", f"ssh:{NAME}", "--host-python", sys.executable]
+        assert main([*arguments(case, model, there), *host]) == 0
+        batch = ["batch", str(tmp_path / "cases"), "--model", str(model), "--out", str(out), "--device", "cpu"]
+        assert main([*batch, *host]) == 0
+        assert {file.rpartition("/")[2] for file in far.files()} == {"model.json", "limited.safetensors"}
+    assert np.array_equal(read_volume(here).array, read_volume(there).array)
+    for name in ("P0", "P1"):
+        report = read_report(out / f"{name}.seg.nrrd")
+        assert report.device.endswith(f" at {NAME}")

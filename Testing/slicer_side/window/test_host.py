@@ -1,0 +1,103 @@
+"""The window's row for another computer: the user's setting, seen before the click, and never a scene's."""
+
+import pytest
+from slicer_window import add_study, model_folder, module, shown, slicer, until, window  # noqa: F401
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.host.address import Host
+from DanteSegmenterLib.worker.outcome import HostFailed
+
+GPU = "ssh:me@gpu:2222"
+
+
+@pytest.fixture(autouse=True)
+def here_again(window):
+    yield
+    import qt
+
+    window.hostPanel.choose("")
+    for name in ("Host", "Hosts"):
+        qt.QSettings().remove(f"DanteSegmenter/{name}")
+
+
+def write(window, host, python=""):
+    window.ui.hostSelector.setEditText(host)
+    window.ui.hostPythonEdit.text = python
+
+
+def test_this_computer_computes_until_another_is_named_and_then_that_is_said(slicer, window):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    assert window.logic.inference.host is None and window.ui.segmentButton.text == "Segment"
+    assert not shown(window.ui.hostPythonEdit, window)
+    write(window, GPU, "~/dante/bin/python")
+    assert window.ui.segmentButton.text == "Segment on gpu"
+    window.ui.segmentButton.click()
+    assert window.logic.inference.host == Host("gpu", "me", 2222, ("~/dante/bin/python",))
+    window.ui.hostSelector.setCurrentIndex(0)
+    assert window.ui.segmentButton.text == "Segment"
+    window.ui.segmentButton.click()
+    assert window.logic.inference.host is None
+
+
+@pytest.mark.parametrize("host", ["gpu", "ssh:", "ssh:-oProxyCommand=touch x", "ssh:gpu;x"])
+def test_what_names_no_computer_switches_the_button_off_and_says_why(slicer, window, host):
+    add_study(slicer)
+    write(window, host)
+    assert not window.ui.segmentButton.enabled and "is no computer" in window.ui.segmentButton.toolTip
+    window.ui.hostSelector.setCurrentIndex(0)
+    window.hostPanel.onChosen()
+    assert window.ui.segmentButton.enabled
+
+
+def test_it_is_remembered_among_the_settings_with_its_python_and_used_ones_are_listed(slicer, window, module):
+    import qt
+
+    add_study(slicer)
+    write(window, "ssh:first", "/opt/py")
+    window.ui.segmentButton.click()
+    write(window, GPU, "python3.12")
+    window.ui.segmentButton.click()
+    window.ui.hostSelector.setCurrentIndex(2)
+    assert window.choices.host == "ssh:first" and window.ui.hostPythonEdit.text == "/opt/py"
+    assert qt.QSettings().value("DanteSegmenter/Host") == "ssh:first /opt/py"
+    write(window, GPU + ";")  # half written, or worse: the setting stays
+    assert qt.QSettings().value("DanteSegmenter/Host") == "ssh:first /opt/py"
+    panel = type(window.hostPanel)(window.ui, window.choices, lambda: None)  # as in the next session
+    assert (window.choices.host, window.choices.hostPython) == ("ssh:first", "/opt/py")
+    assert [panel.ui.hostSelector.itemText(n) for n in range(3)] == ["This computer", GPU, "ssh:first"]
+
+
+def test_no_scene_holds_or_changes_it(slicer, window):
+    write(window, GPU)
+    node = window.choices.parameters.parameterNode
+    assert not any("gpu" in node.GetParameter(name) for name in node.GetParameterNames())
+    for name in ("host", "Host", "DanteSegmenter/Host"):
+        node.SetParameter(name, "ssh:attacker")
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert window.choices.host == GPU and window.ui.hostSelector.currentText == GPU
+
+
+def test_the_console_names_another_computer_too(slicer, window):
+    nodes = add_study(slicer)
+    window.logic.segment(nodes, host="ssh:gpu", hostPython="/opt/py")
+    assert window.logic.inference.host == Host("gpu", python=("/opt/py",))
+    with pytest.raises(ConfigError, match="is no computer"):
+        window.logic.segment(nodes, host="gpu")
+
+
+def test_several_studies_end_where_the_computer_is_not_reached(slicer, window):
+    studies = [add_study(slicer, prefix=prefix) for prefix in ("A ", "B ")]
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    for n, nodes in enumerate(studies):
+        study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), f"study {n}")
+        for node in nodes.values():
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+    run = window.logic.inference.run
+    run.error = HostFailed("'gpu' cannot be reached.")
+    window.severalStudies.refresh()
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.severalStudies.running)
+    states = [window.ui.batchTable.item(row, 1).text() for row in range(2)]
+    assert states == ["'gpu' cannot be reached.", "will run"] and len(run.calls) == 1
