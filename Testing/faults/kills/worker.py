@@ -69,8 +69,9 @@ def ends_after_a_kill(client: WorkerClient, seconds: float) -> bool:
     while outcome is None and time.monotonic() < moment:
         outcome = client.poll()[1]
         client.wait(0.002)
-    child = client._child  # None where the run had ended in an error by then
-    if child is not None:
+    connection = client._connection  # None where the run had ended in an error by then
+    if connection is not None:
+        child = connection._child
         with contextlib.suppress(OSError):
             os.kill(client.pid or child.pid, signal.SIGKILL)
         child.process.wait(HANG_SECONDS)

@@ -87,13 +87,10 @@ def test_the_console_names_another_computer_too(slicer, window):
         window.logic.segment(nodes, host="gpu")
 
 
-def test_several_studies_end_where_the_computer_is_not_reached(slicer, window):
-    studies = [add_study(slicer, prefix=prefix) for prefix in ("A ", "B ")]
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    for n, nodes in enumerate(studies):
-        study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), f"study {n}")
-        for node in nodes.values():
-            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+def test_several_studies_end_where_the_computer_is_not_reached(slicer, module, window):
+    for name in ("one", "two"):
+        module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
+    slicer.app.processEvents()
     run = window.logic.inference.run
     run.error = HostFailed("'gpu' cannot be reached.")
     window.severalStudies.refresh()
