@@ -219,6 +219,16 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             host,
             hostPython,
         )
+        for _step in self.finish(job, self._computed(progress, cancelled), show3D):
+            pass
+        return job.output
+
+    def _computed(self, progress, cancelled):
+        """The result of the run that was begun, when it is there.
+
+        Raises:
+            DanteError: how it ended instead.
+        """
         outcome = None
         while outcome is None:
             news, outcome = self.inference.poll()
@@ -230,9 +240,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
                 time.sleep(POLL_MS / 1000)
         if isinstance(outcome, DanteError):
             raise outcome
-        for _step in self.finish(job, outcome, show3D):
-            pass
-        return job.output
+        return outcome
 
     def begin(
         self,

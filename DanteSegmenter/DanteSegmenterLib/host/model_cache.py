@@ -42,7 +42,8 @@ def files_of(folder: Path | str) -> list[Path]:
         ModelError: a file is missing or was altered.
     """
     folder = Path(folder)
-    weights = [check_weights_file(folder, pathway) for pathway in read_spec(folder).pathways.values()]
+    pathways = read_spec(folder).pathways.values()
+    weights = [check_weights_file(folder, member) for pathway in pathways for member in pathway.members]
     return [folder / SPEC_FILE, *dict.fromkeys(weights)]
 
 

@@ -281,7 +281,7 @@ class WorkerClient:
         Raises:
             ProtocolError: it used other weights than the model's.
         """
-        weights = [pathway.sha256 for pathway in self._current.spec.pathways.values()]
+        weights = [pathway.digest for pathway in self._current.spec.pathways.values()]
         if not report.weights or not any(digest.startswith(report.weights) for digest in weights):
             raise ProtocolError("the result is of another model.")
         notes, hello = [one_line(note, LONG) for note in report.notes], self._open.hello

@@ -1,7 +1,8 @@
 """Bytes on their way to another computer: one zlib stream each way.
 
-Level 1, because it keeps up with a network: on one core 105 MB/s of a skull-stripped volume, to a tenth of its size,
-where ssh's own compression (level 6) made 11 to 21 MB/s. Within a computer nothing is squeezed.
+Level 1, because it keeps up with a network: on one core 280 MB/s of a skull-stripped volume, to a tenth of its size, and
+in the worst case, nothing but noise, 42 MB/s to four fifths. ssh's own compression is of level 6: 55 to 120 MB/s of the
+first, to no less. Within a computer nothing is squeezed.
 """
 
 from __future__ import annotations
