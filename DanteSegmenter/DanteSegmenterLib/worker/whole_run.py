@@ -14,7 +14,7 @@ from ..volume import Volume
 from .client import WorkerClient
 from .outcome import RunProgress
 
-LOOK_SECONDS = 0.02
+RUN_LOOK_SECONDS = 0.02
 
 
 @contextmanager
@@ -57,4 +57,4 @@ def segment_there(
             return outcome
         if cancelled():
             client.cancel()
-        client.wait(LOOK_SECONDS)
+        client.wait(RUN_LOOK_SECONDS)

@@ -1,6 +1,6 @@
 """Bytes on their way to another computer: one zlib stream each way.
 
-Level 1, because it keeps up with a network: on one core 280 MB/s of a skull-stripped volume, to a tenth of its size, and
+Level 1, because it keeps up with a network: on one core 280 MB/s of a skull-stripped volume, to a tenth of its size;
 in the worst case, nothing but noise, 42 MB/s to four fifths. ssh's own compression is of level 6: 55 to 120 MB/s of the
 first, to no less. Within a computer nothing is squeezed.
 """

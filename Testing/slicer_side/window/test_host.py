@@ -5,6 +5,7 @@ from slicer_window import add_study, model_folder, module, shown, slicer, until,
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.host.address import Host
+from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.worker.outcome import HostFailed
 
 GPU = "ssh:me@gpu:2222"
@@ -98,3 +99,12 @@ def test_several_studies_end_where_the_computer_is_not_reached(slicer, module, w
     until(slicer, lambda: not window.severalStudies.running)
     states = [window.ui.batchTable.item(row, 1).text() for row in range(2)]
     assert states == ["'gpu' cannot be reached.", "will run"] and len(run.calls) == 1
+
+
+def test_another_computer_needs_no_torch_here(slicer, module, window, model_folder, monkeypatch):
+    monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", lambda: pytest.fail("asked for packages here"))
+    monkeypatch.setattr("DanteSlicerLib.logic.ensurePackages", lambda wanted: pytest.fail(f"asked for {wanted} here"))
+    inference, asked = module.WarmInference(), []
+    monkeypatch.setattr(inference._client, "begin", lambda *arguments: asked.append(arguments))
+    inference.begin(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))
+    assert asked == [(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))]
