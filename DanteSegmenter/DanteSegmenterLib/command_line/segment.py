@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +104,21 @@ def _computed(
     mask: Volume | None,
     stop: StopRequest,
 ) -> Result:
+    if host is not None:
+        with worker_client() as client, _bar() as show:
+            return segment_there(
+                client, host, given.model, volumes, given.device, options, mask, progress=show, cancelled=stop
+            )
+    from ..inference import load_model
+    from ..inference import segment as compute
+
+    model = load_model(given.model, given.device)
+    with _bar() as show:
+        return compute(model, volumes, options, mask, progress=show, cancelled=stop)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress | RunProgress], None]]:
     from tqdm import tqdm
 
     silent = sys.stderr is None
@@ -111,16 +128,7 @@ def _computed(
             bar.set_description_str(printable(progress.message), refresh=False)
             bar.update(round(100 * progress.fraction, 1) - bar.n)
 
-        if host is not None:
-            with worker_client() as client:
-                return segment_there(
-                    client, host, given.model, volumes, given.device, options, mask, progress=show, cancelled=stop
-                )
-        from ..inference import load_model
-        from ..inference import segment as compute
-
-        model = load_model(given.model, given.device)
-        return compute(model, volumes, options, mask, progress=show, cancelled=stop)
+        yield show
 
 
 def _write(given: argparse.Namespace, result: Result) -> None:
