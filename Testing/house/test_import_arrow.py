@@ -15,6 +15,7 @@ FLOORS = {
         {"__main__"},
         {"command_line"},
         {"worker", "batch", "export"},
+        {"dicom"},
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic", "host"},
         {"model_folder", "volume"},
@@ -52,6 +53,7 @@ TORCH_FREE = [
     "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
+    "dicom.case_list", "dicom.sequence_guess", "dicom.write_seg",
     "worker.protocol", "worker.client", "worker.whole_run", "batch.process", "host.address", "synthetic.sample",
 ]  # fmt: skip
 TORCH_FREE_TRAINING = ("run.background", "status", "ending", "locks", "whole_files")
@@ -158,7 +160,8 @@ def test_every_file_imports_without_what_it_may_not_know(half):
 def test_what_slicer_reads_at_start_up_needs_no_torch():
     names = [f"DanteSegmenterLib.{name}" for name in TORCH_FREE]
     names += [f"DanteTrainerLib.{name}" for name in TORCH_FREE_TRAINING]
-    result = import_with(("torch", "safetensors", "monai", "filelock", "tqdm", "pandas", "matplotlib", "nrrd"), names)
+    absent = ("torch", "safetensors", "monai", "filelock", "tqdm", "pandas", "matplotlib", "nrrd", "pydicom")
+    result = import_with(absent, names)
     assert result.returncode == 0, result.stderr
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..cases.case import Case
+from ..dicom.case_list import SeriesSource
+from ..dicom.write_seg import DICOM_ENDING, check_can_write_seg, write_seg
 from ..errors import Cancelled, sentence_of
-from ..files.images import write_segmentation
+from ..files.images import SEGMENTATION_ENDING, write_segmentation
 from ..host.address import Host
 from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
@@ -34,11 +37,17 @@ if TYPE_CHECKING:  # torch is imported when it is needed
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how each case is segmented; `host` is another computer, reached by ssh."""
+    """Where and how each case is segmented.
+
+    Attributes:
+        host: another computer, reached by ssh.
+        dicom_seg: of a DICOM study, write a DICOM segmentation beside the result.
+    """
 
     device: str = "auto"
     segment: SegmentOptions = DEFAULTS
     host: Host | None = None
+    dicom_seg: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,9 +112,12 @@ def segment_case(
     try:
         compute = compute or _here(model_folder, options)
         spec = read_spec(model_folder)
+        source = dicom_source(case, spec, options)
+        if source is not None:
+            check_can_write_seg(source.stack)
         result = compute(_volumes(case, spec, options.segment), cancelled)
         report = json.dumps(to_plain(result.report))
-        with earlier_kept(path) as kept:
+        with earlier_kept(path) as kept, _dicom_beside(path, source, result):
             write_segmentation(path, result.masks, spec.regions, result.reference, {REPORT_KEY: report})
     except (Cancelled, HostFailed):
         raise
@@ -129,6 +141,33 @@ def there(client: WorkerClient, host: Host, model_folder: str, options: Options)
     return lambda volumes, cancelled: segment_there(
         client, host, model_folder, volumes, options.device, options.segment, cancelled=cancelled
     )
+
+
+def dicom_file(path: Path) -> Path:
+    """Where the DICOM segmentation of a case lies, beside its result."""
+    return path.with_name(path.name.removesuffix(SEGMENTATION_ENDING) + DICOM_ENDING)
+
+
+def dicom_source(case: Case, spec: ModelSpec, options: Options) -> SeriesSource | None:
+    """The series that a DICOM segmentation will lie on; None if none is asked for."""
+    source = case.images[pathway_of(case, spec, options.segment).modalities[0]]
+    return source if options.dicom_seg and isinstance(source, SeriesSource) else None
+
+
+@contextlib.contextmanager
+def _dicom_beside(path: Path, source: SeriesSource | None, result: Result) -> Iterator[None]:
+    """Before the result itself, by which a case counts as finished, its DICOM segmentation is there."""
+    if source is None:
+        yield
+        return
+    beside = dicom_file(path)
+    with earlier_kept(beside, DICOM_ENDING):
+        try:
+            write_seg(beside, result.masks, result.spec.regions, result.report, source.stack)
+            yield
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _volumes(case: Case, spec: ModelSpec, options: SegmentOptions) -> dict[str, Volume]:

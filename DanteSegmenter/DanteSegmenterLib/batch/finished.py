@@ -40,7 +40,7 @@ def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: Segm
 
 
 @contextlib.contextmanager
-def earlier_kept(path: Path) -> Iterator[Path | None]:
+def earlier_kept(path: Path, ending: str = SEGMENTATION_ENDING) -> Iterator[Path | None]:
     """While a result is written: what lies at its place, made in another way or corrected by hand, is moved aside.
 
     Yields:
@@ -48,8 +48,8 @@ def earlier_kept(path: Path) -> Iterator[Path | None]:
     """
     kept = None
     if path.exists():
-        stem = path.name.removesuffix(SEGMENTATION_ENDING)
-        kept = free_name(path.with_name(f"{stem}.earlier{SEGMENTATION_ENDING}"), SEGMENTATION_ENDING)
+        stem = path.name.removesuffix(ending)
+        kept = free_name(path.with_name(f"{stem}.earlier{ending}"), ending)
         os.replace(path, kept)
     try:
         yield kept

@@ -2,6 +2,7 @@
 
 Each case leaves NAME.seg.nrrd, which knows how it was made: what is finished in the same way is skipped when the
 command is run again. A case that fails does not stop the others. summary.csv and contact_sheet.png show all of them.
+A DICOM study leaves NAME.dcm beside it, where that is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from ..worker.whole_run import worker_client
-from .case import Answer, Options, Outcome, pathway_of, segment_case, there
+from .case import Answer, Options, Outcome, dicom_file, dicom_source, pathway_of, segment_case, there
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -46,7 +47,10 @@ def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Out
         pathway = pathway_of(case, spec, options.segment)
     except InputError as error:
         return Outcome(case.name, "failed", str(error))
-    report = finished_report(result_file(case.name, out), spec, pathway, options.segment)
+    path = result_file(case.name, out)
+    report = finished_report(path, spec, pathway, options.segment)
+    if dicom_source(case, spec, options) is not None and not dicom_file(path).is_file():
+        report = None
     return None if report is None else Outcome(case.name, "skipped", FINISHED, report)
 
 

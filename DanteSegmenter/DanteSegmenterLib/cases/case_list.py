@@ -29,17 +29,27 @@ def find_cases(folder: Path) -> list[Case]:
     Raises:
         InputError: there is no such folder, it cannot be read, or no case is in it.
     """
+    cases = cases_below(folder)
+    if not cases:
+        raise InputError(
+            f"'{folder}' holds no case. Wanted: one folder a patient with NIfTI files named as in BraTS or as paired "
+            "CT (nct, ctpa), a DICOM study (for batch), or a folder with a dataset.json."
+        )
+    return cases
+
+
+def cases_below(folder: Path) -> list[Case]:
+    """As `find_cases`; none is no error.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be read.
+    """
     found = entries(folder)
     scheme = read_labels_file(folder)
     described = is_file(folder / "dataset.json")
     cases = [] if described and has_images(folder) else list(_Search(scheme).below(folder, found))
     if not cases and described:
         cases = read_dataset_json(folder, scheme)
-    if not cases:
-        raise InputError(
-            f"'{folder}' holds no case. Wanted: one folder a patient with NIfTI files named as in BraTS or as paired "
-            "CT (nct, ctpa), or a folder with a dataset.json."
-        )
     return cases
 
 

@@ -24,7 +24,7 @@ def guess_from_words(spoken: Sequence[str]) -> str | None:
     known = set(spoken)
     if known & words.OTHER:
         return None
-    contrast, native = _contrast_said(spoken)
+    contrast, native = contrast_said(spoken)
     if known & (words.CT | words.NATIVE_CT | words.CONTRAST_CT):
         return _guess_ct(known, contrast, native)
     return _guess_mr(known, contrast, native)
@@ -87,7 +87,7 @@ def _guess_ct(known: set[str], contrast: bool, native: bool) -> str | None:
     return None if contrast == native else "ctpa" if contrast else "nct"
 
 
-def _contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
+def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
     """Whether the words say that contrast was given, and whether they say that none was; "pre and post" says both."""
     contrast = native = False
     negated: set[int] = set()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from ..batch import Options, Outcome, run_batch, to_do
-from ..cases.case_list import find_cases
+from ..cases.case import Case
+from ..cases.case_list import cases_below, find_cases
 from ..child_process import when_parent_ends
-from ..errors import ConfigError, InputError
+from ..dicom.case_list import dicom_cases
+from ..errors import ConfigError, InputError, ResourceError
 from ..guard.plain_text import one_line
 from ..model_folder.choosing import check_can_prepare
 from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
 from .segment import host_of
@@ -29,10 +33,12 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
     host = host_of(given)
     if host is not None and given.cluster:
         raise ConfigError("--host and --cluster exclude each other: choose one.")
-    cases, spec = find_cases(given.folder), read_spec(given.model)
+    spec = read_spec(given.model)
+    cases = all_cases(given.folder, spec)
     if given.prepare:
         check_can_prepare(spec)
-    options = Options(given.device, SegmentOptions(given.mirror, given.prepare, limited=given.limited), host)
+    how = SegmentOptions(given.mirror, given.prepare, limited=given.limited)
+    options = Options(given.device, how, host, given.dicom_seg)
     for case, obstacle in to_do(cases, spec, given.out, options):
         say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:
@@ -44,6 +50,26 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
     say(f"wrote {given.out}")
     if "failed" in states:
         raise InputError(f"{states.count('failed')} of {len(states)} cases failed; summary.csv says why.")
+
+
+def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
+    """Folders of image files and DICOM studies; what lies below a folder of image files is the same patient's.
+
+    Where what reads DICOM is not installed, and there are other cases, that is a case's `problem`.
+
+    Raises:
+        InputError: there is no case, or the folder cannot be read.
+        ResourceError: there is nothing but DICOM files, and pydicom is not installed.
+    """
+    cases = cases_below(folder)
+    taken = {source.path.parent for case in cases for source in case.images.values()}
+    try:
+        cases += dicom_cases(folder, spec, taken)
+    except ResourceError as error:
+        if not cases:
+            raise
+        cases.append(Case("DICOM", {}, None, {}, problem=str(error)))
+    return cases or find_cases(folder)
 
 
 def show(outcome: Outcome) -> None:

@@ -17,6 +17,11 @@ from .segment import segment
 Verb = Callable[[argparse.Namespace, StopRequest], None]
 DEVICE_HELP = "auto (default), cpu, cuda, cuda:N or mps"
 MIRROR_HELP = "average over mirrored windows: 8 times as long"
+FOLDER_HELP = "case folders (BraTS, paired CT), DICOM studies, MSD or nnU-Net"
+OUTPUT_HELP = (
+    ".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map; .dcm: DICOM "
+    "segmentation, with --dicom"
+)
 HOST_HELP = "compute on another computer, by ssh: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of ~/.ssh/config"
 HOST_PYTHON_HELP = "the Python there that has slicer-dante (default: python3)"
 PREPARE_HELP = "raw studies: align the volumes and extract the brain (deepbet)"
@@ -56,15 +61,10 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "segment", segment, "segment image files with a model folder")
     command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
     command.add_argument(
-        "--input", required=True, action="append", metavar="MODALITY=FILE", help="one per modality, e.g. t1=A.nii.gz"
+        "--input", default=[], action="append", metavar="MODALITY=FILE", help="one per modality, e.g. t1=A.nii.gz"
     )
-    command.add_argument(
-        "--output",
-        required=True,
-        type=path,
-        metavar="FILE",
-        help=".seg.nrrd (or .nrrd): Slicer segmentation with names, colours and codes; .nii.gz, .mha: label map",
-    )
+    _add_dicom(command)
+    command.add_argument("--output", type=path, metavar="FILE", help=OUTPUT_HELP)
     _add_where(command)
     command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
     command.add_argument("--brain-mask", type=path, metavar="FILE", help="with --prepare: a mask of your own")
@@ -73,15 +73,29 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--report", type=path, metavar="FILE", help="volumes, seconds, device and notes as JSON")
 
 
+def _add_dicom(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dicom", type=path, metavar="FOLDER", help="a DICOM study instead of --input")
+    command.add_argument("--study", default="", metavar="UID", help="with --dicom: which, where there are several")
+    command.add_argument(
+        "--series",
+        default=[],
+        action="append",
+        metavar="MODALITY=NUMBER",
+        help="with --dicom: which series (number or UID) is what, e.g. t1=5; t1ce=none leaves one out",
+    )
+    command.add_argument("--list", action="store_true", help="with --dicom: only show what each series was taken for")
+
+
 def _add_batch(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "batch", batch, "segment all cases below a folder; go on if run again")
-    command.add_argument("folder", type=path, metavar="FOLDER", help="case folders (BraTS, paired CT), MSD or nnU-Net")
+    command.add_argument("folder", type=path, metavar="FOLDER", help=FOLDER_HELP)
     command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
     command.add_argument("--out", required=True, type=path, metavar="DIR", help="NAME.seg.nrrd, summary.csv, picture")
     _add_where(command)
     command.add_argument("--prepare", action="store_true", help=PREPARE_HELP)
     command.add_argument("--mirror", action="store_true", help=MIRROR_HELP)
     command.add_argument("--limited", action="store_true", help="leave the privileged scan out where it is there")
+    command.add_argument("--dicom-seg", action="store_true", help="NAME.dcm too, a DICOM segmentation of a DICOM study")
     command.add_argument("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
     command.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
     command.add_argument("--list", action="store_true", help="only show what would run")

@@ -1,4 +1,4 @@
-"""`segment`: image files of one patient -> a segmentation."""
+"""`segment`: image files of one patient, or a DICOM study -> a segmentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cases.case import ImageSource
+from ..dicom.case_list import SeriesSource
+from ..dicom.write_seg import DICOM_ENDING, check_can_write_seg, write_seg
 from ..errors import ConfigError, InputError
 from ..files.images import (
     SEGMENTATION_ENDING,
@@ -24,7 +26,6 @@ from ..files.images import (
 from ..host.address import Host, parse_host
 from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
-from ..model_folder.spec import ModelSpec
 from ..options import SegmentOptions
 from ..program import StopRequest, printable, say
 from ..result.report import Report
@@ -33,7 +34,8 @@ from ..strict_dataclass import to_plain
 from ..volume import Volume
 from ..worker.outcome import RunProgress
 from ..worker.whole_run import segment_there, worker_client
-from .outputs import check_outputs, same_file
+from .inputs import check_inputs, check_output, files_of, given_sources, show_series
+from .outputs import check_outputs
 
 if TYPE_CHECKING:  # torch is imported when it is needed
     from ..inference.segmenting import Progress
@@ -46,43 +48,30 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
         raise InputError("--brain-mask is used by --prepare only.")
     host = host_of(given)
     spec = read_spec(given.model)
-    paths = input_paths(given.input, spec)
-    outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS)), (given.probabilities, WRITTEN_ENDINGS)]
-    outputs.append((given.report, (".json",)))
-    read = [*paths.values(), *given.model.iterdir()]
+    check_inputs(given)
+    if given.list:
+        show_series(given, spec)
+        return
+    check_output(given)
+    sources = given_sources(given, spec)
+    outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS, *([DICOM_ENDING] if given.dicom else [])))]
+    outputs += [(given.probabilities, WRITTEN_ENDINGS), (given.report, (".json",))]
+    read = [*files_of(sources), *given.model.iterdir()]
     if given.brain_mask is not None:
         read.append(given.brain_mask)
     check_outputs([pair for pair in outputs if pair[0] is not None], read)
-    pathway, _ = choose_pathway(spec, paths)
-    volumes = {modality: read_volume(path) for modality, path in paths.items()}
+    pathway, _ = choose_pathway(spec, sources)
+    reference = sources[pathway.modalities[0]]
+    if isinstance(reference, SeriesSource) and given.output.name.endswith(DICOM_ENDING):
+        check_can_write_seg(reference.stack)
+    volumes = {modality: source.read() for modality, source in sources.items()}
     for path in (given.output, given.probabilities):
         if path is not None:
             check_grid_for(path, volumes[pathway.modalities[0]])
     mask = read_volume(given.brain_mask) if given.brain_mask is not None else None
     result = _computed(given, host, volumes, options, mask, stop)
-    _write(given, result)
+    _write(given, result, reference)
     _tell(result, [str(path) for path, _ in outputs if path is not None])
-
-
-def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
-    """`MODALITY=FILE` pairs -> paths by modality id.
-
-    Raises:
-        InputError: no such pair, an unknown modality, one twice, or one file for two of them.
-    """
-    known = [modality.id for modality in spec.modalities]
-    paths: dict[str, Path] = {}
-    for pair in given:
-        modality, equals, path = pair.partition("=")
-        if not equals or not path or modality not in known:
-            raise InputError(f"--input {pair}: MODALITY=FILE is needed, MODALITY one of {', '.join(known)}.")
-        if modality in paths:
-            raise InputError(f"--input {modality} is given twice.")
-        paths[modality] = Path(path).expanduser()
-        twin = next((other for other in paths if other != modality and same_file(paths[other], paths[modality])), None)
-        if twin is not None:
-            raise InputError(f"'{path}' is given as {twin} and as {modality}; each needs a volume of its own.")
-    return paths
 
 
 def host_of(given: argparse.Namespace) -> Host | None:
@@ -131,8 +120,10 @@ def _bar() -> Iterator[Callable[[Progress | RunProgress], None]]:
         yield show
 
 
-def _write(given: argparse.Namespace, result: Result) -> None:
-    if given.output.name.endswith(".nrrd"):
+def _write(given: argparse.Namespace, result: Result, reference: ImageSource) -> None:
+    if isinstance(reference, SeriesSource) and given.output.name.endswith(DICOM_ENDING):
+        write_seg(given.output, result.masks, result.spec.regions, result.report, reference.stack)
+    elif given.output.name.endswith(".nrrd"):
         write_segmentation(given.output, result.masks, result.spec.regions, result.reference)
     else:
         write_volume(given.output, result.reference.with_array(result.label_map))

@@ -1,0 +1,128 @@
+"""What `segment` reads: files by modality, or the series of a DICOM study."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..cases.case import ImageSource
+from ..dicom.case_list import SeriesSource, sources_of
+from ..dicom.choosing import choose_series, table
+from ..dicom.study_scan import Scan, choose_study, scan
+from ..dicom.write_seg import DICOM_ENDING
+from ..errors import InputError
+from ..files.images import write_atomically
+from ..model_folder.spec import ModelSpec
+from ..program import say
+from .outputs import check_outputs, same_file
+
+
+def check_inputs(given: argparse.Namespace) -> None:
+    """Refuse arguments that contradict each other.
+
+    Raises:
+        InputError: neither files nor a study, both, or what is for a study alone.
+    """
+    if bool(given.input) == (given.dicom is not None):
+        raise InputError("either --input MODALITY=FILE, one a modality, or --dicom FOLDER is needed.")
+    if given.input and (given.series or given.study or given.list):
+        raise InputError("--series, --study and --list are for --dicom FOLDER.")
+
+
+def check_output(given: argparse.Namespace) -> None:
+    """
+    Raises:
+        InputError: no file to write, or a DICOM one for images that are none.
+    """
+    if given.output is None:
+        raise InputError("--output FILE is needed.")
+    if given.input and given.output.name.endswith(DICOM_ENDING):
+        raise InputError(
+            f"'{given.output.name}': a DICOM segmentation refers to the DICOM images that it lies on, so it is written "
+            "with --dicom FOLDER alone. Choose .seg.nrrd or .nii.gz."
+        )
+
+
+def given_sources(given: argparse.Namespace, spec: ModelSpec) -> dict[str, ImageSource]:
+    """What is read, by modality id.
+
+    Raises:
+        InputError: a file or a series is wrong, missing, or not clear.
+    """
+    if given.dicom is None:
+        return {modality: ImageSource(path) for modality, path in input_paths(given.input, spec).items()}
+    found = scan(given.dicom)
+    rows = table(choose_study(found, given.study))
+    chosen = choose_series(rows, spec, asked_series(given.series))
+    return sources_of(chosen, found.notes)
+
+
+def files_of(sources: Mapping[str, ImageSource]) -> list[Path]:
+    """Every file that is read."""
+    return [
+        file
+        for source in sources.values()
+        for file in (source.files if isinstance(source, SeriesSource) else [source.path])
+    ]
+
+
+def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
+    """`MODALITY=FILE` pairs -> paths by modality id.
+
+    Raises:
+        InputError: no such pair, an unknown modality, one twice, or one file for two of them.
+    """
+    known = [modality.id for modality in spec.modalities]
+    paths: dict[str, Path] = {}
+    for pair in given:
+        modality, equals, path = pair.partition("=")
+        if not equals or not path or modality not in known:
+            raise InputError(f"--input {pair}: MODALITY=FILE is needed, MODALITY one of {', '.join(known)}.")
+        if modality in paths:
+            raise InputError(f"--input {modality} is given twice.")
+        paths[modality] = Path(path).expanduser()
+        twin = next((other for other in paths if other != modality and same_file(paths[other], paths[modality])), None)
+        if twin is not None:
+            raise InputError(f"'{path}' is given as {twin} and as {modality}; each needs a volume of its own.")
+    return paths
+
+
+def asked_series(given: list[str]) -> dict[str, str]:
+    """`MODALITY=NUMBER-or-UID` pairs.
+
+    Raises:
+        InputError: no such pair, or a modality twice.
+    """
+    asked: dict[str, str] = {}
+    for pair in given:
+        modality, equals, which = pair.partition("=")
+        if not equals or not which:
+            raise InputError(f"--series {pair}: MODALITY=NUMBER, MODALITY=UID or MODALITY=none is needed.")
+        if modality in asked:
+            raise InputError(f"--series {modality} is given twice.")
+        asked[modality] = which
+    return asked
+
+
+def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
+    """`--list`: what each series was taken for and why; as JSON too where `--report` names a file.
+
+    Raises:
+        InputError: no study, or several.
+        ResourceError: the file cannot be written.
+    """
+    found: Scan = scan(given.dicom)
+    study = choose_study(found, given.study)
+    rows = table(study)
+    if given.report is not None:
+        files = [file for series in study.series for file in series.files]
+        check_outputs([(given.report, (".json",))], files)
+        text = json.dumps({"study": study.uid, "series": [row.plain() for row in rows]}, indent=1) + "\n"
+        write_atomically(given.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    for note in found.notes:
+        say(f"note: {note}")
+    say(f"study {study.said}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")
+    for row in rows:
+        say(row.line)

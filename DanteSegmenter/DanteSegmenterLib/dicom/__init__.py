@@ -1,0 +1,1 @@
+"""DICOM studies read, and segmentations written as DICOM SEG."""

@@ -1,0 +1,174 @@
+"""A folder as a PACS writes it -> its studies: nested folders, arbitrary names, other files among them.
+
+What a DICOMDIR says is not followed: every file below the folder is looked at, and none outside.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.user_files import entries, is_leaving
+from .headers import Instance, NotReadable, check_packages, looks_like_dicom, read_instance
+from .series import Study, studies_of
+
+# A study of thin slices has some thousands; this is a disk, given by mistake.
+MOST_FILES = 1_000_000
+NAMED_IN_A_NOTE = 3
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        others: how many files are no DICOM.
+        notes: files that begin as DICOM and were passed over.
+    """
+
+    folder: Path
+    studies: tuple[Study, ...]
+    others: int
+    notes: tuple[str, ...]
+
+
+def scan(folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = ()) -> Scan:
+    """Read the headers of all DICOM files below a folder.
+
+    Args:
+        passed_over: folders that are not entered.
+        leave_out: names, in lower case, of folders that are not entered.
+
+    Raises:
+        InputError: there is no such folder, a part of it cannot be read, or it holds far too many files.
+        ResourceError: pydicom is not installed.
+    """
+    entries(folder)
+    gathered, others = _Gathered(folder), 0
+    for path in files_below(folder, passed_over, leave_out):
+        try:
+            if not looks_like_dicom(path):
+                others += 1
+                continue
+        except OSError as error:
+            raise InputError(f"'{path}' cannot be read: {error.strerror}. Ask for access to it.") from None
+        check_packages()
+        gathered.add(path)
+    return Scan(folder, gathered.studies(), others, gathered.notes())
+
+
+def files_below(folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = ()) -> Iterator[Path]:
+    """Every regular file, sorted; links to folders are not followed, and leavings of systems are passed over.
+
+    Raises:
+        InputError: a folder cannot be read, or there are far too many files.
+    """
+    count = 0
+    for place, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_leaving(name) and name.lower() not in leave_out and Path(place, name) not in passed_over
+        )
+        for name in sorted(names):
+            path = Path(place, name)
+            if is_leaving(name) or not _is_regular(path):  # a pipe would be waited for
+                continue
+            count += 1
+            if count > MOST_FILES:
+                raise InputError(f"'{folder}' holds more than {MOST_FILES} files. Give a part of it.")
+            yield path
+
+
+def choose_study(scan: Scan, wanted: str = "") -> Study:
+    """The folder's study, or the one that is wanted, by its UID or its number in the list.
+
+    Raises:
+        InputError: there is none, there are several, or none is called so.
+    """
+    if not scan.studies:
+        raise InputError(f"'{scan.folder}' holds no DICOM study ({scan.others} other files). {' '.join(scan.notes)}")
+    listed = "; ".join(f"{n} {study.said}" for n, study in enumerate(scan.studies, 1))
+    found = [study for n, study in enumerate(scan.studies, 1) if wanted in ("", study.uid, str(n))]
+    if not found:
+        raise InputError(f"--study {wanted}: no such study; there are {listed}.")
+    if len(found) > 1:
+        patients = len(frozenset().union(*(study.patients for study in scan.studies)))
+        of_patients = f" of {patients} patients" if patients > 1 else ""
+        raise InputError(f"'{scan.folder}' holds {len(found)} studies{of_patients}; --study UID chooses one: {listed}.")
+    check_one_patient(found[0])
+    return found[0]
+
+
+def check_one_patient(study: Study) -> None:
+    """
+    Raises:
+        InputError: its files name several patients.
+    """
+    if len(study.patients) > 1:
+        raise InputError(
+            f"study {study.uid}: its files name {len(study.patients)} patient IDs; a study is of one. Sort them."
+        )
+
+
+class _Gathered:
+    """Files as they are read: copies told apart from contradictions."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._instances: dict[str, Instance] = {}
+        self._problems: dict[str, str] = {}
+        self._copies: dict[str, int] = {}
+        self._damaged: list[str] = []
+
+    def add(self, path: Path) -> None:
+        try:
+            instance = read_instance(path)
+        except NotReadable as error:
+            self._damaged.append(f"'{path.relative_to(self._folder)}' ({error})")
+            return
+        if instance is None:
+            return
+        known = self._instances.setdefault(instance.uid, instance)
+        if known is instance:
+            return
+        if filecmp.cmp(known.path, path, shallow=False):
+            self._copies[known.series] = self._copies.get(known.series, 0) + 1
+        else:
+            for series in (known.series, instance.series):
+                self._problems[series] = (
+                    f"two different files, '{known.path.name}' and '{path.name}', have one SOP Instance UID. Export it "
+                    "again"
+                )
+
+    def studies(self) -> tuple[Study, ...]:
+        notes = {
+            uid: f"{count} files are copies of others and were passed over." for uid, count in self._copies.items()
+        }
+        return studies_of(self._instances.values(), self._problems, notes)
+
+    def notes(self) -> tuple[str, ...]:
+        if not self._damaged:
+            return ()
+        named = ", ".join(self._damaged[:NAMED_IN_A_NOTE])
+        more = ", ..." if len(self._damaged) > NAMED_IN_A_NOTE else ""
+        return (
+            f"WARNING: {len(self._damaged)} DICOM files cannot be read and were passed over: {named}{more}. Slices may "
+            "be missing at an end of a volume; export the study again.",
+        )
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # a link that leads nowhere
+        return False
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"the folder '{error.filename}' cannot be read: {error.strerror}. Ask for access to it.") from None
