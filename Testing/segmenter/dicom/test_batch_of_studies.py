@@ -1,0 +1,146 @@
+"""A batch of DICOM studies, beside folders of image files: a case a study, skipped, resumed and summed up alike."""
+
+import csv
+import shutil
+import sys
+
+import highdicom
+import numpy as np
+import pytest
+from datasets import LPS_4MM, images, write_case
+from dicom_files import write_series, write_study
+from models import write_brain_model
+from pydicom import config
+from pydicom.uid import generate_uid
+
+from DanteSegmenterLib.__main__ import main
+from DanteSegmenterLib.cases.case import Case
+from DanteSegmenterLib.command_line.batch import all_cases
+from DanteSegmenterLib.dicom.case_list import SeriesSource, dicom_cases
+from DanteSegmenterLib.errors import ResourceError
+from DanteSegmenterLib.model_folder.read_write import read_spec
+from DanteSegmenterLib.volume import Volume
+
+
+def volumes(seed):
+    arrays, _ = images(seed)
+    named = {name: arrays[name] for name in ("t1", "t2", "flair")}
+    return {name: Volume(np.rint(100 * array).astype(np.int16), LPS_4MM) for name, array in named.items()}
+
+
+def write_dicom_case(folder, seed):
+    return write_study(folder, volumes(seed), StudyInstanceUID=generate_uid(None))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_brain_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A NIfTI case, with its own originals within, and a study two folders down."""
+    folder = tmp_path / "patients"
+    write_case(folder / "A", 0)
+    write_dicom_case(folder / "A" / "originals", 0)
+    write_dicom_case(folder / "B" / "day 1", 1)
+    write_dicom_case(folder / "sourcedata" / "C", 2)
+    return folder
+
+
+def batch(folder, model, out, *more):
+    return main(["batch", str(folder), "--model", str(model), "--out", str(out), "--device", "cpu", *more])
+
+
+def summary(out):
+    with open(out / "summary.csv", newline="") as file:
+        return {line["case"]: line for line in csv.DictReader(file)}
+
+
+def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(folder, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert batch(folder, model, out) == 0
+    assert {name: line["state"] for name, line in summary(out).items()} == {"A": "done", "B_day 1": "done"}
+    assert not list(out.glob("*.dcm"))
+    capsys.readouterr()
+    assert batch(folder, model, out) == 0
+    assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_a_study_gets_a_dicom_segmentation_where_it_is_asked_for(folder, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert batch(folder, model, out, "--dicom-seg") == 0
+    assert sorted(path.name for path in out.iterdir() if path.suffix != ".png") == [
+        *("A.seg.nrrd", "B_day 1.dcm", "B_day 1.seg.nrrd", "summary.csv")
+    ]
+    segmentation = highdicom.seg.segread(out / "B_day 1.dcm")
+    spacing = 4.0**3 / 1000
+    frames = segmentation.pixel_array
+    for number, region in enumerate(("WT", "TC", "ET"), 1):
+        of_segment = [
+            frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number
+            for frame in segmentation.PerFrameFunctionalGroupsSequence
+        ]
+        assert frames[of_segment].sum() * spacing == pytest.approx(float(summary(out)["B_day 1"][f"{region}_ml"]), 1e-3)
+    # One that lacks its DICOM segmentation is not finished; what was there stays beside it.
+    (out / "B_day 1.dcm").unlink()
+    assert batch(folder, model, out, "--dicom-seg") == 0
+    assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out and (out / "B_day 1.dcm").is_file()
+
+
+def test_a_study_that_cannot_be_referred_to_fails_before_it_is_computed(tmp_path, model, monkeypatch):
+    write_study(tmp_path / "all" / "B", volumes(1), FrameOfReferenceUID=None)
+    monkeypatch.setattr("DanteSegmenterLib.inference.segment", None)
+    assert batch(tmp_path / "all", model, tmp_path / "out", "--dicom-seg") == 2
+    assert "names no Frame of Reference UID" in summary(tmp_path / "out")["B"]["message"]
+
+
+def test_a_study_that_is_not_clear_fails_alone(folder, model, tmp_path):
+    # A second T1.
+    uid = next(iter(dicom_cases(folder / "B", read_spec(model))[0].images.values())).stack.series.instances[0].study
+    write_series(folder / "B" / "day 1" / "x", volumes(1)["t1"], "t1", 8, StudyInstanceUID=uid)
+    assert batch(folder, model, tmp_path / "out") == 2
+    lines = summary(tmp_path / "out")
+    assert lines["A"]["state"] == "done" and lines["B_day 1"]["state"] == "failed"
+    assert "2 series are taken for t1" in lines["B_day 1"]["message"]
+
+
+def test_studies_in_one_folder_are_named_by_their_uids(tmp_path, model):
+    for seed in (1, 2):
+        write_study(tmp_path / "all", volumes(seed), StudyInstanceUID=f"1.2.{seed}", names=f"{seed}-{{}}".format)
+    write_study(tmp_path / "all" / "S" / "T", volumes(3), StudyInstanceUID="1.2.3")
+    cases = dicom_cases(tmp_path / "all", read_spec(model))
+    assert [case.name for case in cases] == ["1.2.1", "1.2.2", "S_T"]
+    assert all(isinstance(source, SeriesSource) for case in cases for source in case.images.values())
+
+
+def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, model):
+    with config.disable_value_validation():
+        write_study(tmp_path / "all", volumes(1), StudyInstanceUID="../../../up")
+    (case,) = dicom_cases(tmp_path / "all", read_spec(model))
+    assert case.name == "_.._.._up"
+    assert batch(tmp_path / "all", model, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "_.._.._up.seg.nrrd").is_file()
+
+
+def test_no_case_at_all_is_refused_and_dicom_without_its_package_is_said(tmp_path, model, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    assert batch(tmp_path / "empty", model, tmp_path / "out") == 2
+    assert "DICOM" in capsys.readouterr().err
+    write_dicom_case(tmp_path / "B", 1)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ResourceError, match="DICOM needs the package pydicom 3"):
+        all_cases(tmp_path, read_spec(model))
+
+
+def test_without_the_package_other_cases_go_on(folder, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    first, second = all_cases(folder, read_spec(model))
+    assert first.name == "A" and not first.problem and "pip install" in second.problem
+
+
+def test_originals_beside_files_need_no_package(folder, model, monkeypatch):
+    shutil.rmtree(folder / "B")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    (case,) = all_cases(folder, read_spec(model))
+    assert isinstance(case, Case) and case.name == "A"
