@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +21,8 @@ from ..model_folder.spec import Member, ModelSpec, Pathway
 from ..networks.build import build
 from ..networks.weights import load_weights
 from ..options import DEFAULTS, SegmentOptions
-from ..preprocess.preparing import Prepared, prepare
+from ..preprocess.prepared import Prepared
+from ..preprocess.preparing import prepare
 from ..result.regions import all_shown, calibration_note, findings_of, label_map_of
 from ..result.report import Finding, Report
 from ..result.result import Result
@@ -136,10 +138,10 @@ def segment(
     with clock.phase("prepare", 0.02, "Preparing the volumes"):
         prepared = prepare(volumes, pathway.modalities, model.spec.preprocessing)
     with clock.phase("network", 0.1, "Segmenting"):
-        plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=options.mirror)
+        plan = _plan(model, dtype, options)
         prediction, fallbacks = _predicted(model.spec, network, prepared, plan, clock)
     with clock.phase("restore", 0.9, "Bringing the result onto the volume's grid"):
-        probabilities = prepared.geometry.restore(probabilities_of(prediction, model.spec).numpy())
+        probabilities = _on_the_image(prediction, prepared, model.spec)
         label_map = label_map_of(probabilities, model.spec)
         findings = findings_of(
             probabilities, label_map, model.spec, pathway, prepared.geometry.reference.voxel_volume_ml
@@ -208,6 +210,12 @@ def _predicted(
     return prediction, fallbacks
 
 
+def _plan(model: Model, dtype: torch.dtype, options: SegmentOptions) -> Plan:
+    plan = Plan(model.device, dtype, batch_of(model.device, model.spec.patch), mirror=options.mirror)
+    steps = model.spec.preprocessing.nnunet
+    return plan if steps is None else replace(plan, axes=steps.mirror)
+
+
 def batch_of(device: torch.device, patch: Sequence[int]) -> int:
     """How many windows of this size are computed at once."""
     return max(1, BATCH_VOXELS[device.type] // math.prod(patch))
@@ -215,9 +223,20 @@ def batch_of(device: torch.device, patch: Sequence[int]) -> int:
 
 def probabilities_of(prediction: Prediction, spec: ModelSpec) -> torch.Tensor:
     """Probability of each region [R, K, J, I]; 0 where nothing was computed because the inputs are background."""
-    logits = prediction.logits
-    probabilities = logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
-    return probabilities.masked_fill_(~prediction.covered, 0.0)
+    return _probabilities(prediction.logits, spec).masked_fill_(~prediction.covered, 0.0)
+
+
+def _probabilities(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    return logits.sigmoid() if spec.output == "regions" else logits.softmax(dim=0)[1:]
+
+
+def _on_the_image(prediction: Prediction, prepared: Prepared, spec: ModelSpec) -> np.ndarray:
+    """Probabilities [R, K, J, I] on the reference's grid; nnU-Net brings logits there, and then looks at them."""
+    if spec.preprocessing.nnunet is None:
+        return prepared.geometry.restore(probabilities_of(prediction, spec).numpy())
+    return prepared.geometry.restore(
+        prediction.logits.numpy(), lambda logits: _probabilities(torch.from_numpy(logits), spec).numpy()
+    )
 
 
 class _Clock:

@@ -27,19 +27,24 @@ SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
 Window = tuple[int, int, int]  # first voxel along K, J, I
 
 
-MIRRORINGS = tuple(axes for n in range(4) for axes in combinations((2, 3, 4), n))
-"""The eight ways to mirror [B, C, K, J, I], none included."""
+ALL_AXES = (0, 1, 2)
+
+
+def mirrorings(axes: Sequence[int] = ALL_AXES) -> tuple[tuple[int, ...], ...]:
+    """The ways to mirror [B, C, K, J, I] along some of these of its last three axes, none included."""
+    return tuple(tuple(2 + axis for axis in some) for n in range(len(axes) + 1) for some in combinations(axes, n))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is computed at once, and where; `mirror` averages the logits of all eight mirrorings of a window."""
+    """How much is computed at once, and where; `mirror` averages the logits of a window's mirrorings along `axes`."""
 
     device: torch.device
     dtype: torch.dtype
     batch: int
     sums_on_device: bool = True
     mirror: bool = False
+    axes: tuple[int, ...] = ALL_AXES
 
     def smaller(self, out_of_memory: bool = True) -> Plan | None:
         """The next step down after memory ran out, or the device failed in another way; None when there is none."""
@@ -181,8 +186,10 @@ def gaussian_window(patch: tuple[int, ...]) -> Tensor:
 
 
 def needed_windows(image: Tensor, background: Background, patch: Sequence[int]) -> list[Window]:
-    """Windows of a padded image [C, K, J, I] in which some input is not background."""
+    """Windows of a padded image [C, K, J, I] in which some input is not background, or all of them."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
+    if background.every_window:
+        return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2]]
     occupied = background.foreground(image.numpy())  # torch's own `any` along an axis took a third of a run
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
 
@@ -206,12 +213,12 @@ def _predict(
     weight = gaussian_window(tuple(patch)).to(sums_device)
     network = on_device(network, plan.device, plan.dtype)
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
-    mirrorings = MIRRORINGS if plan.mirror else MIRRORINGS[:1]
-    with torch.inference_mode(), _ticks(network, len(batches) * len(mirrorings), progress, cancelled):
+    ways = mirrorings(plan.axes if plan.mirror else ())
+    with torch.inference_mode(), _ticks(network, len(batches) * len(ways), progress, cancelled):
         for batch in batches:
             inputs = torch.stack([_at(source, _slices(window, patch)) for window in batch])
             inputs = inputs.to(plan.device, plan.dtype).to(memory_format=torch.channels_last_3d)
-            logits = _averaged(network, inputs, mirrorings).to(sums_device, torch.float32)
+            logits = _averaged(network, inputs, ways).to(sums_device, torch.float32)
             for window, value in zip(batch, logits):
                 where = _slices(window, patch)
                 _at(sums, where).add_(value * weight)
@@ -224,15 +231,15 @@ def _predict(
     return Prediction(logits.cpu(), covered.cpu(), plan)
 
 
-def _averaged(network: nn.Module, inputs: Tensor, mirrorings: Sequence[tuple[int, ...]]) -> Tensor:
+def _averaged(network: nn.Module, inputs: Tensor, ways: Sequence[tuple[int, ...]]) -> Tensor:
     """Mean over mirrorings of the mirrored-back logits (test-time augmentation as nnU-Net)."""
-    if len(mirrorings) == 1:
+    if len(ways) == 1:
         return network(inputs)
     total = torch.zeros((), device=inputs.device)
-    for axes in mirrorings:
+    for axes in ways:
         mirrored = inputs.flip(axes).contiguous(memory_format=torch.channels_last_3d)
         total = total + network(mirrored).flip(axes).float()
-    return total / len(mirrorings)
+    return total / len(ways)
 
 
 def _pad_to(image: Tensor, background: Background, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:

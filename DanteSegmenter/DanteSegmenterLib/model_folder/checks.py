@@ -7,19 +7,33 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .architectures import check_options
+from .spec import AS_STORED
 
 if TYPE_CHECKING:
-    from .spec import Calibration, ModelSpec, NetworkSpec, Normalisation, Pathway, Preprocessing, Scaling
+    from .spec import (
+        Calibration,
+        ModelSpec,
+        NetworkSpec,
+        NnunetSteps,
+        Normalisation,
+        Pathway,
+        Preprocessing,
+        Scaling,
+        SplineSteps,
+    )
 
 # Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
 MAX_FEATURES = 2048
 MAX_STAGES = 10
+MAX_CONVS_OF_A_STAGE = 16
 MAX_PATCH_VOXELS = 512**3
 MAX_MODALITIES = 64
 MAX_LABEL = 1 << 15
 MAX_MEMBERS = 8  # of a pathway: each takes its own time and memory, and two pathways of them fit a zip file
 MAX_INTENSITY = 1e6
 # Ids stand in commands, in columns of tables and in references of a scene; a weights file's name in any file system.
+KINDS = ("zscore_nonzero", "ct_window")
+NNUNET_KINDS = (*KINDS, "zscore", "none", "rescale_01", "rgb_01")
 ID = re.compile(r"\w[\w +.-]{0,63}")
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,99}\.safetensors")
 DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows, with any ending
@@ -109,10 +123,15 @@ def _check_scaling(region: str, scaling: Scaling) -> None:
 
 def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
     letters, pairs = preprocessing.orientation, ("LR", "AP", "IS")
-    if sorted(axis for letter in letters for axis, pair in enumerate(pairs) if letter in pair) != [0, 1, 2]:
+    as_stored = preprocessing.nnunet is not None and letters == AS_STORED
+    found = sorted(axis for letter in letters for axis, pair in enumerate(pairs) if letter in pair)
+    if found != [0, 1, 2] and not as_stored:
         raise ModelError(f"orientation '{letters}' is not three letters such as 'LPS' or 'RAS'")
     if not all(0.01 <= spacing <= 100 for spacing in preprocessing.spacing_mm):
         raise ModelError(f"spacing_mm {preprocessing.spacing_mm} is not within 0.01 to 100 mm")
+    if preprocessing.nnunet is not None:
+        _check_nnunet(preprocessing.nnunet)
+    kinds = KINDS if preprocessing.nnunet is None else NNUNET_KINDS
     for modality_id in ids:
         normalisation = preprocessing.normalisation.get(modality_id)
         if normalisation is None:
@@ -122,10 +141,24 @@ def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
                 "it was trained by an older version, for which air in a CT was as dense as blood (normalisation "
                 "'hu_window'): no version reads it any more, train it again"
             )
-        if normalisation.kind not in ("zscore_nonzero", "ct_window"):
-            raise ModelError(f"normalisation '{normalisation.kind}' is neither 'zscore_nonzero' nor 'ct_window'")
+        if normalisation.kind not in kinds:
+            raise ModelError(f"normalisation '{normalisation.kind}' is none of {', '.join(kinds)}")
         if normalisation.hounsfield:
             _check_window(modality_id, normalisation)
+
+
+def _check_nnunet(steps: NnunetSteps) -> None:
+    if sorted(steps.axes) != [0, 1, 2]:
+        raise ModelError(f"axes {steps.axes} are not 0, 1 and 2 in some order")
+    if len(set(steps.mirror)) != len(steps.mirror) or not set(steps.mirror) <= {0, 1, 2}:
+        raise ModelError(f"mirror {steps.mirror} names an axis twice, or another one than 0, 1 and 2")
+    for splines in (steps.to_network, steps.to_image):
+        _check_splines(splines)
+
+
+def _check_splines(splines: SplineSteps) -> None:
+    if not 0 <= splines.order <= 5 or not 0 <= splines.order_between <= 5 or not 1 <= splines.thick <= 1000:
+        raise ModelError(f"splines need an order of 0 to 5 and thick of 1 to 1000, got {splines}")
 
 
 def _check_window(modality_id: str, window: Normalisation) -> None:
@@ -170,11 +203,19 @@ def check_network(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
         raise ModelError(f"features {network.features} are not within 1 to {MAX_FEATURES}")
     if not 1 <= network.convs_per_stage <= 8:
         raise ModelError(f"convs_per_stage {network.convs_per_stage} is not within 1 to 8")
+    _check_convs("encoder_convs", network.encoder_convs, stages)
+    _check_convs("decoder_convs", network.decoder_convs, stages - 1)
     if not all(1 <= s <= 4 for stride in network.strides for s in stride) or network.strides[0] != (1, 1, 1):
         raise ModelError(f"strides {network.strides} must be 1 to 4, the first stage's all 1")
     if not all(k in (1, 3, 5, 7) for kernel in network.kernels for k in kernel):
         raise ModelError(f"kernels {network.kernels} must be odd, 1 to 7")
     _check_patch(network, patch)
+
+
+def _check_convs(name: str, convs: tuple[int, ...], stages: int) -> None:
+    """None, or one number a stage."""
+    if convs and (len(convs) != stages or not all(1 <= n <= MAX_CONVS_OF_A_STAGE for n in convs)):
+        raise ModelError(f"{name} {convs} must be {stages} numbers of 1 to {MAX_CONVS_OF_A_STAGE}")
 
 
 def _check_patch(network: NetworkSpec, patch: tuple[int, int, int]) -> None:

@@ -11,6 +11,8 @@ from ..strict_dataclass import WHERE_SAID
 from .terminology import Terminology
 
 FORMAT_VERSION = 1
+AS_STORED = "stored"
+"""An orientation for models of nnU-Net, which takes the axes of an image as its file has them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class Normalisation:
     Attributes:
         kind: "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
             "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`; background is
-            (low - mean) / std, and 0 nothing but the mean.
+            (low - mean) / std, and 0 nothing but the mean. In nnU-Net's order of work (`NnunetSteps`) "zscore_nonzero"
+            counts the voxels in which any modality is not 0, holes filled, and there are four more: "zscore", over all
+            voxels; "none"; "rescale_01", from the least to the greatest value; "rgb_01", divided by 255.
         low: of the window, in HU.
         high: of the window, in HU.
         mean: in HU; what becomes 0.
@@ -73,37 +77,92 @@ class Normalisation:
         """Whether it reads CT."""
         return self.kind == "ct_window"
 
+    @property
+    def without_skull(self) -> bool:
+        """Whether it reads MR in which nothing but the brain is there: all else is 0."""
+        return self.kind == "zscore_nonzero"
+
+
+@dataclass(frozen=True)
+class SplineSteps:
+    """How nnU-Net brings an array from one grid to another.
+
+    Attributes:
+        order: of the splines, 0 (nearest) to 5.
+        order_between: of those between slices, where slices are resampled each by itself.
+        by_slices: whether they are; None: where a voxel is more than `thick` times as long as it is wide.
+        thick: see there.
+    """
+
+    order: int = 3
+    order_between: int = 0
+    by_slices: bool | None = None
+    thick: float = 3.0
+
+
+@dataclass(frozen=True)
+class NnunetSteps:
+    """nnU-Net's order of work: crop to what is not 0, normalise, then resample; logits are resampled back.
+
+    Attributes:
+        axes: axis n of the network's grid is axis `axes[n]` of the image (K, J, I), once that is oriented.
+        to_network: how images are resampled.
+        to_image: how logits are.
+        mirror: the axes of the network's grid along which mirroring at test time goes.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    to_network: SplineSteps = SplineSteps()
+    to_image: SplineSteps = SplineSteps(order=1)
+    mirror: tuple[int, ...] = (0, 1, 2)
+
 
 @dataclass(frozen=True)
 class Preprocessing:
     """What `preprocess.prepare` does to the input volumes.
 
     Attributes:
-        orientation: where the array axes I, J, K point to, e.g. "LPS".
+        orientation: where the array axes I, J, K point to, e.g. "LPS"; `AS_STORED` for models of nnU-Net alone.
         spacing_mm: of the network's grid, along K, J, I.
         normalisation: by modality id.
+        nnunet: of a model that nnU-Net trained, its order of work.
     """
 
     orientation: str
     spacing_mm: tuple[float, float, float]
     normalisation: dict[str, Normalisation]
+    nnunet: NnunetSteps | None = field(default=None, metadata=WHERE_SAID)
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Numbers of the plain convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I.
+    """Numbers of the convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I.
 
     Attributes:
         features: channels of each stage.
         strides: of each stage's first convolution along K, J, I; of the first stage all 1.
         kernels: edges of each stage's convolutions in voxels along K, J, I; odd.
         convs_per_stage: how many convolutions a stage has, in the encoder and in the decoder.
+        encoder_convs: those of each stage, where they differ; of a residual encoder its blocks, of two each.
+        decoder_convs: those of each stage of the decoder, which has no bottleneck, where they differ.
     """
 
     features: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     kernels: tuple[tuple[int, int, int], ...]
     convs_per_stage: int = 2
+    encoder_convs: tuple[int, ...] = field(default=(), metadata=WHERE_SAID)
+    decoder_convs: tuple[int, ...] = field(default=(), metadata=WHERE_SAID)
+
+    @property
+    def convs_down(self) -> tuple[int, ...]:
+        """Convolutions (or blocks) of each stage of the encoder."""
+        return self.encoder_convs or (self.convs_per_stage,) * len(self.features)
+
+    @property
+    def convs_up(self) -> tuple[int, ...]:
+        """Convolutions of each stage of the decoder."""
+        return self.decoder_convs or (self.convs_per_stage,) * (len(self.features) - 1)
 
 
 @dataclass(frozen=True)
@@ -269,7 +328,7 @@ class ModelSpec:
     @property
     def skull_stripped(self) -> bool:
         """Whether it reads MR of brains without skull, as *Prepare* makes them of a study from the scanner."""
-        return not any(self.preprocessing.normalisation[modality].hounsfield for modality in self.limited.modalities)
+        return all(self.preprocessing.normalisation[modality].without_skull for modality in self.limited.modalities)
 
     def modality(self, modality_id: str) -> Modality:
         return next(m for m in self.modalities if m.id == modality_id)

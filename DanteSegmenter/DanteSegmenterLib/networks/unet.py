@@ -59,8 +59,7 @@ class Encoder(Part):
         super().__init__()
         inputs = (channels_in, *spec.features[:-1])
         self.stages = nn.ModuleList(
-            _stage(c_in, c_out, kernel, stride, spec.convs_per_stage)
-            for c_in, c_out, kernel, stride in zip(inputs, spec.features, spec.kernels, spec.strides)
+            _stage(*numbers) for numbers in zip(inputs, spec.features, spec.kernels, spec.strides, spec.convs_down)
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -89,8 +88,7 @@ class Decoder(nn.Module):
             ConvTranspose3d(spec.features[n + 1], spec.features[n], spec.strides[n + 1]) for n in levels
         )
         self.stages = nn.ModuleList(
-            _stage(2 * spec.features[n], spec.features[n], spec.kernels[n], (1, 1, 1), spec.convs_per_stage)
-            for n in levels
+            _stage(2 * spec.features[n], spec.features[n], spec.kernels[n], (1, 1, 1), spec.convs_up[n]) for n in levels
         )
         self.heads = nn.ModuleList(Conv3d(spec.features[n], channels_out, 1) for n in levels)
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
-from ..preprocess.preparing import reorient, resample
+from ..preprocess.preparing import reorient
+from ..preprocess.resampling import resample
 from ..volume import Volume, triple
 from .figure import new_figure
 

@@ -1,6 +1,7 @@
 """From loaded volumes to network input, and exactly back."""
 
 from .normalising import Background, background_of, normalise
-from .preparing import prepare, reorient, resample
+from .preparing import prepare, reorient
+from .resampling import resample
 
 __all__ = ["Background", "background_of", "normalise", "prepare", "reorient", "resample"]

@@ -90,6 +90,8 @@ def _doubts_of_values(volume: Volume, normalisation: Normalisation) -> list[str]
             f"WARNING: '{volume.name}' has only {found.size} different values beside 0, as a mask or a label map has. "
             "Choose the volume of the image itself."
         ]
+    if not normalisation.without_skull:
+        return []
     border = _border(volume.array)
     most, share = found[counts.argmax()], counts.max() / values.size
     if np.count_nonzero(border == 0) >= ZERO_BORDER * border.size and share < ONE_VALUE:

@@ -48,7 +48,13 @@ def encoder_spec(spec: NetworkSpec, options: MmFormerOptions) -> NetworkSpec:
 
 def _stages(spec: NetworkSpec, first: int, end: int | None) -> NetworkSpec:
     part = slice(first, end)
-    return replace(spec, features=spec.features[part], strides=spec.strides[part], kernels=spec.kernels[part])
+    return replace(
+        spec,
+        features=spec.features[part],
+        strides=spec.strides[part],
+        kernels=spec.kernels[part],
+        encoder_convs=spec.encoder_convs[part],
+    )
 
 
 class TransformerLayer(nn.Module):

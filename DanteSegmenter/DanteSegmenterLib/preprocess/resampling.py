@@ -1,0 +1,112 @@
+"""Arrays brought to another number of voxels: by means and linear interpolation, or by nnU-Net's splines.
+
+Both are separable and linear: along each axis a matrix, whose rows say of what an output voxel is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from ..model_folder.spec import SplineSteps
+
+
+def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Resize the last three axes so that the outer edges of both grids coincide; float32.
+
+    Coarser voxels are means of what they cover, finer ones are interpolated linearly.
+    """
+    array = np.asarray(array, np.float32)
+    return _applied([_axis_weights(n_in, n_out) for n_in, n_out in zip(array.shape[-3:], shape)], array)
+
+
+def resample_by_splines(
+    array: np.ndarray, shape: Sequence[int], steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[float]
+) -> np.ndarray:
+    """Resize as nnU-Net does: outer edges coincide, beyond them the outermost voxel goes on, nothing is averaged.
+
+    Splines of more than first order are clipped to the values there were. Where voxels are thick, slices are resampled
+    each by itself, and then between them.
+
+    Args:
+        array: [..., K, J, I].
+        shape: voxels wanted along K, J, I.
+        steps: orders, and when slices are taken one by one.
+        mm_in, mm_out: voxel sizes of both grids along K, J, I.
+
+    Returns:
+        float32.
+    """
+    array = np.asarray(array, np.float32)
+    if array.shape[-3:] == tuple(shape):
+        return array
+    across = _slice_axis(steps, mm_in, mm_out)
+    pairs = list(zip(array.shape[-3:], shape))
+    matrices = [None if axis == across else _spline_weights(*pair, steps.order) for axis, pair in enumerate(pairs)]
+    result = _applied(matrices, array)
+    if steps.order > 1:
+        own = tuple(axis - 3 for axis in range(3) if axis != across)
+        low, high = array.min(axis=own, keepdims=True), array.max(axis=own, keepdims=True)
+        np.clip(result, low, high, out=result)
+    if across is None:
+        return result
+    between = _spline_weights(*pairs[across], steps.order_between)
+    return _applied([between if axis == across else None for axis in range(3)], result)
+
+
+def _slice_axis(steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[float]) -> int | None:
+    """The axis across the slices that are resampled each by itself; None where all axes are alike."""
+    grids = [mm for mm in (mm_in, mm_out) if max(mm) / min(mm) > steps.thick]
+    if steps.by_slices is False or not (grids or steps.by_slices):
+        return None
+    mm = mm_in if steps.by_slices else grids[0]
+    longest = [axis for axis in range(3) if mm[axis] == max(mm)]
+    return longest[0] if len(longest) == 1 else None
+
+
+def _applied(matrices: Sequence[np.ndarray | None], array: np.ndarray) -> np.ndarray:
+    """A matrix [n_out, n_in] along each of the last three axes; None leaves an axis as it is."""
+    k, j, i = matrices
+    if k is not None:
+        *lead, size_k, size_j, size_i = array.shape
+        array = (k @ array.reshape(*lead, size_k, -1)).reshape(*lead, k.shape[0], size_j, size_i)
+    if j is not None:
+        array = j @ array
+    if i is not None:
+        array = array @ i.T
+    return np.ascontiguousarray(array)
+
+
+@lru_cache(maxsize=32)
+def _spline_weights(n_in: int, n_out: int, order: int) -> np.ndarray | None:
+    """Matrix [n_out, n_in] of interpolation at the centres of the new voxels; None: identity.
+
+    What splines make of every single voxel, by SciPy's own hand.
+    """
+    if n_in == n_out:
+        return None
+    if order == 0:  # the rounding at halves is nnU-Net's
+        nearest = np.floor(n_in / n_out * (np.arange(n_out) + 0.5) - 0.5 + 0.5).astype(int)
+        return np.eye(n_in, dtype=np.float32)[np.clip(nearest, 0, n_in - 1)]
+    weights = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
+    return weights.astype(np.float32)
+
+
+def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
+    """Matrix [n_out, n_in] whose rows sum to one: means of what is covered, or linear interpolation; None: identity."""
+    if n_in == n_out:
+        return None
+    scale = n_in / n_out
+    if scale > 1:
+        edges = np.arange(n_out + 1) * scale
+        first, last = edges[:-1, None], edges[1:, None]
+        voxel = np.arange(n_in)[None, :]
+        covered = np.minimum(last, voxel + 1) - np.maximum(first, voxel)
+        weights = np.clip(covered, 0, 1)
+    else:
+        centre = np.clip((np.arange(n_out) + 0.5) * scale - 0.5, 0, n_in - 1)[:, None]
+        weights = np.clip(1 - np.abs(centre - np.arange(n_in)[None, :]), 0, 1)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
