@@ -6,13 +6,17 @@ import argparse
 
 from ..model_folder.about import about
 from ..model_folder.read_write import read_spec
-from ..model_folder.spec import Pathway
+from ..model_folder.spec import ModelSpec, Pathway
 from ..program import StopRequest, say
 
 
 def info(given: argparse.Namespace, stop: StopRequest) -> None:
     """Print a model's pathways, regions, grid and story."""
-    spec = read_spec(given.model)
+    describe(read_spec(given.model))
+
+
+def describe(spec: ModelSpec) -> None:
+    """The same of a description that was read."""
     say(f"{spec.name} {spec.version} ({spec.task})")
     for name, pathway in spec.pathways.items():
         say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {', '.join(pathway.files)}{_members(pathway)}")

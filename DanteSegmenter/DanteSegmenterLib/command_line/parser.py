@@ -10,6 +10,7 @@ from .. import __version__
 from ..program import StopRequest
 from .batch import batch
 from .export import export
+from .import_nnunet import import_nnunet
 from .info import info
 from .sample import sample
 from .segment import segment
@@ -33,13 +34,14 @@ def path(text: str) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """`python -m DanteSegmenterLib segment | batch | info | sample | export`."""
+    """`python -m DanteSegmenterLib segment | batch | info | import | sample | export`."""
     description = "Segment where the decisive scan is missing, without 3D Slicer."
     whole = argparse.ArgumentParser(prog="python -m DanteSegmenterLib", description=description)
     whole.add_argument("--version", action="version", version=__version__)
     commands = whole.add_subparsers(required=True)
     _add_segment(commands)
     _add_batch(commands)
+    _add_import(commands)
     _add_info_and_sample(commands)
     _add_export(commands)
     return whole
@@ -99,6 +101,25 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--cluster", default="", metavar="ADDRESS", help="of a Dask scheduler, e.g. tcp://host:8786")
     command.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
     command.add_argument("--list", action="store_true", help="only show what would run")
+
+
+def _add_import(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "import", import_nnunet, "make a model folder of what nnU-Net trained")
+    command.add_argument("kind", choices=("nnunet",), help="of which program (version 2)")
+    command.add_argument("folder", type=path, metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION of its results")
+    command.add_argument("--to", required=True, type=path, metavar="DIR", help="the model folder to write")
+    command.add_argument(
+        "--fold", action="append", default=[], metavar="N", help="0, 1, ... or all; default: each"
+    )
+    command.add_argument("--checkpoint", choices=("final", "best"), default="final")
+    command.add_argument(
+        "--channel", action="append", default=[], metavar="N=ID", help="which modality a channel is, e.g. 0=t1"
+    )
+    command.add_argument(
+        "--label", action="append", default=[], metavar="LABEL=NAME", help="what a label is called, e.g. 2=Edema"
+    )
+    command.add_argument("--name", default="", help="of the model; default: the dataset's")
+    command.add_argument("--orientation", default="", metavar="LPS", help="of the images that it was trained on")
 
 
 def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:

@@ -120,6 +120,7 @@ class ShaSpecOptions(ArchitectureOptions):
 
 ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {
     "unet": ArchitectureOptions,
+    "residual_unet": ArchitectureOptions,
     "dante_full": ArchitectureOptions,
     "gated": ArchitectureOptions,
     "unetr": UnetrOptions,
@@ -130,6 +131,7 @@ ARCHITECTURE_OPTIONS: dict[str, type[ArchitectureOptions]] = {
 
 ARCHITECTURE_TITLES = {
     "unet": "plain U-Net",
+    "residual_unet": "a residual encoder, the decoder of a U-Net (nnU-Net)",
     "dante_full": "two encoders and their fusion, the decoder of a U-Net",
     "gated": "an encoder a modality, gated fusion, the decoder of a U-Net (RobustSeg)",
     "mmformer": "an encoder and a transformer a modality, a transformer over all (mmFormer)",

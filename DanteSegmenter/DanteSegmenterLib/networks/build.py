@@ -11,6 +11,7 @@ from ..model_folder.architectures import MmFormerOptions, ShaSpecOptions, UnetrO
 from ..model_folder.spec import ModelSpec, Pathway
 from .dante_full import FullNetwork
 from .fusion import Fusion
+from .nnunet.residual_encoder import ResidualUNet
 from .rivals.gated_unet import GatedNetwork
 from .rivals.mmformer import MmFormer
 from .rivals.shaspec import ShaSpec
@@ -20,6 +21,10 @@ from .unet import Decoder, Encoder, UNet
 
 def _unet(spec: ModelSpec, pathway: Pathway) -> nn.Module:
     return UNet(len(pathway.modalities), spec.out_channels, spec.network)
+
+
+def _residual_unet(spec: ModelSpec, pathway: Pathway) -> nn.Module:
+    return ResidualUNet(len(pathway.modalities), spec.out_channels, spec.network)
 
 
 def _dante_full(spec: ModelSpec, pathway: Pathway) -> nn.Module:
@@ -54,6 +59,7 @@ def _present(spec: ModelSpec, pathway: Pathway) -> list[int]:
 
 ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {
     "unet": _unet,
+    "residual_unet": _residual_unet,
     "dante_full": _dante_full,
     "gated": _gated,
     "unetr": _unetr,

@@ -1,0 +1,6 @@
+"""Models that nnU-Net trained, made into model folders."""
+
+from .importing import Choices, import_model
+from .results_folder import is_results_folder
+
+__all__ = ["Choices", "import_model", "is_results_folder"]

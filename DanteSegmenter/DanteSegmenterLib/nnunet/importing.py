@@ -1,0 +1,155 @@
+"""A results folder of nnU-Net -> a model folder that window, shell and batch run like any other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError, ResourceError, reason
+from ..guard.plain_text import one_line
+from ..guard.replace_folder import folder_in_the_making, swap_in
+from ..model_folder.checks import check_spec
+from ..model_folder.read_write import SPEC_FILE, sha256_of, write_spec
+from ..model_folder.spec import AS_STORED, ModelSpec, Pathway
+from .card import card
+from .names import modalities_of, regions_of
+from .plans import Planned, read_plans
+from .results_folder import CHECKPOINTS, DATASET_FILE, PLANS_FILE, ResultsFolder, read_results_folder
+
+if TYPE_CHECKING:  # torch is imported when it is needed
+    from ..networks.nnunet.checkpoint import Checkpoint
+
+MODEL_CARD_FILE = "README.md"
+CITATION = "Isensee et al. 2021, nnU-Net, Nature Methods 18, 203-211, doi 10.1038/s41592-020-01008-z"
+INTENDED_USE = "Imported from nnU-Net; research only."
+# nnU-Net calls its own variants so; theirs that build another network have other weights, which is noticed.
+USUAL_TRAINER = re.compile(r"nnUNetTrainer")
+PLAIN, RESIDUAL = "unet", "residual_unet"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user says where dataset.json does not tell.
+
+    Attributes:
+        folds: of the cross-validation, e.g. "0"; none: all.
+        checkpoint: "final" or "best".
+        modalities: ids by channel.
+        labels: names by label, its number or its name.
+        name: of the model; empty: the dataset's.
+        orientation: where the axes I, J, K of the images pointed that it was trained on, e.g. "LPS"; empty: images are
+            taken as they are stored, as nnU-Net does.
+    """
+
+    folds: tuple[str, ...] = ()
+    checkpoint: str = CHECKPOINTS[0]
+    modalities: dict[int, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    orientation: str = ""
+
+
+def import_model(
+    folder: Path, target: Path, choices: Choices = Choices(), tell: Callable[[str], None] = lambda line: None
+) -> ModelSpec:
+    """Write a model folder; one that is there is replaced when the new one is whole.
+
+    Args:
+        folder: nnU-Net's TRAINER__PLANS__CONFIGURATION.
+        target: the model folder to write.
+        choices: what the user says.
+        tell: is given a line for each thing that should be known.
+
+    Raises:
+        ModelError: the folder cannot be imported; nothing is written.
+        InputError: a channel or label was chosen that is not there.
+        ResourceError: the model folder cannot be written, or something else stands there.
+    """
+    source = read_results_folder(folder, choices.folds, choices.checkpoint)
+    _check_place(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with folder_in_the_making(target.parent) as new:
+            spec = _written(source, new, choices, tell)
+            swap_in(new, target)
+    except OSError as error:
+        raise ResourceError(f"'{target}' cannot be written: {reason(error)}.") from None
+    return spec
+
+
+def _check_place(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ResourceError(f"'{target}' is in the way: it is no folder. Choose another.")
+    if target.is_dir() and any(target.iterdir()) and not (target / SPEC_FILE).is_file():
+        raise ResourceError(f"'{target}' holds something else than a model, and is not replaced. Choose another.")
+
+
+def _written(source: ResultsFolder, new: Path, choices: Choices, tell: Callable[[str], None]) -> ModelSpec:
+    from ..networks.nnunet.checkpoint import read_checkpoint
+    from ..networks.nnunet.weight_names import write_weights
+
+    (_fold, path), *others = source.checkpoints.items()
+    if others:
+        raise ModelError(f"several folds cannot be imported yet; choose one of {', '.join(source.checkpoints)}.")
+    checkpoint = read_checkpoint(path)
+    spec, planned = _described(source, checkpoint, choices)
+    for line in _remarks(spec, checkpoint):
+        tell(line)
+    weights = new / spec.limited.weights
+    write_weights(spec, spec.limited, checkpoint.weights, planned.defaults, weights)
+    spec = replace(spec, limited=replace(spec.limited, sha256=sha256_of(weights)))
+    write_spec(new, spec)
+    (new / MODEL_CARD_FILE).write_text(card(spec, source, checkpoint), encoding="utf-8")
+    return spec
+
+
+def _described(source: ResultsFolder, checkpoint: Checkpoint, choices: Choices) -> tuple[ModelSpec, Planned]:
+    """What model.json will say, but for the digest of the weights."""
+    plans, dataset = str(source.folder / PLANS_FILE), str(source.folder / DATASET_FILE)
+    modalities = modalities_of(source.dataset, choices.modalities, dataset)
+    output, regions = regions_of(source.dataset, choices.labels, dataset)
+    configuration = checkpoint.configuration or source.folder.name.rpartition("__")[2]
+    planned = read_plans(source.plans, configuration, len(modalities), checkpoint.mirror, plans)
+    ids = tuple(modality.id for modality in modalities)
+    preprocessing = planned.preprocessing(ids)
+    if choices.orientation:
+        preprocessing = replace(preprocessing, orientation=choices.orientation)
+    known_as = one_line(source.plans.get("dataset_name") or source.dataset.get("name") or source.folder.name)
+    cases = source.dataset.get("numTraining")
+    spec = ModelSpec(
+        name=choices.name or known_as,
+        version="1",
+        task="nnU-Net",
+        modalities=modalities,
+        privileged=None,
+        regions=regions,
+        output=output,
+        preprocessing=preprocessing,
+        patch=planned.patch,
+        network=planned.network,
+        limited=Pathway("limited.safetensors", "0" * 64, ids, RESIDUAL if planned.residual else PLAIN),
+        citations=(CITATION,),
+        intended_use=INTENDED_USE,
+        training_data=f"nnU-Net's {known_as}" + (f", {cases} cases" if type(cases) is int else ""),
+    )
+    check_spec(spec)
+    return spec, planned
+
+
+def _remarks(spec: ModelSpec, checkpoint: Checkpoint) -> list[str]:
+    """What cannot be known from the files, and matters."""
+    remarks = []
+    if spec.preprocessing.orientation == AS_STORED:
+        remarks.append(
+            "images are read as they are stored, as nnU-Net does; give --orientation, e.g. LPS, if all that it was "
+            "trained on were stored so, and yours may not be"
+        )
+    if not USUAL_TRAINER.match(checkpoint.trainer):
+        remarks.append(
+            f"the trainer '{checkpoint.trainer}' is not nnU-Net's own; where it changed more than the training, "
+            "results differ from its"
+        )
+    return remarks
