@@ -108,9 +108,7 @@ def _add_import(commands: argparse._SubParsersAction) -> None:
     command.add_argument("kind", choices=("nnunet",), help="of which program (version 2)")
     command.add_argument("folder", type=path, metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION of its results")
     command.add_argument("--to", required=True, type=path, metavar="DIR", help="the model folder to write")
-    command.add_argument(
-        "--fold", action="append", default=[], metavar="N", help="0, 1, ... or all; default: each"
-    )
+    command.add_argument("--fold", action="append", default=[], metavar="N", help="0, 1, ... or all; default: each")
     command.add_argument("--checkpoint", choices=("final", "best"), default="final")
     command.add_argument(
         "--channel", action="append", default=[], metavar="N=ID", help="which modality a channel is, e.g. 0=t1"

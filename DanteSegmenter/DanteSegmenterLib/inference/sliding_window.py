@@ -23,6 +23,8 @@ from .devices import is_out_of_memory, on_device
 
 OVERLAP = 0.5
 SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
+LEAST_WEIGHT = 1e-6
+NNUNET_LEAST_WEIGHT = 6e-9  # the smallest number in half precision, over the 10 that nnU-Net has at the centre
 
 Window = tuple[int, int, int]  # first voxel along K, J, I
 
@@ -175,20 +177,20 @@ def window_starts(size: int, window: int) -> list[int]:
 
 
 @functools.cache
-def gaussian_window(patch: tuple[int, ...]) -> Tensor:
+def gaussian_window(patch: tuple[int, ...], least: float = LEAST_WEIGHT) -> Tensor:
     """Weight of each voxel of a window, float32 [K, J, I], 1 at the centre, which is voxel n // 2 as in nnU-Net."""
     weight = torch.ones(())
     for size in patch:
         distance = torch.arange(size, dtype=torch.float32) - size // 2
         weight = weight[..., None] * torch.exp(-0.5 * (distance / (size * SIGMA_SHARE)) ** 2)
     # Far corners must keep a say where they are all there is.
-    return (weight / weight.max()).clamp_min(1e-6)
+    return (weight / weight.max()).clamp_min(least)
 
 
 def needed_windows(image: Tensor, background: Background, patch: Sequence[int]) -> list[Window]:
     """Windows of a padded image [C, K, J, I] in which some input is not background, or all of them."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
-    if background.every_window:
+    if background.like_nnunet:
         return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2]]
     occupied = background.foreground(image.numpy())  # torch's own `any` along an axis took a third of a run
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
@@ -210,7 +212,8 @@ def _predict(
     sums_device = plan.device if plan.sums_on_device else torch.device("cpu")
     sums = torch.zeros((channels_out, *padded.shape[1:]), device=sums_device)
     weight_sums = torch.zeros(padded.shape[1:], device=sums_device)
-    weight = gaussian_window(tuple(patch)).to(sums_device)
+    least = NNUNET_LEAST_WEIGHT if background.like_nnunet else LEAST_WEIGHT
+    weight = gaussian_window(tuple(patch), least).to(sums_device)
     network = on_device(network, plan.device, plan.dtype)
     source = padded.to(plan.device if plan.sums_on_device else "cpu")
     ways = mirrorings(plan.axes if plan.mirror else ())

@@ -50,7 +50,7 @@ def prepare(given: Oriented, preprocessing: Preprocessing, steps: NnunetSteps) -
     for n, (array, normalisation, name) in enumerate(zip(given.arrays, normalisations, given.names)):
         values = normalise_as_nnunet(geometry.crop(array).astype(np.float32), normalisation, mask, name)
         tensor[n] = resample_by_splines(values, shape, steps.to_network, mm, wanted)
-    background = Background((0.0,) * len(tensor), (False,) * len(tensor), every_window=True)
+    background = Background((0.0,) * len(tensor), (False,) * len(tensor), like_nnunet=True)
     if all(normalisation.kind in MEASURED_IN_DEVIATIONS for normalisation in normalisations):
         doubts += doubts_of_tensor(tensor, given.names, background.values)
     return Prepared(tensor, geometry, background, (*given.notes, *doubts))

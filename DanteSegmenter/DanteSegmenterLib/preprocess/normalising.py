@@ -24,12 +24,13 @@ class Background:
         values: exact in float32.
         outside: whether a channel's background is no part of the patient (MR without skull), so that augmentation
             leaves it alone and nothing is found there; in a CT it is air, the lungs' too.
-        every_window: whether windows of nothing but background are computed too, as nnU-Net does.
+        like_nnunet: whether the image is gone over as nnU-Net does: windows of nothing but background are computed
+            too, and the corners of a window count as little as the Gaussian says.
     """
 
     values: tuple[float, ...]
     outside: tuple[bool, ...]
-    every_window: bool = False
+    like_nnunet: bool = False
 
     def foreground(self, tensor: np.ndarray) -> np.ndarray:
         """Where some channel of network input, float32 [C, K, J, I], is not background; bool [K, J, I]."""

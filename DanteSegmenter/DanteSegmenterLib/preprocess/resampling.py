@@ -91,12 +91,9 @@ def _spline_weights(n_in: int, n_out: int, order: int) -> np.ndarray | None:
     if order == 0:  # the rounding at halves is nnU-Net's
         nearest = np.floor(n_in / n_out * (np.arange(n_out) + 0.5) - 0.5 + 0.5).astype(int)
         return np.eye(n_in, dtype=np.float32)[np.clip(nearest, 0, n_in - 1)]
-    weights: np.ndarray = ndimage.zoom(
-        np.eye(n_in),
-        (n_out / n_in, 1.0),
-        order=order,  # type: ignore[arg-type]  # 1 to 5
-        mode="nearest",
-        grid_mode=True,
+    ratios = (n_out / n_in, 1.0)
+    weights: np.ndarray = ndimage.zoom(  # type: ignore[call-overload]  # an order is 1 to 5
+        np.eye(n_in), ratios, order=order, mode="nearest", grid_mode=True
     )
     return weights.astype(np.float32)
 

@@ -7,7 +7,10 @@ stage stands one convolution. The decoder is the U-Net's own.
 
 from __future__ import annotations
 
+from itertools import product
+
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...model_folder.spec import NetworkSpec
 from ...volume import triple
@@ -17,6 +20,27 @@ from ..part import Part
 from ..unet import NEGATIVE_SLOPE, ConvBlock, Decoder
 
 ONE_VOXEL = (1, 1, 1)
+
+
+class BlockMeans(nn.Module):
+    """Means of blocks of voxels, [B, C, K, J, I] -> the same divided by `stride`: PyTorch's average pooling.
+
+    That one leaves the channels-last layout on a CPU, takes ten times as long, and does not know bfloat16 there.
+    """
+
+    def __init__(self, stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return functional.avg_pool3d(x, self.stride)
+        k, j, i = self.stride
+        parts = [x[:, :, a::k, b::j, c::i] for a, b, c in product(range(k), range(j), range(i))]
+        total = parts[0].float()
+        for part in parts[1:]:
+            total = total + part
+        return (total / len(parts)).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -37,7 +61,7 @@ class ResidualBlock(nn.Module):
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> list[nn.Module]:
-    parts: list[nn.Module] = [] if stride == ONE_VOXEL else [nn.AvgPool3d(stride, stride)]
+    parts: list[nn.Module] = [] if stride == ONE_VOXEL else [BlockMeans(stride)]
     if channels_in != channels_out:
         parts += [Conv3d(channels_in, channels_out, 1, bias=False), InstanceNorm(channels_out)]
     return parts
