@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError, ResourceError, reason
 from ..guard.plain_text import one_line
 from ..guard.replace_folder import folder_in_the_making, swap_in
-from ..model_folder.checks import check_spec
+from ..model_folder.checks import MAX_MEMBERS, check_spec
 from ..model_folder.read_write import SPEC_FILE, sha256_of, write_spec
-from ..model_folder.spec import AS_STORED, ModelSpec, Pathway
+from ..model_folder.spec import AS_STORED, Member, ModelSpec, Pathway, weights_file
 from .card import card
 from .names import modalities_of, regions_of
 from .plans import Planned, read_plans
@@ -91,16 +91,22 @@ def _written(source: ResultsFolder, new: Path, choices: Choices, tell: Callable[
     from ..networks.nnunet.checkpoint import read_checkpoint
     from ..networks.nnunet.weight_names import write_weights
 
-    (_fold, path), *others = source.checkpoints.items()
-    if others:
-        raise ModelError(f"several folds cannot be imported yet; choose one of {', '.join(source.checkpoints)}.")
-    checkpoint = read_checkpoint(path)
+    if len(source.checkpoints) > MAX_MEMBERS:
+        raise ModelError(f"{len(source.checkpoints)} folds are more than {MAX_MEMBERS}. Choose some of them.")
+    first, *others = source.checkpoints
+    checkpoint = read_checkpoint(source.checkpoints[first])
     spec, planned = _described(source, checkpoint, choices)
     for line in _remarks(spec, checkpoint):
         tell(line)
-    weights = new / spec.limited.weights
-    write_weights(spec, spec.limited, checkpoint.weights, planned.defaults, weights)
-    spec = replace(spec, limited=replace(spec.limited, sha256=sha256_of(weights)))
+    members = []
+    for number, fold in enumerate((first, *others), start=1):
+        one = checkpoint if fold == first else read_checkpoint(source.checkpoints[fold])
+        if (one.configuration, one.mirror) != (checkpoint.configuration, checkpoint.mirror):
+            raise ModelError(f"folds {first} and {fold} of '{source.folder}' are not of one training. Choose one.")
+        weights = new / weights_file("limited", number)
+        write_weights(spec, spec.limited, one.weights, planned.defaults, weights)
+        members.append(Member(weights.name, sha256_of(weights)))
+    spec = replace(spec, limited=spec.limited.with_members(members))
     write_spec(new, spec)
     (new / MODEL_CARD_FILE).write_text(card(spec, source, checkpoint), encoding="utf-8")
     return spec
@@ -130,7 +136,7 @@ def _described(source: ResultsFolder, checkpoint: Checkpoint, choices: Choices) 
         preprocessing=preprocessing,
         patch=planned.patch,
         network=planned.network,
-        limited=Pathway("limited.safetensors", "0" * 64, ids, RESIDUAL if planned.residual else PLAIN),
+        limited=Pathway(weights_file("limited"), "0" * 64, ids, RESIDUAL if planned.residual else PLAIN),
         citations=(CITATION,),
         intended_use=INTENDED_USE,
         training_data=f"nnU-Net's {known_as}" + (f", {cases} cases" if type(cases) is int else ""),
