@@ -16,6 +16,8 @@ FLOORS = {
         {"command_line"},
         {"worker", "batch", "export"},
         {"dicom"},
+        {"worker", "batch"},
+        {"nnunet"},
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic", "host"},
         {"model_folder", "volume"},
@@ -55,6 +57,9 @@ TORCH_FREE = [
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
     "dicom.case_list", "dicom.sequence_guess", "dicom.write_seg",
     "worker.protocol", "worker.client", "worker.whole_run", "batch.process", "host.address", "synthetic.sample",
+    "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "nnunet", "result",
+    "result.regions",
+    "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
 ]  # fmt: skip
 TORCH_FREE_TRAINING = ("run.background", "status", "ending", "locks", "whole_files")
 
