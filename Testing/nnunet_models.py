@@ -37,17 +37,19 @@ class Recipe:
         regions: overlapping regions instead of labels.
         thick: sagittal slices four times as thick as their voxels are wide, with a window of flat strides.
         old_plans: in the form of nnU-Net 2.0 to 2.3.
+        tiny: a patient of 8 mm and few features, for a fixture of some kilobytes.
     """
 
     residual: bool = False
     regions: bool = False
     thick: bool = False
     old_plans: bool = False
+    tiny: bool = False
 
 
 def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarray]:
     """Volumes of a synthetic patient by nnU-Net's channel names, and labels 0 to 3, [K, J, I]."""
-    made = brain_mr(seed, 4.0)
+    made = brain_mr(seed, 8.0 if recipe.tiny else 4.0)
     labels = np.where(made.labels.array == 4, 3, made.labels.array).astype(np.int16)
     matrix = made.labels.ijk_to_ras.copy()
     arrays = [made.volumes[name].array.astype(np.float32) for name in ("t1", "flair")]
@@ -60,6 +62,9 @@ def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarra
 def plans_of(recipe: Recipe) -> dict[str, Any]:
     """As nnU-Net's planner writes them, for a patch that a CPU computes in no time."""
     features, patch = [4, 8, 8], [12, 24, 24] if recipe.thick else [16, 24, 24]
+    spacing = [14.0, 3.5, 3.5] if recipe.thick else [3.6, 3.3, 3.3]
+    if recipe.tiny:
+        features, patch, spacing = [3, 4, 4], [n // 2 // 4 * 4 for n in patch], [2 * mm for mm in spacing]
     strides = [[1, 1, 1], [1, 2, 2] if recipe.thick else [2, 2, 2], [2, 2, 2]]
     kernels = [[1, 3, 3] if recipe.thick else [3, 3, 3], [3, 3, 3], [3, 3, 3]]
     blocks = [1, 2, 3] if recipe.residual else [2, 2, 2]
@@ -89,7 +94,7 @@ def plans_of(recipe: Recipe) -> dict[str, Any]:
     splines = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     base = {
         "data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
-        "patch_size": patch, "spacing": [14.0, 3.5, 3.5] if recipe.thick else [3.6, 3.3, 3.3],
+        "patch_size": patch, "spacing": spacing,
         "median_image_size_in_voxels": [40, 60, 60], "normalization_schemes": ["ZScoreNormalization"] * 2,
         "use_mask_for_norm": [not recipe.thick] * 2, "batch_dice": False,
         "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": splines,
