@@ -37,7 +37,7 @@ class Recipe:
         regions: overlapping regions instead of labels.
         thick: sagittal slices four times as thick as their voxels are wide, with a window of flat strides.
         old_plans: in the form of nnU-Net 2.0 to 2.3.
-        tiny: a patient of 8 mm and few features, for a fixture of some kilobytes.
+        tiny: a patient of 6 mm and few features, for a fixture of some kilobytes.
     """
 
     residual: bool = False
@@ -49,7 +49,7 @@ class Recipe:
 
 def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarray]:
     """Volumes of a synthetic patient by nnU-Net's channel names, and labels 0 to 3, [K, J, I]."""
-    made = brain_mr(seed, 8.0 if recipe.tiny else 4.0)
+    made = brain_mr(seed, 6.0 if recipe.tiny else 4.0)
     labels = np.where(made.labels.array == 4, 3, made.labels.array).astype(np.int16)
     matrix = made.labels.ijk_to_ras.copy()
     arrays = [made.volumes[name].array.astype(np.float32) for name in ("t1", "flair")]
@@ -64,7 +64,7 @@ def plans_of(recipe: Recipe) -> dict[str, Any]:
     features, patch = [4, 8, 8], [12, 24, 24] if recipe.thick else [16, 24, 24]
     spacing = [14.0, 3.5, 3.5] if recipe.thick else [3.6, 3.3, 3.3]
     if recipe.tiny:
-        features, patch, spacing = [3, 4, 4], [n // 2 // 4 * 4 for n in patch], [2 * mm for mm in spacing]
+        features, patch, spacing = [3, 4, 4], [n // 2 // 4 * 4 for n in patch], [1.5 * mm for mm in spacing]
     strides = [[1, 1, 1], [1, 2, 2] if recipe.thick else [2, 2, 2], [2, 2, 2]]
     kernels = [[1, 3, 3] if recipe.thick else [3, 3, 3], [3, 3, 3], [3, 3, 3]]
     blocks = [1, 2, 3] if recipe.residual else [2, 2, 2]

@@ -60,7 +60,7 @@ def weights_of_ours(
     """
     left = {WRAPPINGS.sub("", name): tensor for name, tensor in theirs.items()}
     left = {name: tensor for name, tensor in left.items() if not TWINS.search(name)}
-    names = dict(_names(spec, residual))
+    names = dict(module_names(spec, residual))
     found, missing = {}, []
     for name, wanted in network.state_dict().items():
         module, _, kind = name.rpartition(".")
@@ -97,7 +97,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:MOST_NAMED]) + more if names else "none"
 
 
-def _names(spec: NetworkSpec, residual: bool) -> Iterator[tuple[str, str]]:
+def module_names(spec: NetworkSpec, residual: bool) -> Iterator[tuple[str, str]]:
     """(our module, nnU-Net's) for everything that has weights."""
     yield from _residual_encoder(spec) if residual else _plain_encoder(spec)
     levels = len(spec.features) - 1
