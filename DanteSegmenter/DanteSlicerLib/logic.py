@@ -18,6 +18,7 @@ from DanteSegmenterLib.host.address import Host, parse_host
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
+from DanteSegmenterLib.nnunet import import_in_process, is_results_folder
 from DanteSegmenterLib.options import DEEPBET, SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
@@ -119,14 +120,20 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return [line for line in text.split("\n") if line]
 
     def addModel(self, folder: str | Path) -> ModelEntry:
-        """Remember a model folder for this and later sessions; a zip file is unpacked among Slicer's settings first.
+        """Remember a model folder for this and later sessions.
+
+        A zip file is unpacked among Slicer's settings first, a results folder of nnU-Net imported there.
 
         Raises:
             ModelError: it is no model folder that can be used.
+            ResourceError: it cannot be unpacked or imported here.
         """
+        kept = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
         if str(folder).lower().endswith(".zip"):
-            settings = Path(slicer.app.slicerUserSettingsFilePath).parent
-            folder = unpack_model(folder, settings / "DanteModels")
+            folder = unpack_model(folder, kept)
+        elif is_results_folder(Path(folder)):
+            ensureDependencies()
+            folder = import_in_process(Path(folder), kept)
         entry = choose_model((), folder)
         folders = dict.fromkeys([*self.addedModels(), str(folder)])
         qt.QSettings().setValue(ADDED_MODELS_SETTING, "\n".join(folders))

@@ -73,7 +73,8 @@ class InputsPanel:
         self._modelChanged()
 
     def onAddModel(self):
-        title, kinds = _("A model: its model.json, or a zip file"), _("Models (model.json *.zip)")
+        title = _("A model: its model.json, a zip file, or the plans.json of nnU-Net's results")
+        kinds = _("Models (model.json *.zip plans.json)")
         chosen = qt.QFileDialog.getOpenFileName(self._parent, title, "", kinds)
         path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
         if path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from in_worker import run_in_worker
 
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
@@ -15,8 +16,9 @@ from DanteSegmenterLib.inference import load_model, segment, segmenting
 from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.model_folder.about import about
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
-from DanteSegmenterLib.nnunet import Choices, import_model, is_results_folder
+from DanteSegmenterLib.nnunet import Choices, import_in_process, import_model, is_results_folder
 from DanteSegmenterLib.volume import Volume
+from DanteSegmenterLib.worker.client import WorkerClient
 
 GOLDEN = Path(__file__).parent / "golden"
 RESULTS = GOLDEN / "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -99,6 +101,27 @@ def test_the_shell_imports_shows_segments_and_zips_it(case, tmp_path, capsys):
     assert set(np.unique(read_volume(tmp_path / "out.nii.gz").array)) >= {0, 2}
     archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", folder)
     assert read_spec(unpack_model(Path(archive), tmp_path / "unpacked")) == read_spec(folder)
+
+
+@pytest.mark.slow
+def test_the_computing_process_and_a_batch_run_it_like_any_other(case, tmp_path):
+    """The process imports it, too, as the window asks for."""
+    folder = import_in_process(RESULTS, tmp_path)
+    assert folder.name == "golden__nnUNetTrainer__nnUNetPlans__3d_fullres"
+    by_id = {"t1": case[0]["T1"], "flair": case[0]["FLAIR"]}
+    client = WorkerClient()
+    try:
+        result = run_in_worker(client, folder, by_id, "cpu")
+    finally:
+        client.close()
+    assert np.mean(result.label_map == case[1]["plain"]) >= 0.99  # in this processor's fastest format
+    (tmp_path / "cases" / "one").mkdir(parents=True)
+    for name, volume in by_id.items():
+        write_volume(tmp_path / "cases" / "one" / f"one_{name}.nii.gz", volume)
+    assert main(["batch", str(tmp_path / "cases"), "--model", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "one.seg.nrrd").is_file()
+    with pytest.raises(ModelError, match="is no results folder of nnU-Net"):
+        import_in_process(tmp_path, tmp_path / "models")
 
 
 def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_path):

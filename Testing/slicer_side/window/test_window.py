@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from at_once import ImmediateInference
+from conftest import REPOSITORY
 from models import write_brain_model
 from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
 
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result import Report
+
+NNUNET_RESULTS = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
 def test_volumes_are_put_into_their_boxes_by_name_and_marked_as_guessed(slicer, window):
@@ -265,6 +268,22 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
     window.inputsPanel.addModel(archive)
     folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels" / "zipped"
     assert window.choices.parameters.model == str(folder) and window.choices.model.spec.name == "test model"
+    slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
+
+
+@pytest.mark.slow
+def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(slicer, module, window):
+    """It has one pathway, no privileged scan, and regions of its own."""
+    window.inputsPanel.addModel(str(REPOSITORY / "Testing" / "segmenter" / "nnunet" / "golden" / NNUNET_RESULTS))
+    entry = window.choices.model
+    assert entry.folder.parent == Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
+    assert (entry.spec.privileged, window.choices.modalities()) == (None, ["t1", "flair"])
+    add_study(slicer, ("t1", "flair"))
+    assert window.ui.segmentButton.enabled and not window.ui.prepareCheckBox.enabled
+    output = window.logic.segment(window.choices.inputs(), model=entry.folder, progress=print)
+    segmentation = output.GetSegmentation()
+    names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+    assert names == ["Necrosis", "Edema", "Enhancing tumor"]
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
