@@ -38,6 +38,7 @@ class Recipe:
         thick: sagittal slices four times as thick as their voxels are wide, with a window of flat strides.
         old_plans: in the form of nnU-Net 2.0 to 2.3.
         tiny: a patient of 6 mm and few features, for a fixture of some kilobytes.
+        large: a patient of 2 mm, 16 features and windows of 48 x 64 x 64, for a bench.
     """
 
     residual: bool = False
@@ -45,11 +46,12 @@ class Recipe:
     thick: bool = False
     old_plans: bool = False
     tiny: bool = False
+    large: bool = False
 
 
 def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarray]:
     """Volumes of a synthetic patient by nnU-Net's channel names, and labels 0 to 3, [K, J, I]."""
-    made = brain_mr(seed, 6.0 if recipe.tiny else 4.0)
+    made = brain_mr(seed, 6.0 if recipe.tiny else 2.0 if recipe.large else 4.0)
     labels = np.where(made.labels.array == 4, 3, made.labels.array).astype(np.int16)
     matrix = made.labels.ijk_to_ras.copy()
     arrays = [made.volumes[name].array.astype(np.float32) for name in ("t1", "flair")]
@@ -69,6 +71,8 @@ def plans_of(recipe: Recipe) -> dict[str, Any]:
     kernels = [[1, 3, 3] if recipe.thick else [3, 3, 3], [3, 3, 3], [3, 3, 3]]
     blocks = [1, 2, 3] if recipe.residual else [2, 2, 2]
     up = [1, 1] if recipe.residual else [2, 1]
+    if recipe.large:
+        features, patch, spacing = [16, 32, 64], [48, 64, 64], [1.8, 1.7, 1.7]
     name = "ResidualEncoderUNet" if recipe.residual else "PlainConvUNet"
     kwargs = {
         "n_stages": 3, "features_per_stage": features, "conv_op": "torch.nn.modules.conv.Conv3d",
@@ -204,6 +208,11 @@ def predicted(
     root: Path, volumes: dict[str, Volume], folds: int = 1, mirror: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """nnU-Net's own label map [K, J, I] and probabilities."""
+    return said_by(predictor_of(root, folds, mirror), volumes)
+
+
+def predictor_of(root: Path, folds: int = 1, mirror: bool = False) -> Any:
+    """nnU-Net's predictor on the CPU, its networks loaded."""
     _places(root.parent)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -212,8 +221,23 @@ def predicted(
             use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
         )
         predictor.initialize_from_trained_model_folder(str(root), tuple(range(folds)))
-        image = np.stack([volume.array for volume in volumes.values()]).astype(np.float32)
-        return predictor.predict_single_npy_array(image, properties_of(volumes), save_or_return_probabilities=True)
+    return predictor
+
+
+def said_by(predictor: Any, volumes: dict[str, Volume]) -> tuple[np.ndarray, np.ndarray]:
+    """Label map [K, J, I] and probabilities."""
+    return _said(predictor, volumes, True)
+
+
+def labels_by(predictor: Any, volumes: dict[str, Volume]) -> np.ndarray:
+    """The label map alone, which takes nnU-Net less time."""
+    return _said(predictor, volumes, False)
+
+
+def _said(predictor: Any, volumes: dict[str, Volume], probabilities: bool) -> Any:
+    image = np.stack([volume.array for volume in volumes.values()]).astype(np.float32)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return predictor.predict_single_npy_array(image, properties_of(volumes), save_or_return_probabilities=probabilities)
 
 
 def _places(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 The network's part is measured against MONAI's inferer, nnU-Net's predictor and the bare convolutions
 (`contestants.py`); ratios `segment_vs_*` above 1 mean that ours is faster. Then a training step of DANTE against
-its parts (`training.py`) and the window (`window.py`).
+its parts (`training.py`), the window (`window.py`) and a model imported from nnU-Net against nnU-Net (`imported.py`).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> int:
         report |= bench_training("brats-2mm", options.device, options.repeats)
         report["norm"] = bench_norm(options.device, options.repeats)
         report |= bench_window()
+        report["imported"] = bench_imported(options.repeats)
     except DanteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -100,6 +101,15 @@ def bench_window() -> dict:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
+def bench_imported(repeats: int) -> dict:
+    """A model of nnU-Net here and there (`imported.py`); empty where nnU-Net is not installed."""
+    command = [sys.executable, str(REPOSITORY / "Testing" / "bench" / "imported.py"), str(repeats)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    if result.returncode:
+        raise DanteError(f"the imported model could not be measured: {result.stderr.strip()[-500:]}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
 def show(report: dict) -> None:
     print(f"{report['case']}, {report['windows']} windows, {report['device']}, {report['threads']} threads")
     for phase, value in report["phases"].items():
@@ -120,6 +130,10 @@ def show(report: dict) -> None:
     print(f"warm_click_vs_compute    {report['warm_click_vs_compute']:.2f}")
     print(f"window_max_gap_ms        {report['window_max_gap_ms']:.0f}")
     print(f"cancel_s                 {report['cancel_s']:.2f}")
+    for name, found in report["imported"].items():
+        print(f"a model of nnU-Net ({name} encoder), from volumes to label map:")
+        for key, value in found.items():
+            print(f"  {key:<24} {value:.5g}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunet_models import Recipe, patient, predicted, write_results
 
-from DanteSegmenterLib.inference import load_model, segment, segmenting
+from DanteSegmenterLib.inference import load_model, segment, segmenting, sliding_window
 from DanteSegmenterLib.nnunet import Choices, import_model
 
 pytestmark = [
@@ -22,8 +22,11 @@ RECIPES = {
     "residual, labels": (Recipe(residual=True), 1, False),
     "residual, regions, thick sagittal slices, two folds": (Recipe(True, True, True), 2, True),
 }
-# A region of some voxels may lose one to the rounding of nnU-Net's sums.
+# nnU-Net sums the logits of windows in half precision, whose rounding turns some voxels where two logits are nearly
+# equal: of a smaller region one voxel is more than any bar allows.
 ENOUGH_VOXELS = 200
+AS_IT_IS = {"voxels": 0.999, "dice": 0.998}
+IN_SINGLE_PRECISION = {"voxels": 0.9999, "dice": 0.999}
 
 
 def dice(a, b):
@@ -31,7 +34,7 @@ def dice(a, b):
 
 
 class InSinglePrecision:
-    """torch, but that what asks for half precision gets single: nnU-Net sums logits in half precision, on a CPU too."""
+    """torch, but what asks for half precision gets single."""
 
     half = torch.float32
 
@@ -44,28 +47,35 @@ def float32(monkeypatch):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
 
 
+def compare(name, ours, theirs, bar):
+    """Label maps; what was found is printed, for docs/nnunet.md."""
+    agree = np.mean(ours == theirs)
+    found = {value: np.count_nonzero(theirs == value) for value in (1, 2, 3)}
+    scores = {v: round(dice(ours == v, theirs == v), 5) for v, n in found.items() if n >= ENOUGH_VOXELS}
+    print(f"{name}: {agree:.6f} of {ours.size} voxels, Dice {scores}; there are {found}")
+    assert agree >= bar["voxels"] and scores and min(scores.values()) >= bar["dice"]
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_label_maps_are_the_same_but_for_rounding(tmp_path, monkeypatch, name):
+def test_the_same_is_said_but_for_rounding_and_without_that_the_same_probabilities(tmp_path, monkeypatch, name):
     recipe, folds, mirror = RECIPES[name]
     root = write_results(tmp_path, recipe, folds)
     volumes, _ = patient(recipe)
     spec = import_model(root, tmp_path / "model", Choices())
     by_id = {modality.id: volume for modality, volume in zip(spec.modalities, volumes.values())}
-    result = segment(load_model(tmp_path / "model", "cpu"), by_id, mirror=mirror, probabilities=True)
-
-    theirs, _ = predicted(root, volumes, folds, mirror)
-    agree = np.mean(result.label_map == theirs)
-    found = {value: np.count_nonzero(theirs == value) for value in (1, 2, 3)}
-    scores = {v: dice(result.label_map == v, theirs == v) for v, n in found.items() if n >= ENOUGH_VOXELS}
-    print(f"{name}: {agree:.6f} of voxels, Dice {scores} of {found} voxels")
-    assert agree >= 0.999 and scores and min(scores.values()) >= 0.999
+    model = load_model(tmp_path / "model", "cpu")
+    ours = segment(model, by_id, mirror=mirror)
+    compare(f"{name}, as it is", ours.label_map, predicted(root, volumes, folds, mirror)[0], AS_IT_IS)
 
     from nnunetv2.inference import predict_from_raw_data as predictor
 
     gaussian = predictor.compute_gaussian
     monkeypatch.setattr(predictor, "torch", InSinglePrecision())
     monkeypatch.setattr(predictor, "compute_gaussian", lambda *a, **k: gaussian(*a, **{**k, "dtype": torch.float32}))
-    _, probabilities = predicted(root, volumes, folds, mirror)
-    off = np.abs(probabilities[spec.output == "labels" :] - result.probabilities)
+    monkeypatch.setattr(sliding_window, "NNUNET_LEAST_WEIGHT", 0.0)  # the smallest in half precision otherwise
+    ours = segment(model, by_id, mirror=mirror, probabilities=True)
+    theirs, probabilities = predicted(root, volumes, folds, mirror)
+    compare(f"{name}, in single precision", ours.label_map, theirs, IN_SINGLE_PRECISION)
+    off = np.abs(probabilities[spec.output == "labels" :] - ours.probabilities)
     print(f"{name}: probabilities differ by {off.max():.1e}, half of them by less than {np.median(off[off > 0]):.1e}")
-    assert off.max() < 0.01 and np.mean(off > 1e-4) < 1e-3
+    assert off.max() < 1e-3
