@@ -237,7 +237,9 @@ def labels_by(predictor: Any, volumes: dict[str, Volume]) -> np.ndarray:
 def _said(predictor: Any, volumes: dict[str, Volume], probabilities: bool) -> Any:
     image = np.stack([volume.array for volume in volumes.values()]).astype(np.float32)
     with contextlib.redirect_stdout(io.StringIO()):
-        return predictor.predict_single_npy_array(image, properties_of(volumes), save_or_return_probabilities=probabilities)
+        return predictor.predict_single_npy_array(
+            image, properties_of(volumes), save_or_return_probabilities=probabilities
+        )
 
 
 def _places(folder: Path) -> None:

@@ -147,7 +147,7 @@ def segment(
             probabilities, label_map, model.spec, pathway, prepared.geometry.reference.voxel_volume_ml
         )
     clock.report("restore", 1.0, "Done")
-    notes = (*notes, *prepared.notes, *fallbacks)
+    notes = (*notes, *prepared.notes, *fallbacks, *_not_mirrored(plan))
     return Result(
         spec=model.spec,
         reference=prepared.geometry.reference,
@@ -208,6 +208,10 @@ def _predicted(
         # Outside the patient there is nothing to find, whatever a window's edge may say.
         prediction.covered.logical_and_(torch.from_numpy(prepared.background.foreground(prepared.tensor)))
     return prediction, fallbacks
+
+
+def _not_mirrored(plan: Plan) -> tuple[str, ...]:
+    return () if plan.axes or not plan.mirror else ("This model was trained without mirroring: nothing was mirrored.",)
 
 
 def _plan(model: Model, dtype: torch.dtype, options: SegmentOptions) -> Plan:

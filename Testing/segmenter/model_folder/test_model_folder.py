@@ -3,12 +3,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from models import TINY_NETWORK, brain_spec, write_brain_model
 from safetensors.torch import save_file
 
 from DanteSegmenterLib.errors import ConfigError, ModelError
 from DanteSegmenterLib.inference import load_model
 from DanteSegmenterLib.model_folder import Normalisation, check_weights_file, read_spec, write_spec
+from DanteSegmenterLib.model_folder.read_write import spec_text
 from DanteSegmenterLib.networks.unet import UNet
 from DanteSegmenterLib.networks.weights import load_weights, save_weights
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
@@ -25,6 +27,12 @@ def edit(folder, change):
 def test_a_description_is_read_as_it_was_written(tmp_path):
     write_spec(tmp_path, brain_spec())
     assert read_spec(tmp_path) == brain_spec()
+
+
+@pytest.mark.parametrize("name", ["brats-without-t1ce", "embolism-without-contrast"])
+def test_a_model_of_before_is_written_byte_for_byte_as_it_was(name):
+    folder = REPOSITORY / "Resources" / "Models" / name
+    assert spec_text(read_spec(folder)) == (folder / "model.json").read_text(encoding="utf-8")
 
 
 def test_a_terminology_entry_has_slicers_seven_fields():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
 from DanteSegmenterLib.files import read_volume, write_volume
 from DanteSegmenterLib.inference import load_model, segment, segmenting
-from DanteSegmenterLib.model_folder import read_spec
+from DanteSegmenterLib.model_folder import read_spec, write_spec
 from DanteSegmenterLib.model_folder.about import about
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
 from DanteSegmenterLib.nnunet import Choices, import_in_process, import_model, is_results_folder
@@ -67,6 +68,16 @@ def test_what_nnunet_says_is_what_is_found(case, model, monkeypatch, way):
     for value in (1, 2):
         assert np.any(said[way] == value) and dice(result.label_map == value, said[way] == value) >= DICE
     assert not result.notes
+
+
+def test_a_model_that_was_trained_without_mirroring_is_not_mirrored(case, model, tmp_path):
+    spec = read_spec(shutil.copytree(model, tmp_path / "model"))
+    steps = replace(spec.preprocessing.nnunet, mirror=())
+    write_spec(tmp_path / "model", replace(spec, preprocessing=replace(spec.preprocessing, nnunet=steps)))
+    by_id = {"t1": case[0]["T1"], "flair": case[0]["FLAIR"]}
+    mirrored, plain = (segment(load_model(tmp_path / "model", "cpu"), by_id, mirror=mirror) for mirror in (True, False))
+    assert np.array_equal(mirrored.label_map, plain.label_map)
+    assert mirrored.notes == ("This model was trained without mirroring: nothing was mirrored.",) and not plain.notes
 
 
 def test_the_description_says_what_plans_and_dataset_say(model):

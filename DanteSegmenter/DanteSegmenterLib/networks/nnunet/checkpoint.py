@@ -75,7 +75,7 @@ def _plain(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_CHECKPOINT_BYTES:
             raise ModelError(f"'{path}' is larger than any checkpoint ({path.stat().st_size} bytes).")
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(path) or not _is_stored(path):
             raise ModelError(f"'{path}' is no checkpoint that PyTorch wrote, or a part of one. Copy it again.")
     except OSError as error:
         raise ModelError(f"'{path}' cannot be read: {error.strerror or error}.") from None
@@ -92,6 +92,16 @@ def _plain(path: Path) -> Any:
                 f"'{path}' holds more than numbers and texts ('{wanted[1]}'); it is not read, for it could run code."
             ) from None
         raise ModelError(f"'{path}' cannot be read as a checkpoint ({one_line(error)}). Copy it again.") from None
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether nothing in the zip file is packed, as PyTorch leaves it: so little cannot become so much."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = packed.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+    return all(member.compress_type == zipfile.ZIP_STORED for member in members)
 
 
 def _is_usual(tensor: object) -> bool:

@@ -84,12 +84,12 @@ def test_a_bare_pickle_that_would_run_code_is_no_checkpoint(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def rewritten(path, change):
+def rewritten(path, change, packed_by=zipfile.ZIP_STORED):
     """The zip file with its members (name -> bytes) changed, stored as PyTorch stores them."""
     with zipfile.ZipFile(path) as packed:
         members = {name: packed.read(name) for name in packed.namelist()}
     change(members)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+    with zipfile.ZipFile(path, "w", packed_by) as packed:
         for name, content in members.items():
             packed.writestr(name, content)
     return path
@@ -104,6 +104,13 @@ def test_a_path_that_leads_outside_is_written_nowhere(tmp_path):
     except ModelError as error:
         assert "Copy it again" in str(error)
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["checkpoint_final.pth", "inside"]
+
+
+def test_a_file_whose_parts_are_packed_might_become_anything_and_is_refused(tmp_path):
+    path = rewritten(saved(tmp_path, usual()), lambda members: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="no checkpoint that PyTorch wrote"):
+        read_checkpoint(path)
+    assert read_checkpoint(rewritten(saved(tmp_path, usual()), lambda members: None)).weights
 
 
 def huge(members):
