@@ -47,8 +47,8 @@ class SplineArguments:
 class Configuration:
     """What is used of a configuration, such as "3d_fullres"."""
 
-    patch_size: tuple[int, ...]
-    spacing: tuple[float, ...]
+    patch_size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
     normalization_schemes: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
     resampling_fn_data_kwargs: SplineArguments
@@ -138,9 +138,9 @@ def read_plans(plans: dict[str, Any], name: str, channels: int, mirror: tuple[in
     return Planned(
         network,
         residual,
-        triple(configuration.patch_size),
+        configuration.patch_size,
         defaults,
-        triple(configuration.spacing),
+        configuration.spacing,
         NnunetSteps(
             triple(int(axis) for axis in axes),
             configuration.resampling_fn_data_kwargs.steps,
