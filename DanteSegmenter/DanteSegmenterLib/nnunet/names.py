@@ -64,7 +64,7 @@ def _organ(words: str, code: str, meaning: str, *color: float) -> Meaning:
 
 
 # The first that fits; narrower ones stand before wider ones.
-MEANINGS = (
+KNOWN_NAMES = (
     Meaning(r"\bwhole tumou?r\b|^wt$", _sct("108369006", "Neoplasm"), IN_BRAIN, (0.30, 0.69, 0.31), "WT"),
     Meaning(r"\btumou?r core\b|^tc$", _sct("86049000", "Neoplasm, Primary"), IN_BRAIN, (1.0, 0.76, 0.03), "TC"),
     Meaning(r"\bnon[- ]?enhanc|^net$|^ncr$", _sct("86049000", "Neoplasm, Primary"), IN_BRAIN, (0.55, 0.35, 0.75)),
@@ -184,7 +184,7 @@ def _values(found: Mapping[str, tuple[int, ...]], order: Any, overlapping: bool,
 
 def _region(n: int, name: str, labels: tuple[int, ...], value: int, taken: list[str]) -> Region:
     spoken = re.sub(r"[_\s]+", " ", name).strip()
-    meaning = next((meaning for meaning in MEANINGS if re.search(meaning.words, spoken.lower())), None)
+    meaning = next((meaning for meaning in KNOWN_NAMES if re.search(meaning.words, spoken.lower())), None)
     terminology = Terminology(TISSUE, TISSUE, ANYWHERE)
     color = None
     id = as_id(name)
