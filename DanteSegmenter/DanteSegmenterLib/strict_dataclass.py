@@ -31,14 +31,20 @@ def from_plain(kind: type[T], plain: Any, where: str, error: type[Exception]) ->
     return _convert(kind, plain, where, error)
 
 
-def to_plain(value: Any) -> Any:
-    """The inverse: nested dictionaries and lists of a dataclass, ready for json.dumps."""
+def to_plain(value: Any, whole: bool = False) -> Any:
+    """The inverse: nested dictionaries and lists of a dataclass, ready for json.dumps.
+
+    Args:
+        value: a dataclass, or what it holds.
+        whole: with the fields that are written only where they differ from their defaults (`WHERE_SAID`).
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_written(f, value)}
+        written = [f.name for f in dataclasses.fields(value) if whole or _is_written(f, value)]
+        return {name: to_plain(getattr(value, name), whole) for name in written}
     if isinstance(value, (tuple, list)):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, whole) for item in value]
     if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {key: to_plain(item, whole) for key, item in value.items()}
     return value
 
 

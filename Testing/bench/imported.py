@@ -36,7 +36,7 @@ def measure(recipe: Recipe, repeats: int) -> dict[str, Any]:
     """In turn, so that a busy computer is busy for all; the first round does not count."""
     volumes, _ = patient(recipe)
     with tempfile.TemporaryDirectory() as scratch:
-        root = write_results(Path(scratch), recipe, steps=30)
+        root = write_results(Path(scratch), recipe, steps=2)
         spec = import_model(root, Path(scratch) / "model")
         model, predictor = load_model(Path(scratch) / "model", "cpu"), predictor_of(root)
     by_id = {modality.id: volume for modality, volume in zip(spec.modalities, volumes.values())}

@@ -15,9 +15,7 @@ FLOORS = {
         {"__main__"},
         {"command_line"},
         {"worker", "batch", "export"},
-        {"dicom"},
-        {"worker", "batch"},
-        {"nnunet"},
+        {"dicom", "nnunet"},
         {"inference", "pictures", "cases"},
         {"networks", "preprocess", "files", "result", "synthetic", "host"},
         {"model_folder", "volume"},
@@ -55,11 +53,8 @@ TORCH_FREE = [
     "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
     "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "result", "result.regions",
-    "dicom.case_list", "dicom.sequence_guess", "dicom.write_seg",
+    "dicom.case_list", "dicom.sequence_guess", "dicom.write_seg", "nnunet",
     "worker.protocol", "worker.client", "worker.whole_run", "batch.process", "host.address", "synthetic.sample",
-    "cases.case_folder", "cases.case_list", "cases.dataset_json", "cases.modality_guess", "nnunet", "result",
-    "result.regions",
-    "worker.protocol", "worker.client", "batch.process", "synthetic.sample",
 ]  # fmt: skip
 TORCH_FREE_TRAINING = ("run.background", "status", "ending", "locks", "whole_files")
 

@@ -112,7 +112,7 @@ def test_every_setting_of_a_training_has_a_meaning():
         explained = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
         table = re.search(r"^`(\w+)\.\*`", section, re.MULTILINE)
         if table and explained:
-            keys = _all_keys(to_plain(Experiment(pretrain_optimiser=OptimiserSettings())))
+            keys = _all_keys(to_plain(Experiment(pretrain_optimiser=OptimiserSettings()), whole=True))
             assert explained == {key.split(".")[1] for key in keys if key.split(".")[0] == table[1]}
 
 

@@ -32,8 +32,8 @@ MAX_LABEL = 1 << 15
 MAX_MEMBERS = 8  # of a pathway: each takes its own time and memory, and two pathways of them fit a zip file
 MAX_INTENSITY = 1e6
 # Ids stand in commands, in columns of tables and in references of a scene; a weights file's name in any file system.
-KINDS = ("zscore_nonzero", "ct_window")
-NNUNET_KINDS = (*KINDS, "zscore", "none", "rescale_01", "rgb_01")
+OWN_KINDS = ("zscore_nonzero", "ct_window")
+NNUNET_KINDS = (*OWN_KINDS, "zscore", "none", "rescale_01", "rgb_01")
 ID = re.compile(r"\w[\w +.-]{0,63}")
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,99}\.safetensors")
 DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows, with any ending
@@ -131,7 +131,7 @@ def _check_preprocessing(preprocessing: Preprocessing, ids: list[str]) -> None:
         raise ModelError(f"spacing_mm {preprocessing.spacing_mm} is not within 0.01 to 100 mm")
     if preprocessing.nnunet is not None:
         _check_nnunet(preprocessing.nnunet)
-    kinds = KINDS if preprocessing.nnunet is None else NNUNET_KINDS
+    kinds = OWN_KINDS if preprocessing.nnunet is None else NNUNET_KINDS
     for modality_id in ids:
         normalisation = preprocessing.normalisation.get(modality_id)
         if normalisation is None:

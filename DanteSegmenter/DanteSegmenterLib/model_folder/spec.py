@@ -90,8 +90,8 @@ class SplineSteps:
     Attributes:
         order: of the splines, 0 (nearest) to 5.
         order_between: of those between slices, where slices are resampled each by itself.
-        by_slices: whether they are; None: where a voxel is more than `thick` times as long as it is wide.
-        thick: see there.
+        by_slices: whether they are; null: where a voxel is more than `thick` times as long as it is wide.
+        thick: how many times as long as wide a voxel is where slices are resampled each by itself.
     """
 
     order: int = 3
@@ -122,10 +122,11 @@ class Preprocessing:
     """What `preprocess.prepare` does to the input volumes.
 
     Attributes:
-        orientation: where the array axes I, J, K point to, e.g. "LPS"; `AS_STORED` for models of nnU-Net alone.
+        orientation: where the array axes I, J, K point to, e.g. "LPS"; "stored", of nnU-Net's models alone: as the file
+            has them.
         spacing_mm: of the network's grid, along K, J, I.
         normalisation: by modality id.
-        nnunet: of a model that nnU-Net trained, its order of work.
+        nnunet: of a model that nnU-Net trained, its order of work. Not written where there is none.
     """
 
     orientation: str

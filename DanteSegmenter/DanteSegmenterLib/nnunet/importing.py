@@ -27,7 +27,7 @@ CITATION = "Isensee et al. 2021, nnU-Net, Nature Methods 18, 203-211, doi 10.103
 INTENDED_USE = "Imported from nnU-Net; research only."
 # nnU-Net calls its own variants so; theirs that build another network have other weights, which is noticed.
 USUAL_TRAINER = re.compile(r"nnUNetTrainer")
-PLAIN, RESIDUAL = "unet", "residual_unet"
+PLAIN_NAME, RESIDUAL_NAME = "unet", "residual_unet"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _described(source: ResultsFolder, checkpoint: Checkpoint, choices: Choices) 
         preprocessing=preprocessing,
         patch=planned.patch,
         network=planned.network,
-        limited=Pathway(weights_file("limited"), "0" * 64, ids, RESIDUAL if planned.residual else PLAIN),
+        limited=Pathway(weights_file("limited"), "0" * 64, ids, RESIDUAL_NAME if planned.residual else PLAIN_NAME),
         citations=(CITATION,),
         intended_use=INTENDED_USE,
         training_data=f"nnU-Net's {known_as}" + (f", {cases} cases" if type(cases) is int else ""),

@@ -21,7 +21,7 @@ from ..model_folder.terminology import Code, Terminology
 MODALITY_LABELS = {
     "t1": "T1", "t1ce": "T1 contrast", "t2": "T2", "flair": "FLAIR", "nct": "CT", "ctpa": "CT with contrast",
 }  # fmt: skip
-BACKGROUND, IGNORED = "background", "ignore"
+BACKGROUND_NAME, IGNORED_NAME = "background", "ignore"
 GOLDEN_RATIO = 0.618034
 
 
@@ -140,12 +140,16 @@ def regions_of(dataset: Mapping[str, Any], chosen: Mapping[str, str], where: str
         ModelError: the labels cannot be understood.
     """
     labels = dataset.get("labels")
-    if not isinstance(labels, dict) or labels.get(BACKGROUND) != 0:
+    if not isinstance(labels, dict) or labels.get(BACKGROUND_NAME) != 0:
         raise ModelError(f"{where}: labels must be names with numbers, background 0, got {one_line(labels)}.")
     found = {
-        one_line(name): _numbers(value, where) for name, value in labels.items() if name not in (BACKGROUND, IGNORED)
+        one_line(name): _numbers(value, where)
+        for name, value in labels.items()
+        if name not in (BACKGROUND_NAME, IGNORED_NAME)
     }
-    overlapping = any(isinstance(labels[name], list) and len(labels[name]) > 1 for name in labels if name != IGNORED)
+    overlapping = any(
+        isinstance(labels[name], list) and len(labels[name]) > 1 for name in labels if name != IGNORED_NAME
+    )
     values = _values(found, dataset.get("regions_class_order"), overlapping, where)
     keys = {str(value): name for name, value in zip(found, values)} | {name: name for name in found}
     unknown = [key for key in chosen if key not in keys]

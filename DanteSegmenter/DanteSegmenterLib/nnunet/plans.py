@@ -14,7 +14,7 @@ from ..volume import triple
 PLAIN_UNET, RESIDUAL_UNET = "PlainConvUNet", "ResidualEncoderUNet"
 BLOCKS = {PLAIN_UNET: "n_conv_per_stage", RESIDUAL_UNET: "n_blocks_per_stage"}
 # What a reader makes of an image's axes: those of the file, or the closest to these.
-READERS = {"SimpleITKIO": AS_STORED, "NibabelIO": AS_STORED, "NibabelIOWithReorient": "RAS"}
+AXES_BY_READER = {"SimpleITKIO": AS_STORED, "NibabelIO": AS_STORED, "NibabelIOWithReorient": "RAS"}
 RESAMPLING = "resample_data_or_seg_to_shape"
 # nnU-Net's names, but for z-scores, which a mask makes another kind.
 SCHEMES = {
@@ -147,7 +147,7 @@ def read_plans(plans: dict[str, Any], name: str, channels: int, mirror: tuple[in
             configuration.resampling_fn_probabilities_kwargs.steps,
             mirror,
         ),
-        READERS[str(plans.get("image_reader_writer", "SimpleITKIO"))],
+        AXES_BY_READER[str(plans.get("image_reader_writer", "SimpleITKIO"))],
         tuple(_normalisation(configuration, n, plans, where) for n in range(channels)),
     )
 
@@ -180,7 +180,7 @@ def _check_known(configuration: Configuration, plans: dict[str, Any], where: str
         ("resampling_fn_data", configuration.resampling_fn_data, (RESAMPLING,)),
         ("resampling_fn_probabilities", configuration.resampling_fn_probabilities, (RESAMPLING,)),
         ("preprocessor_name", configuration.preprocessor_name, ("DefaultPreprocessor",)),
-        ("image_reader_writer", plans.get("image_reader_writer", "SimpleITKIO"), tuple(READERS)),
+        ("image_reader_writer", plans.get("image_reader_writer", "SimpleITKIO"), tuple(AXES_BY_READER)),
         ("label_manager", plans.get("label_manager", "LabelManager"), ("LabelManager",)),
     ):
         if value not in known:

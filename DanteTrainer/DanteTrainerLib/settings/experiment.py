@@ -308,7 +308,7 @@ def _override(plain: dict[str, Any], override: str) -> None:
 
 def _full_key(key: str) -> str:
     default = Experiment(pretrain_optimiser=OptimiserSettings())
-    keys = _all_keys(to_plain(default))
+    keys = _all_keys(to_plain(default, whole=True))
     if key in keys:
         return key
     # A last part alone means the training's own settings, then those of a method, never those of a pre-training.
