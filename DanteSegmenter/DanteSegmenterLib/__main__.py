@@ -1,4 +1,4 @@
-"""Command line of the deployed half: `python -m DanteSegmenterLib segment | batch | info | import | sample | export`."""
+"""The deployed half's command line: `python -m DanteSegmenterLib segment | batch | info | import | sample | export`."""
 
 from __future__ import annotations
 

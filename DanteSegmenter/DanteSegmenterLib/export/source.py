@@ -44,8 +44,13 @@ def source_of(model: Model, name: str) -> Source:
     """A pathway by its name, its weights checked and loaded.
 
     Raises:
-        ModelError: the model has no such pathway, or its weights cannot be used.
+        ModelError: the model has no such pathway, its weights cannot be used, or nnU-Net trained it.
     """
+    if model.spec.preprocessing.nnunet is not None:  # what is written would prepare images as this project does
+        raise ModelError(
+            f"'{model.spec.name}' was imported from nnU-Net and reads images prepared as nnU-Net does, which an export "
+            "does not describe. Export it with nnU-Net's own tools."
+        )
     pathway = model.spec.pathways.get(name)
     if pathway is None:
         raise ModelError(f"'{model.spec.name}' has no pathway '{name}'; it has {', '.join(model.spec.pathways)}.")

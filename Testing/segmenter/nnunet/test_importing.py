@@ -12,6 +12,7 @@ from in_worker import run_in_worker
 
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
+from DanteSegmenterLib.export.source import source_of
 from DanteSegmenterLib.files import read_volume, write_volume
 from DanteSegmenterLib.inference import load_model, segment, segmenting
 from DanteSegmenterLib.model_folder import read_spec, write_spec
@@ -78,6 +79,11 @@ def test_a_model_that_was_trained_without_mirroring_is_not_mirrored(case, model,
     mirrored, plain = (segment(load_model(tmp_path / "model", "cpu"), by_id, mirror=mirror) for mirror in (True, False))
     assert np.array_equal(mirrored.label_map, plain.label_map)
     assert mirrored.notes == ("This model was trained without mirroring: nothing was mirrored.",) and not plain.notes
+
+
+def test_an_export_that_would_prepare_images_in_another_way_is_refused(model, tmp_path):
+    with pytest.raises(ModelError, match="reads images prepared as nnU-Net does"):
+        source_of(load_model(model, "cpu"), "limited")
 
 
 def test_the_description_says_what_plans_and_dataset_say(model):
