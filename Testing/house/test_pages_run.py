@@ -5,16 +5,22 @@ import shutil
 
 import pytest
 from conftest import REPOSITORY
+from dicom_files import whole, write_study
 from page_commands import blocks_of, commands_of
 
 from DanteSegmenterLib.__main__ import main as segmenter
+from DanteSegmenterLib.files import read_volume
 from DanteTrainerLib.__main__ import main as trainer
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "RESULTS.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MAINS = {"DanteSegmenterLib": segmenter, "DanteTrainerLib": trainer}
 RUN = {"DanteSegmenterLib": {"segment", "batch", "info", "sample"}, "DanteTrainerLib": {"list"}}
 # Of these verbs, what is not run; the other verbs train or score, and Testing/trainer has every one at a tiny size.
-NOT_RUN = {"--cluster": "needs a Dask cluster", "CHEST": "generates dozens of chests, for a study of hours"}
+NOT_RUN = {
+    "--cluster": "needs a Dask cluster",
+    "--host": "needs another computer; Testing/segmenter/command_line/test_host_cli.py has one",
+    "CHEST": "generates dozens of chests, for a study of hours",
+}
 # Names that stand for a reader's own files -> what they are here.
 SCANS = {"A.nii.gz": "t1", "B.nii.gz": "t2", "C.nii.gz": "flair"}
 
@@ -30,11 +36,14 @@ def cheap_commands():
 
 @pytest.fixture
 def place(tmp_path, data, monkeypatch):
-    """A reader's current folder: the repository's Resources, a dataset FOLDER, and three scans of one patient."""
+    """A reader's current folder: Resources, a MODEL, a dataset FOLDER, three scans of a patient, and as a DICOM STUDY."""
     (tmp_path / "Resources").symlink_to(REPOSITORY / "Resources")
+    (tmp_path / "MODEL").symlink_to(REPOSITORY / "Resources" / "Models" / "brats-without-t1ce")
     (tmp_path / "FOLDER").symlink_to(data)
     for file, modality in SCANS.items():
         shutil.copy(data / "A" / f"A_{modality}.nii.gz", tmp_path / file)
+    volumes = {modality: whole(read_volume(tmp_path / file)) for file, modality in SCANS.items()}
+    write_study(tmp_path / "STUDY", volumes)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
