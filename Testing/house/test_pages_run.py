@@ -36,7 +36,7 @@ def cheap_commands():
 
 @pytest.fixture
 def place(tmp_path, data, monkeypatch):
-    """A reader's current folder: Resources, a MODEL, a dataset FOLDER, three scans of a patient, and as a DICOM STUDY."""
+    """A reader's current folder: Resources, MODEL, a dataset FOLDER, scans of a patient, and a DICOM STUDY of them."""
     (tmp_path / "Resources").symlink_to(REPOSITORY / "Resources")
     (tmp_path / "MODEL").symlink_to(REPOSITORY / "Resources" / "Models" / "brats-without-t1ce")
     (tmp_path / "FOLDER").symlink_to(data)
