@@ -61,7 +61,7 @@ def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> d
     model, given = load_model(model_folder, device), volumes_of(case)
     volumes = {modality: given[modality] for modality in model.spec.limited.modalities}
     segment(model, volumes)  # not counted
-    whole = [segment(model, volumes).seconds for _ in range(repeats)]
+    whole = [segment(model, volumes).report.seconds for _ in range(repeats)]
     prepared = prepare(volumes, model.spec.limited.modalities, model.spec.preprocessing)
     fastest = str(fastest_dtype(model.device)).removeprefix("torch.")
     formats = {fastest: "fastest"} | ({} if fastest == "float32" else {"float32": "float32"})

@@ -114,7 +114,7 @@ def test_several_studies_are_listed_and_one_is_chosen(run, tmp_path):
     code, _, error = run("--dicom", folder)
     assert code == 2 and "holds 2 studies of 2 patients; --study UID chooses one: 1 2.25." in error
     assert f"{uid} (20300101: 3 series, 60 files)" in error
-    assert "4711" not in error and "other" not in error and "Müller" not in error
+    assert "4711-SECRET" not in error and "other" not in error and "Müller" not in error
     assert run("--dicom", folder, "--study", uid)[0] == 0
 
 
