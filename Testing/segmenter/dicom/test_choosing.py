@@ -166,7 +166,9 @@ def test_no_name_of_a_patient_is_said_or_reported(run, tmp_path, limited_study):
     code, out, error = run("--dicom", limited_study, "--report", tmp_path / "r.json", output="o.seg.nrrd")
     header = (tmp_path / "o.seg.nrrd").read_bytes().partition(b"\n\n")[0].decode()
     for text in (out, error, header, (tmp_path / "r.json").read_text()):
-        assert not any(secret in text for secret in ("Müller", "Änne", "M\\u00fcller", "4711-SECRET", "19500203", "Hidden"))
+        assert not any(
+            secret in text for secret in ("Müller", "Änne", "M\\u00fcller", "4711-SECRET", "19500203", "Hidden")
+        )
 
 
 ABSENT = [
