@@ -113,8 +113,28 @@ class Decoder(nn.Module):
         return self.heads[0](self.decode(features)[0])
 
 
-class UNet(nn.Module):
-    """Encoder and decoder in a row; `forward` gives the logits at full resolution."""
+class EncoderDecoder(nn.Module):
+    """An encoder and a decoder in a row; `forward` gives the logits at full resolution."""
+
+    encoder: nn.Module
+    decoder: Decoder
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The encoder's feature maps, finest first."""
+        return self.encoder(image)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decoder(self.encoder(image))
+
+    def all_logits(self, image: Tensor) -> list[Tensor]:
+        """Logits at every decoder resolution, finest first."""
+        return self.decoder.all_logits(self.encoder(image))
+
+
+class UNet(EncoderDecoder):
+    """The plain U-Net."""
+
+    encoder: Encoder
 
     def __init__(self, channels_in: int, channels_out: int, spec: NetworkSpec) -> None:
         super().__init__()
@@ -128,17 +148,6 @@ class UNet(nn.Module):
         nn.Module.__init__(network)
         network.encoder, network.decoder = encoder, decoder
         return network
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """The encoder's feature maps, finest first."""
-        return self.encoder(image)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.decoder(self.encoder(image))
-
-    def all_logits(self, image: Tensor) -> list[Tensor]:
-        """Logits at every decoder resolution, finest first."""
-        return self.decoder.all_logits(self.encoder(image))
 
 
 def initialise(module: nn.Module) -> None:

@@ -17,7 +17,7 @@ from ...volume import triple
 from ..convolution import Conv3d
 from ..instance_norm import InstanceNorm
 from ..part import Part
-from ..unet import NEGATIVE_SLOPE, ConvBlock, Decoder
+from ..unet import NEGATIVE_SLOPE, ConvBlock, Decoder, EncoderDecoder
 
 ONE_VOXEL = (1, 1, 1)
 
@@ -95,21 +95,10 @@ def _stage(
     return nn.Sequential(first, *more)
 
 
-class ResidualUNet(nn.Module):
-    """A residual encoder and the U-Net's decoder in a row; `forward` gives the logits at full resolution."""
+class ResidualUNet(EncoderDecoder):
+    """A residual encoder and the U-Net's decoder."""
 
     def __init__(self, channels_in: int, channels_out: int, spec: NetworkSpec) -> None:
         super().__init__()
         self.encoder = ResidualEncoder(channels_in, spec)
         self.decoder = Decoder(channels_out, spec)
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """The encoder's feature maps, finest first."""
-        return self.encoder(image)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.decoder(self.encoder(image))
-
-    def all_logits(self, image: Tensor) -> list[Tensor]:
-        """Logits at every decoder resolution, finest first."""
-        return self.decoder.all_logits(self.encoder(image))
