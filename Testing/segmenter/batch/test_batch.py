@@ -1,15 +1,14 @@
-import csv
 import itertools
 import os
 import signal
 from dataclasses import replace
 
 import pytest
+from batches import batch, summary
 from datasets import write_case
 from models import write_brain_model
 
 from DanteSegmenterLib import inference
-from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.batch import Options, run_batch
 from DanteSegmenterLib.cases.case_list import find_cases
 from DanteSegmenterLib.errors import Cancelled
@@ -32,15 +31,6 @@ def cases(tmp_path):
     broken = folder / "C" / "C_t2.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-200])
     return folder
-
-
-def batch(cases, model, out, *options):
-    return main(["batch", str(cases), "--model", str(model), "--out", str(out), "--device", "cpu", *options])
-
-
-def summary(out):
-    with open(out / "summary.csv", newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
 
 
 def test_failures_do_not_stop_the_rest_and_the_summary_says_why(cases, model, tmp_path, capsys):

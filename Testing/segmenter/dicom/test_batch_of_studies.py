@@ -1,19 +1,18 @@
 """A batch of DICOM studies, beside folders of image files: a case a study, skipped, resumed and summed up alike."""
 
-import csv
 import shutil
 import sys
 
 import highdicom
 import numpy as np
 import pytest
+from batches import batch, summary
 from datasets import LPS_4MM, images, write_case
 from dicom_files import write_series, write_study
 from models import write_brain_model
 from pydicom import config
 from pydicom.uid import generate_uid
 
-from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.command_line.batch import all_cases
 from DanteSegmenterLib.dicom.case_list import SeriesSource, dicom_cases
@@ -46,15 +45,6 @@ def folder(tmp_path):
     write_dicom_case(folder / "B" / "day 1", 1)
     write_dicom_case(folder / "sourcedata" / "C", 2)
     return folder
-
-
-def batch(folder, model, out, *more):
-    return main(["batch", str(folder), "--model", str(model), "--out", str(out), "--device", "cpu", *more])
-
-
-def summary(out):
-    with open(out / "summary.csv", newline="") as file:
-        return {line["case"]: line for line in csv.DictReader(file)}
 
 
 def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(folder, model, tmp_path, capsys):
