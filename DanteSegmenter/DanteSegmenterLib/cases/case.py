@@ -19,6 +19,11 @@ class ImageSource:
     path: Path
     component: int | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
+        return (self.path,)
+
     def read(self) -> Volume:
         return read_volume(self.path, component=self.component)
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..cases.case import ImageSource
-from ..dicom.case_list import SeriesSource, sources_of
+from ..dicom.case_list import sources_of
 from ..dicom.choosing import choose_series, table
 from ..dicom.study_scan import Scan, choose_study, scan
 from ..dicom.write_seg import DICOM_ENDING
 from ..errors import InputError
-from ..files.images import write_atomically
 from ..model_folder.spec import ModelSpec
 from ..program import say
-from .outputs import check_outputs, same_file
+from .outputs import check_outputs, same_file, write_json
 
 
 def check_inputs(given: argparse.Namespace) -> None:
@@ -57,15 +54,6 @@ def given_sources(given: argparse.Namespace, spec: ModelSpec) -> dict[str, Image
     rows = table(choose_study(found, given.study))
     chosen = choose_series(rows, spec, asked_series(given.series))
     return sources_of(chosen, found.notes)
-
-
-def files_of(sources: Mapping[str, ImageSource]) -> list[Path]:
-    """Every file that is read."""
-    return [
-        file
-        for source in sources.values()
-        for file in (source.files if isinstance(source, SeriesSource) else [source.path])
-    ]
 
 
 def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
@@ -119,8 +107,7 @@ def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
     if given.report is not None:
         files = [file for series in study.series for file in series.files]
         check_outputs([(given.report, (".json",))], files)
-        text = json.dumps({"study": study.uid, "series": [row.plain() for row in rows]}, indent=1) + "\n"
-        write_atomically(given.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(given.report, {"study": study.uid, "series": [row.plain() for row in rows]})
     for note in found.notes:
         say(f"note: {note}")
     say(f"study {study.said}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, ResourceError
+from ..files.images import write_atomically
 from ..guard.replace_folder import folder_in_the_making
 
 # A label map that compresses badly, and some room.
@@ -44,6 +47,16 @@ def same_file(one: Path, other: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return os.path.realpath(one) == os.path.realpath(other)
     return False
+
+
+def write_json(path: Path, plain: dict[str, Any]) -> None:
+    """Write a table that programs read, whole or not at all.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    text = json.dumps(plain, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _check_name(path: Path, endings: Sequence[str]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..cases.case import ImageSource
 from ..dicom.case_list import SeriesSource
 from ..dicom.write_seg import DICOM_ENDING, check_can_write_seg, write_seg
 from ..errors import ConfigError, InputError
@@ -18,7 +16,6 @@ from ..files.images import (
     WRITTEN_ENDINGS,
     check_grid_for,
     read_volume,
-    write_atomically,
     write_components,
     write_segmentation,
     write_volume,
@@ -34,8 +31,8 @@ from ..strict_dataclass import to_plain
 from ..volume import Volume
 from ..worker.outcome import RunProgress
 from ..worker.whole_run import segment_there, worker_client
-from .inputs import check_inputs, check_output, files_of, given_sources, show_series
-from .outputs import check_outputs
+from .inputs import check_inputs, check_output, given_sources, show_series
+from .outputs import check_outputs, write_json
 
 if TYPE_CHECKING:  # torch is imported when it is needed
     from ..inference.segmenting import Progress
@@ -56,21 +53,22 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
     sources = given_sources(given, spec)
     outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS, *([DICOM_ENDING] if given.dicom else [])))]
     outputs += [(given.probabilities, WRITTEN_ENDINGS), (given.report, (".json",))]
-    read = [*files_of(sources), *given.model.iterdir()]
+    read = [*(file for source in sources.values() for file in source.files), *given.model.iterdir()]
     if given.brain_mask is not None:
         read.append(given.brain_mask)
     check_outputs([pair for pair in outputs if pair[0] is not None], read)
     pathway, _ = choose_pathway(spec, sources)
     reference = sources[pathway.modalities[0]]
-    if isinstance(reference, SeriesSource) and given.output.name.endswith(DICOM_ENDING):
-        check_can_write_seg(reference.stack)
+    series = reference if isinstance(reference, SeriesSource) and given.output.name.endswith(DICOM_ENDING) else None
+    if series is not None:
+        check_can_write_seg(series.stack)
     volumes = {modality: source.read() for modality, source in sources.items()}
     for path in (given.output, given.probabilities):
         if path is not None:
             check_grid_for(path, volumes[pathway.modalities[0]])
     mask = read_volume(given.brain_mask) if given.brain_mask is not None else None
     result = _computed(given, host, volumes, options, mask, stop)
-    _write(given, result, reference)
+    _write(given, result, series)
     _tell(result, [str(path) for path, _ in outputs if path is not None])
 
 
@@ -120,9 +118,10 @@ def _bar() -> Iterator[Callable[[Progress | RunProgress], None]]:
         yield show
 
 
-def _write(given: argparse.Namespace, result: Result, reference: ImageSource) -> None:
-    if isinstance(reference, SeriesSource) and given.output.name.endswith(DICOM_ENDING):
-        write_seg(given.output, result.masks, result.spec.regions, result.report, reference.stack)
+def _write(given: argparse.Namespace, result: Result, series: SeriesSource | None) -> None:
+    """Write what was asked for; `series` is that which a DICOM segmentation refers to."""
+    if series is not None:
+        write_seg(given.output, result.masks, result.spec.regions, result.report, series.stack)
     elif given.output.name.endswith(".nrrd"):
         write_segmentation(given.output, result.masks, result.spec.regions, result.reference)
     else:
@@ -130,8 +129,7 @@ def _write(given: argparse.Namespace, result: Result, reference: ImageSource) ->
     if result.probabilities is not None:
         write_components(given.probabilities, result.probabilities, result.reference)
     if given.report:
-        text = json.dumps(to_plain(result.report), indent=1) + "\n"
-        write_atomically(given.report, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(given.report, to_plain(result.report))
 
 
 def _tell(result: Result, written: list[str]) -> None:
