@@ -41,6 +41,7 @@ class Augmentation:
         brightness, contrast: factors per channel.
         resolution: zoom of simulated low resolution per channel.
         gamma_inverted, gamma: exponents per channel.
+        shift: added per channel.
         mirror: whether each axis K, J, I is mirrored.
     """
 
@@ -54,6 +55,7 @@ class Augmentation:
     resolution: Per = ()
     gamma_inverted: Per = ()
     gamma: Per = ()
+    shift: Per = ()
     mirror: tuple[bool, bool, bool] = (False, False, False)
 
 
@@ -61,46 +63,98 @@ NONE = Augmentation()
 MAX_ANGLE = math.radians(30)
 
 
-def draw(generator: np.random.Generator, channels: int, kind: str = "full") -> Augmentation:
-    """Draw with nnU-Net's probabilities and ranges.
+@dataclass(frozen=True)
+class Chance:
+    """Of a transform: `probability` that a patch has it, `each` that a channel has it then, and the values' range."""
+
+    probability: float
+    each: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How often a patch is changed, and how far; the defaults are nnU-Net's.
+
+    Attributes:
+        turned, zoomed: probabilities of a patch.
+        noise: of the standard deviation, of all channels.
+        blur: of the sigma in voxels.
+        shift: of what is added; a z-score's unit is one standard deviation of the brain.
+    """
+
+    turned: float = 0.2
+    zoomed: float = 0.2
+    noise: Chance = Chance(0.1, 1.0, 0.0, 0.1)
+    blur: Chance = Chance(0.2, 0.5, 0.5, 1.0)
+    brightness: Chance = Chance(0.15, 1.0, 0.75, 1.25)
+    contrast: Chance = Chance(0.15, 1.0, 0.75, 1.25)
+    resolution: Chance = Chance(0.25, 0.5, 0.5, 1.0)
+    gamma_inverted: Chance = Chance(0.1, 1.0, 0.7, 1.5)
+    gamma: Chance = Chance(0.3, 1.0, 0.7, 1.5)
+    shift: Chance = Chance(0.0, 0.0, 0.0, 0.0)
+
+
+# Changes are more frequent and go further, those of values channel by channel: scanners differ in single sequences.
+STRENGTHS = {
+    "nnunet": Strength(),
+    "strong": Strength(
+        turned=0.5,
+        zoomed=0.5,
+        noise=Chance(0.2, 1.0, 0.0, 0.3),
+        brightness=Chance(0.2, 0.7, 0.6, 1.6),
+        contrast=Chance(0.2, 0.7, 0.5, 1.6),
+        gamma_inverted=Chance(0.15, 0.7, 0.5, 2.0),
+        gamma=Chance(0.3, 0.7, 0.5, 2.0),
+        shift=Chance(0.25, 0.7, -0.5, 0.5),
+    ),
+}
+
+
+def draw(generator: np.random.Generator, channels: int, kind: str = "full", strength: str = "nnunet") -> Augmentation:
+    """Draw what chance decides.
 
     Args:
         channels: of the image.
-        kind: "full"; "calibrated", the same but for brightness, contrast and gamma, which change what a value means;
-            "spatial", no intensities (Stage 1).
+        kind: "full"; "calibrated", the same but for brightness, contrast, gamma and shift, which change what a value
+            means; "spatial", no intensities (Stage 1).
+        strength: one of STRENGTHS.
     """
-    g = generator
-    angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < 0.2 else None
-    scale = float(g.uniform(0.7, 1.4)) if g.random() < 0.2 else None
+    g, s = generator, STRENGTHS[strength]
+    angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < s.turned else None
+    scale = float(g.uniform(0.7, 1.4)) if g.random() < s.zoomed else None
     mirror = triple(bool(g.random() < 0.5) for _ in range(3))
     if kind == "spatial":
         return Augmentation(angles=angles, scale=scale, mirror=mirror)
 
-    def per(probability: float, each: float, value: Callable[[], Any]) -> tuple[Any, ...]:
-        if g.random() >= probability:
+    def per(chance: Chance, value: Callable[[float, float], Any]) -> tuple[Any, ...]:
+        if g.random() >= chance.probability:
             return ()
-        return tuple(value() if g.random() < each else None for _ in range(channels))
+        return tuple(value(chance.low, chance.high) if g.random() < chance.each else None for _ in range(channels))
+
+    def around_one(low: float, high: float) -> float:
+        """Below and above 1 with equal probability (BGContrast)."""
+        return float(g.uniform(low, 1) if g.random() < 0.5 else g.uniform(1, high))
 
     drawn = Augmentation(
         angles=angles,
         scale=scale,
-        noise=float(g.uniform(0, 0.1)) if g.random() < 0.1 else None,
+        noise=float(g.uniform(s.noise.low, s.noise.high)) if g.random() < s.noise.probability else None,
         noise_seed=int(g.integers(1 << 31)),
-        blur=per(0.2, 0.5, lambda: tuple(g.uniform(0.5, 1.0, 3).tolist())),
-        brightness=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
-        contrast=per(0.15, 1.0, lambda: _bg_contrast(g, 0.75, 1.25)),
-        resolution=per(0.25, 0.5, lambda: float(g.uniform(0.5, 1.0))),
-        gamma_inverted=per(0.1, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
-        gamma=per(0.3, 1.0, lambda: _bg_contrast(g, 0.7, 1.5)),
+        blur=per(s.blur, lambda low, high: tuple(g.uniform(low, high, 3).tolist())),
+        brightness=per(s.brightness, around_one),
+        contrast=per(s.contrast, around_one),
+        resolution=per(s.resolution, g.uniform),
+        gamma_inverted=per(s.gamma_inverted, around_one),
+        gamma=per(s.gamma, around_one),
+        shift=per(s.shift, g.uniform),
         mirror=mirror,
     )
     # Drawn all the same: what is left is then what "full" draws, and the two compare in pairs.
-    return drawn if kind == "full" else replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=())
-
-
-def _bg_contrast(generator: np.random.Generator, low: float, high: float) -> float:
-    """Below and above 1 with equal probability (BGContrast)."""
-    return float(generator.uniform(low, 1) if generator.random() < 0.5 else generator.uniform(1, high))
+    return (
+        drawn if kind == "full" else replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=(), shift=())
+    )
 
 
 def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, int, int]:
@@ -183,6 +237,7 @@ def _intensity(images: Tensor, augmentation: Augmentation) -> Tensor:
         (_low_resolution, a.resolution),
         (_gamma_inverted, a.gamma_inverted),
         (_gamma, a.gamma),
+        (_shift, a.shift),
     )
     for transform, values in by_channel:
         for channel, value in enumerate(values):
@@ -220,3 +275,7 @@ def _gamma(image: Tensor, exponent: float) -> Tensor:
 
 def _gamma_inverted(image: Tensor, exponent: float) -> Tensor:
     return -_gamma(-image, exponent)
+
+
+def _shift(image: Tensor, amount: float) -> Tensor:
+    return image + amount

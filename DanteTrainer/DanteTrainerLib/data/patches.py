@@ -61,6 +61,7 @@ class PatchSource(Dataset[Batch]):
         stream: what these patches are for; sources of one seed and stream draw the same patches, whatever the method.
         augmentation: "none", or a kind of `augment.draw`.
         foreground_share: of each batch that is forced to contain a region.
+        strength: of the augmentation, as `augment.draw` knows it.
         rank, world_size: this process draws every sample n of the batch with n % world_size == rank.
     """
 
@@ -72,6 +73,7 @@ class PatchSource(Dataset[Batch]):
     augmentation: str = "full"
     foreground_share: float = FOREGROUND_SHARE
     stream: int = SUPERVISED
+    strength: str = "nnunet"
     rank: int = 0
     world_size: int = 1
 
@@ -107,7 +109,7 @@ class PatchSource(Dataset[Batch]):
     def _augmentation(self, generator: np.random.Generator, channels: int) -> Augmentation:
         if self.augmentation == "none":
             return NONE
-        return draw(generator, channels, self.augmentation)
+        return draw(generator, channels, self.augmentation, self.strength)
 
     def _centre(
         self, generator: np.random.Generator, case: CachedCase, shape: Sequence[int], forced: bool

@@ -100,6 +100,7 @@ def sources_of(
         _augmentation(stage, data),
         data.foreground_share,
         SUPERVISED if stage.labelled_only else PRETRAINING,
+        data.augment_strength,
     )
     if not val:
         return source, None

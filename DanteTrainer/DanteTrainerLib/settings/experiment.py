@@ -52,6 +52,8 @@ class DataSettings:
     """nnU-Net's default augmentation."""
     augment_values: bool = True
     """Its brightness, contrast and gamma too, which change what a value means. Those of a CT are calibrated."""
+    augment_strength: str = "nnunet"
+    """"nnunet", its default augmentation; or "strong", oftener and further, for few cases."""
     workers: int = -1
     """Processes that prepare batches; -1 chooses by the number of processor cores."""
     split_seed: int = 12345

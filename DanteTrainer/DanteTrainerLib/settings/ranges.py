@@ -37,6 +37,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm")
 WORDS: dict[str, tuple[str, ...]] = {
+    "data.augment_strength": ("nnunet", "strong"),
     "optimiser.kind": ("sgd", "adamw"),
     "optimiser.schedule": ("poly", "cosine"),
     "run.precision": ("auto", "fp32", "bf16", "fp16"),

@@ -220,6 +220,26 @@ def test_draws_have_nnunets_probabilities_and_ranges():
     )
 
 
+def test_a_strong_augmentation_draws_oftener_and_further_channel_by_channel():
+    generator = np.random.default_rng(0)
+    drawn = [draw(generator, 2, strength="strong") for _ in range(4000)]
+    expected = {"angles": 0.5, "scale": 0.5, "noise": 0.2, "brightness": 0.2, "contrast": 0.2, "shift": 0.25}
+    for field, probability in expected.items():
+        assert np.mean([bool(getattr(a, field)) for a in drawn]) == pytest.approx(probability, abs=0.025), field
+    shifts = [v for a in drawn for v in a.shift]
+    assert np.mean([v is not None for v in shifts]) == pytest.approx(0.7, abs=0.05)
+    added = [v for v in shifts if v is not None]
+    assert -0.5 <= min(added) < -0.45 and 0.45 < max(added) <= 0.5 and np.mean(added) == pytest.approx(0, abs=0.03)
+    gammas = [v for a in drawn for v in a.gamma if v is not None]
+    assert 0.5 <= min(gammas) < 0.55 and 1.9 < max(gammas) <= 2 and np.median(gammas) == pytest.approx(1, abs=0.1)
+
+
+def test_shift_adds_to_the_channels_drawn():
+    image = torch.rand(2, *PATCH) + 1
+    shifted, _ = run(Augmentation(shift=(None, -0.25)), image)
+    assert torch.equal(shifted[0], image[0]) and torch.equal(shifted[1], image[1] - 0.25)
+
+
 def test_spatial_only_leaves_intensities_alone():
     generator = np.random.default_rng(0)
     for _ in range(200):
@@ -230,8 +250,8 @@ def test_spatial_only_leaves_intensities_alone():
 def test_a_calibrated_image_keeps_what_its_values_mean_and_all_else_is_drawn_alike():
     changed = 0
     for seed in range(50):
-        full, calibrated = (draw(np.random.default_rng(seed), 2, kind) for kind in ("full", "calibrated"))
-        assert calibrated == replace(full, brightness=(), contrast=(), gamma=(), gamma_inverted=())
+        full, calibrated = (draw(np.random.default_rng(seed), 2, kind, "strong") for kind in ("full", "calibrated"))
+        assert calibrated == replace(full, brightness=(), contrast=(), gamma=(), gamma_inverted=(), shift=())
         flat = torch.full((2, *PATCH), 0.5)
         still = {"noise": None, "angles": None, "scale": None}
         assert torch.allclose(run(replace(calibrated, **still), flat)[0], flat)  # blurred, made coarse: 0.5 stays 0.5

@@ -175,17 +175,18 @@ def test_patches_reach_every_corner_of_the_image(cached):
 
 
 @pytest.mark.parametrize(
-    ("of_stage", "switches", "kind"),
+    ("of_stage", "switches", "kind", "strength"),
     [
-        ("full", {}, "full"),
-        ("full", {"augment_values": False}, "calibrated"),
-        ("full", {"augment": False}, "none"),
-        ("spatial", {"augment_values": False}, "spatial"),
-        ("spatial", {"augment": False}, "none"),
+        ("full", {}, "full", "nnunet"),
+        ("full", {"augment_strength": "strong"}, "full", "strong"),
+        ("full", {"augment_values": False}, "calibrated", "nnunet"),
+        ("full", {"augment": False}, "none", "nnunet"),
+        ("spatial", {"augment_values": False}, "spatial", "nnunet"),
+        ("spatial", {"augment": False}, "none", "nnunet"),
     ],
 )
-def test_the_settings_choose_what_is_augmented(cached, of_stage, switches, kind):
+def test_the_settings_choose_what_is_augmented(cached, of_stage, switches, kind, strength):
     experiment = Experiment(method="lower", data=DataSettings(patch=(32, 32, 32), **switches))
     stage = Stage("any", nn.ModuleDict(), 1, lambda batch, context: {}, augmentation=of_stage)
     learn, check = sources_of(experiment, BRAIN, stage, list(cached), list(cached))
-    assert (learn.augmentation, check.augmentation) == (kind, "none")
+    assert (learn.augmentation, check.augmentation, learn.strength) == (kind, "none", strength)
