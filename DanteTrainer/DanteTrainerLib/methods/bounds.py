@@ -13,6 +13,7 @@ from ..data.patches import Batch
 from ..loop.stage import Deployed, LossTerms, Origin, Stage, StepContext, Term
 from ..settings.experiment import Experiment
 from ..settings.tasks import Task
+from .same_images import check_same_images
 from .segmentation_loss import segmentation_loss
 
 
@@ -51,19 +52,20 @@ def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...])
         networks=nn.ModuleDict({"unet": network}),
         steps=experiment.run.steps,
         loss=loss,
-        carried={"unet": _begun(experiment, modalities)} if experiment.begin_with else {},
+        carried={"unet": _begun(experiment, task, modalities)} if experiment.begin_with else {},
         deployed={"limited": Deployed(lambda: network, modalities)},
         predict=predict,
     )
 
 
-def _begun(experiment: Experiment, modalities: tuple[str, ...]) -> Origin:
+def _begun(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Origin:
     """The pathway of the model folder `begin_with` that reads these modalities.
 
     Raises:
-        ConfigError: it has none that is a U-Net of them.
+        ConfigError: it has none that is a U-Net of them, or knows images prepared in another way.
     """
     spec = read_spec(experiment.begin_with)
+    check_same_images(experiment.begin_with, spec, task)
     for name, pathway in spec.pathways.items():
         if pathway.modalities == modalities and pathway.architecture == "unet":
             return Origin(name, folder=experiment.begin_with)

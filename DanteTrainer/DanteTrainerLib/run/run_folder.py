@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ConfigError, InputError, reason
+from DanteSegmenterLib.model_folder import Normalisation
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import Split
 from ..settings.experiment import Experiment, of_this_version
+from ..settings.tasks import TASKS
 from ..status import RUN_FILE
 from ..whole_files import write_text_whole
 
@@ -28,6 +30,7 @@ class Run:
         name: of the model.
         id: drawn at the start; the run's checkpoints carry it. "" in runs of older versions.
         files: case -> digest of the names and sizes of its files at the start.
+        normalisation: by modality, what the task's was at the start. Empty in runs of older versions.
     """
 
     experiment: Experiment
@@ -37,6 +40,22 @@ class Run:
     name: str
     id: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    normalisation: dict[str, Normalisation] = field(default_factory=dict)
+
+    def check_normalisation(self) -> None:
+        """Whether this version makes the same of voxels as the one that began the run.
+
+        Raises:
+            ConfigError: it does not: half a training would see other images than the other half.
+        """
+        now = TASKS[self.experiment.task].normalisation
+        # What older versions did not write down has changed for CT alone.
+        unknown = not self.normalisation and any(rule.hounsfield for rule in now.values())
+        if unknown or (self.normalisation and self.normalisation != now):
+            raise ConfigError(
+                "the run was begun by another version of SlicerDANTE, which normalised images in another way. Go on "
+                "with that version, or start a new run."
+            )
 
 
 def read_run(folder: Path) -> Run:

@@ -56,6 +56,7 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         name or experiment.method,
         uuid4().hex,
         fingerprints(dataset.cases.values()),
+        dict(dataset.task.normalisation),
     )
     _write(run, out)
     return run

@@ -39,10 +39,12 @@ def continue_run(
     """Train from the last checkpoint, or from the beginning, to the model folder, which is returned.
 
     Raises:
+        ConfigError: this version normalises images in another way than the one that began the run.
         ResourceError: another process works on this run; no space left; no intact checkpoint.
         Cancelled: `stop` said so; the run can be resumed.
     """
     run = read_run(folder)
+    run.check_normalisation()
     check_batch(run.experiment.data.batch_size, group)
     if not group.leads:
         return _train(run, folder, device, quiet, stop, group)

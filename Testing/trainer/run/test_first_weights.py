@@ -1,5 +1,6 @@
 """Fine-tuning, and weights of any earlier stage."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,14 @@ from small_trainings import small, train
 from torch import nn
 
 from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
 from DanteTrainerLib.loop.checkpoint import save_checkpoint
 from DanteTrainerLib.loop.stage import LossTerms, Origin, Stage
+from DanteTrainerLib.methods.same_images import check_same_images
 from DanteTrainerLib.release.provenance import read_provenance
 from DanteTrainerLib.run.first_weights import carry
 from DanteTrainerLib.run.run_folder import read_run
+from DanteTrainerLib.settings.tasks import BRAIN
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,17 @@ def test_what_does_not_fit_is_said(data, lower, tmp_path, method, words, said):
         experiment = replace(experiment, network=replace(experiment.network, convs_per_stage=2))
     with pytest.raises(ConfigError, match=said):
         train(data, tmp_path / "run", experiment)
+
+
+def test_a_model_of_images_prepared_in_another_way_is_no_beginning(data, lower, tmp_path):
+    other = shutil.copytree(lower, tmp_path / "other")
+    spec = read_spec(other)
+    rules = {**spec.preprocessing.normalisation, "t2": Normalisation("ct_window", 0, 80, 40, 20)}
+    write_spec(other, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=rules)))
+    with pytest.raises(ConfigError, match="prepared in another way: it differs in the normalisation of t2. Train"):
+        train(data, tmp_path / "run", small("lower", f"begin_with={other}"))
+    with pytest.raises(ConfigError, match="it differs in orientation"):
+        check_same_images("F", spec, replace(BRAIN, orientation="RAS"))
 
 
 def test_weights_come_from_any_earlier_stage(data, lower, tmp_path):

@@ -9,14 +9,16 @@ import pandas as pd
 import pytest
 from datasets import write_case, write_dataset
 
-from DanteSegmenterLib.errors import Cancelled, InputError
-from DanteSegmenterLib.model_folder import sha256_of
+from DanteSegmenterLib.errors import Cancelled, ConfigError, InputError
+from DanteSegmenterLib.model_folder import Normalisation, sha256_of
 from DanteTrainerLib.__main__ import main
+from DanteTrainerLib.data.dataset import Split
 from DanteTrainerLib.loop import optimiser
-from DanteTrainerLib.run.run_folder import cache_of, read_run, write_run
+from DanteTrainerLib.run.run_folder import Run, cache_of, read_run, write_run
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 from DanteTrainerLib.status import read_status
 
 
@@ -120,7 +122,7 @@ def test_a_run_json_that_is_none_is_one_sentence(stopped, capsys, text):
 
 def test_a_run_of_an_older_version_goes_on(stopped):
     plain = json.loads((stopped / "run.json").read_text())
-    del plain["id"], plain["files"]
+    del plain["id"], plain["files"], plain["normalisation"]
     plain["cache"] = str(stopped / "cache")
     del plain["experiment"]["mmanet"]
     plain["experiment"]["distillation"] = {"teacher": "", "feature_weight": 2.0, "weak_weight": 0.1}
@@ -128,6 +130,24 @@ def test_a_run_of_an_older_version_goes_on(stopped):
     mmanet = read_run(stopped).experiment.mmanet
     assert (mmanet.kd_weight, mmanet.weak_weight) == (2.0, 0.1)
     assert resume(stopped) == 0
+
+
+def test_a_run_whose_images_were_normalised_in_another_way_does_not_go_on(stopped, capsys):
+    run = read_run(stopped)
+    assert run.normalisation == BRAIN.normalisation
+    write_run(
+        stopped, replace(run, normalisation={**run.normalisation, "t2": Normalisation("ct_window", 0, 80, 40, 9)})
+    )
+    assert resume(stopped) == 2
+    assert "normalised images in another way. Go on with that version" in capsys.readouterr().err
+
+
+def test_of_an_older_version_it_is_ct_that_may_be_normalised_in_another_way():
+    brain, chest = (Run(load_experiment(task=task), "", Split((), (), ()), "", "") for task in ("brain", "chest"))
+    brain.check_normalisation()
+    with pytest.raises(ConfigError, match="begun by another version"):
+        chest.check_normalisation()
+    replace(chest, normalisation=dict(CHEST.normalisation)).check_normalisation()
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_from(stopped, data, tmp_path, capsys):

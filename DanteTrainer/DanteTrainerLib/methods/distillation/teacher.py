@@ -13,6 +13,7 @@ from DanteSegmenterLib.networks.unet import Decoder
 
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
+from ..same_images import check_same_images
 
 
 class Teacher(nn.Module):
@@ -68,7 +69,8 @@ def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> 
         features: whether its feature maps are learned from too; they must be as the experiment's backbone has them.
 
     Raises:
-        ConfigError: no model folder is named, or it is of another task, reads other modalities, or has other maps.
+        ConfigError: no model folder is named, or it is of another task, reads other modalities or images that
+            are prepared in another way, or has other maps.
     """
     folder = experiment.distillation.teacher
     if not folder:
@@ -84,6 +86,7 @@ def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> 
             f"the teacher '{folder}' must segment {', '.join(region.id for region in task.regions)} and read "
             f"{', '.join(task.full)}."
         )
+    check_same_images(folder, spec, task)
     network = model.network(pathway)
     if features and pathway.more:
         raise ConfigError(

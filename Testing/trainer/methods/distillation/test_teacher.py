@@ -28,6 +28,12 @@ def test_a_teacher_must_read_all_modalities_and_segment_the_same(data, teacher, 
         read_teacher(with_teacher(small("mmanet"), teacher), CHEST)
 
 
+def test_a_teacher_must_know_images_as_they_are_prepared_here(teacher):
+    coarse = replace(BRAIN, normalisation=dict.fromkeys(BRAIN.normalisation, CHEST.normalisation["nct"]))
+    with pytest.raises(ConfigError, match="the normalisation of t1, t1ce, t2, flair. Train it again"):
+        read_teacher(with_teacher(small("mmanet"), teacher), coarse)
+
+
 def test_features_are_learned_from_at_the_backbones_numbers_alone(teacher):
     experiment = with_teacher(small("mmanet"), teacher)
     smaller = replace(experiment, network=replace(experiment.network, features=(2, 4, 4)))
