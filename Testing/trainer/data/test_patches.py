@@ -146,8 +146,8 @@ def test_what_lies_beyond_a_ct_is_air_in_training_as_in_inference_and_no_foregro
     shape = (6, 8, 10)
     folder = tmp_path / "data" / "A"
     folder.mkdir(parents=True)
-    for name, level in (("nct", 40), ("ctpa", 200)):  # each window's mean: 0 in network input
-        array = np.full(shape, level, np.int16)
+    for name, rule in CHEST.normalisation.items():
+        array = np.full(shape, rule.mean, np.int16)  # 0 in network input
         array[2, 3:5, 4:6], array[3, 3:5, 4:6] = -1000, 300
         write_volume(folder / f"{name}.nii.gz", Volume(array, LPS_4MM))
     dataset = read_dataset(tmp_path / "data")
