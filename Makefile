@@ -48,10 +48,11 @@ $(VENV)/ready-to-test: $(VENV)/ready-to-run
 demo: $(VENV)/ready-to-run
 	@$(BIN)/python Testing/tools/demo.py --out $(OUT) $(if $(CASE),--case "$(CASE)") $(if $(KIND),--kind $(KIND))
 
-# A process takes a half of the tests, then what the other has not begun: what a file prepares is seldom prepared twice.
+# Three processes on two cores, for some tests wait. Each takes its part, then what another has not begun: what a file prepares is
+# seldom prepared twice.
 test: $(VENV)/ready-to-test
 	@sh Testing/tools/system_libraries.sh
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-all: $(VENV)/ready-to-test
 	@sh Testing/tools/system_libraries.sh
