@@ -151,10 +151,10 @@ def draw(generator: np.random.Generator, channels: int, kind: str = "full", stre
         shift=per(s.shift, g.uniform),
         mirror=mirror,
     )
+    if kind == "full":
+        return drawn
     # Drawn all the same: what is left is then what "full" draws, and the two compare in pairs.
-    return (
-        drawn if kind == "full" else replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=(), shift=())
-    )
+    return replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=(), shift=())
 
 
 def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, int, int]:

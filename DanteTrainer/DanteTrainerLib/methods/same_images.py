@@ -17,8 +17,8 @@ def check_same_images(folder: str, spec: ModelSpec, task: Task) -> None:
     theirs, ours = spec.preprocessing, task.normalisation
     others = [m for m, rule in ours.items() if m in theirs.normalisation and theirs.normalisation[m] != rule]
     if others or theirs.orientation != task.orientation:
+        what = f"the normalisation of {', '.join(others)}" if others else "orientation"
         raise ConfigError(
-            f"the model folder '{folder}' knows images that are prepared in another way: it differs in "
-            f"{'the normalisation of ' + ', '.join(others) if others else 'orientation'}. Train it again with this "
-            "version."
+            f"the model folder '{folder}' knows images that are prepared in another way: it differs in {what}. Train "
+            "it again with this version."
         )

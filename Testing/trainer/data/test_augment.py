@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from DanteSegmenterLib.preprocess import Background
-from DanteTrainerLib.data.augment import NONE, Augmentation, apply, draw, source_size
+from DanteTrainerLib.data.augment import NONE, STRENGTHS, Augmentation, apply, draw, source_size
+from DanteTrainerLib.settings.ranges import WORDS
 
 PATCH = (9, 9, 9)
 
@@ -232,6 +233,10 @@ def test_a_strong_augmentation_draws_oftener_and_further_channel_by_channel():
     assert -0.5 <= min(added) < -0.45 and 0.45 < max(added) <= 0.5 and np.mean(added) == pytest.approx(0, abs=0.03)
     gammas = [v for a in drawn for v in a.gamma if v is not None]
     assert 0.5 <= min(gammas) < 0.55 and 1.9 < max(gammas) <= 2 and np.median(gammas) == pytest.approx(1, abs=0.1)
+
+
+def test_the_setting_knows_every_strength():
+    assert WORDS["data.augment_strength"] == tuple(STRENGTHS)
 
 
 def test_shift_adds_to_the_channels_drawn():
