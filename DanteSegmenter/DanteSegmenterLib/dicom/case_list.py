@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..model_folder.spec import ModelSpec
 from ..volume import Volume
 from .choosing import Row, choose_series, notes_of, table
-from .headers import NotReadable, read_instance
+from .header.instance import NotReadable, read_instance
 from .pixels import read_stack
 from .series import Series, Study
 from .stack import Stack, stack_of

@@ -12,7 +12,8 @@ from ..files.raw_data import HeaderError, check_size
 from ..guard.plain_text import SHORT, one_line
 from ..memory import available_bytes
 from ..volume import Volume
-from .headers import Frame, quiet
+from .header.packages import quiet
+from .header.records import Frame
 from .stack import Stack
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..cases import vocabulary as words
 from ..cases.modality_guess import contrast_said, guess_modality, words_of
-from .headers import Acquisition
+from .header.records import Acquisition
 from .series import Series
 
 # What holds slices of a patient, by SOP Class: MR and CT, each as single frames, enhanced, and converted to enhanced.

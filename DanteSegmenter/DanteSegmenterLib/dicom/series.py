@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .headers import Acquisition, Frame, Instance
+from .header.records import Acquisition, Frame, Instance
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..files.grid import LPS_TO_RAS, grid_of
 from ..files.raw_data import HeaderError
 from ..volume import HAIR_DEGREES
-from .headers import Frame
+from .header.records import Frame
 from .series import Series
 
 # Headers round: slices may be so far from equal steps, and so near to each other to be one place.

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.user_files import entries, is_leaving
-from .headers import Instance, NotReadable, check_packages, looks_like_dicom, read_instance
+from .header.instance import NotReadable, looks_like_dicom, read_instance
+from .header.packages import check_packages
+from .header.records import Instance
 from .series import Study, studies_of
 
 # A study of thin slices has some thousands; this is a disk, given by mistake.

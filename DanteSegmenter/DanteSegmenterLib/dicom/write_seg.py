@@ -19,7 +19,8 @@ from ..files.images import write_atomically
 from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
 from ..result.report import Report
-from .headers import Frame, check_packages, quiet
+from .header.packages import check_packages, quiet
+from .header.records import Frame
 from .stack import Stack
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from DanteSegmenterLib.dicom.headers import Acquisition, Frame, Instance
+from DanteSegmenterLib.dicom.header.records import Acquisition, Frame, Instance
 from DanteSegmenterLib.dicom.sequence_guess import RULES, Taken, take, weighting
 from DanteSegmenterLib.dicom.series import Series
 
