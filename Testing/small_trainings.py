@@ -7,7 +7,9 @@ from pathlib import Path
 
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import Experiment, load_experiment, smoke
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 
 
 def small(method: str, *overrides: str) -> Experiment:

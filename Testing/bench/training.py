@@ -30,7 +30,8 @@ from DanteTrainerLib.loop.precision import autocast, choose_precision  # noqa: E
 from DanteTrainerLib.loop.stage import Stage, StepContext  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
 from DanteTrainerLib.methods.segmentation_loss import segmentation_loss  # noqa: E402
-from DanteTrainerLib.settings.experiment import Experiment, load_experiment  # noqa: E402
+from DanteTrainerLib.settings.experiment import Experiment  # noqa: E402
+from DanteTrainerLib.settings.loading import load_experiment  # noqa: E402
 from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 

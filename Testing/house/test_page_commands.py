@@ -15,7 +15,7 @@ from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.command_line.parser import parser as trainer_parser
 from DanteTrainerLib.data.dataset import SPLIT_NAMES
 from DanteTrainerLib.methods import METHODS
-from DanteTrainerLib.settings.experiment import list_experiments, list_studies, load_experiment
+from DanteTrainerLib.settings.loading import list_experiments, list_studies, load_experiment
 from DanteTrainerLib.study.study_file import read_study
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "RESULTS.md", REPOSITORY / "CONTRIBUTING.md"]

@@ -11,7 +11,7 @@ WITH_PARENT = "--with-parent"
 
 
 def parser() -> argparse.ArgumentParser:
-    from ..settings.experiment import list_experiments, list_studies
+    from ..settings.loading import list_experiments, list_studies
 
     root = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description="Command line of the training half.")
     commands = root.add_subparsers(required=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def study(options: argparse.Namespace) -> None:
-    from ..settings.experiment import list_studies
+    from ..settings.loading import list_studies
     from ..study.plan import plan
     from ..study.reporting.report import write_report
     from ..study.run import run_study
@@ -32,7 +32,7 @@ def study(options: argparse.Namespace) -> None:
 
 def listing(_: argparse.Namespace) -> None:
     from ..methods import METHODS
-    from ..settings.experiment import list_experiments, list_studies
+    from ..settings.loading import list_experiments, list_studies
     from ..study.study_file import read_study
 
     print("methods:")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def train(options: argparse.Namespace) -> None:
     from ..methods import method_named
-    from ..settings.experiment import load_experiment, smoke
+    from ..settings.loading import load_experiment
+    from ..settings.smoke import smoke
 
     begin(options, "Stopped before the first step; resume the run to go on.")
     method_named(options.method)

@@ -14,7 +14,7 @@ from torch import nn
 from DanteSegmenterLib.errors import DanteError, ResourceError
 
 from ..data.patches import Batch
-from ..settings.experiment import OptimiserSettings
+from ..settings.tables import OptimiserSettings
 from .distributed import Group
 from .precision import autocast
 from .stage import LossTerms, Stage, StepContext

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from DanteSegmenterLib.model_folder.architectures import PLAIN, ArchitectureOptions
 
 from ..data.patches import Batch
-from ..settings.experiment import OptimiserSettings
+from ..settings.tables import OptimiserSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from ..data.patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
 from ..data.patients import check_split, patients_of, pretraining_cases, untold_of_pretraining
 from ..loop.stage import Stage
 from ..release.write_model import preprocessing_of
-from ..settings.experiment import DataSettings, Experiment
+from ..settings.experiment import Experiment
+from ..settings.tables import DataSettings
 from ..settings.tasks import Task
 from .run_folder import Run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError
 
 from ..locks import holding
-from ..settings.experiment import changed_experiment
+from ..settings.loading import changed_experiment
 from .dataset_changes import dataset_of
 from .run_folder import Run, read_run, write_run
 

@@ -13,7 +13,8 @@ from DanteSegmenterLib.strict_dataclass import to_plain
 
 from ..methods import method_named
 from ..run.run_folder import MODEL_FOLDER
-from ..settings.experiment import Experiment, load_experiment
+from ..settings.experiment import Experiment
+from ..settings.loading import load_experiment
 from .study_file import Entry, Study, folder_name
 
 RUNS_FOLDER = "runs"

@@ -7,7 +7,7 @@ from DanteSegmenterLib.networks.convolution import Conv3d, ConvTranspose3d
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.loop.stage import StepContext
 from DanteTrainerLib.methods import method_named
-from DanteTrainerLib.settings.experiment import load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import TASKS
 
 KERNELS = [((3, 3, 3), (1, 1, 1)), ((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((1, 1, 1), (1, 1, 1))]

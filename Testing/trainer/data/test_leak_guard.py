@@ -19,7 +19,8 @@ from DanteTrainerLib.data.patients import (
 )
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import BRAIN
 
 MAPPING = "BraTS2021,BraTS2020,Site No\nBraTS2021_00001,BraTS20_Training_001,1\nBraTS2021_00002,NA,1\n"

@@ -17,7 +17,8 @@ from DanteTrainerLib.data.dataset import read_dataset
 from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
 from DanteTrainerLib.loop.stage import Stage
 from DanteTrainerLib.run.cases import sources_of
-from DanteTrainerLib.settings.experiment import DataSettings, Experiment
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.tables import DataSettings
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 PREPROCESSING = Preprocessing("LPS", (4.0, 4.0, 4.0), BRAIN.normalisation)

@@ -22,7 +22,7 @@ from DanteTrainerLib.evaluation.evaluate import evaluate, read_summary
 from DanteTrainerLib.evaluation.subject import with_one_network
 from DanteTrainerLib.release.provenance import provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
-from DanteTrainerLib.settings.experiment import load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 

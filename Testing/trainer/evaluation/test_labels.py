@@ -69,7 +69,7 @@ def run_folder(folder, train):
     from DanteSegmenterLib.strict_dataclass import to_plain
     from DanteTrainerLib.data.dataset import Split
     from DanteTrainerLib.run.run_folder import Run
-    from DanteTrainerLib.settings.experiment import load_experiment
+    from DanteTrainerLib.settings.loading import load_experiment
 
     folder.mkdir()
     run = Run(load_experiment("brats-2mm"), "/data", Split(train, (), ()), "/cache", "x")

@@ -8,7 +8,8 @@ from datasets import write_dataset
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 
 
 def trained(data, run, method, compiled):

@@ -9,7 +9,8 @@ from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.loop.optimiser import Mover, rate_of
 from DanteTrainerLib.loop.stage import LossTerms, Stage, Term
 from DanteTrainerLib.methods.dante.stages import stages
-from DanteTrainerLib.settings.experiment import OptimiserSettings, load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.tables import OptimiserSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
 ADAMW = OptimiserSettings("adamw", 0.001, betas=(0.9, 0.95), weight_decay=0.05, warm_up=0.1, schedule="cosine")

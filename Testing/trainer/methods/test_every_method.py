@@ -19,7 +19,7 @@ from DanteTrainerLib.methods import METHODS
 from DanteTrainerLib.methods.any_modality.modality_dropout import WITHOUT_PRIVILEGED
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run, stages_of
-from DanteTrainerLib.settings.experiment import DroppingSettings
+from DanteTrainerLib.settings.tables import DroppingSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
 WITHOUT_PRIVILEGE = [name for name in METHODS if name != "upper"]

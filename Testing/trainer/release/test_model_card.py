@@ -6,7 +6,8 @@ from models import MODALITIES, brain_spec
 
 from DanteSegmenterLib.model_folder import Calibration, Pathway
 from DanteTrainerLib.release.model_card import model_card
-from DanteTrainerLib.settings.experiment import DroppingSettings, Experiment, RunSettings
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.tables import DroppingSettings, RunSettings
 
 RUN = Experiment(seed=7, run=RunSettings(steps=40, pretrain_steps=20))
 SPEC = replace(brain_spec(), intended_use="For research.", training_data="Three scans.")

@@ -16,7 +16,7 @@ from DanteTrainerLib.data.dataset import Split
 from DanteTrainerLib.release import publish as publishing
 from DanteTrainerLib.release.provenance import provenance, read_provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
-from DanteTrainerLib.settings.experiment import load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
 
 CARD = 'name="N"\nversion="2"\nlicence="x"\nintended_use="y"\ntraining_data="z"\n'
 SPLIT = Split(("MUELLER_HANS_19500101", "SCHMIDT_EVA"), ("P3",), ("P4",))

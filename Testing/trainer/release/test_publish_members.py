@@ -23,7 +23,7 @@ from DanteTrainerLib.methods.distillation.teacher import read_teacher
 from DanteTrainerLib.release.provenance import provenance, read_provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import TASKS
 
 CARD = 'name="N"\nversion="2"\nlicence="x"\nintended_use="y"\ntraining_data="z"\n'

@@ -17,7 +17,8 @@ from DanteTrainerLib.loop import optimiser
 from DanteTrainerLib.run.run_folder import Run, cache_of, read_run, write_run
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 from DanteTrainerLib.status import read_status
 

@@ -29,7 +29,8 @@ from DanteTrainerLib.run.run_folder import read_run
 from DanteTrainerLib.run.split import split_for
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 
 
 @pytest.fixture(scope="module")

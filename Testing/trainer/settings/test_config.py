@@ -2,7 +2,9 @@ import pytest
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.methods import METHODS, method_named
-from DanteTrainerLib.settings.experiment import Experiment, list_experiments, load_experiment, smoke
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.loading import list_experiments, load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import TASKS
 
 # These need a teacher: trainer/methods/distillation.

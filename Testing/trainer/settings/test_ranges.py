@@ -3,7 +3,7 @@
 import pytest
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.settings.experiment import changed_experiment, load_experiment
+from DanteTrainerLib.settings.loading import changed_experiment, load_experiment
 
 IMPOSSIBLE = [
     "data.patch=[0,0,0]", "data.patch=[-16,-16,-16]", "data.patch=[100000,100000,100000]", "data.patch=[16,16]",

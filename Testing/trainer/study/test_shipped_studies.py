@@ -7,7 +7,7 @@ from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import Dataset, read_split
-from DanteTrainerLib.settings.experiment import list_studies
+from DanteTrainerLib.settings.loading import list_studies
 from DanteTrainerLib.settings.tasks import TASKS
 from DanteTrainerLib.study.plan import plan
 from DanteTrainerLib.study.study_file import read_study

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...data.patches import Batch
 from ...loop.history import WITHOUT_PRIVILEGED
 from ...loop.stage import StepContext
-from ...settings.experiment import DroppingSettings
+from ...settings.tables import DroppingSettings
 from ...settings.tasks import Task
 
 

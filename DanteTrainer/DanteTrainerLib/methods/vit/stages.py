@@ -19,7 +19,8 @@ from DanteSegmenterLib.networks.unet import initialise
 
 from ...data.patches import Batch
 from ...loop.stage import Deployed, LossTerms, Origin, Stage, StepContext, Term
-from ...settings.experiment import Experiment, OptimiserSettings
+from ...settings.experiment import Experiment
+from ...settings.tables import OptimiserSettings
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
 from .mae import Reconstruction, draw_order, reconstruction_error, visible_tokens

@@ -9,7 +9,7 @@ from DanteSegmenterLib.strict_dataclass import to_plain
 
 from ...evaluation.evaluate import mirroring_said
 from ...run.run_folder import read_run
-from ...settings.experiment import load_experiment
+from ...settings.loading import load_experiment
 from ...status import RUN_FILE
 from ..plan import Planned
 from ..study_file import Entry, Figure

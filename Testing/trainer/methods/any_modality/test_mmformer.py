@@ -10,7 +10,7 @@ from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.methods.any_modality import mmformer
 from DanteTrainerLib.methods.segmentation_loss import region_loss
-from DanteTrainerLib.settings.experiment import load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 PRIVILEGED = BRAIN.full.index("t1ce")

@@ -8,7 +8,7 @@ from steps import batch, context
 from DanteTrainerLib.loop.history import added_up
 from DanteTrainerLib.methods.any_modality import robustseg
 from DanteTrainerLib.methods.any_modality.modality_dropout import draw_present, seen_without
-from DanteTrainerLib.settings.experiment import DroppingSettings
+from DanteTrainerLib.settings.tables import DroppingSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
 T1CE = BRAIN.full.index("t1ce")

@@ -5,7 +5,8 @@ from steps import batch, context
 
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.methods.any_modality import robustseg
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 

@@ -23,7 +23,10 @@ from DanteTrainerLib.methods.dante.stage_2 import both_pathways
 from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
-from DanteTrainerLib.settings.experiment import Experiment, OptimiserSettings, load_experiment, smoke
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
+from DanteTrainerLib.settings.tables import OptimiserSettings
 from DanteTrainerLib.settings.tasks import BRAIN, TASKS
 
 

@@ -9,7 +9,8 @@ from steps import batch, context
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.methods.bounds import untrained
 from DanteTrainerLib.methods.distillation import cpmn
-from DanteTrainerLib.settings.experiment import load_experiment, smoke
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 

@@ -10,7 +10,8 @@ from DanteSegmenterLib.model_folder.architectures import UnetrOptions
 from DanteTrainerLib.loop.stage import Origin
 from DanteTrainerLib.methods.segmentation_loss import segmentation_loss
 from DanteTrainerLib.methods.vit.stages import stages
-from DanteTrainerLib.settings.experiment import OptimiserSettings, load_experiment
+from DanteTrainerLib.settings.loading import load_experiment
+from DanteTrainerLib.settings.tables import OptimiserSettings
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.methods import METHODS
-from DanteTrainerLib.settings.experiment import DroppingSettings, Experiment, RunSettings, load_experiment
+from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.method_settings import MethodSettings
+from DanteTrainerLib.settings.tables import DroppingSettings, RunSettings
 
 
 @dataclass(frozen=True)

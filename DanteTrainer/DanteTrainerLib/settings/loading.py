@@ -1,0 +1,103 @@
+"""Experiments from files: shipped ones by name, others by path, with single settings changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError, reason
+from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
+
+from .experiment import Experiment
+from .overrides import full_key, override
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
+"""Beginnings of the settings that may change when a run is resumed."""
+
+
+def resources_folder(name: str) -> Path:
+    """Where shipped files of a kind are: beside the Slicer module, or inside an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (here.parent / "Resources" / name, here / name.lower()):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the shipped {name.lower()} files are missing beside '{here}'. Install SlicerDANTE again.")
+
+
+def list_experiments() -> dict[str, Path]:
+    """Shipped experiment files by name."""
+    return {path.stem: path for path in sorted(resources_folder("Experiments").glob("*.toml"))}
+
+
+def list_studies() -> dict[str, Path]:
+    """Shipped study files by name."""
+    return {path.stem: path for path in sorted(resources_folder("Studies").glob("*.toml"))}
+
+
+def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:
+    """Defaults <- file <- values <- overrides.
+
+    Args:
+        name: a shipped experiment's name or a TOML file's path; its key `base` names one that it differs from.
+        overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a last part alone will do where it is unique.
+        values: top-level settings, e.g. method="lower".
+
+    Raises:
+        ConfigError: unknown file, key or wrong value; says which and what is wanted.
+    """
+    plain: dict[str, Any] = _read(name) if name else {}
+    plain.update(values)
+    for text in overrides:
+        override(plain, text)
+    return from_plain(Experiment, plain, name or "experiment", ConfigError)
+
+
+def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The same experiment with other settings of those that may change within a run.
+
+    Raises:
+        ConfigError: a setting is unknown, wrong, or decides what the networks and their patches are.
+    """
+    plain = to_plain(experiment)
+    for text in overrides:
+        key = full_key(text.partition("=")[0].strip())
+        if not key.startswith(MAY_CHANGE):
+            raise ConfigError(
+                f"--set {key}: this cannot change within a run, for its checkpoint was made with it. What can: "
+                f"{', '.join(MAY_CHANGE)}. Start a new run."
+            )
+        override(plain, text)
+    return from_plain(Experiment, plain, "run.json", ConfigError)
+
+
+def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in above:
+        raise ConfigError(f"the experiment '{name}' is based on itself: {' -> '.join((*above, name))}.")
+    path = list_experiments().get(name, Path(name))
+    if not path.is_file():
+        known = ", ".join(list_experiments())
+        raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"the experiment '{path}' cannot be read: {reason(error)}.") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    base = plain.pop("base", None)
+    return plain if base is None else _merged(_read(str(base), (*above, name)), plain)
+
+
+def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `differences`, table by table."""
+    result = dict(base)
+    for key, value in differences.items():
+        known = result.get(key)
+        result[key] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return result

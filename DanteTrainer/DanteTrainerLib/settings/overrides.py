@@ -1,0 +1,71 @@
+"""Single settings named on a command line: `--set run.steps=800`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.strict_dataclass import to_plain, unknown_key_message
+
+from .experiment import Experiment
+from .tables import OptimiserSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def override(plain: dict[str, Any], text: str) -> None:
+    """Writes "key=value" into an experiment's plain values.
+
+    Raises:
+        ConfigError: it has no value, or no setting or several have that name.
+    """
+    key, equals, wanted = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: key=value is needed, for example run.steps=800.")
+    try:
+        value = tomllib.loads(f"x = {wanted}")["x"]
+    except ValueError:  # also of a number with thousands of digits
+        value = wanted  # a word without quotes
+    except RecursionError:
+        raise ConfigError(f"--set {key}: the value is nested too deeply.") from None
+    *sections, last = full_key(key.strip()).split(".")
+    for section in sections:
+        if plain.get(section) is None:
+            plain[section] = {}
+        plain = plain[section]
+        if not isinstance(plain, dict):
+            raise ConfigError(f"'{section}' must be a table of settings, got {plain!r}.")
+    plain[last] = value
+
+
+def full_key(key: str) -> str:
+    """The dotted name of a setting of which the last part will do where it is unique.
+
+    Raises:
+        ConfigError: no setting or several have that name.
+    """
+    default = Experiment(pretrain_optimiser=OptimiserSettings())
+    keys = all_keys(to_plain(default, whole=True))
+    if key in keys:
+        return key
+    # A last part alone means the training's own settings, then those of a method, never those of a pre-training.
+    known = [k for k in keys if k.split(".")[-1] == key and not k.startswith("pretrain_optimiser.")]
+    common = [k for k in known if k.split(".")[0] not in default.method_settings]
+    matches = common or known
+    if len(matches) > 1:
+        raise ConfigError(f"--set {key}: which of {', '.join(matches)}?")
+    if not matches:
+        raise ConfigError(unknown_key_message(key, keys, "--set"))
+    return matches[0]
+
+
+def all_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all values, table by table."""
+    keys = []
+    for key, value in plain.items():
+        keys += all_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
