@@ -105,11 +105,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
         if group.leads:
             state_of_stage = {"run": run.id, "step": stage.steps, "networks": stage.networks.state_dict()}
             save_checkpoint(folder, state_of_stage, f"{stage.name}.pt")
-            remark = (
-                stage.remark([row for row in progress.rows if row["stage"] == stage.name]) if stage.remark else None
-            )
-            if remark:
-                print(f"note: {remark}", flush=True)
+            _remark(stage, progress)
         group.wait()
     if not group.leads:
         return folder / MODEL_FOLDER

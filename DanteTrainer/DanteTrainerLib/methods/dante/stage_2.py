@@ -57,7 +57,8 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
                 logged |= pulls(z_l, terms["seg_L"], terms["align"])
         return LossTerms(terms, logged)
 
-    full, f_l = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f), UNet.of(encoders["E_L"], d_l)
+    full = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f)
+    f_l = UNet.of(encoders["E_L"], {"D_L": d_l, "D_F": d_f}[settings.limited_decoder])
     return Stage(
         name="stage-2",
         networks=networks,

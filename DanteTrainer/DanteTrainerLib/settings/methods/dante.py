@@ -26,6 +26,7 @@ class DanteSettings(MethodSettings):
         "align": ("l1", "l2", "infonce"),
         "align_grad": ("both", "to_L", "to_A"),
         "align_norm": ("none", "channel_l2"),
+        "limited_decoder": ("D_L", "D_F"),
     }
 
     mask_ratio: float = 0.75
@@ -67,6 +68,10 @@ class DanteSettings(MethodSettings):
     mature_teacher: float = 0.0
     """Ablation: for so many times Stage 2's steps f_F learns alone before it, so that there is something to align with;
     0 for not at all."""
+
+    limited_decoder: str = "D_L"
+    """Ablation: what reads Z^L in the deployed network, its own "D_L", or "D_F", which has learned on Z^A and knows Z^L
+    by alignment alone. Nothing is trained otherwise."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -149,6 +149,20 @@ def test_with_a_common_start_both_decoders_begin_alike():
     assert alike(common_start=True) and not alike()
 
 
+@pytest.mark.parametrize("decoder", ["D_L", "D_F"])
+def test_the_deployed_encoder_is_read_by_the_decoder_that_is_asked_for(decoder):
+    stage, other = stage_2(limited_decoder=decoder), {"D_L": "D_F", "D_F": "D_L"}[decoder]
+    images = batch().images
+    features = stage.networks["E_L"](images[:, BRAIN.limited_channels])
+    assert torch.equal(stage.predict(images), stage.networks[decoder](features))
+    assert not torch.equal(stage.predict(images), stage.networks[other](features))
+    written = stage.deployed["limited"].network().state_dict()
+    for part, name in (("encoder", "E_L"), ("decoder", decoder)):
+        theirs = stage.networks[name].state_dict()
+        assert all(torch.equal(written[f"{part}.{key}"], value) for key, value in theirs.items())
+    assert stage.loss(batch(), context(50)).terms.keys() == stage_2().loss(batch(), context(50)).terms.keys()
+
+
 def test_without_stage_1_there_is_one_stage_and_nothing_is_frozen():
     small = experiment()
     only = stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)
