@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from DanteSegmenterLib import program
 
 from .command_line.parser import WITH_PARENT, parser
-from .ending import StopRequest, end_children, let_end
+from .ending import EndRequest, end_children, let_end
 
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
 
 
-def main(arguments: Sequence[str] | None = None, stop: StopRequest | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None) -> int:
     """Run a command; 0 success, 1 stopped (resume goes on), 2 refused or failed with one line of reason.
 
     Args:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, stop: StopRequest | None = None
 def run() -> None:
     """The command line as a process of its own: its streams, its signals, and nothing left behind."""
     program.prepare_streams()
-    stop = StopRequest()
+    stop = EndRequest()
     if WITH_PARENT in sys.argv:  # at once: the parent may be gone before torch is imported
         stop.end_with_standard_input()
     code = main(stop=stop)

@@ -108,7 +108,7 @@ def end_children() -> None:
         child.join(1)
 
 
-class StopRequest:
+class EndRequest:
     """Called, it says whether the work shall end; to be made in the main thread of a program, before all else."""
 
     def __init__(self, message: str = "Stopped.") -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 BEGIN = """
 import multiprocessing, os, pathlib, sys, time
 from DanteTrainerLib import ending
-stop = ending.StopRequest("nothing to save")
+stop = ending.EndRequest("nothing to save")
 def ready():
     print("ready", flush=True)
 """
@@ -176,7 +176,7 @@ def test_the_end_of_standard_input_is_a_request_and_it_reads_as_empty_for_others
 def test_a_process_that_is_nothing_without_its_parent_ends_with_it():
     process = program("""
 if os.fork() == 0:
-    stop = ending.StopRequest("parent gone")
+    stop = ending.EndRequest("parent gone")
     stop.end_with_parent(); time.sleep(0.5)
     ready(); print(os.getpid(), flush=True); time.sleep(60)
 time.sleep(60)

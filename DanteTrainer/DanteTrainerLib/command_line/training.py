@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .common import begin
 
 if TYPE_CHECKING:
-    from ..ending import StopRequest
+    from ..ending import EndRequest
 
 
 def train(options: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def _continue(run: Path, options: argparse.Namespace) -> None:
     group, device = join(options.device)
     if options.log:
         _log_to(run)
-    stop: StopRequest | None = options.stop
+    stop: EndRequest | None = options.stop
     if stop is None:
         model = continue_run(run, device, options.quiet, group=group)
     else:

@@ -52,7 +52,7 @@ def place(tmp_path_factory):
 LASTING = """
 import importlib, json, os, sys, time
 from DanteTrainerLib import __main__ as command
-from DanteTrainerLib.ending import StopRequest
+from DanteTrainerLib.ending import EndRequest
 import DanteTrainerLib.evaluation.evaluate, DanteTrainerLib.release.publish, DanteTrainerLib.study.run
 
 def last(moment):
@@ -75,7 +75,7 @@ for line in sys.stdin:
     os.dup2(os.open(errors, os.O_WRONLY), 2)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(0, 1)
-    stop = StopRequest()
+    stop = EndRequest()
     last(moment)
     code = command.main(arguments, stop)
     command.end_children()
