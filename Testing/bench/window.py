@@ -15,6 +15,8 @@ sys.path.insert(0, str(REPOSITORY / "Testing" / "tools"))
 
 from run_self_test import leave, load_segmenter, start_application  # noqa: E402
 
+from DanteSegmenterLib.errors import DanteError  # noqa: E402
+
 TICK_MS = 20
 
 
@@ -67,7 +69,8 @@ def bench(app: object, panel: object, clicks: int = 5) -> dict:
             time.sleep(0.0005)
         timer.stop()
         panel.logic.inference.poll = poll
-        return time.perf_counter() - start, getattr(outcomes[-1], "seconds", {})
+        outcome = outcomes[-1]
+        return time.perf_counter() - start, {} if isinstance(outcome, DanteError) else outcome.report.seconds
 
     first, compute = run()
     client = panel.logic.inference._client
