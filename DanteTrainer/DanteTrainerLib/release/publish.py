@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,16 +21,12 @@ from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
 from DanteSegmenterLib.strict_dataclass import from_plain
 
 from ..evaluation.evaluate import Summary, read_summary
+from ..settings.toml_file import parse_toml
 from ..whole_files import whole_folder
 from .members import join, read_trained
 from .model_card import CARD_FILE, model_card
 from .provenance import write_provenance
 from .write_model import other_things
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def _copy_weights(source: Path, target: Path, half: bool) -> None:
 
 def _read_card(path: Path) -> Card:
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        plain = parse_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the card '{path}' cannot be read: {reason(error)}.") from None
     except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8

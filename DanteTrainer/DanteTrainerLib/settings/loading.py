@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from DanteSegmenterLib.errors import ConfigError, reason
+from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from .experiment import Experiment
 from .overrides import full_key, override
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml_file import read_toml
 
 MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
 """Beginnings of the settings that may change when a run is resumed."""
@@ -84,12 +79,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
-    try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"the experiment '{path}' cannot be read: {reason(error)}.") from None
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    plain = read_toml(path, "experiment")
     base = plain.pop("base", None)
     return plain if base is None else _merged(_read(str(base), (*above, name)), plain)
 

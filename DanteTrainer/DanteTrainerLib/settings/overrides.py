@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from DanteSegmenterLib.errors import ConfigError
@@ -10,11 +9,7 @@ from DanteSegmenterLib.strict_dataclass import to_plain, unknown_key_message
 
 from .experiment import Experiment
 from .tables import OptimiserSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml_file import parse_toml
 
 
 def override(plain: dict[str, Any], text: str) -> None:
@@ -27,7 +22,7 @@ def override(plain: dict[str, Any], text: str) -> None:
     if not equals:
         raise ConfigError(f"--set {text}: key=value is needed, for example run.steps=800.")
     try:
-        value = tomllib.loads(f"x = {wanted}")["x"]
+        value = parse_toml(f"x = {wanted}")["x"]
     except ValueError:  # also of a number with thousands of digits
         value = wanted  # a word without quotes
     except RecursionError:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from DanteSegmenterLib.errors import ConfigError, reason
+from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.strict_dataclass import from_plain
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..settings.toml_file import parse_toml, read_toml
 
 NAME_SIGNS = " -+.=_"
 
@@ -207,7 +203,7 @@ def _toml(value: Any) -> str:
     """A value as "key=value" settings have it; a word stays as it is, unless it would be read as something else."""
     if isinstance(value, str):
         try:
-            tomllib.loads(f"x = {value}")
+            parse_toml(f"x = {value}")
         except ValueError:
             return value
     return json.dumps(value, ensure_ascii=False)
@@ -220,13 +216,7 @@ def read_study(path: Path) -> Study:
         ConfigError: not TOML, an unknown key, a sweep or a size that says nothing, two rows of one name, or a name
             that cannot be a folder's.
     """
-    try:
-        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        study = from_plain(Study, plain, path.name, ConfigError)
-    except OSError as error:
-        raise ConfigError(f"the study '{path}' cannot be read: {reason(error)}.") from None
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from None
+    study = from_plain(Study, read_toml(path, "study"), path.name, ConfigError)
     if not (study.experiment or (study.size and all(size.experiment for size in study.size.values()))):
         raise ConfigError(f"{path.name}: the key 'experiment' is missing, of the study or of each of its sizes.")
     for sweep in study.sweep:
