@@ -23,7 +23,7 @@ from ..networks.weights import load_weights
 from ..options import DEFAULTS, SegmentOptions
 from ..preprocess.prepared import Prepared
 from ..preprocess.preparing import prepare
-from ..result.regions import all_shown, calibration_note, findings_of, label_map_of
+from ..result.regions import all_shown, cautions, findings_of, label_map_of
 from ..result.report import Finding, Report
 from ..result.result import Result
 from ..volume import Volume
@@ -170,8 +170,7 @@ def _report(
     notes: tuple[str, ...],
 ) -> Report:
     """The numbers, with what they were made and how far they are to be trusted."""
-    doubtful = calibration_note(spec, pathway)
-    notes = (*notes, doubtful) if doubtful else notes
+    notes = (*notes, *cautions(spec, pathway))
     return Report(spec.name, spec.version, pathway.digest[:WEIGHTS_DIGITS], options, findings, seconds, device, notes)
 
 

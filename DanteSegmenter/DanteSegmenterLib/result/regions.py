@@ -18,6 +18,8 @@ NEARLY_0 = 1e-6
 WHOLE_HEAD_ML = 2500.0
 # Mean probability over the share of right voxels: more than this is worth a word.
 TOO_SURE = 0.1
+# A share of right voxels below which a mark is more often wrong than right.
+MOSTLY_WRONG = 0.5
 
 
 def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
@@ -100,14 +102,23 @@ def volume_range_ml(
     return low, high
 
 
-def calibration_note(spec: ModelSpec, pathway: Pathway) -> str | None:
-    """A sentence for the user where the network was surer on test cases than it was right; None where it was not."""
+def cautions(spec: ModelSpec, pathway: Pathway) -> tuple[str, ...]:
+    """Sentences for the user about regions that were mostly wrong on test cases, and about those it was too sure of."""
     known = [(region.name, pathway.calibration.get(region.id)) for region in spec.regions]
-    wrong = [(name, c) for name, c in known if c is not None and c.confidence - c.precision > TOO_SURE]
-    if not wrong:
-        return None
-    parts = ", ".join(f"{name} {c.confidence:.0%} sure and {c.precision:.0%} right" for name, c in wrong)
-    return f"Take the probabilities with care: on {wrong[0][1].cases} test cases this model was too sure ({parts})."
+    measured = [(name, c) for name, c in known if c is not None]
+    wrong = [
+        f"{name} is unreliable: on {c.cases} test cases {c.precision:.0%} of what this model marked was right."
+        for name, c in measured
+        if c.precision < MOSTLY_WRONG
+    ]
+    sure = [(name, c) for name, c in measured if c.confidence - c.precision > TOO_SURE]
+    if not sure:
+        return tuple(wrong)
+    parts = ", ".join(f"{name} {c.confidence:.0%} sure and {c.precision:.0%} right" for name, c in sure)
+    return (
+        *wrong,
+        f"Take the probabilities with care: on {sure[0][1].cases} test cases this model was too sure ({parts}).",
+    )
 
 
 def shows_whole_head(volume: Volume) -> bool:

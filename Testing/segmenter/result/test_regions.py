@@ -9,7 +9,7 @@ from models import LPS_2MM, brain_spec
 from DanteSegmenterLib.model_folder import Calibration, Scaling
 from DanteSegmenterLib.result import Finding
 from DanteSegmenterLib.result.regions import (
-    calibration_note,
+    cautions,
     confidence_of,
     findings_of,
     label_map_of,
@@ -83,17 +83,31 @@ def test_the_thresholds_of_a_range_are_not_in_it():
     assert volume_range_ml(np.array([0.25, 0.26, 0.75, 0.76]), 1.0) == (1.0, 3.0)
 
 
-@pytest.mark.parametrize(("precision", "said"), [(0.85, False), (0.7, True)])
-def test_a_model_that_was_surer_than_right_is_said_with_its_numbers(precision, said):
-    pathway = replace(SPEC.limited, calibration={"TC": Calibration(17, 0.9, precision, 0.5)})
-    note = calibration_note(SPEC, pathway)
-    assert (note is not None) == said
-    if said:
-        assert "on 17 test cases" in note and "tumour core 90% sure and 70% right" in note
+TOO_SURE = (
+    "Take the probabilities with care: on 17 test cases this model was too sure ({name} {sure} sure and {right} right)."
+)
+WRONG = "{name} is unreliable: on 17 test cases {right} of what this model marked was right."
+
+
+@pytest.mark.parametrize(
+    ("confidence", "precision", "said"),
+    [
+        (0.9, 0.85, ()),
+        (0.9, 0.7, (TOO_SURE,)),
+        (0.5, 0.5, ()),
+        (0.14, 0.28, (WRONG,)),
+        (0.9, 0.28, (WRONG, TOO_SURE)),
+    ],
+)
+def test_a_region_that_was_mostly_wrong_or_surer_than_right_is_said_with_its_numbers(confidence, precision, said):
+    pathway = replace(SPEC.limited, calibration={"TC": Calibration(17, confidence, precision, 0.5)})
+    name = next(region.name for region in SPEC.regions if region.id == "TC")
+    told = {"name": name, "sure": f"{confidence:.0%}", "right": f"{precision:.0%}"}
+    assert cautions(SPEC, pathway) == tuple(text.format(**told) for text in said)
 
 
 def test_a_model_without_calibration_has_no_note():
-    assert calibration_note(SPEC, SPEC.limited) is None
+    assert cautions(SPEC, SPEC.limited) == ()
 
 
 @pytest.mark.parametrize(("litres", "head"), [(1.6, False), (2.4, False), (2.6, True), (5.0, True)])
