@@ -42,14 +42,17 @@ def patient_key(name: str) -> tuple[str, bool]:
 
 
 def patients_by_name(names: Sequence[str]) -> dict[str, str]:
-    """For each case's name one for its patient; what may be a time point is one where rows of them are short."""
+    """For each case's name one for its patient; what may be a time point is one where its row is short."""
     perhaps: dict[str, list[str]] = defaultdict(list)
     for name in names:
         key, sure = patient_key(name)
         if not sure:
             perhaps[key].append(name)
-    short = all(len(row) <= MOST_TIME_POINTS for row in perhaps.values())
-    return {name: key if sure or short else scan_key(name) for name in names for key, sure in [patient_key(name)]}
+    return {
+        name: key if sure or len(perhaps[key]) <= MOST_TIME_POINTS else scan_key(name)
+        for name in names
+        for key, sure in [patient_key(name)]
+    }
 
 
 def collection(name: str) -> str:

@@ -1,7 +1,8 @@
 """Several training processes as one: each computes its share of the global batch, gradients are averaged.
 
 Started by `torchrun`; alone, everything here is the identity. Losses are means over a process's samples, shares are of
-equal size, and instance norm knows no other samples: the average over processes is the gradient of the whole batch.
+equal size, and instance norm knows no other samples: the average over processes is the gradient of the whole batch. A
+mean over some of the samples is weighted by `share_of_chosen`.
 Methods' losses call their networks' parts directly, so gradients are averaged here instead of in a wrapper's backward.
 """
 
@@ -66,6 +67,22 @@ class Group:
         flat /= self.size
         for p, part in zip(used, flat.split([p.numel() for p in used])):
             p.grad = part.view_as(p)
+
+
+def share_of_chosen(chosen: Tensor, processes: int) -> Tensor:
+    """What a mean over this process's chosen samples weighs: the processes' average is then the mean over all chosen.
+
+    Every process of the step must ask, one that has chosen none too.
+
+    Args:
+        chosen: bool [B].
+    """
+    own = chosen.sum(dtype=torch.float32)
+    if processes == 1:
+        return torch.ones_like(own)
+    everywhere = own.clone()
+    dist.all_reduce(everywhere)
+    return processes * own / everywhere.clamp_min(1)
 
 
 def join(device_name: str) -> tuple[Group, str]:

@@ -146,16 +146,25 @@ class Mover:
             "scaler": self.scaler.state_dict(),
         }
 
+    def _load_optimiser(self, state: dict[str, Any]) -> None:
+        """Its momentum, not its settings: torch would take both, and they may change when a run is resumed."""
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimiser.param_groups]
+        self.optimiser.load_state_dict(state)
+        for group, own in zip(self.optimiser.param_groups, settings):
+            group.update(own)
+
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave.
+        """Go on from what `state` gave, by this run's own settings.
 
         Raises:
             ResourceError: it is of other networks.
         """
         try:
             self.networks.load_state_dict(state["networks"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
+            self._load_optimiser(state["optimiser"])
+            # Empty where the run went without: it may go on in fp16.
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise ResourceError(

@@ -69,7 +69,19 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
                 f"{', '.join(MAY_CHANGE)}. Start a new run."
             )
         override(plain, text)
-    return from_plain(Experiment, plain, "run.json", ConfigError)
+    changed = from_plain(Experiment, plain, "run.json", ConfigError)
+    if _kinds(changed) != _kinds(experiment):
+        raise ConfigError(
+            "optimiser.kind: this cannot change within a run, for neither sgd nor adamw knows the other's momentum. "
+            "Start a new run; begin_with=MODEL lets it begin with weights that are there."
+        )
+    return changed
+
+
+def _kinds(experiment: Experiment) -> tuple[str, ...]:
+    """What moves Stage 1, and what the last stage."""
+    last = experiment.optimiser
+    return (experiment.pretrain_optimiser or last).kind, last.kind
 
 
 def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

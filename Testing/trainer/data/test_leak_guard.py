@@ -180,6 +180,13 @@ def test_a_new_split_keeps_what_may_be_time_points_together_unless_their_row_is_
     assert [len(part) for part in parts_of([f"site1_{n:03d}" for n in range(40)])] == [28, 4, 8]
 
 
+def test_one_long_row_of_patients_does_not_part_the_time_points_of_others():
+    others = [f"P{n:03d}_{k}" for n in range(20) for k in range(3)]
+    parts = parts_of([*others, *(f"site1_{n:03d}" for n in range(12))])
+    patients = [{name[:4] for name in part if name.startswith("P")} for part in parts]
+    assert sum(map(len, patients)) == 20
+
+
 def test_images_that_the_dataset_keeps_for_tests_are_in_no_new_split(tmp_path):
     dataset = read_dataset(write_dataset(tmp_path / "data"))
     (tmp_path / "data" / "split.json").unlink()

@@ -12,13 +12,23 @@ from safetensors.torch import load_file
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.loop.distributed import Group, check_batch
+from DanteTrainerLib.loop.distributed import Group, check_batch, share_of_chosen
 
 
 def arguments(data, out):
     command = ["train", "dante", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]
     # In single precision rounding is finer than what is compared.
     return [*command, "--set", "auxiliary_from=0.0", "--set", "run.precision=fp32"]
+
+
+def torchrun(processes, *command):
+    """What the processes print."""
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), *command]
+    result = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
 
 
 def found(out):
@@ -31,16 +41,29 @@ def found(out):
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
 def test_two_processes_give_the_losses_and_weights_of_one_within_rounding(data, tmp_path):
     assert main(arguments(data, tmp_path / "one")) == 0
-    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "DanteTrainerLib"]
-    command = [*torchrun, *arguments(data, tmp_path / "two")]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun(2, "-m", "DanteTrainerLib", *arguments(data, tmp_path / "two"))
     (alone, weights), (together, same) = found(tmp_path / "one"), found(tmp_path / "two")
     assert len(alone) == 4 and together == pytest.approx(alone, rel=1e-3)
     for name, tensor in weights.items():
         assert torch.allclose(tensor, same[name], atol=1e-3), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
+def test_a_mean_over_some_samples_is_that_of_one_process(tmp_path):
+    """Losses 1, 2 and 3 of chosen samples: two in one process, one in the other, none in the third."""
+    script = tmp_path / "means.py"
+    script.write_text(
+        "import torch\n"
+        "from DanteTrainerLib.loop.distributed import join, share_of_chosen\n"
+        "group, _ = join('cpu')\n"
+        "losses = [torch.tensor([1.0, 2.0]), torch.tensor([3.0]), torch.tensor([])][group.rank]\n"
+        "share = share_of_chosen(torch.arange(2) < len(losses), group.size)\n"
+        "mean = group.mean(share * losses.mean() if len(losses) else torch.tensor(0.0))\n"
+        "none = share_of_chosen(torch.zeros(2, dtype=torch.bool), group.size)\n"
+        "print(f'mean {mean.item()} none {none.item()}\\n', end='', flush=True)\n"
+    )
+    said = torchrun(3, str(script))
+    assert said.count("mean 2.0 none 0.0\n") == 3
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
@@ -51,6 +74,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
 
 def test_alone_a_group_changes_nothing():
     group, parameter = Group(), torch.nn.Parameter(torch.ones(2))
+    assert share_of_chosen(torch.tensor([True, False]), 1) == 1
     parameter.grad = torch.tensor([1.0, 2.0])
     group.average_gradients([parameter])
     group.wait()

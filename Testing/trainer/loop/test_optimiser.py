@@ -1,5 +1,7 @@
 """Learning rates by hand, and each optimiser against torch's own."""
 
+import copy
+
 import pytest
 import torch
 from steps import batch, context
@@ -55,6 +57,34 @@ def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
         reference.step()
     for ours, wanted in zip(networks.parameters(), theirs.parameters()):
         assert (ours - wanted).abs().max() < 1e-6
+
+
+def test_a_resumed_run_keeps_its_momentum_and_takes_its_new_settings():
+    networks, loss = toy()
+    stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
+    first = Mover(stage, OptimiserSettings(momentum=0.9), cpu, torch.float32)
+    first.step(batch(), context(20))
+    state = copy.deepcopy(first.state())
+    resumed = Mover(stage, OptimiserSettings(momentum=0.5, weight_decay=0.25), cpu, torch.float32)
+    resumed.load(state)
+    weights = [p.detach().clone() for p in networks.parameters()]
+    momentum = [entry["momentum_buffer"].clone() for entry in state["optimiser"]["state"].values()]
+    resumed.step(batch(), context(21))
+    rate = rate_of(21, 100, OptimiserSettings())
+    for now, before, velocity in zip(networks.parameters(), weights, momentum):
+        # Nesterov (Sutskever et al. 2013) as torch has it: v = m v + g, w -= rate * (g + m v), with g decayed.
+        gradient = now.grad + 0.25 * before
+        wanted = before - rate * (gradient + 0.5 * (0.5 * velocity + gradient))
+        assert (now - wanted).abs().max() < 1e-6
+
+
+def test_a_run_that_went_without_a_scale_of_losses_may_go_on_in_fp16():
+    networks, loss = toy()
+    stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
+    without = Mover(stage, OptimiserSettings(), cpu, torch.bfloat16).state()
+    scaled = Mover(stage, OptimiserSettings(), cpu, torch.float16)
+    scaled.load(without)
+    assert scaled.scaler.get_scale() == 65536
 
 
 def test_stage_1_may_have_another_optimiser_than_stage_2():

@@ -69,3 +69,11 @@ def test_how_a_run_goes_on_may_change_and_what_its_networks_are_may_not():
             changed_experiment(before, [key])
     with pytest.raises(ConfigError, match="at least 1"):
         changed_experiment(before, ["run.steps=0"])
+
+
+@pytest.mark.parametrize("key", ["optimiser.kind", "pretrain_optimiser.kind"])
+def test_a_run_goes_on_with_the_kind_of_optimiser_that_it_began_with(key):
+    before = load_experiment("brats-2mm")
+    assert changed_experiment(before, [f"{key}=sgd"]).optimiser == before.optimiser
+    with pytest.raises(ConfigError, match=r"optimiser\.kind: this cannot change within a run"):
+        changed_experiment(before, [f"{key}=adamw"])

@@ -23,11 +23,11 @@ def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> T
 
     Args:
         prediction, target: [B, C, K, J, I].
-        mask: 1 where visible, block or voxel resolution [B, 1, ...].
+        mask: 1 where visible, block or voxel resolution [B, 1, ...], or [B, C, ...] where each modality has its own.
     """
-    hidden = 1 - mask_at(mask, target.shape[2:])
+    hidden = (1 - mask_at(mask, target.shape[2:])).expand_as(target)
     squares = (prediction.float() - target.float()).square() * hidden
-    return squares.sum() / (hidden.sum() * target.shape[1])
+    return squares.sum() / hidden.sum()
 
 
 def compaction(corrections: list[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from DanteSegmenterLib.networks.unet import UNet
 
 from ...data.patches import Batch
+from ...loop.distributed import share_of_chosen
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
@@ -31,7 +32,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     settings, limited = experiment.cpmn, task.limited_channels
     f_l, f_f = untrained(experiment, task, task.limited), untrained(experiment, task, task.full)
 
-    def loss(batch: Batch, _: StepContext) -> LossTerms:
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
         features_l, decoded_l = _maps(f_l, batch.images[:, limited])
         features_f, decoded_f = _maps(f_f, batch.images)
         terms = {
@@ -42,9 +43,10 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         lesion = batch.regions.amax(dim=1, keepdim=True)
         # Prototypes of both need voxels of both.
         both = (lesion.amax(dim=(1, 2, 3, 4)) > 0) & (lesion.amin(dim=(1, 2, 3, 4)) == 0)
+        share = share_of_chosen(both, context.world_size)
         if both.any():
             alike = [intra_feature_discrepancy(maps[0][both], lesion[both]) for maps in (decoded_l, decoded_f)]
-            terms["ifd"] = Term(torch.stack(alike).sum(), settings.discrepancy_weight)
+            terms["ifd"] = Term(share * torch.stack(alike).sum(), settings.discrepancy_weight)
         return LossTerms(terms)
 
     def predict(images: Tensor) -> Tensor:

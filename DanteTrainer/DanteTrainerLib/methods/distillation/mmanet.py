@@ -18,6 +18,7 @@ from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.unet import Decoder, UNet, initialise
 
 from ...data.patches import Batch
+from ...loop.distributed import share_of_chosen
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
@@ -57,9 +58,11 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             margin_aware_distillation(features, known, certain, task.output), settings.kd_weight
         )
         dropped = present[:, task.full.index(task.privileged)] == 0
+        share = share_of_chosen(dropped, context.world_size)
         if dropped.any():
             logits = auxiliary.all_logits([f[dropped] for f in features])
-            terms["weak"] = Term(segmentation_loss(logits, batch.regions[dropped], task.output), settings.weak_weight)
+            weak = segmentation_loss(logits, batch.regions[dropped], task.output)
+            terms["weak"] = Term(share * weak, settings.weak_weight)
         return LossTerms(terms, logged)
 
     return [

@@ -50,9 +50,12 @@ def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
     ours: dict[str, Any] = {}
     # The tables of methods that no row is of say nothing.
     idle = set(runs[0].experiment.method_settings) - {run.experiment.method for run in runs}
-    for run in runs:
-        for key, value in _flat(to_plain(run.experiment)):
-            ours[key] = value if ours.get(key, value) == value else SEVERAL_VALUES
+    plains = [dict(_flat(to_plain(run.experiment))) for run in runs]
+    for plain in plains:
+        for key, value in plain.items():
+            # A table that one row has and another has not (an optimiser of Stage 1's own) is not a setting of all.
+            common = all(key in other for other in plains) and ours.get(key, value) == value
+            ours[key] = value if common else SEVERAL_VALUES
     return {
         key: (value, paper.get(key))
         for key, value in ours.items()

@@ -38,6 +38,12 @@ def test_reconstruction_counts_hidden_voxels_of_all_channels_and_nothing_else():
     assert masked_reconstruction(prediction, target, mask).item() == (1 + 9) / 2
 
 
+def test_reconstruction_with_a_mask_per_modality_is_the_mean_over_what_each_hides():
+    mask = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).reshape(1, 2, 2, 1, 1)
+    prediction = torch.tensor([[9.0, 1.0], [2.0, 4.0]]).reshape(1, 2, 2, 1, 1)
+    assert masked_reconstruction(prediction, torch.zeros(1, 2, 2, 1, 1), mask).item() == (1 + 4 + 16) / 3
+
+
 @pytest.mark.parametrize(("side", "learns"), [("both", (True, True)), ("to_L", (False, True)), ("to_A", (True, False))])
 def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
     anchor, limited = torch.zeros(1, 2, 2, 2, 2, requires_grad=True), torch.ones(1, 2, 2, 2, 2, requires_grad=True)

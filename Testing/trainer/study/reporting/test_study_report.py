@@ -100,12 +100,12 @@ def test_the_conditions_name_the_common_settings_that_are_not_the_papers(tmp_pat
     study = Study(
         "brats-1mm",
         ("run.steps=9", "data.workers=3"),
-        entry=(Entry("a", "lower"), Entry("b", "lower", ("batch_size=4",))),
+        entry=(Entry("a", "lower"), Entry("b", "lower", ("batch_size=4", "pretrain_optimiser.kind=adamw"))),
     )
     text = conditions(found(scores_of(a=[0.2]), study=replace(study, label="tiny: x"), runs=plan(study, tmp_path)))
     assert "Scored on the split 'test', without mirroring. Size tiny: x." in text
     rows = re.findall(r"^\| ([a-z_.]+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
-    assert rows == [("run.steps", "9", "125000")]  # batch_size is not common, workers decide nothing
+    assert rows == [("run.steps", "9", "125000")]  # batch_size and b's optimiser are not common, workers decide nothing
 
 
 @pytest.mark.parametrize("values", [(0, 0.5), ("l1", "l2")])
