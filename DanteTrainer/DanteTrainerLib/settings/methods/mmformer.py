@@ -26,7 +26,7 @@ class MmformerSettings(MethodSettings):
     }
     token_width: int = MmFormerOptions.token_width
     """Numbers in a token, a multiple of `heads`. It does not follow the backbone's width: over the 8 to 128 features
-    of brats-2mm the five transformers have 27 of 29 million parameters; 128 with `mlp_width` 1024 is in proportion."""
+    of brats-2mm the five transformers would have 27 of 29 million parameters: it sets 128, and 1024 for `mlp_width`."""
     heads: int = MmFormerOptions.heads
     """Of attention."""
     mlp_width: int = MmFormerOptions.mlp_width
