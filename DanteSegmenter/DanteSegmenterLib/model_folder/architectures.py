@@ -133,9 +133,9 @@ ARCHITECTURE_TITLES = {
     "unet": "plain U-Net",
     "residual_unet": "a residual encoder, the decoder of a U-Net (nnU-Net)",
     "dante_full": "two encoders and their fusion, the decoder of a U-Net",
-    "gated": "an encoder a modality, gated fusion, the decoder of a U-Net (RobustSeg)",
-    "mmformer": "an encoder and a transformer a modality, a transformer over all (mmFormer)",
-    "shaspec": "a shared encoder and one a modality (ShaSpec)",
+    "gated": "an encoder per modality, gated fusion, the decoder of a U-Net (RobustSeg)",
+    "mmformer": "an encoder and a transformer per modality, a transformer over all (mmFormer)",
+    "shaspec": "a shared encoder and one per modality (ShaSpec)",
     "unetr": "a vision transformer and a convolutional decoder (UNETR)",
 }
 """For a model's card."""

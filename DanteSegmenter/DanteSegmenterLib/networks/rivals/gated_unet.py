@@ -1,4 +1,4 @@
-"""One encoder a modality, fused by gates at every level (RobustSeg, Chen et al., MICCAI 2019).
+"""One encoder per modality, fused by gates at every level (RobustSeg, Chen et al., MICCAI 2019).
 
 Built over the backbone's numbers: the encoders have half its features, the fused maps and the decoder all of them.
 """

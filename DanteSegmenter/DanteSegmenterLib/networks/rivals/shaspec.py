@@ -1,6 +1,6 @@
 """ShaSpec (Wang et al., CVPR 2023, doi 10.1109/CVPR52729.2023.01524): what modalities share, and what is specific.
 
-One encoder sees every modality by itself, one more encoder a modality adds what is its own; in place of a missing one
+One encoder sees every modality by itself, one more encoder per modality adds what is its own; in place of a missing one
 stands what the present ones share. Built over the backbone's numbers: the encoders have half its features, the joined
 maps and the decoder all of them.
 """

@@ -32,7 +32,7 @@ class MmformerSettings(MethodSettings):
     mlp_width: int = MmFormerOptions.mlp_width
     """Numbers in the hidden layer of a transformer's MLP."""
     layers: int = MmFormerOptions.layers
-    """Of each transformer: one a modality, and one for the tokens of all."""
+    """Of each transformer: one per modality, and one for the tokens of all."""
     narrowing: int = MmFormerOptions.narrowing
     """How many times fewer features than the decoder a modality's encoder has; 1 as published."""
     dropout: float = 0.1
