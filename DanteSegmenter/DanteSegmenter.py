@@ -9,6 +9,7 @@ import sys
 
 import slicer
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 from DanteSlicerLib.logic import DanteSegmenterLogic
@@ -34,7 +35,7 @@ class DanteSegmenter(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("DANTE Segmenter")
-        self.parent.categories = [_("Segmentation")]
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Volumes", "Tables"]
         self.parent.contributors = ["SlicerDANTE contributors"]
         self.parent.helpText = _(
