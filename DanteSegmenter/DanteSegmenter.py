@@ -9,6 +9,7 @@ import sys
 
 import slicer
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 from DanteSlicerLib.logic import DanteSegmenterLogic
@@ -34,7 +35,7 @@ class DanteSegmenter(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("DANTE Segmenter")
-        self.parent.categories = [_("Segmentation")]
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "Volumes", "Tables"]
         self.parent.contributors = ["SlicerDANTE contributors"]
         self.parent.helpText = _(
@@ -50,6 +51,14 @@ class DanteSegmenter(ScriptedLoadableModule):
 
 class DanteSegmenterWidget(Window):
     """The module's window; see DanteSlicerLib/window."""
+
+    def makePanels(self):
+        super().makePanels()
+        self.inputsPanel.modelInUse = lambda: self.severalStudies.running
+
+    def cleanup(self):
+        self.inputsPanel.close()
+        super().cleanup()
 
     def onReload(self):
         """Reload reads every file of the extension's segmenting half again, not this one alone."""

@@ -18,7 +18,7 @@ from DanteSegmenterLib.host.address import Host, parse_host
 from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_pathway
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
-from DanteSegmenterLib.nnunet import import_in_process, is_results_folder
+from DanteSegmenterLib.nnunet import ImportProcess, import_in_process, is_results_folder
 from DanteSegmenterLib.options import DEEPBET, SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
@@ -120,7 +120,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return [line for line in text.split("\n") if line]
 
     def addModel(self, folder: str | Path) -> ModelEntry:
-        """Remember a model folder for this and later sessions.
+        """Remember a model folder for this and later sessions, and return when that is done.
 
         A zip file is unpacked among Slicer's settings first, a results folder of nnU-Net imported there.
 
@@ -128,12 +128,40 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             ModelError: it is no model folder that can be used.
             ResourceError: it cannot be unpacked or imported here.
         """
-        kept = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
         if str(folder).lower().endswith(".zip"):
-            folder = unpack_model(folder, kept)
+            folder = unpack_model(folder, self.ownModels())
         elif is_results_folder(Path(folder)):
             ensureDependencies()
-            folder = import_in_process(Path(folder), kept)
+            folder = import_in_process(Path(folder), self.ownModels())
+        return self.rememberModel(folder)
+
+    def beginImport(self, folder: str | Path) -> ImportProcess | None:
+        """Begin to import a results folder of nnU-Net among Slicer's settings, without waiting for it.
+
+        What comes of it is for `rememberModel`.
+
+        Returns:
+            None if it is no such folder.
+
+        Raises:
+            ResourceError: it cannot be imported here.
+        """
+        if not is_results_folder(Path(folder)):
+            return None
+        ensureDependencies()
+        return ImportProcess(Path(folder), self.ownModels())
+
+    @staticmethod
+    def ownModels() -> Path:
+        """Where models are kept that did not come as a folder."""
+        return Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
+
+    def rememberModel(self, folder: str | Path) -> ModelEntry:
+        """Remember a model folder as it is.
+
+        Raises:
+            ModelError: it is none that can be used.
+        """
         entry = choose_model((), folder)
         folders = dict.fromkeys([*self.addedModels(), str(folder)])
         qt.QSettings().setValue(ADDED_MODELS_SETTING, "\n".join(folders))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 
 class SampleDataLogic:
-    """Does not do: download. A source without a custom downloader cannot be loaded."""
+    """Does not do: download. By name nothing can be loaded: only a button calls a source's custom downloader."""
 
     @staticmethod
     def registerCustomSampleDataSource(
@@ -47,11 +48,14 @@ class SampleDataLogic:
         sources = [source for group in slicer.modules.sampleDataSources.values() for source in group]
         return next((source for source in sources if source.sampleName == sampleName), None)
 
-    def downloadFromSource(self, source: Any) -> Any:
-        return source.customDownloader(source)
+    def downloadFromSource(self, source: Any, maximumAttemptsCount: int = 3) -> list[Any]:
+        """Slicer fetches the addresses, logs those that fail, and never asks for a custom downloader."""
+        for uri in source.uris:
+            logging.error("Download failed: %s", uri)
+        return []
 
-    def downloadSamples(self, sampleName: str) -> Any:
-        """What the source's downloader returns; nothing for an unknown name."""
+    def downloadSamples(self, sampleName: str) -> list[Any]:
+        """What could be fetched; nothing for an unknown name."""
         source = self.sourceForSampleName(sampleName)
         return self.downloadFromSource(source) if source else []
 

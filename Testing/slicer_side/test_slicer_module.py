@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from at_once import ImmediateInference, at_once
 from conftest import REPOSITORY
 from models import write_brain_model
-from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+from slicer_window import MODULE, NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
 
 
 # The trainer's begins five processes that train or score: the fast tests run two of its three parts within
@@ -50,6 +51,18 @@ def test_slicer_starts_and_the_window_opens_before_torch_is_installed(tmp_path):
     result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr[-4000:]
     assert "status: Choose the volumes for: T1" in result.stdout
+
+
+def test_the_category_is_translated_where_slicers_own_modules_have_it(slicer, module, monkeypatch):
+    """Elsewhere the module would have a category of its own in a Slicer that speaks another language."""
+    from slicer import i18n
+
+    monkeypatch.setitem(i18n.TRANSLATIONS, ("qSlicerAbstractCoreModule", "Segmentation"), "Segmentierung")
+    monkeypatch.setitem(i18n.TRANSLATIONS, ("DanteSegmenter", "DANTE Segmenter"), "DANTE-Segmentierer")
+    monkeypatch.setitem(slicer.selfTests, "DanteSegmenter", None)  # which a new one takes for itself
+    parent = SimpleNamespace(path=str(MODULE))
+    module.DanteSegmenter(parent)
+    assert (parent.title, parent.categories) == ("DANTE-Segmentierer", ["Segmentierung"])
 
 
 def test_reload_works_any_number_of_times(slicer, module, model_folder, window):

@@ -179,8 +179,8 @@ class ClickThrough:
             until(registered, 5)
         if not registered():  # a script may come before the application has said that it has started
             sys.modules["DanteSegmenter"].registerSampleData()
-        nodes = SampleData.SampleDataLogic().downloadSamples("DanteBrainMR")
-        self.first = dict(nodes)
+        source = SampleData.SampleDataLogic().sourceForSampleName("DanteBrainMR")
+        self.first = dict(source.customDownloader(source))  # as its button does; by name only addresses are fetched
         live()
         wanted = {modality: node for modality, node in self.first.items() if modality != "t1ce"}
         chosen = {modality: node for modality, node in self.chosen().items() if modality != "t1ce"}

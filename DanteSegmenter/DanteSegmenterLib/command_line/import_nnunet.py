@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import os
+import time
 
+from ..child_process import when_parent_ends
 from ..errors import InputError
 from ..nnunet import Choices, import_model
-from ..program import StopRequest, say
+from ..program import STOPPED, StopRequest, say
 from .info import describe
+
+TIDYING_SECONDS = 5.0  # at most; a main thread that hangs does not keep the process alive
 
 
 def import_nnunet(given: argparse.Namespace, stop: StopRequest) -> None:
@@ -16,6 +22,8 @@ def import_nnunet(given: argparse.Namespace, stop: StopRequest) -> None:
     Raises:
         InputError: a choice is no pair, or names one thing twice.
     """
+    if given.with_parent:
+        when_parent_ends(_end)
     channels = _pairs("--channel", given.channel)
     numbers = [number for number in channels if not (number.isascii() and number.isdigit())]
     if numbers:
@@ -31,6 +39,13 @@ def import_nnunet(given: argparse.Namespace, stop: StopRequest) -> None:
     spec = import_model(given.folder, given.to, choices, lambda line: say(f"note: {line}."))
     describe(spec)
     say(f"wrote {given.to}")
+
+
+def _end() -> None:
+    """Interrupt the main thread, which takes away what is half written."""
+    _thread.interrupt_main()
+    time.sleep(TIDYING_SECONDS)
+    os._exit(STOPPED)
 
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:

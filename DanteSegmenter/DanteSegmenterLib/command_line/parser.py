@@ -118,6 +118,7 @@ def _add_import(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--name", default="", help="of the model; default: the dataset's")
     command.add_argument("--orientation", default="", metavar="LPS", help="of the images that it was trained on")
+    command.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # end when standard input does
 
 
 def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:

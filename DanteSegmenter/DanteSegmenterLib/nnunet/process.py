@@ -1,7 +1,8 @@
-"""Importing in a process of its own, for a program that does not load torch: the window."""
+"""Importing in a process of its own, for a program that does not load torch: the window, which must not wait."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from ..child_process import Child
@@ -9,10 +10,50 @@ from ..errors import ModelError
 from .names import as_id
 
 MAX_NAME = 100
+IMPORT_POLL_SECONDS = 0.05
+
+
+class ImportProcess:
+    """One run of `python -m DanteSegmenterLib import nnunet`; it ends with its parent.
+
+    target: the model folder that it writes.
+    """
+
+    def __init__(self, folder: Path, into: Path) -> None:
+        """Begin to import nnU-Net's results as a model folder in `into`, with the answers that the dataset gives.
+
+        Raises:
+            ResourceError: the process cannot be started.
+        """
+        folder = folder.resolve()
+        self.target = into / as_id(f"{folder.parent.name}__{folder.name}").replace(" ", "_")[:MAX_NAME]
+        self._folder = folder
+        arguments = ["import", "nnunet", str(folder), "--to", str(self.target), "--with-parent"]
+        self._process = Child("DanteSegmenterLib", arguments)
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    def result(self) -> Path:
+        """The model folder of a process that has ended; one of the same results was replaced.
+
+        Raises:
+            ModelError: it could not be imported; says why.
+        """
+        code = self._process.poll()
+        if code:
+            said = self._process.complaint()
+            raise ModelError(said or f"'{self._folder}' was not imported: the process ended with code {code}.")
+        return self.target
+
+    def stop(self) -> None:
+        """End it; a model that is half written is lost, one that was there before stays."""
+        self._process.end(patience=1.0)  # it takes away what is half written
 
 
 def import_in_process(folder: Path, into: Path) -> Path:
-    """Import nnU-Net's results folder as a model folder in `into`, with the answers that the dataset gives.
+    """Import nnU-Net's results folder and wait for it; Ctrl-C ends it.
 
     Returns:
         the model folder; one of the same results is replaced.
@@ -21,13 +62,10 @@ def import_in_process(folder: Path, into: Path) -> Path:
         ModelError: it cannot be imported; says why.
         ResourceError: the process cannot be started.
     """
-    folder = folder.resolve()
-    target = into / as_id(f"{folder.parent.name}__{folder.name}").replace(" ", "_")[:MAX_NAME]
-    process = Child("DanteSegmenterLib", ["import", "nnunet", str(folder), "--to", str(target)])
+    process = ImportProcess(folder, into)
     try:
-        code = process.process.wait()
-        if code:
-            raise ModelError(process.complaint() or f"'{folder}' was not imported: the process ended with code {code}.")
+        while process.running:  # Windows answers Ctrl-C between two sleeps, and not while one process waits for another
+            time.sleep(IMPORT_POLL_SECONDS)
+        return process.result()
     finally:
-        process.end()
-    return target
+        process.stop()

@@ -1,5 +1,6 @@
 """The section *Inputs*: the model, a box for every volume it reads, and whether they are prepared first."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ from slicer.i18n import tr as _
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.model_folder.about import about
 from DanteSegmenterLib.model_folder.library import ModelEntry, find_models
+from DanteSegmenterLib.nnunet import ImportProcess
 from DanteSlicerLib.foreign_texts import plainLabel, toolTip
 from DanteSlicerLib.sample_data import loadSamplePatient
 from DanteSlicerLib.scene.studies import usedModalities, volumeNodes
 
+IMPORT_POLL_MS = 300
+
 
 class InputsPanel:
-    """What is to be segmented, and with which model; the text about the model in its own section too."""
+    """What is to be segmented, and with which model; the text about the model in its own section too.
+
+    While nnU-Net's results are imported, the button that adds a model stops that, and the line below the list tells.
+    """
 
     def __init__(self, ui, parent, choices, guesses, status, modelChanged, changed):
         """
@@ -37,6 +44,13 @@ class InputsPanel:
         self._changed = changed
         self._models: tuple[ModelEntry, ...] = ()
         self._rows: Any = None  # the widget that holds the boxes
+        self.modelInUse = lambda: False  # whether what goes on must not find another model half-way
+        self._import: ImportProcess | None = None  # that is going on
+        self._importBegun = 0.0
+        self._adding = (ui.addModelButton.text, ui.addModelButton.toolTip)  # of the button at rest
+        self._timer = qt.QTimer()
+        self._timer.setInterval(IMPORT_POLL_MS)
+        self._timer.timeout.connect(self.onTick)
         ui.maskSelector.setMRMLScene(slicer.mrmlScene)
         ui.maskSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onMaskChosen)
         ui.modalitiesFrame.setLayout(qt.QVBoxLayout())
@@ -44,6 +58,13 @@ class InputsPanel:
         ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.addModelButton.connect("clicked(bool)", self.onAddModel)
         ui.sampleLabel.connect("linkActivated(QString)", self.onLoadSample)
+
+    def close(self):
+        """End the import that is going on, and tell nobody."""
+        self._timer.stop()
+        process, self._import = self._import, None
+        if process is not None:
+            process.stop()
 
     # Model
 
@@ -73,6 +94,10 @@ class InputsPanel:
         self._modelChanged()
 
     def onAddModel(self):
+        if self.importing:
+            self._atRest().stop()
+            self._status.show(_("Stopped; no model was added."))
+            return
         title = _("A model: its model.json, a zip file, or the plans.json of nnU-Net's results")
         kinds = _("Models (model.json *.zip plans.json)")
         chosen = qt.QFileDialog.getOpenFileName(self._parent, title, "", kinds)
@@ -81,13 +106,72 @@ class InputsPanel:
             self.addModel(path if path.lower().endswith(".zip") else str(Path(path).parent))
 
     def addModel(self, folder):
-        """Add a folder or zip file to the list and choose it, or say why not."""
-        try:
-            self._choices.parameters.model = self._choices.logic.addModel(folder).key
-        except DanteError as error:
-            self._status.showError(str(error))
+        """Add a folder or zip file to the list and choose it, or say why not; nnU-Net's results some seconds later."""
+        if not self.importing:
+            self.tryToAdd(lambda: self._add(folder))
+
+    def _add(self, folder):
+        logic = self._choices.logic
+        self._import = logic.beginImport(folder)
+        if self._import is None:
+            self.choose(logic.addModel(folder))
             return
-        self.updateModels()
+        self._importBegun = time.monotonic()
+        self.ui.addModelButton.text = _("Stop")
+        self.ui.addModelButton.toolTip = _("Stop the import; no model is added.")
+        self._status.show(_("Importing what nnU-Net trained..."))
+        self._timer.start()
+        self.onTick()
+
+    @property
+    def importing(self):
+        return self._import is not None
+
+    def onTick(self):
+        """Look after the import now and then."""
+        if self._import is None:
+            return
+        if self._import.running:
+            self.ui.modelInfoLabel.text = self.modelInfo()
+            return
+        process = self._atRest()  # before anything is said: a dialog lets the timer go on
+        try:
+            self.tryToAdd(lambda: self.choose(self._choices.logic.rememberModel(process.result())))
+        finally:
+            process.stop()
+
+    def _atRest(self):
+        """The import that was going on; the window does not speak of it any more."""
+        process, self._import = self._import, None
+        self._timer.stop()
+        self.ui.addModelButton.text, self.ui.addModelButton.toolTip = self._adding
+        self.ui.modelInfoLabel.text = self.modelInfo()
+        return process
+
+    def choose(self, entry):
+        """Have an added model in the list, and choose it; also while another module is shown."""
+        inUse = self.modelInUse()
+        if not inUse:
+            self._choices.logic.getParameterNode().model = entry.key
+        if self._choices.parameters is not None:
+            self.updateModels()
+        if inUse:
+            self._status.show(_("{model} is in the list of models now.").format(model=entry.title))
+
+    def tryToAdd(self, action):
+        """Do something for a new model, or say why it could not be added."""
+        refusal: DanteError | None = None
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The model could not be added.")):
+                try:
+                    action()
+                except DanteError as error:
+                    refusal = error
+        except Exception as error:  # a defect; tryWithErrorDisplay has shown it with its traceback
+            self._status.tell(_("The model could not be added: {error}").format(error=error))
+            raise
+        if refusal is not None:
+            self._status.tell(refusal)
 
     # Boxes
 
@@ -223,6 +307,9 @@ class InputsPanel:
         )
 
     def modelInfo(self):
+        if self.importing:
+            seconds = time.monotonic() - self._importBegun
+            return _("Importing what nnU-Net trained: {seconds:.0f} s so far.").format(seconds=seconds)
         entry, spec = self._choices.model, self._choices.spec
         if spec is None:
             return entry.problem if entry else ""

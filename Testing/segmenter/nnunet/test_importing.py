@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from in_worker import run_in_worker
 
 from DanteSegmenterLib.__main__ import main
+from DanteSegmenterLib.child_process import child_environment
 from DanteSegmenterLib.errors import InputError, ModelError, ResourceError
 from DanteSegmenterLib.export.source import source_of
 from DanteSegmenterLib.files import read_volume, write_volume
@@ -139,6 +142,35 @@ def test_the_computing_process_and_a_batch_run_it_like_any_other(case, tmp_path)
     assert (tmp_path / "out" / "one.seg.nrrd").is_file()
     with pytest.raises(ModelError, match="is no results folder of nnU-Net"):
         import_in_process(tmp_path, tmp_path / "models")
+
+
+SLOW_IMPORT = """
+import sys, time
+from pathlib import Path
+from DanteSegmenterLib import program
+from DanteSegmenterLib.__main__ import main
+from DanteSegmenterLib.command_line import import_nnunet
+from DanteSegmenterLib.guard.replace_folder import folder_in_the_making
+def import_model(folder, target, choices, tell):
+    with folder_in_the_making(target.parent) as new:
+        (new / "half").touch()
+        print("begun", flush=True)
+        for _ in range(3000):
+            time.sleep(0.01)
+import_nnunet.import_model = import_model
+program.leave(main(["import", "nnunet", "results", "--to", sys.argv[1], "--with-parent"]))
+"""
+
+
+def test_an_import_ends_with_who_has_begun_it_and_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", SLOW_IMPORT, str(tmp_path / "model")]
+    with subprocess.Popen(
+        command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"begun\n" and len(list(tmp_path.iterdir())) == 1
+        _out, said = process.communicate(timeout=20)  # closes its standard input
+    assert (process.returncode, said) == (1, b"Stopped; nothing was written.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_path):

@@ -10,7 +10,18 @@ import pytest
 from at_once import ImmediateInference
 from conftest import REPOSITORY
 from models import write_brain_model
-from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+from slicer_window import (  # noqa: F401
+    NAMES,
+    FakeRun,
+    add_study,
+    add_volume,
+    model_folder,
+    module,
+    shown,
+    slicer,
+    until,
+    window,
+)
 
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result import Report
@@ -275,6 +286,7 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(slicer, module, window):
     """It has one pathway, no privileged scan, and regions of its own."""
     window.inputsPanel.addModel(str(REPOSITORY / "Testing" / "segmenter" / "nnunet" / "golden" / NNUNET_RESULTS))
+    until(slicer, lambda: not window.inputsPanel.importing)
     entry = window.choices.model
     assert entry.folder.parent == Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
     assert (entry.spec.privileged, window.choices.modalities()) == (None, ["t1", "flair"])

@@ -1,0 +1,164 @@
+"""What nnU-Net trained, added in the window: a process imports it, and nobody waits for that."""
+
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+from models import write_brain_model
+from slicer_window import add_study, model_folder, module, slicer, until, window  # noqa: F401
+
+from DanteSegmenterLib.child_process import Child
+from DanteSegmenterLib.model_folder import read_spec, write_spec
+
+# In place of the import: waits for the file `go`, and no longer than whoever waits for it will bear.
+PROCESS = """
+import os, pathlib, shutil, sys, time
+from DanteSegmenterLib.child_process import when_parent_ends
+when_parent_ends(lambda: os._exit(1))
+go, model, target = map(pathlib.Path, sys.argv[1:])
+end = time.monotonic() + 3
+while not go.exists() and time.monotonic() < end:
+    time.sleep(0.01)
+if not model.is_dir():
+    print("error: fold 0 has no checkpoint.", file=sys.stderr)
+    sys.exit(2)
+shutil.copytree(model, target, dirs_exist_ok=True)
+"""
+AT_ONCE_SECONDS = 1.0
+
+
+@pytest.fixture
+def results(slicer, module, tmp_path, monkeypatch):
+    """A results folder. Whoever imports it waits for `go`, and gets `made`, or is refused while that is not there."""
+    folder = tmp_path / "Dataset001_Mine" / "trained"
+    folder.mkdir(parents=True)
+    for name in ("plans.json", "dataset.json"):
+        (folder / name).write_text("{}")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "waits.py").write_text(PROCESS)
+
+    def child(_module, arguments):
+        target = arguments[arguments.index("--to") + 1]
+        go, made = tmp_path / "go", tmp_path / "made"
+        children.append(Child("waits", [str(go), str(made), target], paths=[tmp_path / "here"]))
+        return children[-1]
+
+    children = []
+    monkeypatch.setattr("DanteSegmenterLib.nnunet.process.Child", child)
+    monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", lambda: None)
+    yield folder
+    for one in children:
+        one.end()
+    shutil.rmtree(module.DanteSegmenterLogic.ownModels(), ignore_errors=True)
+    slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = write_brain_model(tmp_path / "made")
+    write_spec(folder, replace(read_spec(folder), name="mine", version="1"))
+    return folder
+
+
+@pytest.fixture
+def dialogs(slicer, monkeypatch):
+    """What dialogs have said; while one is open, the window's timers go on."""
+    said = []
+
+    def show(text, *arguments, **options):
+        said.append(text)
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end and len(said) < 5:
+            slicer.app.processEvents()
+
+    monkeypatch.setattr(slicer.util, "errorDisplay", show)
+    return said
+
+
+def titles(window):
+    return [window.ui.modelSelector.itemText(n) for n in range(window.ui.modelSelector.count)]
+
+
+def finish(slicer, window, tmp_path):
+    (tmp_path / "go").touch()
+    until(slicer, lambda: not window.inputsPanel.importing, 10)
+
+
+def test_the_window_lives_while_a_process_imports_and_then_the_model_is_chosen(slicer, window, results, made, tmp_path):
+    before = titles(window)
+    start = time.monotonic()
+    window.inputsPanel.addModel(str(results))
+    assert time.monotonic() - start < AT_ONCE_SECONDS, "the window was kept waiting"
+    assert window.ui.statusLabel.text == "Importing what nnU-Net trained..."
+    assert window.ui.modelInfoLabel.text == "Importing what nnU-Net trained: 0 s so far."
+    assert window.ui.addModelButton.text == "Stop" and titles(window) == before
+    add_study(slicer)
+    assert window.ui.segmentButton.enabled  # with the model that was chosen before
+    finish(slicer, window, tmp_path)
+    assert window.choices.model.folder.name == "Dataset001_Mine__trained" and titles(window) == [*before, "mine 1"]
+    assert window.ui.addModelButton.text == "..." and window.ui.modelInfoLabel.text.startswith("Finds ")
+    assert window.ui.addModelButton.toolTip.startswith("Add a model")
+
+
+def test_the_button_stops_the_import_and_nothing_is_added(slicer, module, window, results, made):
+    before = titles(window)
+    window.inputsPanel.addModel(str(results))
+    process = window.inputsPanel._import
+    window.ui.addModelButton.click()
+    assert not process.running and not process.target.exists()
+    assert window.ui.statusLabel.text == "Stopped; no model was added." and window.ui.addModelButton.text == "..."
+    assert titles(window) == before and module.DanteSegmenterLogic().addedModels() == []
+
+
+def test_why_it_could_not_be_imported_is_said_once(slicer, window, results, dialogs, tmp_path):
+    before = titles(window)
+    window.inputsPanel.addModel(str(results))
+    finish(slicer, window, tmp_path)
+    assert dialogs == ["fold 0 has no checkpoint."] and window.ui.statusLabel.text == dialogs[0]
+    assert titles(window) == before and window.ui.addModelButton.text == "..."
+
+
+def test_a_defect_on_the_way_has_a_dialog_and_the_status_line_says_it(slicer, window, results, dialogs, monkeypatch):
+    def fails():
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", fails)
+    with pytest.raises(subprocess.CalledProcessError):  # Slicer prints it with its traceback
+        window.inputsPanel.addModel(str(results))
+    why = "Command 'pip' returned non-zero exit status 1."
+    assert dialogs == [f"The model could not be added.\n\n{why}"]
+    assert window.ui.statusLabel.text == f"The model could not be added: {why}"
+    assert not window.inputsPanel.importing and window.ui.addModelButton.text == "..."
+
+
+def test_the_import_goes_on_while_another_module_is_shown(slicer, window, results, made, tmp_path):
+    window.inputsPanel.addModel(str(results))
+    window.parent.exit()
+    finish(slicer, window, tmp_path)
+    window.parent.enter()
+    assert window.choices.model.spec.name == "mine"
+
+
+def test_several_studies_keep_the_model_they_began_with(slicer, window, results, made, tmp_path, monkeypatch):
+    before = window.choices.model
+    window.inputsPanel.addModel(str(results))
+    monkeypatch.setattr(type(window.severalStudies), "running", True)
+    finish(slicer, window, tmp_path)
+    assert window.choices.model.key == before.key and "mine 1" in titles(window)
+    assert window.ui.statusLabel.text == "mine 1 is in the list of models now."
+
+
+def test_reload_ends_the_import(slicer, window, results, made):
+    window.inputsPanel.addModel(str(results))
+    process = window.inputsPanel._import
+    slicer.util.reloadScriptedModule("DanteSegmenter")
+    assert not process.running
+
+
+def test_the_console_waits_for_it(window, results, made, tmp_path):
+    (tmp_path / "go").touch()
+    entry = window.logic.addModel(results)
+    assert (entry.spec.name, entry.folder.name) == ("mine", "Dataset001_Mine__trained")
+    assert window.logic.addedModels() == [str(entry.folder)]
