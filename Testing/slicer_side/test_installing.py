@@ -70,6 +70,7 @@ def fake_pip(slicer, module, monkeypatch):
     def pip_install(arguments):
         state.commands.append(arguments[2:])
         state.constraints = Path(arguments[1]).read_text()
+        slicer.app.processEvents()  # as Slicer does after every line that pip prints
         if state.error:
             raise state.error
         state.installed = True

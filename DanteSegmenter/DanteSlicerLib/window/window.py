@@ -79,7 +79,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui, self.parent, choices, self.guesses, self.status, self.onModelChanged, self.updateGui
         )
         self.hostPanel = HostPanel(ui, choices, self.updateIfShown)
-        self.runPanel = RunPanel(ui, choices, self.runner, self.status, self.hostPanel.used, self.updateIfShown)
+        self.runPanel = RunPanel(
+            ui, choices, self.runner, self.status, self.onStarting, self.hostPanel.used, self.updateIfShown
+        )
         self.runner.watcher = self.runPanel
         self.resultPanel = ResultPanel(ui, self.parent, choices, self.updateResult)
         self.severalStudies = SeveralStudiesPanel(
@@ -102,6 +104,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.severalStudies.close()
         self.resultPanel.close()
         self.runner.abandon()
+        self.runner.watcher = None  # its widgets go
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -191,6 +194,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateIfShown(self):
         if self.choices.parameters is not None:
             self.updateGui()
+
+    def onStarting(self):
+        self.severalStudies.updateButton()
 
     def onStudyChosen(self, inputs):
         self.guesses.chooseVolumes(inputs)
