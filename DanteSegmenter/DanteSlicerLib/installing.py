@@ -47,7 +47,17 @@ def ensureTorch() -> None:
             ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
-    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
+    except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
+        logging.exception("DANTE: PyTorch was not installed")
+        raise ResourceError(
+            _(
+                "PyTorch was not installed; segmenting needs it. {reason} To install it by hand, behind a proxy or "
+                "from a folder of wheels, run: PythonSlicer -m pip install {torch}"
+            ).format(reason=asSentence(str(error)), torch=forShell([requirements.TORCH]))
+        ) from error
+    if torch is None:
         raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
 
 

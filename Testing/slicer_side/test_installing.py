@@ -50,6 +50,34 @@ def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, 
     assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.5"}]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(1, ["PythonSlicer", "-m", "light_the_torch", "install"]),
+        ImportError("DLL load failed while importing _C"),
+        RuntimeError("PythonSlicer executable not found"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_installation_of_torch_that_fails_is_said_with_its_reason_and_the_command(
+    module, without_torch, monkeypatch, caplog, error
+):
+    from DanteSegmenterLib.errors import ResourceError
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
+    with pytest.raises(ResourceError) as refusal:
+        module.ensureTorch()
+    assert str(refusal.value) == (
+        f"PyTorch was not installed; segmenting needs it. {str(error).rstrip('.')}. To install it by hand, behind a "
+        'proxy or from a folder of wheels, run: PythonSlicer -m pip install "torch>=2.5"'
+    )
+    assert "PyTorch was not installed" in caplog.text and type(error).__name__ in caplog.text
+
+
 def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
     from DanteSlicerLib import requirements

@@ -62,17 +62,20 @@ def client(module, window, model_folder):
 def installer(slicer, module, monkeypatch, tmp_path):
     """torch is missing, and a PythonSlicer that prints as pip does "installs" it.
 
-    meanwhile: what the user does while its lines come.
+    meanwhile: what the user does while its lines come. offline: pip fails while this file exists.
     asked: the questions that the user has answered with OK. installations: gives what PythonSlicer was asked for.
     """
     import qt
 
     from DanteSlicerLib import requirements
 
-    state = types.SimpleNamespace(meanwhile=lambda: None, asked=[])
+    state = types.SimpleNamespace(meanwhile=lambda: None, asked=[], offline=tmp_path / "offline")
     done, log, program = tmp_path / "installed", tmp_path / "commands", tmp_path / "bin" / "PythonSlicer"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\necho Collecting\necho Downloading\ntouch "{done}"\n')
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> "{log}"\necho Collecting\n'
+        f'test -e "{state.offline}" && exit 1\necho Downloading\ntouch "{done}"\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delitem(sys.modules, "PyTorchUtils", raising=False)
@@ -117,6 +120,28 @@ def test_a_second_click_while_pytorch_installs_does_nothing_and_the_run_goes_thr
     assert window.ui.statusLabel.text.startswith("Done in") and window.ui.segmentButton.enabled
     window.ui.segmentButton.click()
     assert client.begun == 2 and window.ui.statusLabel.text.startswith("Done in")
+
+
+def test_an_installation_that_fails_is_one_sentence_and_the_next_click_tries_again(
+    slicer, window, client, installer, monkeypatch
+):
+    add_study(slicer)
+    dialogs = []
+    monkeypatch.setattr(
+        slicer.util, "errorDisplay", lambda text, *arguments, **options: dialogs.append((text, options))
+    )
+    installer.offline.touch()
+    window.ui.segmentButton.click()
+    [(text, options)] = dialogs
+    assert text == window.ui.statusLabel.text and not options.get("detailedText")
+    assert text.startswith("PyTorch was not installed; segmenting needs it. Command ")
+    assert text.endswith(
+        "returned non-zero exit status 1. To install it by hand, behind a proxy or from a folder of "
+        'wheels, run: PythonSlicer -m pip install "torch>=2.5"'
+    )
+    installer.offline.unlink()
+    window.ui.segmentButton.click()
+    assert installer.installations() == 2 * INSTALLATION and results(slicer) == 1
 
 
 def test_a_choice_that_changes_while_pytorch_installs_does_not_switch_the_buttons_on(slicer, window, client, installer):
