@@ -249,57 +249,6 @@ def test_closing_the_scene_empties_the_window(slicer, window):
     assert window.ui.segmentButton.enabled
 
 
-# --- choices that are kept with the scene ---
-
-
-def visit_another_module(window):
-    window.parent.exit()
-    window.parent.enter()
-
-
-def test_the_chosen_device_stays_when_another_module_is_visited(module, window):
-    for device in (module.Device.CPU, module.Device.CUDA):  # chosen again after a visit, too
-        window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(device))
-        for _visit in range(2):
-            visit_another_module(window)
-            assert window.choices.parameters.device is device
-            assert window.ui.deviceSelector.currentText == device.label()
-
-
-def test_the_device_of_a_saved_scene_is_there_when_it_is_opened_again(slicer, module, window, tmp_path):
-    visit_another_module(window)
-    window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(module.Device.CPU))
-    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    slicer.mrmlScene.Clear(0)
-    assert window.choices.parameters.device is module.Device.AUTO
-    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
-    assert window.choices.parameters.device is module.Device.CPU
-    assert window.ui.deviceSelector.currentText == "Processor (CPU)"
-
-
-def test_a_window_that_is_not_shown_writes_nothing_into_the_scene(slicer, module, window):
-    for _visit in range(2):
-        visit_another_module(window)
-    window.parent.exit()
-    window.ui.mirrorCheckBox.checked = True
-    window.ui.deviceSelector.setCurrentIndex(1)
-    parameters = window.logic.getParameterNode()
-    assert not parameters.mirror and parameters.device is module.Device.AUTO
-    window.parent.enter()
-    assert not window.ui.mirrorCheckBox.checked and window.ui.deviceSelector.currentText == "Automatic"
-
-
-def test_every_visit_uses_the_same_wrapper_until_there_is_another_parameter_node(slicer, window):
-    """Slicer never takes the observers of a wrapper that was connected off its node: one for each parameter."""
-    first = window.choices.parameters
-    visit_another_module(window)
-    assert window.choices.parameters is first
-    slicer.mrmlScene.RemoveNode(first.parameterNode)
-    visit_another_module(window)
-    assert window.choices.parameters.parameterNode is window.logic.getParameterNode().parameterNode
-    assert window.choices.parameters.parameterNode is not first.parameterNode
-
-
 def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, window, tmp_path):
     window.inputsPanel.addModel(str(tmp_path))
     assert "no model folder" in window.ui.statusLabel.text
