@@ -1,6 +1,8 @@
 """Packages, installed on the first click that needs them, never at start-up."""
 
 import logging
+import platform
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,14 @@ def ensureTorch() -> None:
     """Have torch, through the PyTorch extension, which picks the build that fits the graphics driver."""
     if requirements.is_installed(requirements.TORCH):
         return
+    if isIntelMac():  # an older PyTorch may be there for another extension, and stays
+        raise ResourceError(
+            _(
+                "This Slicer is built for Intel processors, and on macOS there is no PyTorch {wanted} or newer for "
+                "these. Let another computer segment (Compute on, the box 'of': ssh:user@host), or segment without "
+                "Slicer: on Apple silicon, a Python for it runs python -m DanteSegmenterLib segment."
+            ).format(wanted=requirements.TORCH.removeprefix("torch>="))
+        )
     version = requirements.installed_version("torch")
     if version:
         raise ResourceError(
@@ -47,8 +57,26 @@ def ensureTorch() -> None:
             ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
-    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted) is None:
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
+    except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
+        logging.exception("DANTE: PyTorch was not installed")
+        raise ResourceError(
+            _(
+                "PyTorch was not installed; segmenting needs it. {reason} To install it by hand, behind a proxy or "
+                "from a folder of wheels, run: PythonSlicer -m pip install {torch}"
+            ).format(reason=asSentence(str(error)), torch=forShell([requirements.TORCH]))
+        ) from error
+    if torch is None:
         raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
+
+
+def isIntelMac() -> bool:
+    """Whether this process is one for Intel processors on macOS, also where Apple silicon runs it by Rosetta.
+
+    The last PyTorch for these is 2.2.2.
+    """
+    return sys.platform == "darwin" and platform.machine() == "x86_64"
 
 
 def ensurePackages(wanted: list[str]) -> None:

@@ -348,6 +348,16 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         parameters.setInputVolume(modality, node)
         self.assertIs(widget.inputsPanel.selectors[modality].currentNode(), node)
 
+    def test_theChosenDeviceStaysWhenAnotherModuleIsVisited(self):
+        widget = slicer.util.getModuleWidget("DanteSegmenter")
+        widget.enter()
+        widget.ui.deviceSelector.currentIndex = list(Device).index(Device.CPU)
+        for _visit in range(2):
+            widget.exit()
+            widget.enter()
+            self.assertEqual(widget.choices.parameters.device, Device.CPU)
+        self.assertEqual(widget.ui.deviceSelector.currentIndex, list(Device).index(Device.CPU))
+
     def test_theSamplePatientIsSegmented(self):
         if not requirements.is_installed(requirements.TORCH):
             logging.warning("torch is not installed: the network itself was not tested")

@@ -50,6 +50,34 @@ def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, 
     assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.5"}]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(1, ["PythonSlicer", "-m", "light_the_torch", "install"]),
+        ImportError("DLL load failed while importing _C"),
+        RuntimeError("PythonSlicer executable not found"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_installation_of_torch_that_fails_is_said_with_its_reason_and_the_command(
+    module, without_torch, monkeypatch, caplog, error
+):
+    from DanteSegmenterLib.errors import ResourceError
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
+    with pytest.raises(ResourceError) as refusal:
+        module.ensureTorch()
+    assert str(refusal.value) == (
+        f"PyTorch was not installed; segmenting needs it. {str(error).rstrip('.')}. To install it by hand, behind a "
+        'proxy or from a folder of wheels, run: PythonSlicer -m pip install "torch>=2.5"'
+    )
+    assert "PyTorch was not installed" in caplog.text and type(error).__name__ in caplog.text
+
+
 def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
     from DanteSlicerLib import requirements
@@ -57,6 +85,62 @@ def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
     monkeypatch.setattr(requirements, "installed_version", lambda name: "1.13.1+cu117")
     with pytest.raises(ResourceError, match="PyTorch 1.13.1.* is too old, torch>=2.5 is needed"):
         module.ensureTorch()
+
+
+@pytest.fixture
+def intel_mac(module, monkeypatch):
+    """Slicer as it is offered for macOS: for Intel processors, also where it runs on Apple silicon."""
+    import platform
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.mark.parametrize("version", [None, "2.2.2"])
+def test_an_intel_build_for_macos_is_told_what_works_instead_and_never_to_uninstall(
+    module, without_torch, intel_mac, monkeypatch, version
+):
+    from DanteSegmenterLib.errors import ResourceError
+    from DanteSlicerLib import requirements
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            pytest.fail("nothing fits that could be installed")
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
+    monkeypatch.setattr(requirements, "installed_version", lambda name: version if name == "torch" else "99")
+    with pytest.raises(ResourceError) as refusal:
+        module.ensureTorch()
+    text = str(refusal.value)
+    assert text.startswith("This Slicer is built for Intel processors, and on macOS there is no PyTorch 2.5 or newer")
+    assert "the box 'of': ssh:user@host" in text and "python -m DanteSegmenterLib segment" in text
+    assert "ninstall" not in text
+
+
+@pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("linux", "x86_64")])
+def test_elsewhere_torch_is_installed(module, without_torch, monkeypatch, system, machine):
+    import platform
+
+    asked = []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            asked.append(options)
+            return "the torch module"
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    module.ensureTorch()
+    assert len(asked) == 1
+
+
+def test_a_torch_that_is_new_enough_is_used_on_an_intel_mac_too(module, intel_mac, monkeypatch):
+    """As somebody may have built it."""
+    from DanteSlicerLib import requirements
+
+    monkeypatch.setattr(requirements, "installed_version", lambda name: "2.5.1")
+    module.ensureTorch()
 
 
 @pytest.fixture
@@ -70,6 +154,7 @@ def fake_pip(slicer, module, monkeypatch):
     def pip_install(arguments):
         state.commands.append(arguments[2:])
         state.constraints = Path(arguments[1]).read_text()
+        slicer.app.processEvents()  # as Slicer does after every line that pip prints
         if state.error:
             raise state.error
         state.installed = True

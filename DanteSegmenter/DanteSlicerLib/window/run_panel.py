@@ -51,9 +51,10 @@ class StatusLine:
 class RunPanel:
     """Begins a run with the chosen volumes, and shows every run that goes on: it is the runner's `watcher`."""
 
-    def __init__(self, ui, choices, runner, status, begun, rested):
+    def __init__(self, ui, choices, runner, status, starting, begun, rested):
         """
         Args:
+            starting: called when a run is about to begin, which may take minutes where packages are installed first.
             begun: called when a run has begun.
             rested: called when a run is over.
         """
@@ -61,7 +62,7 @@ class RunPanel:
         self._choices = choices
         self._runner = runner
         self._status = status
-        self._tellBegun, self._tellRested = begun, rested
+        self._tellStarting, self._tellBegun, self._tellRested = starting, begun, rested
         self._wholeHeads = {}
         ui.warningFrame.setStyleSheet(WARNING_STYLE)
         ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
@@ -100,10 +101,11 @@ class RunPanel:
 
     def starting(self):
         self._status.show(_("Starting..."))
+        self.ui.segmentButton.enabled = False
+        self._tellStarting()
 
     def begun(self):
         self.ui.warningFrame.setVisible(False)  # it spoke of the result before
-        self.ui.segmentButton.enabled = False
         self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True

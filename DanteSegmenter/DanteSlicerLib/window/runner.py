@@ -25,10 +25,12 @@ class Runner:
     """
 
     def __init__(self, choices):
-        self.watcher: Any = None  # until the window is set up
+        self.watcher: Any = None  # until the window is set up, and after its end
         self.reserved = ""
         self._choices = choices
-        self._panel: Any = None  # that has begun the run
+        self._panel: Any = None  # that has begun the run; None if the run was abandoned
+        self._starting = False  # whether `logic.begin` is going on
+        self._cancelled = False  # whether it was asked to stop meanwhile
         self._job: Any = None  # the run that is going on
         self._steps: Iterator[None] | None = None  # what is left to do of putting its result into the scene
         self._timer = qt.QTimer()
@@ -36,7 +38,8 @@ class Runner:
 
     @property
     def running(self):
-        return self._job is not None
+        """Whether a run goes on, or begins: packages may be installed for it first, while the window lives."""
+        return self._starting or self._job is not None
 
     def start(self, panel, inputs, output=None, brainMask=None):
         """Begin to segment volumes; `panel` is told how it ends.
@@ -47,45 +50,62 @@ class Runner:
             brainMask: a node to use instead of finding the brain.
         """
         self._panel = panel
-        self.watcher.starting()
+        self._cancelled = False
         attempt(lambda: self._begin(inputs, output, brainMask), self._failed)
-        if self.running:
-            self.onTick()
+        self.onTick()
 
     def _begin(self, inputs, output, brainMask):
         logic = self._choices.logic
         parameters = logic.getParameterNode()
-        self._job = logic.begin(
-            inputs,
-            model=self._choices.model.folder,
-            device=parameters.device.value,
-            outputSegmentation=output,
-            showProbabilities=parameters.showProbabilities,
-            mirror=parameters.mirror,
-            prepare=parameters.prepare,
-            brainMask=brainMask,
-            confirmed=True,
-            host=self._choices.host,
-            hostPython=self._choices.hostPython,
-        )
+        self._starting = True
+        try:
+            self.watcher.starting()
+            job = logic.begin(
+                inputs,
+                model=self._choices.model.folder,
+                device=parameters.device.value,
+                outputSegmentation=output,
+                showProbabilities=parameters.showProbabilities,
+                mirror=parameters.mirror,
+                prepare=parameters.prepare,
+                brainMask=brainMask,
+                confirmed=True,
+                host=self._choices.host,
+                hostPython=self._choices.hostPython,
+            )
+        finally:
+            self._starting = False
+        if self._panel is None:
+            logic.inference.close()
+            self._rest()
+            return
+        self._job = job
         self.watcher.begun()
+        if self._cancelled:
+            self.cancel()
 
     def cancel(self):
-        """Ask the run to stop; what is put into the scene already comes to its end."""
-        if self.running and self._steps is None:
-            self.watcher.stopping()
+        """Ask the run to stop, as soon as it has begun; what is put into the scene already comes to its end."""
+        if not self.running or self._steps is not None:
+            return
+        self._cancelled = True
+        self.watcher.stopping()
+        if not self._starting:
             self._choices.logic.inference.cancel()
 
     def abandon(self):
-        """The scene closes, or Slicer ends: the computing process ends, and nobody is told."""
+        """The scene closes, or Slicer ends: the computing process ends, and nobody is told.
+
+        A run that still waits for its packages goes no further than that, and is `running` until then.
+        """
         self._choices.logic.inference.close()
         self._forget()
 
     def onTick(self):
         """Called every few milliseconds while a run is going on: each time a little is done."""
-        if self.running:
+        if self._job is not None:
             attempt(self._tick, self._failed)
-        if self.running:  # counted from now: a timer that is late comes twice before others come once
+        if self._job is not None:  # counted from now: a timer that is late comes twice before others come once
             self.later(POLL_MS if self._steps is None else PAUSE_MS)
 
     def later(self, milliseconds):
@@ -118,11 +138,13 @@ class Runner:
     def _failed(self, error):
         panel = self._panel
         self._rest()
-        panel.ended(error)
+        if panel is not None:
+            panel.ended(error)
 
     def _rest(self):
         self._forget()
-        self.watcher.rested()
+        if self.watcher is not None:
+            self.watcher.rested()
 
     def _forget(self):
         self._timer.stop()

@@ -1,5 +1,6 @@
 """The section *Several studies*: a run for each study of the scene, or a process for a folder of cases."""
 
+from functools import partial
 from pathlib import Path
 
 import qt
@@ -48,6 +49,9 @@ class SeveralStudiesPanel:
         self._names: list[str] = []  # of the rows, as they are; the table shows what of them prints
         self._row: int | None = None  # the one that is going on
         self._process: BatchProcess | None = None
+        self._starting = False  # whether the process waits for its packages
+        self._givenUp = False  # whether it is not wanted any more when they are there
+        self._able = False  # whether anything would run
         self._timer = qt.QTimer()
         self._timer.setInterval(BATCH_POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -63,11 +67,13 @@ class SeveralStudiesPanel:
 
     @property
     def running(self) -> bool:
-        return self._queue is not None or self._process is not None
+        return self._starting or self._queue is not None or self._process is not None
 
     def close(self):
         """End whatever is going on; nothing that was finished is lost."""
-        self._runner.reserved = ""
+        self._givenUp = True
+        if not self._starting:  # others wait until the packages are there: two installations at once break each other
+            self._runner.reserved = ""
         self._timer.stop()
         self._queue = self._row = None
         if self._process is not None:
@@ -82,6 +88,7 @@ class SeveralStudiesPanel:
             return
         fromFolder = self.ui.batchSourceSelector.currentIndex == self.FOLDER
         if fromFolder and not lookIntoFolder:
+            self.updateButton()
             return
         for button, path, empty in (
             (self.ui.batchFolderButton, self.folder, _("Choose the folder of cases...")),
@@ -89,10 +96,15 @@ class SeveralStudiesPanel:
         ):
             button.setVisible(fromFolder)
             button.text = one_line(path, LONG) if path else empty
-        rows, able = self.folderRows() if fromFolder else self.sceneRows()
+        rows, self._able = self.folderRows() if fromFolder else self.sceneRows()
         self.fill(rows)
-        self.ui.batchButton.enabled = able and not self._runner.running
+        self.updateButton()
         self.ui.batchButton.text = _("Segment all")
+
+    def updateButton(self):
+        """Segment all waits for a run that another panel has begun."""
+        if not self.running:
+            self.ui.batchButton.enabled = self._able and not self._runner.running
 
     def sceneRows(self):
         spec = self._choices.spec
@@ -150,18 +162,18 @@ class SeveralStudiesPanel:
     # Running
 
     def onButton(self, checked=False):
+        if self._starting:  # an installation cannot be stopped
+            return
         if self.running:
             self.stop()
             return
         self.refresh()
         if not self.ui.batchButton.enabled:
             return
-        self.ui.batchButton.text = _("Stop")
         if self.ui.batchSourceSelector.currentIndex == self.FOLDER:
-            attempt(self.startProcess, self._status.tell)
-            if self._process is None:
-                self.refresh()
+            self.startFolder()
         else:
+            self.ui.batchButton.text = _("Stop")
             self._queue = [n for n, study in enumerate(self._studies) if not study.problem]
             self.reserve(_("Several studies are being segmented."))
             self.next()
@@ -222,25 +234,52 @@ class SeveralStudiesPanel:
         self._runner.reserved = reason
         self._tellReserved()
 
+    def startFolder(self):
+        """Start the process; packages may be installed for it first, while the window lives."""
+        self._starting, self._givenUp = True, False
+        self.ui.batchButton.enabled = False
+        self.reserve(_("Several studies are being segmented."))
+        attempt(self.startProcess, self.notStarted)
+
     def startProcess(self):
+        try:
+            start = self.asChosen()
+            if not self._choices.host:
+                ensureDependencies()
+            ensurePackages(BATCH_PACKAGES)
+            self._process = None if self._givenUp else start()
+        finally:
+            self._starting = False
+        if self._process is None:
+            self.notStarted()
+            return
+        self.ui.batchButton.text = _("Stop")
+        self.ui.batchButton.enabled = True
+        self._timer.start()
+
+    def asChosen(self):
+        """What starts the process with the choices of now: the user may change them, or leave the module, meanwhile."""
         self._choices.computer()  # or why not
-        if not self._choices.host:
-            ensureDependencies()
-        ensurePackages(BATCH_PACKAGES)
-        parameters, model = self._choices.parameters, self._choices.model
         assert self.folder and self.out  # the button is off until both are chosen
-        options = SegmentOptions(bool(parameters.mirror), bool(parameters.prepare))
-        self._process = BatchProcess(
+        parameters = self._choices.parameters
+        return partial(
+            BatchProcess,
             self.folder,
-            model.folder,
+            self._choices.model.folder,
             self.out,
             parameters.device.value,
-            options,
+            SegmentOptions(bool(parameters.mirror), bool(parameters.prepare)),
             self._choices.host,
             self._choices.hostPython,
         )
-        self._timer.start()
-        self.reserve(_("Several studies are being segmented."))
+
+    def notStarted(self, error=None):
+        """The process was not started after all; None for an error if nobody wants it any more."""
+        self.reserve("")
+        if self._choices.parameters is not None:
+            self.refresh()
+        if error is not None and not self._givenUp:
+            self._status.tell(error)
 
     def onTick(self):
         """Look after the process now and then."""

@@ -42,6 +42,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         self.choices = Choices()
         self.guesses = Guesses(self.choices)
+        self._wrapper: Any = None  # of the scene's parameter node; also while another module is shown
         self._guiTag: int | None = None
         self._shown: Any = None  # the output node that was shown last
         self._followingView = False  # whether boxes are being filled for the patient in view
@@ -79,7 +80,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui, self.parent, choices, self.guesses, self.status, self.onModelChanged, self.updateGui
         )
         self.hostPanel = HostPanel(ui, choices, self.updateIfShown)
-        self.runPanel = RunPanel(ui, choices, self.runner, self.status, self.hostPanel.used, self.updateIfShown)
+        self.runPanel = RunPanel(
+            ui, choices, self.runner, self.status, self.onStarting, self.hostPanel.used, self.updateIfShown
+        )
         self.runner.watcher = self.runPanel
         self.resultPanel = ResultPanel(ui, self.parent, choices, self.updateResult)
         self.severalStudies = SeveralStudiesPanel(
@@ -102,6 +105,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.severalStudies.close()
         self.resultPanel.close()
         self.runner.abandon()
+        self.runner.watcher = None  # its widgets go
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -113,7 +117,11 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         """Take up the scene's choices, and guess what is not chosen yet."""
-        self.setParameterNode(self.logic.getParameterNode())
+        wrapper = self.logic.getParameterNode()
+        # One that was connected stays on its node with an observer for each parameter: a visit must not add another.
+        if self._wrapper is None or self._wrapper.parameterNode is not wrapper.parameterNode:
+            self._wrapper = wrapper
+        self.setParameterNode(self._wrapper)
 
     def setParameterNode(self, parameterNode):
         choices = self.choices
@@ -124,11 +132,20 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.guesses.forgetReference()
         if parameterNode is not None:
             self._shown = choices.output()  # as the scene shows it; only another choice changes that
-            self._guiTag = parameterNode.connectGui(self.ui)
+            self._guiTag = parameterNode.connectParametersToGui(self.parameterWidgets())
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.inputsPanel.updateModels()
             self.guesses.fill()
             self.updateGui()
+
+    def parameterWidgets(self):
+        """The widgets that show a parameter, by its name.
+
+        `connectGui` would find them too, but gives no tag to disconnect them by (Slicer 5.10): whoever was connected
+        before is told of the emptied list of devices, and takes its first for the user's choice.
+        """
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+        return {name: widget for name, widget in named.items() if name}
 
     # What happens in the scene
 
@@ -191,6 +208,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateIfShown(self):
         if self.choices.parameters is not None:
             self.updateGui()
+
+    def onStarting(self):
+        self.severalStudies.updateButton()
 
     def onStudyChosen(self, inputs):
         self.guesses.chooseVolumes(inputs)

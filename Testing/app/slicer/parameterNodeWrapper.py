@@ -89,8 +89,9 @@ def parameterNodeWrapper(cls: type) -> type:
 
     def __init__(self: Any, parameterNode: Any) -> None:
         self.parameterNode = parameterNode
-        self._connections: dict[int, list[tuple[Any, Callable]]] = {}
-        self._observers: dict[int, int] = {}
+        self._connections: dict[int, dict[str, _Connector]] = {}
+        self._next_tag = 0
+        self._updating = False
         for parameter in parameters.values():
             if not parameterNode.HasParameter(parameter.name):
                 parameter.write(parameterNode, parameter.default)
@@ -98,6 +99,7 @@ def parameterNodeWrapper(cls: type) -> type:
     cls.__init__ = __init__
     cls.allParameters = parameters
     cls.connectGui = _connectGui
+    cls.connectParametersToGui = _connectParametersToGui
     cls.disconnectGui = _disconnectGui
     cls.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback)
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
@@ -113,55 +115,91 @@ def _property(parameter: _Parameter) -> property:
     )
 
 
-def _connectGui(self: Any, gui: Any) -> int:
-    """Join every widget of `gui` that has a SlicerParameterName to its parameter, both ways."""
-    tag = len(self._connections)
-    self._connections[tag] = []
-    updates = []
-    for widget in vars(gui).values():
-        name = widget.property("SlicerParameterName")
-        if name:
-            updates.append(_join(self, tag, self.allParameters[name], widget))
-    self._observers[tag] = self.AddObserver("ModifiedEvent", lambda *_: [update() for update in updates])
+class _Connector:
+    """A widget that shows a parameter, and what is called when the user changes it."""
+
+    def __init__(self, parameter: _Parameter, widget: Any) -> None:
+        import qt
+        import slicer
+
+        self._callback: Callable[[], None] | None = None
+        if type(widget) is qt.QCheckBox and parameter.type is bool:
+            self._signal, self.write = widget.stateChanged, widget.setChecked
+            self.read = lambda: widget.checked
+        elif type(widget) is slicer.qMRMLNodeComboBox and parameter.is_node:
+            self._signal, self.read, self.write = widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
+        elif type(widget) is qt.QComboBox and issubclass(parameter.type, enum.Enum):
+            choices = list(parameter.type)
+            widget.clear()  # as Slicer does: whoever is still connected is told -1, and 0 by the first item
+            for choice in choices:
+                widget.addItem(choice.label() if hasattr(choice, "label") else choice.name)
+            self._signal, self.read = widget.currentIndexChanged, lambda: choices[widget.currentIndex]
+            self.write = lambda value: widget.setCurrentIndex(choices.index(value))
+        else:
+            raise RuntimeError(f"no connection of {parameter.type} with {type(widget)}")
+
+    def on_changed(self, callback: Callable[[], None] | None) -> None:
+        self._callback = callback
+        if callback is None:
+            self._signal.disconnect(self._changed)
+        else:
+            self._signal.connect(self._changed)
+
+    def _changed(self, *_: object) -> None:
+        if self._callback is not None:
+            self._callback()
+
+
+def _connectParametersToGui(self: Any, mapping: dict[str, Any]) -> int:
+    """Join widgets to the parameters they are given for, both ways; the tag is for `disconnectGui`.
+
+    As in Slicer the node's observer stays after that.
+    """
+    unknown = [name for name in mapping if name not in self.allParameters]
+    if unknown:
+        raise ValueError(f"Cannot find a param with the given name: {unknown[0]}")
+    connectors = {name: _Connector(self.allParameters[name], widget) for name, widget in mapping.items()}
+    tag, self._next_tag = self._next_tag, self._next_tag + 1
+    self._connections[tag] = connectors
+    for name, connector in connectors.items():
+        connector.write(getattr(self, name))
+        connector.on_changed(_to_parameter(self, name, connector))
+    self.AddObserver("ModifiedEvent", lambda *_: _update_gui(self))
     return tag
 
 
-def _join(self: Any, tag: int, parameter: _Parameter, widget: Any) -> Callable[[], None]:
-    import qt
+def _to_parameter(self: Any, name: str, connector: _Connector) -> Callable[[], None]:
     import slicer
 
-    if type(widget) is qt.QCheckBox and parameter.type is bool:
-        signal, read, write = widget.stateChanged, lambda: widget.checked, lambda value: widget.setChecked(value)
-    elif type(widget) is slicer.qMRMLNodeComboBox and parameter.is_node:
-        signal, read, write = widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
-    elif type(widget) is qt.QComboBox and issubclass(parameter.type, enum.Enum):
-        choices = list(parameter.type)
-        widget.clear()
-        widget.addItems([choice.label() if hasattr(choice, "label") else choice.name for choice in choices])
-        signal = widget.currentIndexChanged
-        read, write = lambda: choices[widget.currentIndex], lambda value: widget.setCurrentIndex(choices.index(value))
-    else:
-        raise RuntimeError(f"no connection of {parameter.type} with {type(widget)}")
-    updating = False
+    def write() -> None:
+        with slicer.util.NodeModify(self):
+            if not self._updating:
+                setattr(self, name, connector.read())
 
-    def to_widget() -> None:
-        nonlocal updating
-        updating = True
-        write(parameter.read(self.parameterNode))
-        updating = False
+    return write
 
-    def to_parameter(*_: object) -> None:
-        if not updating:
-            parameter.write(self.parameterNode, read())
 
-    to_widget()
-    signal.connect(to_parameter)
-    self._connections[tag].append((signal, to_parameter))
-    return to_widget
+def _update_gui(self: Any) -> None:
+    import slicer
+
+    if self._updating:
+        return
+    self._updating = True
+    try:
+        with slicer.util.NodeModify(self):
+            for connectors in self._connections.values():
+                for name, connector in connectors.items():
+                    connector.write(getattr(self, name))
+    finally:
+        self._updating = False
+
+
+def _connectGui(self: Any, gui: Any) -> None:
+    """Join every widget of `gui` that has a SlicerParameterName; as in Slicer 5.10 without a tag to undo it."""
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(gui).values()}
+    _connectParametersToGui(self, {name: widget for name, widget in named.items() if name})
 
 
 def _disconnectGui(self: Any, tag: int) -> None:
-    for signal, slot in self._connections.pop(tag, []):
-        signal.disconnect(slot)
-    if tag in self._observers:
-        self.RemoveObserver(self._observers.pop(tag))
+    for connector in self._connections.pop(tag, {}).values():
+        connector.on_changed(None)

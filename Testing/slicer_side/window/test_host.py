@@ -1,4 +1,4 @@
-"""The window's row for another computer: the user's setting, seen before the click, and never a scene's."""
+"""Compute on: another computer, the user's setting and never a scene's; and the device, which is the scene's choice."""
 
 import pytest
 from slicer_window import add_study, model_folder, module, shown, slicer, until, window  # noqa: F401
@@ -108,3 +108,54 @@ def test_another_computer_needs_no_torch_here(slicer, module, window, model_fold
     monkeypatch.setattr(inference._client, "begin", lambda *arguments: asked.append(arguments))
     inference.begin(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))
     assert asked == [(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))]
+
+
+# --- the device, which is the scene's choice ---
+
+
+def visit_another_module(window):
+    window.parent.exit()
+    window.parent.enter()
+
+
+def test_the_chosen_device_stays_when_another_module_is_visited(module, window):
+    for device in (module.Device.CPU, module.Device.CUDA):  # chosen again after a visit, too
+        window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(device))
+        for _visit in range(2):
+            visit_another_module(window)
+            assert window.choices.parameters.device is device
+            assert window.ui.deviceSelector.currentText == device.label()
+
+
+def test_the_device_of_a_saved_scene_is_there_when_it_is_opened_again(slicer, module, window, tmp_path):
+    visit_another_module(window)
+    window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(module.Device.CPU))
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    assert window.choices.parameters.device is module.Device.AUTO
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    assert window.choices.parameters.device is module.Device.CPU
+    assert window.ui.deviceSelector.currentText == "Processor (CPU)"
+
+
+def test_a_window_that_is_not_shown_writes_nothing_into_the_scene(slicer, module, window):
+    for _visit in range(2):
+        visit_another_module(window)
+    window.parent.exit()
+    window.ui.mirrorCheckBox.checked = True
+    window.ui.deviceSelector.setCurrentIndex(1)
+    parameters = window.logic.getParameterNode()
+    assert not parameters.mirror and parameters.device is module.Device.AUTO
+    window.parent.enter()
+    assert not window.ui.mirrorCheckBox.checked and window.ui.deviceSelector.currentText == "Automatic"
+
+
+def test_every_visit_uses_the_same_wrapper_until_there_is_another_parameter_node(slicer, window):
+    """Slicer never takes the observers of a wrapper that was connected off its node: one for each parameter."""
+    first = window.choices.parameters
+    visit_another_module(window)
+    assert window.choices.parameters is first
+    slicer.mrmlScene.RemoveNode(first.parameterNode)
+    visit_another_module(window)
+    assert window.choices.parameters.parameterNode is window.logic.getParameterNode().parameterNode
+    assert window.choices.parameters.parameterNode is not first.parameterNode
