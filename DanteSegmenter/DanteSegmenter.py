@@ -52,14 +52,6 @@ class DanteSegmenter(ScriptedLoadableModule):
 class DanteSegmenterWidget(Window):
     """The module's window; see DanteSlicerLib/window."""
 
-    def makePanels(self):
-        super().makePanels()
-        self.inputsPanel.modelInUse = lambda: self.severalStudies.running
-
-    def cleanup(self):
-        self.inputsPanel.close()
-        super().cleanup()
-
     def onReload(self):
         """Reload reads every file of the extension's segmenting half again, not this one alone."""
         for name in [name for name in sys.modules if name.partition(".")[0] in LIBRARIES]:

@@ -4,6 +4,9 @@ import logging
 import platform
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from DanteSegmenterLib.errors import ResourceError
 from DanteSlicerLib import requirements
 
 BATCH_PACKAGES = ["pynrrd>=1.0", "matplotlib>=3.8"]  # segmentation files and the contact sheet
+_installing = threading.Lock()
 
 
 def ensureDependencies() -> None:
@@ -58,7 +62,10 @@ def ensureTorch() -> None:
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
     try:
-        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
+        with alone():
+            torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
+    except ResourceError:
+        raise
     except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
         logging.exception("DANTE: PyTorch was not installed")
         raise ResourceError(
@@ -69,6 +76,21 @@ def ensureTorch() -> None:
         ) from error
     if torch is None:
         raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Whoever installs, the window lives meanwhile: a second pip at once would break what both install.
+
+    Raises:
+        ResourceError: an installation is going on.
+    """
+    if not _installing.acquire(blocking=False):
+        raise ResourceError(_("Packages are being installed already. Wait until that is done, and try again."))
+    try:
+        yield
+    finally:
+        _installing.release()
 
 
 def isIntelMac() -> bool:
@@ -86,7 +108,10 @@ def ensurePackages(wanted: list[str]) -> None:
         return
     reason = ""
     try:
-        installPackages(missing)
+        with alone():
+            installPackages(missing)
+    except ResourceError:
+        raise
     except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
         reason = str(error)
         logging.exception("DANTE: packages were not installed")

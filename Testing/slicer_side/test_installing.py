@@ -143,6 +143,25 @@ def test_a_torch_that_is_new_enough_is_used_on_an_intel_mac_too(module, intel_ma
     module.ensureTorch()
 
 
+def test_two_installations_never_go_on_at_once(module, without_torch, monkeypatch):
+    from DanteSegmenterLib.errors import ResourceError
+
+    calls = []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            """The window lives meanwhile, and somebody clicks."""
+            calls.append(options)
+            with pytest.raises(ResourceError, match=r"^Packages are being installed already\. Wait"):
+                module.ensureTorch()
+            return "the torch module"
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
+    module.ensureTorch()
+    module.ensureTorch()
+    assert len(calls) == 2  # one after the other
+
+
 @pytest.fixture
 def fake_pip(slicer, module, monkeypatch):
     """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""

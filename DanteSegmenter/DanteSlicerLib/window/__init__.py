@@ -1,1 +1,1 @@
-"""The module's window in panels, along the sections of Resources/UI/DanteSegmenter.ui."""
+"""The module's window: what is chosen, what is guessed, the run that goes on, and who is told of what."""

@@ -13,12 +13,13 @@ from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, inputsOf, resultRefere
 from DanteSlicerLib.scene.show import showOnly, showStudyInSlices
 from DanteSlicerLib.window.choices import Choices
 from DanteSlicerLib.window.guesses import Guesses
-from DanteSlicerLib.window.host_panel import HostPanel
-from DanteSlicerLib.window.inputs_panel import InputsPanel
-from DanteSlicerLib.window.result_panel import ResultPanel
-from DanteSlicerLib.window.run_panel import RunPanel, StatusLine
+from DanteSlicerLib.window.panels.host_panel import HostPanel
+from DanteSlicerLib.window.panels.inputs_panel import InputsPanel
+from DanteSlicerLib.window.panels.model_panel import ModelPanel
+from DanteSlicerLib.window.panels.result_panel import ResultPanel
+from DanteSlicerLib.window.panels.run_panel import RunPanel, StatusLine
+from DanteSlicerLib.window.panels.several_studies_panel import SeveralStudiesPanel
 from DanteSlicerLib.window.runner import Runner
-from DanteSlicerLib.window.several_studies_panel import SeveralStudiesPanel
 
 
 class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -26,13 +27,14 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     choices: what is chosen.
     runner: segments, for whichever panel asks.
-    inputsPanel, hostPanel, runPanel, resultPanel, severalStudies: the panels.
+    modelPanel, inputsPanel, hostPanel, runPanel, resultPanel, severalStudies: the panels.
     """
 
     # Made in `setup`.
     ui: Any
     status: StatusLine
     runner: Runner
+    modelPanel: ModelPanel
     inputsPanel: InputsPanel
     hostPanel: HostPanel
     runPanel: RunPanel
@@ -76,8 +78,15 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui, choices = self.ui, self.choices
         self.status = StatusLine(ui.statusLabel)
         self.runner = Runner(choices)
-        self.inputsPanel = InputsPanel(
-            ui, self.parent, choices, self.guesses, self.status, self.onModelChanged, self.updateGui
+        self.inputsPanel = InputsPanel(ui, choices, self.guesses, self.updateGui)
+        self.modelPanel = ModelPanel(
+            ui,
+            self.parent,
+            choices,
+            self.runner,
+            self.status,
+            self.inputsPanel.buildSelectors,
+            self.onModelChanged,
         )
         self.hostPanel = HostPanel(ui, choices, self.updateIfShown)
         self.runPanel = RunPanel(
@@ -102,6 +111,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """Reload, or the end of Slicer: the computing process ends with the window."""
+        self.modelPanel.close()
         self.severalStudies.close()
         self.resultPanel.close()
         self.runner.abandon()
@@ -134,7 +144,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._shown = choices.output()  # as the scene shows it; only another choice changes that
             self._guiTag = parameterNode.connectParametersToGui(self.parameterWidgets())
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-            self.inputsPanel.updateModels()
+            self.modelPanel.updateModels()
             self.guesses.fill()
             self.updateGui()
 
@@ -224,6 +234,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateGui(self):
         """Bring every panel into agreement with the parameter node and the scene."""
+        self.modelPanel.update()
         self.inputsPanel.update()
         self.runPanel.updateButton()
         self.updateResult()

@@ -55,7 +55,7 @@ def hostile(slicer, module, model_folder, tmp_path):
 
 
 def test_no_text_of_a_model_or_a_volume_is_read_as_html(slicer, window, hostile):
-    window.inputsPanel.addModel(str(hostile))  # Slicer remembers it
+    window.modelPanel.addModel(str(hostile))  # Slicer remembers it
     add_study(slicer, prefix=HTML)
     window.ui.segmentButton.click()
     assert HTML in window.ui.aboutLabel.text and HTML in window.ui.modelInfoLabel.text

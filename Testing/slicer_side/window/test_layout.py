@@ -86,7 +86,7 @@ def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel
         window.severalStudies.refresh()
     elif said == "missing model":
         window.choices.parameters.model = LONG_PATH
-        window.inputsPanel.updateModels()
+        window.modelPanel.updateModels()
     panel.settle()
     width = panel.width()
     window.severalStudies.folder = window.severalStudies.out = None

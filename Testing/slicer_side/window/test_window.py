@@ -81,11 +81,11 @@ def test_without_a_model_the_button_says_so(slicer, module, window, tmp_path):
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
     window.enter()
     window.choices.parameters.model = ""
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     assert "There is no model" in window.ui.segmentButton.toolTip
     broken = write_brain_model(tmp_path / "broken")
     (broken / "model.json").write_text("{")
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     assert "not valid JSON" in window.ui.segmentButton.toolTip
 
 
@@ -148,7 +148,7 @@ def test_a_volume_the_model_cannot_use_is_not_asked_for(slicer, module, window, 
     write_brain_model(tmp_path / "limited only")
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
     window.choices.parameters.model = ""
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     assert list(window.inputsPanel.selectors) == ["t1", "t2", "flair"]
 
 
@@ -261,10 +261,10 @@ def test_closing_the_scene_empties_the_window(slicer, window):
 
 
 def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, window, tmp_path):
-    window.inputsPanel.addModel(str(tmp_path))
+    window.modelPanel.addModel(str(tmp_path))
     assert "no model folder" in window.ui.statusLabel.text
     mine = write_brain_model(tmp_path / "mine")
-    window.inputsPanel.addModel(str(mine))
+    window.modelPanel.addModel(str(mine))
     assert window.choices.parameters.model == str(mine)
     assert window.choices.model.folder == mine
     assert module.DanteSegmenterLogic().addedModels() == [str(mine)]
@@ -276,7 +276,7 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 
     mine = write_brain_model(tmp_path / "zipped")
     archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", mine)
-    window.inputsPanel.addModel(archive)
+    window.modelPanel.addModel(archive)
     folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels" / "zipped"
     assert window.choices.parameters.model == str(folder) and window.choices.model.spec.name == "test model"
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
@@ -285,8 +285,8 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 @pytest.mark.slow
 def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(slicer, module, window):
     """It has one pathway, no privileged scan, and regions of its own."""
-    window.inputsPanel.addModel(str(REPOSITORY / "Testing" / "segmenter" / "nnunet" / "golden" / NNUNET_RESULTS))
-    until(slicer, lambda: not window.inputsPanel.importing)
+    window.modelPanel.addModel(str(REPOSITORY / "Testing" / "segmenter" / "nnunet" / "golden" / NNUNET_RESULTS))
+    until(slicer, lambda: not window.modelPanel.importing)
     entry = window.choices.model
     assert entry.folder.parent == Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
     assert (entry.spec.privileged, window.choices.modalities()) == (None, ["t1", "flair"])
@@ -378,7 +378,7 @@ def test_the_window_tells_about_the_model(slicer, window, model_folder):
         limited=replace(spec.limited, calibration=calibration),
     )
     write_spec(model_folder, told)
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     text = window.ui.aboutLabel.text
     write_spec(model_folder, spec)
     for part in (

@@ -54,7 +54,7 @@ def client(module, window, model_folder):
     inference = module.WarmInference()
     inference._client = OneRun(FakeRun())
     window.logic = module.DanteSegmenterLogic(inference, embeddedModels=model_folder.parent)
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     return inference._client
 
 
@@ -226,7 +226,7 @@ class FakeProcess:
 @pytest.fixture
 def folder(window, client, tmp_path, monkeypatch):
     """A folder of cases is chosen; the list of the processes that were started for it."""
-    monkeypatch.setattr("DanteSlicerLib.window.several_studies_panel.BatchProcess", FakeProcess)
+    monkeypatch.setattr("DanteSlicerLib.window.panels.several_studies_panel.BatchProcess", FakeProcess)
     monkeypatch.setattr(FakeProcess, "started", [])
     write_case(tmp_path / "cases" / "A", seed=1)
     panel = window.severalStudies

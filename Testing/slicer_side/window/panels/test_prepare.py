@@ -129,14 +129,14 @@ def chest(slicer, module, window, brain_model_folder):
     """The window with the embedded models; the second is for chest CT."""
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=brain_model_folder.parent)
     window.choices.parameters.model = "brats-without-t1ce"
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
     yield window
     window.choices.parameters.prepare = False
 
 
 def choose(window, name):
     window.choices.parameters.model = name
-    window.inputsPanel.updateModels()
+    window.modelPanel.updateModels()
 
 
 def test_prepare_goes_off_and_cannot_be_ticked_for_a_model_it_is_not_for(module, chest):

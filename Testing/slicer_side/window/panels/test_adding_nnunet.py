@@ -83,13 +83,13 @@ def titles(window):
 
 def finish(slicer, window, tmp_path):
     (tmp_path / "go").touch()
-    until(slicer, lambda: not window.inputsPanel.importing, 10)
+    until(slicer, lambda: not window.modelPanel.importing, 10)
 
 
 def test_the_window_lives_while_a_process_imports_and_then_the_model_is_chosen(slicer, window, results, made, tmp_path):
     before = titles(window)
     start = time.monotonic()
-    window.inputsPanel.addModel(str(results))
+    window.modelPanel.addModel(str(results))
     assert time.monotonic() - start < AT_ONCE_SECONDS, "the window was kept waiting"
     assert window.ui.statusLabel.text == "Importing what nnU-Net trained..."
     assert window.ui.modelInfoLabel.text == "Importing what nnU-Net trained: 0 s so far."
@@ -104,8 +104,8 @@ def test_the_window_lives_while_a_process_imports_and_then_the_model_is_chosen(s
 
 def test_the_button_stops_the_import_and_nothing_is_added(slicer, module, window, results, made):
     before = titles(window)
-    window.inputsPanel.addModel(str(results))
-    process = window.inputsPanel._import
+    window.modelPanel.addModel(str(results))
+    process = window.modelPanel._import
     window.ui.addModelButton.click()
     assert not process.running and not process.target.exists()
     assert window.ui.statusLabel.text == "Stopped; no model was added." and window.ui.addModelButton.text == "..."
@@ -114,7 +114,7 @@ def test_the_button_stops_the_import_and_nothing_is_added(slicer, module, window
 
 def test_why_it_could_not_be_imported_is_said_once(slicer, window, results, dialogs, tmp_path):
     before = titles(window)
-    window.inputsPanel.addModel(str(results))
+    window.modelPanel.addModel(str(results))
     finish(slicer, window, tmp_path)
     assert dialogs == ["fold 0 has no checkpoint."] and window.ui.statusLabel.text == dialogs[0]
     assert titles(window) == before and window.ui.addModelButton.text == "..."
@@ -126,15 +126,15 @@ def test_a_defect_on_the_way_has_a_dialog_and_the_status_line_says_it(slicer, wi
 
     monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", fails)
     with pytest.raises(subprocess.CalledProcessError):  # Slicer prints it with its traceback
-        window.inputsPanel.addModel(str(results))
+        window.modelPanel.addModel(str(results))
     why = "Command 'pip' returned non-zero exit status 1."
     assert dialogs == [f"The model could not be added.\n\n{why}"]
     assert window.ui.statusLabel.text == f"The model could not be added: {why}"
-    assert not window.inputsPanel.importing and window.ui.addModelButton.text == "..."
+    assert not window.modelPanel.importing and window.ui.addModelButton.text == "..."
 
 
 def test_the_import_goes_on_while_another_module_is_shown(slicer, window, results, made, tmp_path):
-    window.inputsPanel.addModel(str(results))
+    window.modelPanel.addModel(str(results))
     window.parent.exit()
     finish(slicer, window, tmp_path)
     window.parent.enter()
@@ -143,16 +143,16 @@ def test_the_import_goes_on_while_another_module_is_shown(slicer, window, result
 
 def test_several_studies_keep_the_model_they_began_with(slicer, window, results, made, tmp_path, monkeypatch):
     before = window.choices.model
-    window.inputsPanel.addModel(str(results))
-    monkeypatch.setattr(type(window.severalStudies), "running", True)
+    window.modelPanel.addModel(str(results))
+    monkeypatch.setattr(window.runner, "reserved", "Several studies are being segmented.")
     finish(slicer, window, tmp_path)
     assert window.choices.model.key == before.key and "mine 1" in titles(window)
     assert window.ui.statusLabel.text == "mine 1 is in the list of models now."
 
 
 def test_reload_ends_the_import(slicer, window, results, made):
-    window.inputsPanel.addModel(str(results))
-    process = window.inputsPanel._import
+    window.modelPanel.addModel(str(results))
+    process = window.modelPanel._import
     slicer.util.reloadScriptedModule("DanteSegmenter")
     assert not process.running
 
