@@ -20,7 +20,7 @@ from ..files.user_files import entries, is_folder
 from . import vocabulary
 from .case import Case, ImageSource, SeveralMasks
 from .label_schemes import CHEST_CT, LabelScheme, scheme_of
-from .modality_guess import guess_from_words, words_of
+from .modality_guess import guess_from_words, without_marks, words_of
 
 ENDINGS = (".nii.gz", ".nii")
 KNOWN_NAMINGS = (
@@ -126,14 +126,14 @@ def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
 
 def _plain(files: Sequence[_Named]) -> _Named | None:
     """The file of which the others are named as versions: T1 beside T1_bias or T1_unstripped, not beside T1_2."""
-    shortest = min(files, key=lambda file: len(file.words))
-    others = [file for file in files if file is not shortest]
+    spoken = [without_marks(file.words) for file in files]  # "T1+C" is as short as "T1_C"
+    shortest = min(spoken, key=len)
     versions = [
-        file.words[: len(shortest.words)] == shortest.words
-        and not all(word.isdigit() for word in file.words[len(shortest.words) :])
-        for file in others
+        words[: len(shortest)] == shortest and not all(word.isdigit() for word in words[len(shortest) :])
+        for words in spoken
+        if words is not shortest
     ]
-    return shortest if all(versions) else None
+    return files[spoken.index(shortest)] if all(versions) else None
 
 
 def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
