@@ -20,65 +20,77 @@ from ..files.user_files import entries, is_folder
 from . import vocabulary
 from .case import Case, ImageSource, SeveralMasks
 from .label_schemes import CHEST_CT, LabelScheme, scheme_of
-from .modality_guess import guess_from_words, words_of
+from .modality_guess import guess_from_words, without_marks, words_of
+from .model_names import ANY_MODEL, CHEST_IMAGES, ModelNames
 
 ENDINGS = (".nii.gz", ".nii")
 KNOWN_NAMINGS = (
     "BraTS 2018-2021 (_t1, _t1ce, _t2, _flair); BraTS 2023 (-t1n, -t1c, -t2w, -t2f); paired chest CT (nct, ctpa)"
 )
-BRAIN_IMAGES, CHEST_IMAGES = ("t1", "t1ce", "t2", "flair"), ("nct", "ctpa")
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A file with the words of its name that are not the patient's."""
+    """A file with the words of its name that are not the patient's.
+
+    Attributes:
+        own: the modality by a name that only the model knows.
+    """
 
     path: Path
     words: tuple[str, ...]
+    own: str | None = None
 
     @property
     def modality(self) -> str | None:
-        return guess_from_words(self.words)
+        return self.own or guess_from_words(self.words)
 
     @property
     def is_mask(self) -> bool:
         return bool(vocabulary.MASKS & set(self.words)) and not vocabulary.TISSUE_WORDS & set(self.words)
 
 
-def read_case_folder(folder: Path | str, group: str = "", name: str = "", scheme: LabelScheme | None = None) -> Case:
+def read_case_folder(
+    folder: Path | str,
+    group: str = "",
+    name: str = "",
+    scheme: LabelScheme | None = None,
+    names: ModelNames = ANY_MODEL,
+) -> Case:
     """Find the images of one patient.
 
     Args:
         group: for stratified splits.
         name: of the case; the folder's by default.
         scheme: what the mask's labels mean, where it is known better than by names.
+        names: of the model that will segment it, beside those of the vocabulary.
 
     Raises:
         InputError: there is no such folder, no naming is recognised, or two files claim one modality.
     """
     folder = Path(folder)
     files = image_files(folder)
-    named = _without_patient(files, folder.name)
-    images = _images(named, folder)
+    named = _without_patient(files, folder.name, names)
+    images = _images(named, folder, names)
     if not images:
         holds = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
         raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
     _check_twins(images, folder)
-    names = " ".join((folder.name, *(path.name for path in files)))
+    spoken = " ".join((folder.name, *(path.name for path in files)))
     endings = [_last_part(source.path) for source in images.values()]
-    told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(names, endings)
+    told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(spoken, endings)
     scheme = scheme or told
     case = Case(name or folder.name, images, None, scheme.regions, group, scheme.outside, scheme.remark)
     return replace(case, label=_label(case.name, [file.path for file in named if file.is_mask]))
 
 
-def is_case_folder(folder: Path) -> bool:
-    """Whether some file in `folder` is named as an image of ours.
+def is_case_folder(folder: Path, names: ModelNames = ANY_MODEL) -> bool:
+    """Whether some file in `folder` is named as an image of ours, or of the model's.
 
     Raises:
         InputError: the folder cannot be read.
     """
-    return any(file.modality for file in _without_patient(image_files(folder), folder.name))
+    return any(file.modality for file in _without_patient(image_files(folder), folder.name, names))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -90,13 +102,13 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in entries(folder) if path.name.lower().endswith(ENDINGS) and not is_folder(path)]
 
 
-def _images(named: Sequence[_Named], folder: Path) -> dict[str, ImageSource]:
-    """By modality id, of a brain's MR or a chest's CT, whichever has more."""
+def _images(named: Sequence[_Named], folder: Path, names: ModelNames) -> dict[str, ImageSource]:
+    """By modality id: the model's, or of a brain's MR or a chest's CT, whichever has more."""
     claims: dict[str, list[_Named]] = {}
     for file in named:
         if file.modality is not None:
             claims.setdefault(file.modality, []).append(file)
-    kind = max((BRAIN_IMAGES, CHEST_IMAGES), key=lambda modalities: len(set(modalities) & set(claims)))
+    kind = names.wanted(claims)
     images = {}
     for modality in [modality for modality in claims if modality in kind]:
         plain = _plain(claims[modality])
@@ -126,14 +138,14 @@ def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
 
 def _plain(files: Sequence[_Named]) -> _Named | None:
     """The file of which the others are named as versions: T1 beside T1_bias or T1_unstripped, not beside T1_2."""
-    shortest = min(files, key=lambda file: len(file.words))
-    others = [file for file in files if file is not shortest]
+    spoken = [without_marks(file.words) for file in files]  # "T1+C" is as short as "T1_C"
+    shortest = min(spoken, key=len)
     versions = [
-        file.words[: len(shortest.words)] == shortest.words
-        and not all(word.isdigit() for word in file.words[len(shortest.words) :])
-        for file in others
+        words[: len(shortest)] == shortest and not all(word.isdigit() for word in words[len(shortest) :])
+        for words in spoken
+        if words is not shortest
     ]
-    return shortest if all(versions) else None
+    return files[spoken.index(shortest)] if all(versions) else None
 
 
 def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
@@ -142,7 +154,7 @@ def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
     return ImageSource(masks[0]) if masks else None
 
 
-def _without_patient(files: Sequence[Path], folder: str) -> list[_Named]:
+def _without_patient(files: Sequence[Path], folder: str, names: ModelNames) -> list[_Named]:
     """The files with what tells them apart; the name that they have in common is the patient's, whatever its words.
 
     Words for contrast that all files share may be the patient's initials, or said of all images: they are left out
@@ -151,8 +163,10 @@ def _without_patient(files: Sequence[Path], folder: str) -> list[_Named]:
     spoken = [words_of(_stem(path)) for path in files]
     shared, own = _shared_beginning(spoken), words_of(folder)
     lengths = [max(shared, len(own) if words[: len(own)] == own and len(words) > len(own) else 0) for words in spoken]
-    with_telling = [_Named(path, (*_telling(words[:n]), *words[n:])) for path, words, n in zip(files, spoken, lengths)]
-    without = [_Named(path, words[n:]) for path, words, n in zip(files, spoken, lengths)]
+    owned = [names.of_file(_stem(path)) for path in files]
+    parted = [(path, words[:n], words[n:], own) for path, words, n, own in zip(files, spoken, lengths, owned)]
+    with_telling = [_Named(path, (*_telling(before), *after), own) for path, before, after, own in parted]
+    without = [_Named(path, after, own) for path, _, after, own in parted]
     told = [_told_apart(named) for named in (with_telling, without)]
     of_folder = all(set(words[:n]) <= set(own) for words, n in zip(spoken, lengths))
     return without if told[1] > told[0] or (told[1] == told[0] and of_folder) else with_telling

@@ -13,7 +13,7 @@ from ..files.images import IMAGE_ENDINGS
 from ..files.user_files import decode, entries, is_file, is_folder
 from .case import Case, ImageSource
 from .label_schemes import CHEST_CT, LabelScheme
-from .modality_guess import guess_modality
+from .model_names import ANY_MODEL, ModelNames
 
 # Where images lie, and where their masks: to train on, and kept apart for tests.
 PARTS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
@@ -32,11 +32,12 @@ def has_images(folder: Path) -> bool:
     return any(is_folder(folder / part) for part in PARTS)
 
 
-def read_dataset_json(folder: Path, scheme: LabelScheme | None = None) -> list[Case]:
+def read_dataset_json(folder: Path, scheme: LabelScheme | None = None, names: ModelNames = ANY_MODEL) -> list[Case]:
     """Cases of an MSD or nnU-Net raw folder: imagesTr, then those that are kept for tests, imagesTs.
 
     Args:
         scheme: what the labels mean, where it is known better than by the file.
+        names: of the model that will segment them. It asks for no labels: unknown ones are a remark then.
 
     Raises:
         InputError: dataset.json is damaged, or its channels or labels are not known ones; a folder cannot be read.
@@ -45,28 +46,49 @@ def read_dataset_json(folder: Path, scheme: LabelScheme | None = None) -> list[C
     try:
         description = json.loads(decode(path.read_bytes()))
         channels = description.get("channel_names") or description["modality"]
-        modalities = {int(n): _modality(str(name)) for n, name in channels.items()}
+        modalities = {int(n): _modality(str(name), int(n), names) for n, name in channels.items()}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        own = f"{names.listed} or " if names.own else ""
         raise InputError(
-            f"'{path}' cannot be used ({error}): it must name its channels, each one of T1, T1ce, T2, FLAIR, nct, ctpa."
+            f"'{path}' cannot be used ({error}): it must name its channels, each one of {own}T1, T1ce, T2, FLAIR, nct, "
+            "ctpa."
         ) from None
     if len(set(modalities.values())) < len(modalities):
         raise InputError(f"'{path}' names two channels alike: {', '.join(map(str, channels.values()))}. Rename one.")
-    scheme = scheme or _scheme(description.get("labels", {}), path)
+    scheme = scheme or _scheme_for(description.get("labels", {}), path, names)
     read = _msd_cases if "training" in description and "modality" in description else _nnunet_cases
     cases = []
     for images, labels in PARTS.items():
         if is_folder(folder / images):
             found = read(folder / images, folder / labels, modalities)
             cases += [
-                replace(case, regions=scheme.regions, outside=scheme.outside, held_apart=images == "imagesTs")
+                replace(
+                    case,
+                    regions=scheme.regions,
+                    outside=scheme.outside,
+                    remark=scheme.remark,
+                    held_apart=images == "imagesTs",
+                )
                 for case in found
             ]
     return cases
 
 
-def _modality(channel: str) -> str:
-    modality = guess_modality(channel)
+def _scheme_for(labels: dict[str, Any], path: Path, names: ModelNames) -> LabelScheme:
+    """
+    Raises:
+        InputError: some label's meaning is not known, and there is no model that could do without.
+    """
+    try:
+        return _scheme(labels, path)
+    except InputError as error:
+        if not names.modalities:
+            raise
+        return LabelScheme(remark=str(error).removesuffix("."))
+
+
+def _modality(channel: str, number: int, names: ModelNames) -> str:
+    modality = names.of_channel(channel, number)
     if modality is None:
         raise ValueError(f"the channel '{channel}' is not known")
     return modality

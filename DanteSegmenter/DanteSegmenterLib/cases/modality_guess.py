@@ -88,7 +88,15 @@ def _guess_ct(known: set[str], contrast: bool, native: bool) -> str | None:
 
 
 def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
-    """Whether the words say that contrast was given, and whether they say that none was; "pre and post" says both."""
+    """Whether the words say that contrast was given, and whether they say that none was; "pre and post" says both.
+
+    So does a T1 with a mark that may stand for contrast: "T1 FS +", "T1 after XY".
+    """
+    contrast, native = _plainly_said(without_marks(spoken))
+    return (True, True) if not contrast and _left_open(spoken) else (contrast, native)
+
+
+def _plainly_said(spoken: Sequence[str]) -> tuple[bool, bool]:
     contrast = native = False
     negated: set[int] = set()
     for n, word in enumerate(spoken):
@@ -110,6 +118,54 @@ def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
             native |= denies or (not following and word in words.WITHOUT)
             negated |= those
     return contrast, native
+
+
+def without_marks(spoken: Sequence[str]) -> list[str]:
+    """Without "+"; "cm" and "k" spelt out where they stand for contrast, and left out where they do not."""
+    meant = (("km" if _is_agent(spoken, n) else "") if word in words.WEAK else word for n, word in enumerate(spoken))
+    return [word for word in meant if word and word not in words.PLUS]
+
+
+def _is_agent(spoken: Sequence[str], n: int) -> bool:
+    """Whether "cm" or "k" at `n` is contrast, not a length or initials, which stand before the weighting."""
+    before, following = _neighbours(spoken, n)
+    added = before == "plus" or following == "plusbehind"
+    led = before in words.WITH | words.AFTER | words.POST | words.NEGATIONS | words.PRE
+    if words.WEIGHTINGS & set(spoken[n:]) and not words.WEIGHTINGS & set(spoken[:n]):
+        return added or led
+    return added or led or before == "plusbetween" or (spoken[n] == "cm" and not before.isdigit())
+
+
+def _left_open(spoken: Sequence[str]) -> bool:
+    """Whether something behind the name of a T1 may mean contrast, and may mean something else."""
+    begin = next((n for n, word in enumerate(spoken) if word == "t1" or word in words.T1_SEQUENCES), len(spoken))
+    return any(_may_be_contrast(spoken, n) for n in range(begin + 1, len(spoken)))
+
+
+def _may_be_contrast(spoken: Sequence[str], n: int) -> bool:
+    word = spoken[n]
+    before, following = _neighbours(spoken, n)
+    if word in words.JOINING:
+        if following in words.PLANES or following.isdigit():  # "sag + cor", "1+2"; but "T1 + sag", "T1 + 5 min"
+            return not (before in words.PLANES if following in words.PLANES else before.isdigit())
+        return following not in words.TECHNIQUE | words.WEIGHTINGS
+    if word in words.WITH | words.AFTER:
+        return _with_something_unknown(spoken, n)
+    return word in words.UNCLEAR or word == "plusbehind" or (word == "cm" and before.isdigit())
+
+
+def _with_something_unknown(spoken: Sequence[str], n: int) -> bool:
+    """ "T1 with XY", "T1 nach"; not "T1 with fat sat", "T1 after surgery", nor the "w" of "weighted" and of water."""
+    passed_over = words.WITH | words.AFTER | words.AND | words.FILLERS | words.PLUS
+    following = _after(spoken, n + 1, passed_over)
+    if len(spoken[n]) == 1 and (not following.isalpha() or any(word.endswith("dixon") for word in spoken)):
+        return False
+    known = words.TECHNIQUE | words.TELLING | words.PLANES | words.OTHER
+    return following not in known and not following.startswith(words.TREATMENTS)
+
+
+def _neighbours(spoken: Sequence[str], n: int) -> tuple[str, str]:
+    return spoken[n - 1] if n else "", spoken[n + 1] if n + 1 < len(spoken) else ""
 
 
 def _denied(spoken: Sequence[str], begin: int) -> tuple[bool, set[int]]:
@@ -162,7 +218,7 @@ def _after_weighting(weighting: str, letters: str) -> list[str] | None:
 
 def _inflected(piece: str) -> str:
     """ "kontrastu", "contrastee", "kontraście": one word, whatever its ending."""
-    return "contrast" if piece.startswith(("contras", "kontras")) else piece
+    return next((word for beginning, word in words.STEMS if piece.startswith(beginning)), piece)
 
 
 @lru_cache(maxsize=4096)
@@ -187,7 +243,7 @@ def _in_known_words(piece: str) -> list[str]:
 def _rest(name: str) -> frozenset[str]:
     """What is left of a name without the words that tell the modality, and without a series number "5: "."""
     telling = words.TELLING - words.AND - words.FILLERS  # "e" and "d" may be patients, too
-    return frozenset(words_of(re.sub(r"^\s*\d+\s*:", "", name))) - telling
+    return frozenset(without_marks(words_of(re.sub(r"^\s*\d+\s*:", "", name)))) - telling
 
 
 def _companions(

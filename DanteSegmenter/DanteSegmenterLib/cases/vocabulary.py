@@ -10,20 +10,31 @@ from __future__ import annotations
 GADOLINIUM = {
     "gd", "gad", "gado", "gadolinium", "gadolinio", "gadolin", "gadovist", "gadavist", "gadobutrol", "gadoterate",
     "gadoter", "gadoteridol", "gadopentetate", "dotarem", "clariscan", "magnevist", "prohance", "omniscan",
-    "multihance", "vueway", "elucirem", "dtpa", "gddtpa",
+    "multihance", "vueway", "elucirem", "optimark", "primovist", "eovist", "vasovist", "ablavar", "dotagraf",
+    "dtpa", "gddtpa",
 }  # fmt: skip
 # Words that say, unless they are negated, that contrast was given.
 CONTRAST = {
-    "ce", "c", "km", "mkm", "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
+    "ce", "c", "km", "mkm", "contr", "kontr",
+    "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
     "contrastata", "contrastato", "kontrast", "kontrastu", "kontrastem", "kontraste", "kontrastmittel", "mdc", "mdk",
     "civ", "iv", "enhanced", "enhancement", "enh", "inj", "injection", "injecte", "injectee", "injected", "inject",
     "injekt", "inyeccion", "iniezione", *GADOLINIUM,
 }  # fmt: skip
+# Contrast too, where they are no length, no initials, or no name of another thing: "CM" (contrast medium), "+K".
+WEAK = {"cm", "k"}
+# Contrast or phase contrast, before or after contrast: after "T1" they leave it open.
+UNCLEAR = {"k", "pc"}
+# Beginnings of words -> the word, whatever its ending: "kontrastu", "contrastee", "Gadodiamid".
+STEMS = (("contras", "contrast"), ("kontras", "contrast"), ("gado", "gado"))
+# What a "+" is called here: before a word, between two, and behind one ("KM+").
+JOINING = {"plus", "plusbetween"}
+PLUS = {*JOINING, "plusbehind"}
 # Contrast too, if no treatment follows.
 POST = {"post", "pos", "postc", "postcon", "postcontrast", "postcontraste", "postcontrasto", "poscontraste"}
 TREATMENTS = (
     "op", "surg", "treat", "resect", "radi", "rt", "rx", "chemo", "chimi", "therap", "tx", "biops", "bx", "trauma",
-    "implant", "shunt", "stroke", "interv",
+    "implant", "shunt", "stroke", "interv", "bestrahl", "resek", "chir", "cirug", "cirurg",
 )  # fmt: skip
 WITHOUT = {
     "without", "wo", "ohne", "sans", "sin", "senza", "sem", "zonder", "utan", "uden", "uten", "bez", "sine", "minus",
@@ -91,6 +102,11 @@ NEUTRAL = {
     "3d", "p2", "p3", "mm", "gw", "turbo", "spin", "echo", "ir", "irse", "sense", "brain", "bias", "n4", "reg",
     "raw", "orig", "unstripped", "stripped", "bet", "image", "img", "mni",
 }  # fmt: skip
+# What a T1 may have more of, or be taken with, that is no contrast: "T1 + fat sat", "T1 with skull".
+TECHNIQUE = {
+    *(NEUTRAL - PLANES), *TISSUE_WORDS, *MASKS, "fat", "sat", "fatsup", "supp", "suppression", "water", "navigator",
+    "nav", "motion", "correction", "moco", "gating", "registration", "recon", "reformat", "nd",
+}  # fmt: skip
 # Before a weighting without a gap: "axT1", "CT1" (LUMIERE), "sT1W" and "eT1W" (Philips), "rT1" (resampled).
 BEFORE_WEIGHTING = {
     "": "", "s": "", "e": "", "r": "", "c": "c", "ce": "ce", "gd": "gd", "gad": "gad", "km": "km", "post": "post",
@@ -98,7 +114,7 @@ BEFORE_WEIGHTING = {
     "nativ": "nativ", "native": "native",
 }  # fmt: skip
 # After it: "t1n", "t1ce", "t2w", "t2f". The rest may be any of the words above.
-AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "nc": "native", "c": "c"}
+AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "nc": "native", "c": "c", "k": "k"}
 AFTER_T2 = {"": "", "w": "", "wi": "", "f": "flair", "s": "star"}
 
 # Spellings that are no words, in the order in which they are replaced: (pattern, words).
@@ -120,23 +136,34 @@ SPELLINGS = (
     (r"(?<![a-z0-9])c\s*/\s*c(?![a-z0-9])", " with contrast "),
     (r"(?<![a-z0-9])s\s*/", " without "),
     (r"(?<![a-z0-9])c\s*/(?=\s*[a-z])", " with "),
-    (r"(?<![a-z0-9])t1w?\s*\+(?!\s*[a-z0-9])", " t1 ambiguous "),
+    (r"(?<![a-z0-9])(wo?|with|without|non?|pre|post)[\s_.-]+con(?![a-z0-9])", r"\1 contrast"),
+    (r"\+\s?con(?![a-z0-9])", " contrast "),
     # "C-", "KM-" at a word's end deny it; a lone "- KM" may be a dash or a minus.
-    (r"(?<![a-z0-9])(t1w?)?(?:c|ce|km|gd|gad|gado|iv|mdc|contrast|kontrast)-(?![a-z0-9])", r" \1 native "),
-    (r"(?<=\s)-\s*(?:c|ce|km|gd|gad|gado|iv|mdc)(?![a-z0-9])", " ambiguous "),
+    (
+        r"(?<![a-z0-9])(t1w?)?(?:c|ce|k|km|cm|gd|gad|gado|iv|mdc|contr|kontr|contrast|kontrast)-(?![a-z0-9])",
+        r" \1 native ",
+    ),
+    (r"(?<=\s)-\s*(?:c|ce|k|km|cm|gd|gad|gado|iv|mdc)(?![a-z0-9])", " ambiguous "),
+    (r"(?<![a-z0-9])(t[12])-w(?![a-z0-9])", r"\1w"),
+    (r"(?<![a-z0-9])(\d+(?:[.,]\d+)?)cm(?![a-z0-9])", r"\1 "),  # a length
+    (r"(?<=[a-z0-9])\+(?=[a-z0-9])", " plusbetween "),
+    (r"(?<=[a-z0-9)\]])\+", " plusbehind "),
+    (r"\+", " plus "),
 )  # fmt: skip
 
 WEIGHTINGS = frozenset({"t1", "t2", *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CONTRAST_CT})
 # Everything that tells the modality, and nothing of the patient.
 TELLING = frozenset(
     {
-        "subject", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AFTER, *AND, *FILLERS,
-        *AMBIGUOUS,
+        "subject", "cm", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AFTER, *AND,
+        *FILLERS, *AMBIGUOUS, *PLUS,
     }
 )  # fmt: skip
 # What a glued name may be made of; single letters would fit everywhere.
 GLUABLE = frozenset(
     word
-    for word in {*CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *FLAIR, *T1_SEQUENCES, *OTHER, *NEUTRAL, "mit", "avec"}
+    for word in {
+        *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *FLAIR, *T1_SEQUENCES, *OTHER, *NEUTRAL, "mit", "avec", "cm",
+    }
     if len(word) > 1
-)
+)  # fmt: skip

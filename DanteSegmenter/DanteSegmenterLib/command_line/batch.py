@@ -61,7 +61,7 @@ def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
         InputError: there is no case, or the folder cannot be read.
         ResourceError: there is nothing but DICOM files, and pydicom is not installed.
     """
-    cases = cases_below(folder)
+    cases = cases_below(folder, spec.modalities)
     taken = {source.path.parent for case in cases for source in case.images.values()}
     try:
         cases += dicom_cases(folder, spec, taken)
@@ -69,7 +69,7 @@ def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
         if not cases:
             raise
         cases.append(Case("DICOM", {}, None, {}, problem=str(error)))
-    return cases or find_cases(folder)
+    return cases or find_cases(folder, spec.modalities)
 
 
 def show(outcome: Outcome) -> None:

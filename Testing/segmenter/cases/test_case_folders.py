@@ -93,6 +93,32 @@ def test_contrast_said_of_all_images_is_believed_so_that_no_contrast_t1_is_taken
     assert set(read_case_folder(tmp_path / "anat").images) == {"t1ce", "t2", "flair"}
 
 
+@pytest.mark.parametrize("mark", ["T1 +K", "T1_+CM", "T1 w contr", "T1 nach CM", "T1_contr"])
+def test_a_contrast_t1_is_no_native_one_alone_and_no_version_of_it_beside_it(tmp_path, mark):
+    write(tmp_path / "alone", mark, "T2", "FLAIR")
+    assert found(read_case_folder(tmp_path / "alone")) == {"t1ce": mark, "t2": "T2", "flair": "FLAIR"}
+    write(tmp_path / "both", "T1", mark, "T2", "FLAIR")
+    assert found(read_case_folder(tmp_path / "both")) == {"t1": "T1", "t1ce": mark, "t2": "T2", "flair": "FLAIR"}
+
+
+@pytest.mark.parametrize("mark", ["T1 +", "T1 FS +", "T1 + X", "T1 mit X"])
+def test_a_t1_of_which_nobody_knows_whether_contrast_was_given_is_no_t1(tmp_path, mark):
+    write(tmp_path / "p", mark, "T2", "FLAIR")
+    assert found(read_case_folder(tmp_path / "p")) == {"t2": "T2", "flair": "FLAIR"}
+
+
+def test_the_plain_contrast_t1_is_taken_however_its_plus_is_written(tmp_path):
+    write(tmp_path / "p", "T1", "T1_C_bias", "T1 +C", "T2", "FLAIR")
+    assert found(read_case_folder(tmp_path / "p"))["t1ce"] == "T1 +C"
+
+
+def test_a_plus_in_the_patients_name_says_nothing(tmp_path):
+    write(tmp_path / "Anna+K", *(f"Anna+K_{name}" for name in ("T1", "T1_+K", "T2", "FLAIR")))
+    assert found(read_case_folder(tmp_path / "Anna+K")) == {
+        "t1": "Anna+K_T1", "t1ce": "Anna+K_T1_+K", "t2": "Anna+K_T2", "flair": "Anna+K_FLAIR",
+    }  # fmt: skip
+
+
 def test_one_scan_twice_is_refused_with_both_names(tmp_path):
     write(tmp_path / "p", "p_T1", "p_T1_2", "p_T2", "p_FLAIR")
     with pytest.raises(InputError, match="two files for t1: p_T1.nii.gz and p_T1_2.nii.gz"):

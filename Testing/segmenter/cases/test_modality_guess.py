@@ -117,6 +117,44 @@ def test_contrast_and_its_negation_are_understood_in_many_spellings(expected, na
     assert guess_modality(name) == expected
 
 
+# Marks by which a contrast T1 is told from a native one, or by which it may be: these are never a native T1's.
+MARKED = {
+    "t1ce": (
+        "T1 +K|T1+K|T1 + K|T1_+K|T1 K+|T1K+|T1 tra K+ fs|T1 tra +K fs|MPRAGE +K|T1 +CM|T1_+CM|T1+CM|T1 CM|T1CM|T1_CM|"
+        "T1 CM+|T1 mit CM|T1mitCM|T1 nach CM|T1 post CM|T1 with CM|T1 sag + CM|+CM T1|mit CM T1|T1 w contr|T1_contr|"
+        "T1 contr.|T1 kontr|T1 kontr.|T1 mit Kontr.|T1 + Kontr|T1 nach Kontrastmittelgabe|T1 MPR +C|T1 FS KM+|"
+        "AX T1 W CON|AX T1 W/CON|AX T1 +CON|AX T1 POST CON|T1 plus Gd|T1 SE + FS + KM|T1 Gd + FS|T1 mit Gadodiamid|"
+        "T1 Gadobenate|T1 post Optimark|T1 nach Primovist|T1 avec CM|T1 con CM|se tra +K T1|5: +K T1"
+    ),
+    "t1": (
+        "T1 K-|T1K-|T1 CM-|T1 ohne CM|T1 vor CM|T1 w/o contr|T1 noncontr|T1 non contr|T1 without CM|T1 sans CM|"
+        "AX T1 WO CON|AX T1 NON CON FS|T1 NO CON|T1 PRE CON|T1 SE + FatSat|T1 SE + fat sat|T1+FS|T1 +MPR|T1 tra + cor|"
+        "T1 sag+cor|T1_MPRAGE_1+2|T1 FOV 24cm|T1 1.5cm|Anna+Meier_T1|A+_T1|CM_01_T1|CM_T1w|Kontrolle T1|T1 Kontrolle|"
+        "T1 control|T1_controls|T1 kontrola|T1 contralateral|T1 with fat sat|T1 w FS|T1 W 3D TSE|T1-W|T1-W Meier|"
+        "t1_vibe_dixon_tra_W|t1_vibe_dixon_W_tra|t1_vibe_dixon_w_nd|T1_mDIXON_W_XD|T1 mit FS|T1 after surgery|"
+        "T1 nach OP|T1 nach Bestrahlung|T1 nach Resektion|T1 after RT|T1 post Bestrahlung|T1 with skull|T1 W 1mm|"
+        "sub-K01_T1w|T1 apres chirurgie|T1_brain_after_N4"
+    ),
+    None: (
+        "T1 +|T1+|T1 (+)|T1 ++|T1 MPR +|T1 FS +|MPRAGE+|T1 FS+ tra|T1+ FS|T1 +X|T1 +E|T1+_K|T1 + Mittel|T1 + tra|"
+        "T1 FS + cor|T1 + 5 min|T1+ FLAIR|T1 -K|T1 - CM|T1 K-/K+|T1 mit X|T1 with agent2|T1 w Mueller|T1 nach|"
+        "T1 nach 5 min|T1 after Xyz|T1 con|T1 mit|T1 PC|t1_tse_tra_fs_pc|T1 tra K|T1 5 cm|T1 K+/-|T1 ohne und mit CM|"
+        "T1 + КУ|T1 avec X|T1 apres|T1 CM frei + CM"
+    ),
+    "flair": "FLAIR +|FLAIR +K|FLAIR nach X|FLAIR + CM|T2 FLAIR +X",
+    "t2": "T2 +|T2 +K|T2 mit X|T2 tra CM",
+    "ctpa": "CT mit CM|CT +K|CT CM|CT Thorax +CM",
+    "nct": "CT ohne CM|CT K-|CT nativ + Lunge",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"), [(key, name) for key, text in MARKED.items() for name in text.split("|")]
+)
+def test_what_may_be_a_mark_of_contrast_is_never_taken_for_a_native_t1(expected, name):
+    assert guess_modality(name) == expected
+
+
 def test_a_bids_subject_named_like_contrast_is_not_taken_for_it():
     assert guess_modality("sub-CE01_T1w") == "t1" and guess_modality("sub-01_ses-post_T1w") == "t1"
 
@@ -124,6 +162,11 @@ def test_a_bids_subject_named_like_contrast_is_not_taken_for_it():
 def test_the_contrast_t1_does_not_fill_the_box_of_the_native_one():
     names = ["t1_tse_tra KM", "t2_tse_tra", "t2_tirm_tra_dark-fluid"]
     assert assign(names, ("t1", "t2", "flair")) == {"t1": None, "t2": 1, "flair": 2}
+
+
+def test_the_mark_of_contrast_is_no_part_of_the_patients_name():
+    names = ["anna_T1", "anna_T1 +K", "anna_T2", "berta_T1", "berta_T1 +K"]
+    assert assign(names, ("t1", "t1ce", "t2")) == {"t1": 0, "t1ce": 1, "t2": 2}
 
 
 def test_a_whole_study_is_assigned_and_every_volume_used_once():

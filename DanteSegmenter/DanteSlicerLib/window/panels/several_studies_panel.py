@@ -120,7 +120,7 @@ class SeveralStudiesPanel:
         from DanteSegmenterLib.cases.case_list import find_cases
 
         try:
-            table = to_do(find_cases(self.folder), spec, self.out)
+            table = to_do(find_cases(self.folder, spec.modalities), spec, self.out)
         except DanteError as error:
             return [(str(self.folder), str(error))], False
         rows = [(case.name, obstacle or _("will run")) for case, obstacle in table]

@@ -1,0 +1,80 @@
+"""A batch with a model that nnU-Net trained, on nnU-Net's raw folder and on folders of files named by its channels."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from batches import batch, summary
+
+from DanteSegmenterLib.cases.case_list import find_cases
+from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.files import write_volume
+from DanteSegmenterLib.nnunet import import_model
+from DanteSegmenterLib.synthetic.sample import brain_mr
+
+RESULTS = Path(__file__).parents[1] / "nnunet" / "golden" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+LABELS = {"background": 0, "tumour": 1, "bone": 2}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Two images of a patient."""
+    volumes = brain_mr(0, 6.0).volumes
+    return volumes["t1"], volumes["flair"]
+
+
+def imported(folder, channels):
+    """A model whose two channels are called so."""
+    results = Path(shutil.copytree(RESULTS, folder / RESULTS.name))
+    describe(results, channels)
+    import_model(results, folder / "model")
+    return folder / "model"
+
+
+def describe(folder, channels, **more):
+    """Its dataset.json."""
+    plain = json.loads((RESULTS / "dataset.json").read_text())
+    plain |= {"channel_names": {str(n): name for n, name in enumerate(channels)}, **more}
+    (folder / "dataset.json").write_text(json.dumps(plain))
+
+
+def write_raw(folder, channels, made, **more):
+    (folder / "imagesTs").mkdir(parents=True)
+    describe(folder, channels, **more)
+    for n, volume in enumerate(made):
+        write_volume(folder / "imagesTs" / f"P1_{n:04d}.nii.gz", volume)
+    return folder
+
+
+def test_channels_of_any_name_are_found_in_nnunets_raw_folder_and_by_the_ends_of_files(tmp_path, made):
+    model = imported(tmp_path, ("CT", "PET (SUV)"))
+    raw = write_raw(tmp_path / "raw", ("CT", "PET (SUV)"), made, labels=LABELS)
+    (tmp_path / "cases" / "P1").mkdir(parents=True)
+    for ending, volume in zip(("CT", "PET_SUV"), made):
+        write_volume(tmp_path / "cases" / "P1" / f"P1_{ending}.nii.gz", volume)
+    assert batch(raw, model, tmp_path / "out 1") == 0 and batch(tmp_path / "cases", model, tmp_path / "out 2") == 0
+    first, second = (summary(tmp_path / out)["P1"] for out in ("out 1", "out 2"))
+    assert first.pop("seconds") and second.pop("seconds")
+    assert first["state"] == "done" and float(first["edema_ml"]) > 0 and first == second
+
+
+def test_labels_that_a_batch_never_reads_are_no_reason_to_refuse(tmp_path, made, capsys):
+    model = imported(tmp_path, ("T1", "FLAIR"))
+    raw = write_raw(tmp_path / "raw", ("T1", "FLAIR"), made, labels=LABELS)
+    assert batch(raw, model, tmp_path / "out", "--list") == 0
+    assert "t1, flair                will run" in capsys.readouterr().out
+    with pytest.raises(InputError, match="labels .* are not known"):  # who trains or scores reads them
+        find_cases(raw)
+
+
+def test_what_a_model_wants_is_said_where_nothing_is_named_so(tmp_path, made, capsys):
+    model = imported(tmp_path, ("CT", "PET"))
+    raw = write_raw(tmp_path / "raw", ("CT", "SPECT"), made)
+    assert batch(raw, model, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "the channel 'SPECT' is not known" in said and "each one of CT, PET or T1, T1ce" in said
+    (tmp_path / "cases" / "P1").mkdir(parents=True)
+    write_volume(tmp_path / "cases" / "P1" / "P1.nii.gz", made[0])
+    assert batch(tmp_path / "cases", model, tmp_path / "out") == 2
+    assert "whose names end in CT, PET, or are as in BraTS" in capsys.readouterr().err
