@@ -1,8 +1,8 @@
 """Many cases with one command: one after the other, here or on another computer, or on a Dask cluster.
 
-Each case leaves NAME.seg.nrrd, which knows how it was made: what is finished in the same way is skipped when the
-command is run again. A case that fails does not stop the others. summary.csv and contact_sheet.png show all of them.
-A DICOM study leaves NAME.dcm beside it, where that is asked for.
+Each case leaves NAME.seg.nrrd, which knows how and of which images it was made: what is finished in the same way, of
+the images that are there, is skipped when the command is run again. A case that fails does not stop the others.
+summary.csv and contact_sheet.png show all of them. A DICOM study leaves NAME.dcm beside it, where that is asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from ..worker.whole_run import worker_client
-from .case import Answer, Options, Outcome, dicom_file, dicom_source, pathway_of, segment_case, there
+from .case import Answer, Options, Outcome, dicom_file, dicom_source, images_of, pathway_of, segment_case, there
+from .fingerprint import made_of_these
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -49,6 +50,8 @@ def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Out
         return Outcome(case.name, "failed", str(error))
     path = result_file(case.name, out)
     report = finished_report(path, spec, pathway, options.segment)
+    if report is not None and not made_of_these(path, images_of(case, pathway)):
+        report = None
     if dicom_source(case, spec, options) is not None and not dicom_file(path).is_file():
         report = None
     return None if report is None else Outcome(case.name, "skipped", FINISHED, report)

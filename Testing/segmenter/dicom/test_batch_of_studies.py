@@ -10,7 +10,7 @@ from batches import batch, summary
 from datasets import LPS_4MM, images, write_case
 from dicom_files import write_series, write_study
 from models import write_brain_model
-from pydicom import config
+from pydicom import config, dcmread
 from pydicom.uid import generate_uid
 
 from DanteSegmenterLib.cases.case import Case
@@ -55,6 +55,24 @@ def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(f
     capsys.readouterr()
     assert batch(folder, model, out) == 0
     assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_a_study_is_computed_again_when_a_slice_is_another_and_not_when_its_files_are_called_otherwise(
+    folder, model, tmp_path, capsys
+):
+    out, series = tmp_path / "out", folder / "B" / "day 1" / "S00002"
+    assert batch(folder, model, out) == 0
+    for n, file in enumerate(sorted(series.iterdir(), reverse=True)):
+        file.rename(file.with_name(f"IM{n}"))
+    assert batch(folder, model, out) == 0
+    assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    changed = dcmread(series / "IM3")
+    pixels = changed.pixel_array.copy()
+    pixels[4, 5] += 1
+    changed.PixelData = pixels.tobytes()
+    changed.save_as(series / "IM3")
+    assert batch(folder, model, out) == 0
+    assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out
 
 
 def test_a_study_gets_a_dicom_segmentation_where_it_is_asked_for(folder, model, tmp_path, capsys):
