@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cases.case import Case
+from ..cases.case import Case, ImageSource
 from ..dicom.case_list import SeriesSource
 from ..dicom.write_seg import DICOM_ENDING, check_can_write_seg, write_seg
 from ..errors import Cancelled, sentence_of
@@ -29,6 +29,7 @@ from ..volume import Volume
 from ..worker.client import WorkerClient
 from ..worker.outcome import HostFailed
 from ..worker.whole_run import segment_there
+from .fingerprint import fingerprint, header_of
 from .finished import REPORT_KEY, earlier_kept
 
 if TYPE_CHECKING:  # torch is imported when it is needed
@@ -115,17 +116,19 @@ def segment_case(
         source = dicom_source(case, spec, options)
         if source is not None:
             check_can_write_seg(source.stack)
-        result = compute(_volumes(case, spec, options.segment), cancelled)
-        report = json.dumps(to_plain(result.report))
+        images = images_of(case, pathway_of(case, spec, options.segment))
+        made_of = fingerprint(images)
+        result = compute({modality: image.read() for modality, image in images.items()}, cancelled)
+        header = {REPORT_KEY: json.dumps(to_plain(result.report)), **header_of(made_of)}
         with earlier_kept(path) as kept, _dicom_beside(path, source, result):
-            write_segmentation(path, result.masks, spec.regions, result.reference, {REPORT_KEY: report})
+            write_segmentation(path, result.masks, spec.regions, result.reference, header)
     except (Cancelled, HostFailed):
         raise
     except Exception as error:  # a defect or a device's fault costs this case, never those that follow
         return Answer(Outcome(case.name, "failed", sentence_of(error)))
     notes = list(result.notes)
     if kept is not None:
-        notes.append(f"What was there before was made in another way and is kept as {kept.name}.")
+        notes.append(f"What was there before was made in another way, or of other images, and is kept as {kept.name}.")
     return Answer(Outcome(case.name, "done", " ".join(notes), result.report), tile_of(result))
 
 
@@ -170,11 +173,6 @@ def _dicom_beside(path: Path, source: SeriesSource | None, result: Result) -> It
             raise
 
 
-def _volumes(case: Case, spec: ModelSpec, options: SegmentOptions) -> dict[str, Volume]:
-    """Those that the pathway reads; nothing else of the folder is opened."""
-    return {modality: case.images[modality].read() for modality in pathway_of(case, spec, options).modalities}
-
-
 def pathway_of(case: Case, spec: ModelSpec, options: SegmentOptions) -> Pathway:
     """The pathway that a case's images allow; those that the model does not know are passed over.
 
@@ -183,6 +181,11 @@ def pathway_of(case: Case, spec: ModelSpec, options: SegmentOptions) -> Pathway:
     """
     known = {modality.id for modality in spec.modalities}
     return choose_pathway(spec, [modality for modality in case.images if modality in known], options.limited)[0]
+
+
+def images_of(case: Case, pathway: Pathway) -> dict[str, ImageSource]:
+    """Those that the pathway reads, by modality; nothing else of the folder is opened."""
+    return {modality: case.images[modality] for modality in pathway.modalities}
 
 
 def tile_of(result: Result) -> Tile:

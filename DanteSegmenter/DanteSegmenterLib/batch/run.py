@@ -1,15 +1,17 @@
 """Many cases with one command: one after the other, here or on another computer, or on a Dask cluster.
 
-Each case leaves NAME.seg.nrrd, which knows how it was made: what is finished in the same way is skipped when the
-command is run again. A case that fails does not stop the others. summary.csv and contact_sheet.png show all of them.
-A DICOM study leaves NAME.dcm beside it, where that is asked for.
+Each case leaves NAME.seg.nrrd, which knows how and of which images it was made: what is finished in the same way, of
+the images that are there, is skipped when the command is run again. A case that fails does not stop the others.
+summary.csv and contact_sheet.png show all of them. A DICOM study leaves NAME.dcm beside it, where that is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..cases.case import Case
@@ -19,7 +21,8 @@ from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from ..worker.whole_run import worker_client
-from .case import Answer, Options, Outcome, dicom_file, dicom_source, pathway_of, segment_case, there
+from .case import Answer, Options, Outcome, dicom_file, dicom_source, images_of, pathway_of, segment_case, there
+from .fingerprint import made_of_these
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -34,8 +37,7 @@ def to_do(cases: Sequence[Case], spec: ModelSpec, out: Path, options: Options = 
     Raises:
         InputError: two cases have one name.
     """
-    _check_names(cases)
-    looked_at = [(case, _not_to_run(case, spec, out, options)) for case in cases]
+    looked_at = [(case, _not_to_run(case, spec, out, options)) for case in _with_own_names(cases)]
     return [(case, outcome.message if outcome else "") for case, outcome in looked_at]
 
 
@@ -49,20 +51,32 @@ def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Out
         return Outcome(case.name, "failed", str(error))
     path = result_file(case.name, out)
     report = finished_report(path, spec, pathway, options.segment)
+    if report is not None and not made_of_these(path, images_of(case, pathway)):
+        report = None
     if dicom_source(case, spec, options) is not None and not dicom_file(path).is_file():
         report = None
     return None if report is None else Outcome(case.name, "skipped", FINISHED, report)
 
 
-def _check_names(cases: Sequence[Case]) -> None:
-    """
+def _with_own_names(cases: Sequence[Case]) -> list[Case]:
+    """The cases; those with a problem, which leave no result, are numbered where their names are taken.
+
     Raises:
-        InputError: two cases have one name.
+        InputError: two others have one name.
     """
-    names = [case.name for case in cases]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise InputError(f"two cases are named '{doubled}'; their results would overwrite each other. Rename one.")
+    taken: set[str] = set()
+    for name in (case.name for case in cases if not case.problem):
+        if name in taken:
+            raise InputError(f"two cases are named '{name}'; their results would overwrite each other. Rename one.")
+        taken.add(name)
+    named = []
+    for case in cases:
+        if case.problem:
+            names = itertools.chain([case.name], (f"{case.name} ({number})" for number in itertools.count(2)))
+            case = replace(case, name=next(name for name in names if name not in taken))
+            taken.add(case.name)
+        named.append(case)
+    return named
 
 
 def result_file(name: str, out: Path) -> Path:
@@ -101,8 +115,7 @@ def run_batch(
         HostFailed: the other computer is not reached, or what runs there is of no use; what is finished stays.
     """
     spec = read_spec(model_folder)
-    _check_names(cases)
-    table = [(case, _not_to_run(case, spec, out, options)) for case in cases]
+    table = [(case, _not_to_run(case, spec, out, options)) for case in _with_own_names(cases)]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

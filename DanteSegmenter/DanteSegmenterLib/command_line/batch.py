@@ -10,7 +10,7 @@ from ..batch import Options, Outcome, run_batch, to_do
 from ..cases.case import Case
 from ..cases.case_list import cases_below, find_cases
 from ..child_process import when_parent_ends
-from ..dicom.case_list import dicom_cases
+from ..dicom.case_list import dicom_cases, no_case
 from ..errors import ConfigError, InputError, ResourceError
 from ..guard.plain_text import one_line
 from ..model_folder.choosing import check_can_prepare
@@ -55,20 +55,21 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
 def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
     """Folders of image files and DICOM studies; what lies below a folder of image files is the same patient's.
 
-    Where what reads DICOM is not installed, and there are other cases, that is a case's `problem`.
+    Where DICOM files cannot be looked for, or what reads them is not installed, and there are other cases, that is a
+    case's `problem`.
 
     Raises:
-        InputError: there is no case, or the folder cannot be read.
+        InputError: there is no case, the folder cannot be read, or it holds far too many files and nothing else.
         ResourceError: there is nothing but DICOM files, and pydicom is not installed.
     """
     cases = cases_below(folder, spec.modalities)
     taken = {source.path.parent for case in cases for source in case.images.values()}
     try:
         cases += dicom_cases(folder, spec, taken)
-    except ResourceError as error:
+    except (InputError, ResourceError) as error:
         if not cases:
             raise
-        cases.append(Case("DICOM", {}, None, {}, problem=str(error)))
+        cases.append(no_case(str(error)))
     return cases or find_cases(folder, spec.modalities)
 
 

@@ -21,6 +21,8 @@ from .series import Series, Study
 from .stack import Stack, stack_of
 from .study_scan import Scan, check_one_patient, scan
 
+ALONE = "segment --dicom FOLDER"  # the command that can be told which series to take
+
 
 @dataclass(frozen=True)
 class SeriesSource(ImageSource):
@@ -73,25 +75,33 @@ def sources_of(chosen: Mapping[str, Row], more: tuple[str, ...] = ()) -> dict[st
 def dicom_cases(folder: Path, spec: ModelSpec, passed_over: Collection[Path] = ()) -> list[Case]:
     """One case a study below a folder; one whose series are not clear, or not whole, has a `problem`.
 
+    So has one more case, where there are files or folders that nobody may read.
+
     Args:
         passed_over: folders that are cases already, whose DICOM originals are the same patient's.
 
     Raises:
-        InputError: the folder cannot be read.
+        InputError: the folder cannot be read, or holds far too many files.
         ResourceError: there are DICOM files, and pydicom is not installed.
     """
-    found = scan(folder, passed_over, PASSED_OVER)
+    found = scan(folder, passed_over, PASSED_OVER, go_on=True)
     places = [_place_of(study) for study in found.studies]
-    return [
+    cases = [
         _case(study, _name(study, place, folder, places.count(place) > 1), found, spec)
         for study, place in zip(found.studies, places)
     ]
+    return [*cases, no_case(found.closed)] if found.closed else cases
+
+
+def no_case(problem: str) -> Case:
+    """What is to be said of DICOM files as a whole, as a case that cannot be used."""
+    return Case("DICOM", {}, None, {}, problem=problem)
 
 
 def _case(study: Study, name: str, found: Scan, spec: ModelSpec) -> Case:
     try:
         check_one_patient(study)
-        chosen = choose_series(table(study), spec, {})
+        chosen = choose_series(table(study), spec, {}, ALONE)
     except InputError as error:
         return Case(name, {}, None, {}, problem=f"{error} ({study.said})")
     return Case(name, sources_of(chosen, found.notes), None, {})

@@ -77,11 +77,12 @@ def table(study: Study) -> list[Row]:
     return rows
 
 
-def choose_series(rows: Sequence[Row], spec: ModelSpec, asked: Mapping[str, str]) -> dict[str, Row]:
+def choose_series(rows: Sequence[Row], spec: ModelSpec, asked: Mapping[str, str], command: str = "") -> dict[str, Row]:
     """A series for every modality of the model for which there is one.
 
     Args:
         asked: by modality id, a series' number or UID, or "none".
+        command: by which the user can ask for a series, where this is not the command that is running.
 
     Raises:
         InputError: a modality has several series, one that is needed has none, or what was asked for is not there.
@@ -92,13 +93,17 @@ def choose_series(rows: Sequence[Row], spec: ModelSpec, asked: Mapping[str, str]
             raise InputError(f"--series {modality}: '{spec.name}' knows {', '.join(known)}.")
     chosen: dict[str, Row] = {}
     for modality in known:
-        found = _asked_for(rows, modality, asked[modality]) if modality in asked else _taken_for(rows, modality)
+        if modality in asked:
+            found = _asked_for(rows, modality, asked[modality])
+        else:
+            found = _taken_for(rows, modality, command)
         if found is not None:
             chosen[modality] = found
     _check_chosen(chosen)
     missing = [modality for modality in spec.limited.modalities if modality not in chosen]
     if missing:
-        raise InputError(_missing(missing, rows))
+        taken = {row.series.uid for row in chosen.values()}
+        raise InputError(_missing(missing, rows, [row for row in rows if row.series.uid not in taken], command))
     return chosen
 
 
@@ -120,12 +125,12 @@ def _place(row: Row) -> str:
     return row.series.instances[0].frame_of_reference
 
 
-def _taken_for(rows: Sequence[Row], modality: str) -> Row | None:
+def _taken_for(rows: Sequence[Row], modality: str, command: str) -> Row | None:
     candidates = [row for row in rows if row.taken.modality == modality]
     if len(candidates) > 1:
         listed = "; ".join(row.said for row in candidates)
         raise InputError(
-            f"{len(candidates)} series are taken for {modality}: {listed}. --series {modality}=NUMBER (or UID) chooses."
+            f"{len(candidates)} series are taken for {modality}: {listed}. {_asking(modality, command)} chooses."
         )
     return candidates[0] if candidates else None
 
@@ -159,10 +164,23 @@ def _check_chosen(chosen: Mapping[str, Row]) -> None:
             raise InputError(f"{row.series.said} is given as {other} and as {modality}; each needs its own.")
 
 
-def _missing(missing: Sequence[str], rows: Sequence[Row]) -> str:
-    open_ones = [row for row in rows if not row.taken.kind] or [row for row in rows if row.taken.modality in MODALITIES]
+def _missing(missing: Sequence[str], rows: Sequence[Row], left: Sequence[Row], command: str) -> str:
+    """What to say of modalities without a series; `left` are the series that are not taken for another."""
+    none = f"no series was taken for {', '.join(missing)}"
+    look = f"{_option('--list', command)} shows what each was taken for"
+    if not left:
+        return f"{none}, and all {len(rows)} are taken for others. Look whether the study is whole; {look}."
+    open_ones = [row for row in left if not row.taken.kind] or [row for row in left if row.taken.modality in MODALITIES]
     listed = "; ".join(f"{row.said}: {'; '.join(row.taken.reasons)}" for row in open_ones)
-    return (
-        f"no series was taken for {', '.join(missing)}. --series {missing[0]}=NUMBER (or UID) gives one"
-        f"{', for example of ' + listed if listed else ''}; --list shows what each was taken for."
-    )
+    example = f", for example of {listed}" if listed else ""
+    return f"{none}. {_asking(missing[0], command)} gives one{example}; {look}."
+
+
+def _asking(modality: str, command: str) -> str:
+    """How the user asks for a series."""
+    option = _option(f"--series {modality}=NUMBER", command)
+    return f"{f'Segment it alone: {option}' if command else option} (or UID)"
+
+
+def _option(option: str, command: str) -> str:
+    return f"{command} {option}" if command else option

@@ -8,12 +8,12 @@ from __future__ import annotations
 import filecmp
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.user_files import entries, is_leaving
+from ..files.user_files import entries, is_folder, is_leaving
 from .header.instance import NotReadable, looks_like_dicom, read_instance
 from .header.packages import check_packages
 from .header.records import Instance
@@ -30,21 +30,26 @@ class Scan:
 
     Attributes:
         others: how many files are no DICOM.
-        notes: files that begin as DICOM and were passed over.
+        notes: files that were passed over and may belong to a study.
+        closed: which files and folders could not be read, where it went on without them; else empty.
     """
 
     folder: Path
     studies: tuple[Study, ...]
     others: int
     notes: tuple[str, ...]
+    closed: str = ""
 
 
-def scan(folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = ()) -> Scan:
+def scan(
+    folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = (), go_on: bool = False
+) -> Scan:
     """Read the headers of all DICOM files below a folder.
 
     Args:
         passed_over: folders that are not entered.
         leave_out: names, in lower case, of folders that are not entered.
+        go_on: without the parts that cannot be read.
 
     Raises:
         InputError: there is no such folder, a part of it cannot be read, or it holds far too many files.
@@ -52,26 +57,36 @@ def scan(folder: Path, passed_over: Collection[Path] = (), leave_out: Collection
     """
     entries(folder)
     gathered, others = _Gathered(folder), 0
-    for path in files_below(folder, passed_over, leave_out):
+    on_closed = gathered.add_closed if go_on else _refuse
+    for path in files_below(folder, passed_over, leave_out, on_closed):
         try:
             if not looks_like_dicom(path):
                 others += 1
                 continue
         except OSError as error:
-            raise InputError(f"'{path}' cannot be read: {error.strerror}. Ask for access to it.") from None
+            on_closed(path, error)
+            continue
         check_packages()
         gathered.add(path)
-    return Scan(folder, gathered.studies(), others, gathered.notes())
+    return Scan(folder, gathered.studies(), others, gathered.notes(), gathered.closed())
 
 
-def files_below(folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = ()) -> Iterator[Path]:
+def files_below(
+    folder: Path,
+    passed_over: Collection[Path],
+    leave_out: Collection[str],
+    on_closed: Callable[[Path, OSError], None],
+) -> Iterator[Path]:
     """Every regular file, sorted; links to folders are not followed, and leavings of systems are passed over.
 
+    Args:
+        on_closed: called with each folder that cannot be read, and why.
+
     Raises:
-        InputError: a folder cannot be read, or there are far too many files.
+        InputError: there are far too many files.
     """
     count = 0
-    for place, folders, names in os.walk(folder, onerror=_refuse):
+    for place, folders, names in os.walk(folder, onerror=lambda error: on_closed(Path(error.filename), error)):
         folders[:] = sorted(
             name
             for name in folders
@@ -127,6 +142,11 @@ class _Gathered:
         self._problems: dict[str, str] = {}
         self._copies: dict[str, int] = {}
         self._damaged: list[str] = []
+        self._closed: list[str] = []
+
+    def add_closed(self, path: Path, error: OSError) -> None:
+        """What cannot be read."""
+        self._closed.append(f"'{path.relative_to(self._folder)}' ({error.strerror})")
 
     def add(self, path: Path) -> None:
         try:
@@ -155,14 +175,30 @@ class _Gathered:
         return studies_of(self._instances.values(), self._problems, notes)
 
     def notes(self) -> tuple[str, ...]:
-        if not self._damaged:
-            return ()
-        named = ", ".join(self._damaged[:NAMED_IN_A_NOTE])
-        more = ", ..." if len(self._damaged) > NAMED_IN_A_NOTE else ""
+        notes = []
+        if self._damaged:
+            notes.append(
+                f"WARNING: {len(self._damaged)} DICOM files cannot be read and were passed over: "
+                f"{_first_of(self._damaged)}. Slices may be missing at an end of a volume; export the study again."
+            )
+        if self._closed:
+            notes.append(
+                f"WARNING: {len(self._closed)} files or folders cannot be read and were passed over: "
+                f"{_first_of(self._closed)}. Slices may be missing at an end of a volume; ask for access to them."
+            )
+        return tuple(notes)
+
+    def closed(self) -> str:
+        if not self._closed:
+            return ""
         return (
-            f"WARNING: {len(self._damaged)} DICOM files cannot be read and were passed over: {named}{more}. Slices may "
-            "be missing at an end of a volume; export the study again.",
+            f"{len(self._closed)} files or folders cannot be read: {_first_of(self._closed)}. Whether DICOM files are "
+            "among them is not known; ask for access to them, or take them away."
         )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED_IN_A_NOTE]) + (", ..." if len(names) > NAMED_IN_A_NOTE else "")
 
 
 def _is_regular(path: Path) -> bool:
@@ -172,5 +208,6 @@ def _is_regular(path: Path) -> bool:
         return False
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"the folder '{error.filename}' cannot be read: {error.strerror}. Ask for access to it.") from None
+def _refuse(path: Path, error: OSError) -> None:
+    what = f"the folder '{path}'" if is_folder(path) else f"'{path}'"
+    raise InputError(f"{what} cannot be read: {error.strerror}. Ask for access to it.") from None

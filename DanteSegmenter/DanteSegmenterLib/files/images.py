@@ -39,6 +39,8 @@ IMAGE_ENDINGS = tuple(READERS)
 # One file each: what is replaced in one step must not be two.
 WRITTEN_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 SEGMENTATION_ENDING = ".seg.nrrd"
+# Types of numbers that no image of ITK's has, and in which they are written.
+ITK_LACKS = {"bool": np.uint8, "float16": np.float32}
 
 
 def read_volume(path: Path | str, name: str | None = None, component: int | None = None) -> Volume:
@@ -125,8 +127,8 @@ def _direction(volume: Volume) -> np.ndarray:
 def _to_image(volume: Volume) -> sitk.Image:
     lps, direction = LPS_TO_RAS @ volume.ijk_to_ras, _direction(volume)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    known = ITK_LACKS.get(volume.array.dtype.name, volume.array.dtype)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, known))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(direction.ravel().tolist())

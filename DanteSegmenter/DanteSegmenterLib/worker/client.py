@@ -18,6 +18,7 @@ from ..errors import Cancelled, DanteError, ModelError, ResourceError
 from ..guard.plain_text import LONG, one_line
 from ..host.address import Host
 from ..host.model_cache import digest_of, model_bytes
+from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..options import DEFAULTS, SegmentOptions
@@ -264,12 +265,13 @@ class WorkerClient:
             raise ProtocolError("an alignment is no 4x4 matrix.")
         if [finding.region for finding in message.report.findings] != [region.id for region in spec.regions]:
             raise ModelError("the model folder changed while it was used. Segment again.")
+        report = message.report if run.host is None else self._from_elsewhere(message.report, run.host)
         return Result(
             spec=spec,
             reference=reference,
             modality=message.modality,
             label_map=arrays[0],
-            report=message.report if run.host is None else self._from_elsewhere(message.report, run.host),
+            report=replace(report, notes=_with_notes_of_reading(report.notes, run)),
             probabilities=arrays[1] if run.request.options.probabilities else None,
             alignments={m: np.array(matrix).reshape(4, 4) for m, matrix in message.alignments.items()},
             brain=arrays[-1] if message.brain else None,
@@ -308,3 +310,14 @@ class WorkerClient:
         error = self._open.why_ended(code)
         self.kill()
         return error
+
+
+def _with_notes_of_reading(notes: tuple[str, ...], run: _Run) -> tuple[str, ...]:
+    """A result's notes, and those of its volumes, which may name files and do not travel, where `segment` has them."""
+    options, volumes = run.request.options, {m: v for m, v in run.volumes.items() if m != BRAIN_MASK}
+    pathway, chosen = choose_pathway(run.spec, volumes, options.limited)
+    # A study is prepared as a whole, and first of all; else the volumes are read that were chosen.
+    read, before = (volumes, ()) if options.prepare else (pathway.modalities, chosen)
+    first = len(before) if notes[: len(before)] == before else 0
+    of_reading = [note for modality in read for note in volumes[modality].notes]
+    return (*notes[:first], *of_reading, *notes[first:])

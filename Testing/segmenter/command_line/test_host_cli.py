@@ -1,11 +1,15 @@
 """`--host` of the commands: another computer, which is here again by way of a real sshd."""
 
+import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
+from batches import summary
+from datasets import write_case
 from models import write_brain_model
+from nifti_files import write_nifti
 from ssh_server import NAME, ssh_server
 
 from DanteSegmenterLib.__main__ import main
@@ -28,6 +32,10 @@ def model(tmp_path_factory):
 def arguments(case, model, out):
     inputs = [f"--input={name}={case / f'P0_{name}.nii.gz'}" for name in ("t1", "t2", "flair")]
     return ["segment", "--model", str(model), *inputs, "--output", str(out), "--device", "cpu"]
+
+
+def batch_arguments(folder, model, out):
+    return ["batch", str(folder), "--model", str(model), "--out", str(out), "--device", "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -69,10 +77,32 @@ def test_files_and_batches_are_segmented_there_as_here(case, model, tmp_path):
     with ssh_server(tmp_path / "far") as far:
         host = ["--host", f"ssh:{NAME}", "--host-python", sys.executable]
         assert main([*arguments(case, model, there), *host]) == 0
-        batch = ["batch", str(tmp_path / "cases"), "--model", str(model), "--out", str(out), "--device", "cpu"]
-        assert main([*batch, *host]) == 0
+        assert main([*batch_arguments(tmp_path / "cases", model, out), *host]) == 0
         assert {file.rpartition("/")[2] for file in far.files()} == {"model.json", "limited.safetensors"}
     assert np.array_equal(read_volume(here).array, read_volume(there).array)
     for name in ("P0", "P1"):
         report = read_report(out / f"{name}.seg.nrrd")
         assert report.device.endswith(f" at {NAME}")
+
+
+def test_what_was_found_in_the_files_is_said_and_probabilities_are_written_there_as_here(model, tmp_path, capsys):
+    """T2's voxel sizes are not those of its matrix: one is negative."""
+    case = write_case(tmp_path / "cases" / "P0", seed=0)
+    t2 = read_volume(case / "P0_t2.nii.gz")
+    write_nifti(case / "P0_t2.nii.gz", t2.array, t2.ijk_to_ras, pixdim=[1, -4, 4, 4, 0, 0, 0, 0])
+    (note,) = read_volume(case / "P0_t2.nii.gz").notes
+    found = {}
+    with ssh_server(tmp_path / "far"):
+        host = ["--host", f"ssh:{NAME}", "--host-python", sys.executable]
+        for where, more in (("here", []), ("there", host)):
+            files = [tmp_path / f"{where}{ending}" for ending in (".nii.gz", "-p.nii.gz", ".json")]
+            written = ["--probabilities", str(files[1]), "--report", str(files[2])]
+            assert main([*arguments(case, model, files[0]), *written, *more]) == 0
+            assert f"note: {note}" in capsys.readouterr().out
+            probabilities = [read_volume(files[1], component=n).array for n in range(3)]
+            found[where] = probabilities, json.loads(files[2].read_text())["notes"]
+        assert main([*batch_arguments(case.parent, model, tmp_path / "out"), *host]) == 0
+    for here, there in zip(found["here"][0], found["there"][0]):
+        assert there.dtype == np.float32 and np.allclose(here, there, atol=5e-3) and there.any()
+    assert found["here"][1] == found["there"][1]
+    assert note in summary(tmp_path / "out")["P0"]["message"]

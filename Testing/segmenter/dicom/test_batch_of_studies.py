@@ -1,5 +1,7 @@
 """A batch of DICOM studies, beside folders of image files: a case a study, skipped, resumed and summed up alike."""
 
+import builtins
+import os
 import shutil
 import sys
 
@@ -10,7 +12,7 @@ from batches import batch, summary
 from datasets import LPS_4MM, images, write_case
 from dicom_files import write_series, write_study
 from models import write_brain_model
-from pydicom import config
+from pydicom import config, dcmread
 from pydicom.uid import generate_uid
 
 from DanteSegmenterLib.cases.case import Case
@@ -57,6 +59,24 @@ def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(f
     assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
 
 
+def test_a_study_is_computed_again_when_a_slice_is_another_and_not_when_its_files_are_called_otherwise(
+    folder, model, tmp_path, capsys
+):
+    out, series = tmp_path / "out", folder / "B" / "day 1" / "S00002"
+    assert batch(folder, model, out) == 0
+    for n, file in enumerate(sorted(series.iterdir(), reverse=True)):
+        file.rename(file.with_name(f"IM{n}"))
+    assert batch(folder, model, out) == 0
+    assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    changed = dcmread(series / "IM3")
+    pixels = changed.pixel_array.copy()
+    pixels[4, 5] += 1
+    changed.PixelData = pixels.tobytes()
+    changed.save_as(series / "IM3")
+    assert batch(folder, model, out) == 0
+    assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out
+
+
 def test_a_study_gets_a_dicom_segmentation_where_it_is_asked_for(folder, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert batch(folder, model, out, "--dicom-seg") == 0
@@ -92,7 +112,85 @@ def test_a_study_that_is_not_clear_fails_alone(folder, model, tmp_path):
     assert batch(folder, model, tmp_path / "out") == 2
     lines = summary(tmp_path / "out")
     assert lines["A"]["state"] == "done" and lines["B_day 1"]["state"] == "failed"
-    assert "2 series are taken for t1" in lines["B_day 1"]["message"]
+    message = lines["B_day 1"]["message"]
+    assert "2 series are taken for t1: series 1 " in message
+    # What `batch` does not have is not advised.
+    assert ". Segment it alone: segment --dicom FOLDER --series t1=NUMBER (or UID) chooses. (" in message
+
+
+def test_for_a_missing_series_none_is_offered_that_is_taken_already(tmp_path, model):
+    """One study has nothing left; in the other a series lies that tells nothing of itself."""
+    two = {name: volume for name, volume in volumes(1).items() if name != "flair"}
+    for name in ("A", "B"):
+        uid = generate_uid(None)
+        write_study(tmp_path / "all" / name, two, StudyInstanceUID=uid)
+    nothing = {"SeriesDescription": "x", "EchoTime": None, "RepetitionTime": None}
+    write_series(tmp_path / "all" / "B" / "x", volumes(1)["flair"], "t1", 8, StudyInstanceUID=uid, **nothing)
+    assert batch(tmp_path / "all", model, tmp_path / "out") == 2
+    lines = summary(tmp_path / "out")
+    assert lines["A"]["message"].startswith(
+        "no series was taken for flair, and all 2 are taken for others. Look whether the study is whole; "
+        "segment --dicom FOLDER --list shows what each was taken for. ("
+    )
+    assert lines["B"]["message"].startswith(
+        "no series was taken for flair. Segment it alone: segment --dicom FOLDER --series flair=NUMBER (or UID) gives "
+        "one, for example of series 8 'x' (20 slices, 4 x 4 x 4 mm; "
+    )
+    assert "; segment --dicom FOLDER --list shows what each was taken for. (" in lines["B"]["message"]
+    assert "series 1 " not in lines["B"]["message"] and "series 2 " not in lines["B"]["message"]
+
+
+def closed(monkeypatch, *paths):
+    """Nobody may read these files and folders: for root, too, who runs tests."""
+    shut = {str(path) for path in paths}
+
+    def refusing(real):
+        def call(path, *more, **named):
+            if str(path) in shut:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *more, **named)
+
+        return call
+
+    for module, name in ((os, "scandir"), (os, "listdir"), (builtins, "open")):
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
+
+
+def test_a_file_that_nobody_may_read_ends_nothing_and_is_named(folder, model, tmp_path, monkeypatch, capsys):
+    (folder / "README.txt").write_text("Of all patients.")
+    closed(monkeypatch, folder / "README.txt")
+    assert batch(folder, model, tmp_path / "out") == 2
+    lines = summary(tmp_path / "out")
+    states = {name: line["state"] for name, line in lines.items()}
+    assert states == {"A": "done", "B_day 1": "done", "DICOM": "failed"}
+    assert lines["DICOM"]["message"] == (
+        "1 files or folders cannot be read: 'README.txt' (Permission denied). Whether DICOM files are among them is "
+        "not known; ask for access to them, or take them away."
+    )
+    passed_over = "WARNING: 1 files or folders cannot be read and were passed over: 'README.txt'"
+    assert passed_over in lines["B_day 1"]["message"]  # it may be a slice
+    assert "README" not in lines["A"]["message"] and "1 of 3 cases failed" in capsys.readouterr().err
+
+
+def test_folders_that_nobody_may_read_end_nothing_though_they_are_called_alike(folder, model, tmp_path, monkeypatch):
+    shut = [folder / name / "private" for name in ("E", "F")]
+    for path in shut:
+        path.mkdir(parents=True)
+    closed(monkeypatch, *shut)
+    assert batch(folder, model, tmp_path / "out") == 2
+    lines = summary(tmp_path / "out")
+    assert {name for name, line in lines.items() if line["state"] == "done"} == {"A", "B_day 1"}
+    failed = {name: line["message"] for name, line in lines.items() if line["state"] == "failed"}
+    assert set(failed) == {"private", "private (2)", "DICOM"}
+    assert "E/private' cannot be read" in failed["private"] and "F/private' cannot be read" in failed["private (2)"]
+    assert "'E/private' (Permission denied), 'F/private' (Permission denied)" in failed["DICOM"]
+
+
+def test_far_too_many_files_end_the_search_for_dicom_alone(folder, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("DanteSegmenterLib.dicom.study_scan.MOST_FILES", 3)
+    assert batch(folder, model, tmp_path / "out") == 2
+    lines = summary(tmp_path / "out")
+    assert lines["A"]["state"] == "done" and "more than 3 files" in lines["DICOM"]["message"]
 
 
 def test_studies_in_one_folder_are_named_by_their_uids(tmp_path, model):

@@ -171,6 +171,21 @@ def test_no_name_of_a_patient_is_said_or_reported(run, tmp_path, limited_study):
         )
 
 
+def test_for_a_missing_series_none_is_offered_that_is_taken_already(run, tmp_path):
+    folder = write_study(tmp_path / "study", {name: VOLUMES[name] for name in ("t1", "t2")})
+    code, _, error = run("--dicom", folder)
+    assert code == 2 and error == (
+        "error: no series was taken for flair, and all 2 are taken for others. Look whether the study is whole; --list "
+        "shows what each was taken for.\n"
+    )
+    write_series(folder / "scout", VOLUMES["flair"], "t1", 8, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    code, _, error = run("--dicom", folder)
+    assert code == 2 and error == (
+        "error: no series was taken for flair. --series flair=NUMBER (or UID) gives one; --list shows what each was "
+        "taken for.\n"
+    )
+
+
 ABSENT = [
     ("pydicom", "pydicom 3", "o.nii"),
     ("pydicom.pixels", "pydicom 3", "o.nii"),

@@ -50,6 +50,15 @@ def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_pat
         read_volume(path, component=2)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_half_precision_as_it_comes_from_another_process_is_written_as_float32(tmp_path, ending):
+    path = tmp_path / f"p{ending}"
+    half = np.stack([numbered().array / 64, 1 - numbered().array / 64]).astype(np.float16)  # 64ths are exact in it
+    write_components(path, half, numbered())
+    again = read_volume(path, component=1).array
+    assert again.dtype == np.float32 and np.array_equal(again, 1 - numbered().array / 64)
+
+
 def test_a_colour_image_is_refused(tmp_path):
     path = tmp_path / "colour.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 3, 3, 3), np.uint8), isVector=True), str(path))

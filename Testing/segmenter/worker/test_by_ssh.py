@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,14 @@ def test_the_answer_is_bit_for_bit_that_of_this_computer_and_the_model_travels_o
     assert there.report.device == f"{here.report.device} at {NAME}"
     assert f"Connecting to {NAME}" in said and f"Starting the computing process on {NAME}" in said
     assert far.files() == stored(far, folder)
+
+
+def test_notes_of_reading_stand_in_the_result_as_of_this_computer(client, folder):
+    volumes = study()
+    volumes["t2"] = replace(volumes["t2"], notes=("WARNING: 't2': left and right may be exchanged.",))
+    here = segment(load_model(folder, "cpu"), volumes)
+    there = run(client, folder, volumes)
+    assert there.report.notes == here.report.notes and there.report.notes[0] == volumes["t2"].notes[0]
 
 
 def test_the_second_run_meets_the_same_process_and_sends_no_model(client, far, folder):

@@ -81,6 +81,46 @@ def test_the_process_answers_as_segment_does(client, folder, dtype):
     assert run(client, folder, volumes).probabilities is None
 
 
+def with_notes(volumes):
+    """The volumes in another order than the model's, each with two notes of its reading."""
+    said = {name: (f"WARNING: '{name}': left and right", f"'{name}' was taken") for name in volumes}
+    return {name: replace(volumes[name], notes=said[name]) for name in sorted(volumes)}
+
+
+@pytest.mark.parametrize("more", ["nothing", "scan that is not used", "scan that is used"])
+def test_what_was_found_while_volumes_were_read_stands_in_the_result_as_without_the_process(client, folder, more):
+    volumes = study()
+    if more != "nothing":
+        volumes["t1ce"] = Volume(volumes["t1"].array[::-1].copy(), LPS_2MM, "t1ce")
+    volumes, limited = with_notes(volumes), more == "scan that is not used"
+    here = segment(load_model(folder, "cpu"), volumes, limited=limited)
+    there = run(client, folder, volumes, limited=limited)
+    assert there.report.notes == here.report.notes
+    read = ("t1", "t1ce", "t2", "flair") if more == "scan that is used" else ("t1", "t2", "flair")
+    of_reading = [note for name in read for note in volumes[name].notes]
+    first = 0 if more == "nothing" else 1  # a sentence about the choice of the network
+    assert list(there.report.notes[first : first + len(of_reading)]) == of_reading
+    assert sum(note in there.report.notes for volume in volumes.values() for note in volume.notes) == len(of_reading)
+
+
+def test_notes_of_a_study_that_is_prepared_stand_as_without_the_process(client, folder):
+    volumes = with_notes({m: v for m, v in brain_mr(seed=3, spacing_mm=4.0).volumes.items() if m != "t1ce"})
+    t1 = volumes["t1"]
+    mask = Volume((t1.array > 0).astype(np.uint8), t1.ijk_to_ras, "mask", ("'mask': odd",))
+    here = segment(load_model(folder, "cpu"), volumes, prepare=True, brain_mask=mask)
+    there = run(client, folder, volumes, prepare=True, brain_mask=mask)
+    assert there.report.notes == here.report.notes
+    assert there.report.notes[:2] == volumes["flair"].notes
+
+
+def test_notes_of_reading_do_not_travel(client, folder):
+    """They may name files and series."""
+    client.begin(folder, with_notes(study()), "cpu")
+    assert b"was taken" not in b"".join(bytes(piece) for piece in client._run.frame)
+    while client.poll()[1] is None:
+        time.sleep(0.01)
+
+
 def test_models_and_process_are_kept_and_switched(client, folder, tmp_path):
     other = write_brain_model(tmp_path / "two", seed=1)
     first = run(client, folder, study())
