@@ -17,7 +17,9 @@ from ..errors import Cancelled, InputError, ResourceError
 from ..files.grid import LPS_TO_RAS
 from ..options import DEEPBET
 from ..volume import Volume, check_image
+from .geometry import index_matrix
 from .preparing import reorient, told_if_missing
+from .resampling import is_coarser, onto_grid
 
 # Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2
@@ -122,9 +124,10 @@ def prepare_study(
 
 
 def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False) -> tuple[Volume, Motion]:
-    """Turn and shift a volume until it fits another, and lay it onto that one's grid.
+    """Turn and shift a volume until it fits another, and lay it onto that one's grid; 0 where it does not reach.
 
-    Rigid, by Mattes' mutual information, from where the headers say it lies; seeded.
+    Rigid, by Mattes' mutual information, from where the headers say it lies; seeded. Where the grid is coarser, its
+    voxels are means of what they cover.
 
     Raises:
         InputError: no overlap, or it ended further away than sequences of one examination can be.
@@ -168,6 +171,9 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
             f"'{moving.name}' would have to be moved by {motion.shift_mm:.0f} mm and {motion.turn_degrees:.0f} degrees "
             f"to fit '{fixed.name}'. Are they of one examination? Align them by hand in the module Transforms."
         )
+    matrix = index_matrix(fixed, _laid(moving, motion))
+    if is_coarser(matrix):
+        return fixed.with_array(onto_grid(moving.array, matrix, fixed.shape, 0.0), moving.name), motion
     return _resampled(moving, fixed, start, sitk.sitkLinear), motion
 
 
@@ -220,9 +226,13 @@ def _moved(volume: Volume, fixed: Volume, motion: Motion, brain: np.ndarray) -> 
     Raises:
         InputError: it leaves nearly all of it without.
     """
-    laid = Volume(volume.array, motion.matrix @ volume.ijk_to_ras, volume.name)
-    missing = told_if_missing(laid, fixed, brain, "brain in", "the brain")
+    missing = told_if_missing(_laid(volume, motion), fixed, brain, "brain in", "the brain")
     return f"'{volume.name}' was moved by {motion.shift_mm:.1f} mm and {motion.turn_degrees:.1f} degrees{missing}."
+
+
+def _laid(volume: Volume, motion: Motion) -> Volume:
+    """The same voxels, and a header that says where they belong."""
+    return Volume(volume.array, motion.matrix @ volume.ijk_to_ras, volume.name)
 
 
 def _resampled(volume: Volume, grid: Volume, transform: sitk.Transform, interpolator: int) -> Volume:

@@ -4,9 +4,9 @@ Orientation, then crop to the foreground, then resampling, then normalisation. T
 and the Segment button all call `prepare`; `Geometry.restore` undoes it on the grid the user loaded.
 
 Two decisions differ from nnU-Net (Isensee et al. 2021) and make the result independent of the input's resolution:
-  * Resampling is separable and anti-aliased: an output voxel coarser than the input is the mean of what it covers, a
-    finer one is interpolated linearly. A 1 mm study brought to 2 mm is then what a 2 mm training volume is, an average;
-    a spline would hand the network noise it never saw.
+  * Resampling is anti-aliased: an output voxel coarser than the input is the mean of what it covers, on the input's
+    grid or another's; a finer one is interpolated linearly. A 1 mm study brought to 2 mm is then what a 2 mm training
+    volume is, an average; a spline would hand the network noise it never saw.
   * Statistics are taken after resampling, on the voxels the network sees, and per volume: a modality's normalisation
     must not depend on which other modalities happen to be present, because deployment lacks one that training has.
 For a model that nnU-Net trained all is done as it does (`nnunet`).
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
@@ -28,7 +27,7 @@ from .geometry import Box, Geometry, axes_towards, bounding_box, index_matrix, n
 from .normalising import background_of, normalise, raw_background, raw_foreground
 from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 from .prepared import Oriented, Prepared
-from .resampling import resample
+from .resampling import onto_grid, resample
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
@@ -100,15 +99,9 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
     """Voxels of `volume` on the reference's grid, by the headers alone, and what to say about it."""
     if volume.same_grid(reference):
         return volume.array, []
-    matrix = index_matrix(reference, volume)
     missing = told_if_missing(volume, reference, _lattice(reference.shape), "field of view of", "it")
     note = f"'{volume.name}' lies on another grid than '{reference.name}' and was resampled onto it by their headers"
-    # Steps of more than one voxel skip some: smooth first, as for any reduction in size.
-    steps = np.linalg.norm(matrix[:3, :3] * np.array(volume.spacing_mm)[:, None], axis=1) / volume.spacing_mm
-    array = ndimage.gaussian_filter(volume.array.astype(np.float32), np.maximum(0, (steps - 1) / 2))
-    array = ndimage.affine_transform(
-        array, matrix, output_shape=reference.shape, order=1, mode="constant", cval=raw_background(normalisation)
-    )
+    array = onto_grid(volume.array, index_matrix(reference, volume), reference.shape, raw_background(normalisation))
     return array, [f"{note}{missing}."]
 
 

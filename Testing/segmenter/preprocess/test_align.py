@@ -60,6 +60,20 @@ def test_an_alignment_can_be_cancelled(patient):
         align(moved(patient["t2"], 5.0, (3.0, 0.0, 0.0)), patient["t1"], lambda: True)
 
 
+def test_what_is_laid_onto_thicker_slices_is_the_mean_of_what_they_cover(patient):
+    """Of every three slices one is brighter by 300: by 100 in the mean, wherever the thick ones lie."""
+    array = patient["t1"].array[:36].astype(np.float32)
+    array[::3] += 300
+    fine = Volume(array, patient["t1"].ijk_to_ras, "fine")
+    matrix = fine.ijk_to_ras.copy()
+    matrix[:3, 3] += matrix[:3, 2]
+    matrix[:3, 2] *= 3
+    thick = Volume(patient["t1"].array[:36].reshape(12, 3, 60, 60).mean(axis=1), matrix, "thick")
+    found, motion = align(fine, thick)
+    assert motion.shift_mm < 2.0
+    assert (found.array - thick.array)[1:-1, 10:-10, 10:-10].mean() == pytest.approx(100, abs=5)
+
+
 def test_volumes_that_do_not_meet_are_refused_by_name(patient):
     away = moved(replace_name(patient["t2"], "of another patient"), 0.0, (500.0, 0.0, 0.0))
     with pytest.raises(InputError, match="'of another patient' (could not be aligned|would have to be moved)"):
