@@ -172,8 +172,9 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
             f"to fit '{fixed.name}'. Are they of one examination? Align them by hand in the module Transforms."
         )
     matrix = index_matrix(fixed, _laid(moving, motion))
-    if is_coarser(matrix):
-        return fixed.with_array(onto_grid(moving.array, matrix, fixed.shape, 0.0), moving.name), motion
+    if is_coarser(matrix, moving.spacing_mm):
+        array = onto_grid(moving.array, moving.spacing_mm, matrix, fixed.shape, 0.0)
+        return fixed.with_array(array, moving.name), motion
     return _resampled(moving, fixed, start, sitk.sitkLinear), motion
 
 

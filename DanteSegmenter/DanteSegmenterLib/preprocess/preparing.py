@@ -101,7 +101,8 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
         return volume.array, []
     missing = told_if_missing(volume, reference, _lattice(reference.shape), "field of view of", "it")
     note = f"'{volume.name}' lies on another grid than '{reference.name}' and was resampled onto it by their headers"
-    array = onto_grid(volume.array, index_matrix(reference, volume), reference.shape, raw_background(normalisation))
+    matrix, background = index_matrix(reference, volume), raw_background(normalisation)
+    array = onto_grid(volume.array, volume.spacing_mm, matrix, reference.shape, background)
     return array, [f"{note}{missing}."]
 
 

@@ -29,51 +29,57 @@ def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return _applied([_axis_weights(n_in, n_out) for n_in, n_out in zip(array.shape[-3:], shape)], array)
 
 
-def onto_grid(array: np.ndarray, matrix: np.ndarray, shape: Sequence[int], outside: float) -> np.ndarray:
+def onto_grid(
+    array: np.ndarray, mm: Sequence[float], matrix: np.ndarray, shape: Sequence[int], outside: float
+) -> np.ndarray:
     """An array on another grid, turned and shifted in any way; float32.
 
     Coarser voxels are means of what they cover, as `resample` makes them; others are interpolated linearly.
 
     Args:
         array: [K, J, I].
+        mm: size of its voxels along K, J, I.
         matrix: 4x4, from an index of the other grid (k, j, i, 1) to the array's.
         shape: voxels of the other grid along K, J, I.
         outside: value of voxels whose middle lies outside the array.
     """
     array = array.astype(np.float32, copy=False)
-    if is_coarser(matrix):
-        return _means_on_grid(array, matrix, shape, outside)
+    if is_coarser(matrix, mm):
+        return _means_on_grid(array, matrix, _samples(matrix, mm), shape, outside)
     return ndimage.affine_transform(array, matrix, output_shape=tuple(shape), order=1, mode="constant", cval=outside)
 
 
-def is_coarser(matrix: np.ndarray) -> bool:
-    """Whether a step along some axis of the other grid, as in `onto_grid`, skips voxels of the array."""
-    return max(_samples(matrix)) > 1
+def is_coarser(matrix: np.ndarray, mm: Sequence[float]) -> bool:
+    """Whether the voxels of the other grid, as in `onto_grid`, are longer along some axis than the array's."""
+    return max(_samples(matrix, mm)) > 1
 
 
-def _samples(matrix: np.ndarray) -> list[int]:
-    """How many samples a voxel of the other grid needs along each of its axes, so that none of the array's is skipped.
+def _samples(matrix: np.ndarray, mm: Sequence[float]) -> list[int]:
+    """How many voxels of the array one of the other grid covers along each of its axes.
 
-    What counts is the axis of the array along which a step goes furthest: a thick voxel that is turned a little is no
-    reason to average over its neighbours.
+    They are counted along the array's axis that lies nearest: where thick slices are only turned against other thick
+    slices, a step goes over many small voxels within them, but neither is coarser.
     """
-    steps = np.abs(matrix[:3, :3]).max(axis=0)
-    return [max(1, math.ceil(step - ROUNDING_VOXELS)) for step in steps]
+    steps = np.abs(matrix[:3, :3])
+    nearest = (steps * np.array(mm)[:, None]).argmax(axis=0)
+    return [max(1, math.ceil(step - ROUNDING_VOXELS)) for step in steps[nearest, range(3)]]
 
 
-def _means_on_grid(array: np.ndarray, matrix: np.ndarray, shape: Sequence[int], outside: float) -> np.ndarray:
+def _means_on_grid(
+    array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int], outside: float
+) -> np.ndarray:
     """`onto_grid` where it is coarser: the mean of samples spread evenly over each voxel, the array's edge going on."""
     means = _means_along_axes if _is_straight(matrix, shape) else _means_by_planes
-    result = means(array, matrix, shape)
+    result = means(array, matrix, samples, shape)
     for k, plane in enumerate(result):  # by planes, so that a large grid is held once
         inside = _is_inside(_shifted(matrix, (k, 0, 0)), (1, *plane.shape), array.shape)
         plane[~inside[0]] = outside
     return result
 
 
-def _places(samples: int) -> np.ndarray:
-    """Where samples lie in a voxel, whose middle is 0 and whose length is 1."""
-    return (np.arange(samples) + 0.5) / samples - 0.5
+def _places(n: int) -> np.ndarray:
+    """Where n samples lie in a voxel, whose middle is 0 and whose length is 1."""
+    return (np.arange(n) + 0.5) / n - 0.5
 
 
 def _is_straight(matrix: np.ndarray, shape: Sequence[int]) -> bool:
@@ -82,21 +88,23 @@ def _is_straight(matrix: np.ndarray, shape: Sequence[int]) -> bool:
     return bool((np.sort(reach, axis=0)[:2] <= ROUNDING_VOXELS).all())
 
 
-def _means_along_axes(array: np.ndarray, matrix: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def _means_along_axes(
+    array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int]
+) -> np.ndarray:
     """Means on a straight grid: an axis after the other, which takes a fraction of the time."""
     axes = np.abs(matrix[:3, :3]).argmax(axis=0)
     weights = []
-    for axis, n_out, samples, column in zip(axes, shape, _samples(matrix), matrix[:3, :3].T):
+    for axis, n_out, n, step in zip(axes, shape, samples, matrix[axes, range(3)]):
         n_in = array.shape[axis]
-        middles = np.arange(n_out)[:, None] + _places(samples)
-        at = np.clip(matrix[axis, 3] + column[axis] * middles, 0, n_in - 1)[..., None]
+        places = np.arange(n_out)[:, None] + _places(n)
+        at = np.clip(matrix[axis, 3] + step * places, 0, n_in - 1)[..., None]
         weights.append(np.clip(1 - np.abs(at - np.arange(n_in)), 0, 1).mean(axis=1).astype(np.float32))
     return _applied(weights, array.transpose(axes))
 
 
-def _means_by_planes(array: np.ndarray, matrix: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def _means_by_planes(array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Means on a grid that is turned."""
-    places = list(product(*(_places(samples) for samples in _samples(matrix))))
+    places = list(product(*map(_places, samples)))
     result = np.empty(tuple(shape), np.float32)
     size = (1, *result.shape[1:])
     for k, plane in enumerate(result):
