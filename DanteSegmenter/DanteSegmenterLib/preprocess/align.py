@@ -17,7 +17,9 @@ from ..errors import Cancelled, InputError, ResourceError
 from ..files.grid import LPS_TO_RAS
 from ..options import DEEPBET
 from ..volume import Volume, check_image
-from .preparing import reorient
+from .geometry import index_matrix
+from .preparing import reorient, told_if_missing
+from .resampling import is_coarser, onto_grid
 
 # Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2
@@ -26,6 +28,8 @@ BINS, ITERATIONS = 32, 120
 # Sequences of one examination differ by some millimetres; more than this is another patient or a failure.
 LARGEST_SHIFT_MM, LARGEST_TURN_DEGREES = 40.0, 30.0
 THICK_SLICES_MM = 3.0
+# How much of the brain a volume reaches is measured at about so many of its voxels.
+SHARE_POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,7 @@ def prepare_study(
         cancelled: asked between the steps and during an alignment.
 
     Raises:
-        InputError: a volume cannot be used or does not fit the reference.
+        InputError: a volume cannot be used, does not fit the reference, or hardly reaches the brain.
         ResourceError: deepbet is needed and not installed.
         Cancelled: `cancelled` said so.
     """
@@ -92,16 +96,15 @@ def prepare_study(
     for n, modality in enumerate(moving):
         progress(0.8 * n / max(1, len(moving)), f"Aligning {volumes[modality].name}")
         aligned[modality], motions[modality] = align(volumes[modality], fixed, cancelled)
-        moved = motions[modality]
-        name = volumes[modality].name
-        notes.append(f"'{name}' was moved by {moved.shift_mm:.1f} mm and {moved.turn_degrees:.1f} degrees.")
     progress(0.8, "Finding the brain")
-    if brain is None:
-        brain = brain_mask(aligned.get("t1", fixed))
-        notes.append(f"The brain was extracted by deepbet: {_ml(brain):.0f} mL.")
-    mask = _resampled(brain, fixed, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor).array > 0.5
+    found = brain_mask(aligned.get("t1", fixed)) if brain is None else brain
+    mask = _resampled(found, fixed, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor).array > 0.5
     if not mask.any():
-        raise InputError(f"the brain mask '{brain.name}' is empty where '{fixed.name}' lies.")
+        raise InputError(f"the brain mask '{found.name}' is empty where '{fixed.name}' lies.")
+    points = _some_points(mask)
+    notes += [_moved(volumes[modality], fixed, motion, points) for modality, motion in motions.items()]
+    if brain is None:
+        notes.append(f"The brain was extracted by deepbet: {_ml(found):.0f} mL.")
     if cancelled():
         raise Cancelled("Stopped; nothing was changed.")
     thickest = max(max(volume.spacing_mm) for volume in volumes.values())
@@ -121,9 +124,10 @@ def prepare_study(
 
 
 def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False) -> tuple[Volume, Motion]:
-    """Turn and shift a volume until it fits another, and lay it onto that one's grid.
+    """Turn and shift a volume until it fits another, and lay it onto that one's grid; 0 where it does not reach.
 
-    Rigid, by Mattes' mutual information, from where the headers say it lies; seeded.
+    Rigid, by Mattes' mutual information, from where the headers say it lies; seeded. Where the grid is coarser, its
+    voxels are means of what they cover.
 
     Raises:
         InputError: no overlap, or it ended further away than sequences of one examination can be.
@@ -167,6 +171,10 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
             f"'{moving.name}' would have to be moved by {motion.shift_mm:.0f} mm and {motion.turn_degrees:.0f} degrees "
             f"to fit '{fixed.name}'. Are they of one examination? Align them by hand in the module Transforms."
         )
+    matrix = index_matrix(fixed, _laid(moving, motion))
+    if is_coarser(matrix, moving.spacing_mm):
+        array = onto_grid(moving.array, moving.spacing_mm, matrix, fixed.shape, 0.0)
+        return fixed.with_array(array, moving.name), motion
     return _resampled(moving, fixed, start, sitk.sitkLinear), motion
 
 
@@ -205,6 +213,27 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
     to_moving[:3, :3], to_moving[:3, 3] = turn, transform.TransformPoint((0.0, 0.0, 0.0))
     matrix = LPS_TO_RAS @ np.linalg.inv(to_moving) @ LPS_TO_RAS
     return Motion(float(np.linalg.norm(moved)), math.degrees(math.acos(cosine)), matrix)
+
+
+def _some_points(mask: np.ndarray) -> np.ndarray:
+    """Voxels of a mask, [3, N] as k, j, i: evenly taken, so that shares of a large one need little memory."""
+    inside = np.flatnonzero(mask)
+    return np.stack(np.unravel_index(inside[:: 1 + inside.size // SHARE_POINTS], mask.shape))
+
+
+def _moved(volume: Volume, fixed: Volume, motion: Motion, brain: np.ndarray) -> str:
+    """What an alignment did, and how much of the brain, given as points, it leaves without a value.
+
+    Raises:
+        InputError: it leaves nearly all of it without.
+    """
+    missing = told_if_missing(_laid(volume, motion), fixed, brain, "brain in", "the brain")
+    return f"'{volume.name}' was moved by {motion.shift_mm:.1f} mm and {motion.turn_degrees:.1f} degrees{missing}."
+
+
+def _laid(volume: Volume, motion: Motion) -> Volume:
+    """The same voxels, and a header that says where they belong."""
+    return Volume(volume.array, motion.matrix @ volume.ijk_to_ras, volume.name)
 
 
 def _resampled(volume: Volume, grid: Volume, transform: sitk.Transform, interpolator: int) -> Volume:

@@ -102,6 +102,11 @@ class Geometry:
 REVERSE = np.eye(4)[[2, 1, 0, 3]]
 
 
+def index_matrix(reference: Volume, volume: Volume) -> np.ndarray:
+    """4x4, from an index of the reference (k, j, i, 1) to the volume's at the same place in the world."""
+    return REVERSE @ np.linalg.inv(volume.ijk_to_ras) @ reference.ijk_to_ras @ REVERSE
+
+
 def axes_towards(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Array axes and flips that bring the voxel axes closest to `orientation` (letters for I, J, K, or `AS_STORED`)."""
     if orientation == AS_STORED:

@@ -4,9 +4,9 @@ Orientation, then crop to the foreground, then resampling, then normalisation. T
 and the Segment button all call `prepare`; `Geometry.restore` undoes it on the grid the user loaded.
 
 Two decisions differ from nnU-Net (Isensee et al. 2021) and make the result independent of the input's resolution:
-  * Resampling is separable and anti-aliased: an output voxel coarser than the input is the mean of what it covers, a
-    finer one is interpolated linearly. A 1 mm study brought to 2 mm is then what a 2 mm training volume is, an average;
-    a spline would hand the network noise it never saw.
+  * Resampling is anti-aliased: an output voxel coarser than the input is the mean of what it covers, on the input's
+    grid or another's; a finer one is interpolated linearly. A 1 mm study brought to 2 mm is then what a 2 mm training
+    volume is, an average; a spline would hand the network noise it never saw.
   * Statistics are taken after resampling, on the voxels the network sees, and per volume: a modality's normalisation
     must not depend on which other modalities happen to be present, because deployment lacks one that training has.
 For a model that nnU-Net trained all is done as it does (`nnunet`).
@@ -17,18 +17,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import InputError
 from ..model_folder.spec import Normalisation, Preprocessing
 from ..result.regions import shows_whole_head
 from ..volume import Volume, check_image, triple
 from . import nnunet
-from .geometry import REVERSE, Box, Geometry, axes_towards, bounding_box, network_shape, permuted, turned
+from .geometry import Box, Geometry, axes_towards, bounding_box, index_matrix, network_shape, permuted, turned
 from .normalising import background_of, normalise, raw_background, raw_foreground
 from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 from .prepared import Oriented, Prepared
-from .resampling import resample
+from .resampling import onto_grid, resample
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
@@ -100,32 +99,46 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
     """Voxels of `volume` on the reference's grid, by the headers alone, and what to say about it."""
     if volume.same_grid(reference):
         return volume.array, []
-    # index of the reference (k, j, i, 1) -> index of the volume (k, j, i, 1)
-    matrix = REVERSE @ np.linalg.inv(volume.ijk_to_ras) @ reference.ijk_to_ras @ REVERSE
-    overlap = _overlap(reference.shape, volume.shape, matrix)
-    if overlap < MINIMUM_OVERLAP:
-        raise InputError(
-            f"'{volume.name}' and '{reference.name}' do not lie at the same place: they share {overlap:.0%} of the "
-            f"field of view of '{reference.name}'. Choose volumes of one study, or register them first."
-        )
+    missing = told_if_missing(volume, reference, _lattice(reference.shape), "field of view of", "it")
     note = f"'{volume.name}' lies on another grid than '{reference.name}' and was resampled onto it by their headers"
-    if overlap < FULL_OVERLAP:
-        note += f"; it covers {overlap:.0%} of it"
-    # Steps of more than one voxel skip some: smooth first, as for any reduction in size.
-    steps = np.linalg.norm(matrix[:3, :3] * np.array(volume.spacing_mm)[:, None], axis=1) / volume.spacing_mm
-    array = ndimage.gaussian_filter(volume.array.astype(np.float32), np.maximum(0, (steps - 1) / 2))
-    array = ndimage.affine_transform(
-        array, matrix, output_shape=reference.shape, order=1, mode="constant", cval=raw_background(normalisation)
-    )
-    return array, [note + "."]
+    matrix, background = index_matrix(reference, volume), raw_background(normalisation)
+    array = onto_grid(volume.array, volume.spacing_mm, matrix, reference.shape, background)
+    return array, [f"{note}{missing}."]
 
 
-def _overlap(reference_shape: Sequence[int], shape: Sequence[int], matrix: np.ndarray) -> float:
-    """Share of the reference's field of view that lies inside the other volume, on a lattice of points."""
-    lattice = np.meshgrid(*(np.linspace(0, n - 1, 24) for n in reference_shape), indexing="ij")
-    points = matrix[:3, :3] @ np.stack([axis.ravel() for axis in lattice]) + matrix[:3, 3:]
+def told_if_missing(volume: Volume, reference: Volume, points: np.ndarray, of: str, it: str) -> str:
+    """What to add to a note if a volume does not reach all of what matters in the reference; else "".
+
+    Args:
+        volume: by its header.
+        reference: the volume whose grid stays.
+        points: of the reference that matter, [3, N] as k, j, i.
+        of: what of the reference they are, as in "field of view of".
+        it: the same in a note, as in "it covers 33% of it".
+
+    Raises:
+        InputError: the volume is of another place.
+    """
+    share = _share_inside(points, volume.shape, index_matrix(reference, volume))
+    if share < MINIMUM_OVERLAP:
+        raise InputError(
+            f"'{volume.name}' and '{reference.name}' do not lie at the same place: they share {share:.0%} of the "
+            f"{of} '{reference.name}'. Choose volumes of one study, or register them first."
+        )
+    return f"; it covers {share:.0%} of {it}" if share < FULL_OVERLAP else ""
+
+
+def _lattice(shape: Sequence[int]) -> np.ndarray:
+    """Points all over a field of view, [3, N] as k, j, i."""
+    lattice = np.meshgrid(*(np.linspace(0, n - 1, 24) for n in shape), indexing="ij")
+    return np.stack([axis.ravel() for axis in lattice])
+
+
+def _share_inside(points: np.ndarray, shape: Sequence[int], matrix: np.ndarray) -> float:
+    """Share of points that lie inside a volume of this shape, once the matrix has brought them to its indices."""
+    indices = matrix[:3, :3] @ points + matrix[:3, 3:]
     limit = np.array(shape)[:, None] - 0.5
-    return float(((points >= -0.5) & (points <= limit)).all(axis=0).mean())
+    return float(((indices >= -0.5) & (indices <= limit)).all(axis=0).mean())
 
 
 def _doubts(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> list[str]:

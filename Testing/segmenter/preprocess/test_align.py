@@ -60,6 +60,20 @@ def test_an_alignment_can_be_cancelled(patient):
         align(moved(patient["t2"], 5.0, (3.0, 0.0, 0.0)), patient["t1"], lambda: True)
 
 
+def test_what_is_laid_onto_thicker_slices_is_the_mean_of_what_they_cover(patient):
+    """Of every three slices one is brighter by 300: by 100 in the mean, wherever the thick ones lie."""
+    array = patient["t1"].array[:36].astype(np.float32)
+    array[::3] += 300
+    fine = Volume(array, patient["t1"].ijk_to_ras, "fine")
+    matrix = fine.ijk_to_ras.copy()
+    matrix[:3, 3] += matrix[:3, 2]
+    matrix[:3, 2] *= 3
+    thick = Volume(patient["t1"].array[:36].reshape(12, 3, 60, 60).mean(axis=1), matrix, "thick")
+    found, motion = align(fine, thick)
+    assert motion.shift_mm < 2.0
+    assert (found.array - thick.array)[1:-1, 10:-10, 10:-10].mean() == pytest.approx(100, abs=5)
+
+
 def test_volumes_that_do_not_meet_are_refused_by_name(patient):
     away = moved(replace_name(patient["t2"], "of another patient"), 0.0, (500.0, 0.0, 0.0))
     with pytest.raises(InputError, match="'of another patient' (could not be aligned|would have to be moved)"):
@@ -80,6 +94,45 @@ def test_a_study_is_brought_onto_the_references_grid_without_what_is_outside_the
         assert volume.same_grid(fixed) and not volume.array[mask.array == 0].any()
     assert np.array_equal(study.volumes["t1"].array[mask.array > 0], fixed.array[mask.array > 0])
     assert f"'{patient['t2'].name}' was moved by" in study.notes[0] and "4.0 mm thick" in study.notes[-1]
+
+
+def slab(volume, first, past_last):
+    """These slices alone, where they lay."""
+    matrix = volume.ijk_to_ras.copy()
+    matrix[:3, 3] += matrix[:3, 2] * first
+    return Volume(volume.array[first:past_last], matrix, volume.name)
+
+
+def brain_of_slices(volume, first, past_last):
+    """A mask: a box of a third of the field of view, in these slices."""
+    array = np.zeros(volume.shape, np.uint8)
+    array[first:past_last, 20:40, 20:40] = 1
+    return volume.with_array(array, "mask")
+
+
+def test_a_sequence_that_covers_a_part_of_the_brain_is_told(patient):
+    # 12 of the mask's 20 slices, each 4 mm thick: what the alignment moves is less than half of one.
+    volumes = {"t1": patient["t1"], "flair": slab(patient["flair"], 4, 22)}
+    notes = prepare_study(volumes, "t1", brain_of_slices(patient["t1"], 10, 30)).notes
+    assert notes[0].startswith("'SyntheticBrain3_flair' was moved by")
+    assert notes[0].endswith(" degrees; it covers 60% of the brain.")
+
+
+def test_a_sequence_that_covers_the_brain_gets_no_word_of_it(patient):
+    # Less than the field of view, but all of the brain.
+    volumes = {"t1": patient["t1"], "flair": slab(patient["flair"], 5, 35)}
+    study = prepare_study(volumes, "t1", brain_of_slices(patient["t1"], 10, 30))
+    assert study.notes[0].endswith(" degrees.") and not any("covers" in note for note in study.notes)
+
+
+def test_a_sequence_that_hardly_meets_the_brain_is_refused_as_without_prepare(patient):
+    volumes = {"t1": patient["t1"], "flair": slab(patient["flair"], 4, 11)}  # 1 of 20 slices
+    with pytest.raises(
+        InputError,
+        match="^'SyntheticBrain3_flair' and 'SyntheticBrain3_t1' do not lie at the same place: they share 5% of the "
+        "brain in 'SyntheticBrain3_t1'. Choose volumes of one study, or register them first.$",
+    ):
+        prepare_study(volumes, "t1", brain_of_slices(patient["t1"], 10, 30))
 
 
 def test_a_mask_that_lies_elsewhere_is_refused(patient):

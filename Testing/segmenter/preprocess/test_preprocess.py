@@ -158,6 +158,22 @@ def test_a_volume_on_another_grid_is_brought_onto_the_reference_by_its_header():
     assert np.abs(peaks[0] - peaks[1]).max() <= 1  # the same place, to a voxel
 
 
+def test_a_fine_volume_on_a_thick_reference_is_the_mean_of_what_its_voxels_cover():
+    """Outside the brain it stays 0: the box of the brain is the reference's, and its statistics the brain's alone."""
+    rng = np.random.default_rng(0)
+    thick, fine = np.zeros((8, 12, 12), np.float32), np.zeros((40, 12, 12), np.float32)
+    thick[2:5, 3:9, 3:9] = rng.uniform(1, 2, (3, 6, 6))
+    fine[10:25, 3:9, 3:9] = rng.uniform(1, 2, (15, 6, 6))
+    volumes = {
+        "a": Volume(thick, matrix_of(np.eye(3), (1, 1, 5), (0, 0, 2)), "thick"),
+        "b": Volume(fine, np.eye(4), "fine"),
+    }
+    prepared = prepare(volumes, ["a", "b"], preprocessing((5, 1, 1), "RAS"))
+    means = fine[10:25, 3:9, 3:9].reshape(3, 5, 6, 6).mean(axis=1)
+    assert prepared.tensor.shape == (2, 3, 6, 6)
+    assert prepared.tensor[1] == pytest.approx((means - means.mean()) / means.std(), abs=1e-4)
+
+
 def test_volumes_that_lie_at_different_places_are_refused_by_name():
     here, there = cornered(np.eye(4)), cornered(matrix_of(np.eye(3), (1, 1, 1), (500, 0, 0)))
     with pytest.raises(InputError, match="do not lie at the same place"):
