@@ -18,8 +18,8 @@ from ..files.grid import LPS_TO_RAS
 from ..options import DEEPBET
 from ..volume import Volume, check_image
 from .geometry import index_matrix
+from .other_grids import is_coarser, onto_grid
 from .preparing import reorient, told_if_missing
-from .resampling import is_coarser, onto_grid
 
 # Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2

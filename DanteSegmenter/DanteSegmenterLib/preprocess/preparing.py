@@ -25,9 +25,10 @@ from ..volume import Volume, check_image, triple
 from . import nnunet
 from .geometry import Box, Geometry, axes_towards, bounding_box, index_matrix, network_shape, permuted, turned
 from .normalising import background_of, normalise, raw_background, raw_foreground
+from .other_grids import onto_grid
 from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 from .prepared import Oriented, Prepared
-from .resampling import onto_grid, resample
+from .resampling import resample
 
 # Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1

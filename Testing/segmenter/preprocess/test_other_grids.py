@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from DanteSegmenterLib.preprocess.resampling import onto_grid
+from DanteSegmenterLib.preprocess.other_grids import onto_grid
 
 MM = (1.0, 1.0, 1.0)
 
