@@ -1,4 +1,4 @@
-"""Arrays brought onto another volume's grid, turned and shifted in any way: by means where it is coarser, else linearly."""
+"""Arrays brought onto another volume's grid, turned and shifted in any way: means where it is coarser, else linear."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _samples(matrix: np.ndarray, mm: Sequence[float]) -> list[int]:
 def _means_on_grid(
     array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int], outside: float
 ) -> np.ndarray:
-    """`onto_grid` where that is coarser: the mean of samples spread evenly over each voxel, the array's edge going on."""
+    """`onto_grid` where that is coarser: the mean of samples spread evenly over a voxel, the array's edge going on."""
     means = _means_along_axes if _is_straight(matrix, shape) else _means_by_planes
     result = means(array, matrix, samples, shape)
     for k, plane in enumerate(result):  # by planes, so that a large grid is held once
