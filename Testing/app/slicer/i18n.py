@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +15,7 @@ def translate(context: str, text: str) -> str:
 
 def tr(text: str) -> str:
     """The context is the file that asks."""
-    frame = inspect.currentframe()
-    assert frame is not None and frame.f_back is not None
-    return translate(_context(frame.f_back.f_code.co_filename), text)
+    return translate(_context(sys._getframe(1).f_code.co_filename), text)
 
 
 @cache

@@ -61,6 +61,7 @@ def test_a_mean_over_some_samples_is_that_of_one_process(tmp_path):
         "mean = group.mean(share * losses.mean() if len(losses) else torch.tensor(0.0))\n"
         "none = share_of_chosen(torch.zeros(2, dtype=torch.bool), group.size)\n"
         "print(f'mean {mean.item()} none {none.item()}\\n', end='', flush=True)\n"
+        "torch.distributed.destroy_process_group()\n"
     )
     said = torchrun(3, str(script))
     assert said.count("mean 2.0 none 0.0\n") == 3
