@@ -92,8 +92,12 @@ def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
 
     So does a T1 with a mark that may stand for contrast: "T1 FS +", "T1 after XY".
     """
-    contrast, native = _plainly_said(without_marks(spoken))
-    return (True, True) if not contrast and _left_open(spoken) else (contrast, native)
+    return (True, True) if left_open(spoken) else _plainly_said(without_marks(spoken))
+
+
+def left_open(spoken: Sequence[str]) -> bool:
+    """Whether the words of a T1 hold what may stand for contrast and may not, and nothing that says it plainly."""
+    return not _plainly_said(without_marks(spoken))[0] and _left_open(spoken)
 
 
 def _plainly_said(spoken: Sequence[str]) -> tuple[bool, bool]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cases import vocabulary as words
-from ..cases.modality_guess import contrast_said, guess_modality, words_of
+from ..cases.modality_guess import contrast_said, guess_modality, left_open, words_of
 from .header.records import Acquisition
 from .series import Series
 
@@ -133,6 +133,8 @@ def _by_name(series: Series) -> Taken | None:
         other = sorted(words.OTHER & set(words_of(name)))
         if other:
             return Taken(f"other image ({other[0]})", (f"{what} '{name}' says {other[0]}",))
+        if acquisition.modality == "MR" and left_open(words_of(name)) and "t2" not in words_of(name):
+            return _unless_contradicted(acquisition, "t1", f"{what} '{name}'")  # contrast is asked for next
     name = acquisition.sequence_name.lower().lstrip("*_ ")
     for beginning, kind in SEQUENCE_NAMES:
         if name.startswith(beginning):
@@ -199,7 +201,13 @@ def _with_contrast(acquisition: Acquisition, found: Taken) -> Taken:
     if guess_modality(acquisition.protocol) is not None:  # else it speaks of the examination, "head w/wo contrast"
         names.append(acquisition.protocol)
     for name in names:
-        contrast, native = contrast_said(words_of(name))
+        spoken = words_of(name)
+        contrast, native = contrast_said(spoken)
+        if left_open(spoken):
+            agent = contrast_agent(acquisition)
+            told = f"contrast agent {agent}" if agent else "no contrast agent in the header"
+            open_said = f"'{name}' leaves open whether there was contrast"
+            return Taken(with_it if agent else "", (*found.reasons, open_said, told))
         if contrast and native:
             return Taken("", (*found.reasons, f"'{name}' speaks of both, with and without contrast"))
         if contrast or native:

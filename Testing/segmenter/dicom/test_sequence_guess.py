@@ -80,6 +80,12 @@ SE, IR, GR, EP = ("SE",), ("SE", "IR"), ("GR",), ("EP", "SE")
         "an agent that is none": ("t1", {"description": "T1", "contrast_agent": "NONE"}),
         "an agent for a whole examination": ("t1", {"description": "T1 nativ", "contrast_agent": "Gadovist"}),
         "contrast in the name alone": ("t1ce", {"description": "T1 + KM"}),
+        "an agent where the name leaves it open": ("t1ce", {"description": "T1 FS +", "contrast_agent": "Gadovist"}),
+        "no agent where the name leaves it open": ("", {"description": "T1 FS +"}),
+        "both in the name, whatever was given": (
+            "",
+            {"description": "T1 pre and post KM", "contrast_agent": "Dotarem"},
+        ),
         "both in the name": ("", {"description": "T1 pre and post contrast"}),
         "T2 after contrast": ("t2", {"description": "T2", "contrast_agent": "Gadovist"}),
         "an examination's protocol": ("t1", {"description": "T1", "protocol": "Head w and w/o contrast"}),
