@@ -61,19 +61,17 @@ def ensureTorch() -> None:
             ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
-    try:
-        with alone():
+    with alone():
+        try:
             torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
-    except ResourceError:
-        raise
-    except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
-        logging.exception("DANTE: PyTorch was not installed")
-        raise ResourceError(
-            _(
-                "PyTorch was not installed; segmenting needs it. {reason} To install it by hand, behind a proxy or "
-                "from a folder of wheels, run: PythonSlicer -m pip install {torch}"
-            ).format(reason=asSentence(str(error)), torch=forShell([requirements.TORCH]))
-        ) from error
+        except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
+            logging.exception("DANTE: PyTorch was not installed")
+            raise ResourceError(
+                _(
+                    "PyTorch was not installed; segmenting needs it. {reason} To install it by hand, behind a proxy or "
+                    "from a folder of wheels, run: PythonSlicer -m pip install {torch}"
+                ).format(reason=asSentence(str(error)), torch=forShell([requirements.TORCH]))
+            ) from error
     if torch is None:
         raise ResourceError(_("PyTorch was not installed; segmenting needs it. Everything else here works without."))
 
@@ -107,14 +105,12 @@ def ensurePackages(wanted: list[str]) -> None:
     if not missing:
         return
     reason = ""
-    try:
-        with alone():
+    with alone():
+        try:
             installPackages(missing)
-    except ResourceError:
-        raise
-    except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
-        reason = str(error)
-        logging.exception("DANTE: packages were not installed")
+        except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
+            reason = str(error)
+            logging.exception("DANTE: packages were not installed")
     still = requirements.missing(wanted)
     if still:
         raise ResourceError(

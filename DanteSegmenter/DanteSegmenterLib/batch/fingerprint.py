@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cases.case import ImageSource
-from ..errors import DanteError
 from ..model_folder.read_write import sha256_of
-from ..strict_dataclass import from_plain, to_plain
+from ..strict_dataclass import to_plain
+from .finished import from_header
 
 IMAGES_KEY = "DanteImages"  # in the header of .seg.nrrd
 # Of one process: a window asks again at every click.
@@ -52,23 +52,13 @@ def made_of_these(path: Path, images: Mapping[str, ImageSource]) -> bool:
 
     A result of an earlier version does not say what it was made of: it is, unless one of them is newer.
     """
-    made_of = _read(path)
+    made_of = from_header(path, IMAGES_KEY, Fingerprint)
     try:
         if made_of is None:
             return not _newer(images, path)
         return _sum(images, _seen) == made_of.seen or _sum(images, _contents) == made_of.contents
     except OSError:  # whoever reads it says why
         return False
-
-
-def _read(path: Path) -> Fingerprint | None:
-    import nrrd
-
-    try:
-        plain = json.loads(nrrd.read_header(str(path))[IMAGES_KEY])
-        return from_plain(Fingerprint, plain, path.name, DanteError)
-    except Exception:  # whatever is wrong with a file that others may have written
-        return None
 
 
 def _newer(images: Mapping[str, ImageSource], path: Path) -> bool:

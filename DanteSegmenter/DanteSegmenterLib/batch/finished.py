@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import DanteError
 from ..files.images import SEGMENTATION_ENDING
@@ -16,15 +17,20 @@ from ..result.report import Report
 from ..strict_dataclass import from_plain
 
 REPORT_KEY = "DanteReport"  # in the header of .seg.nrrd
+Said = TypeVar("Said")
 
 
 def read_report(path: Path) -> Report | None:
     """The report in a result's header; None where there is none that can be read."""
+    return from_header(path, REPORT_KEY, Report)
+
+
+def from_header(path: Path, key: str, kind: type[Said]) -> Said | None:
+    """What a field of a result's header says; None where there is none that can be read."""
     import nrrd
 
     try:
-        header = nrrd.read_header(str(path))
-        return from_plain(Report, json.loads(header[REPORT_KEY]), path.name, DanteError)
+        return from_plain(kind, json.loads(nrrd.read_header(str(path))[key]), path.name, DanteError)
     except Exception:  # whatever is wrong with a file that others may have written
         return None
 

@@ -151,16 +151,18 @@ class Runner:
         self._job = self._steps = self._panel = None
 
 
-def attempt(action, failed):
+def attempt(action, failed, failure=None):
     """Do something, and come to rest with an explanation if it fails.
 
     Args:
+        failure: what a defect is called, a sentence without its full stop; by default that the segmentation failed.
         failed: told why: a DanteError, or the text of a defect, which was shown and logged already.
     """
+    failure = failure or _("The segmentation failed")
     refusal: DanteError | None = None
     defect = ""
     try:
-        with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
+        with slicer.util.tryWithErrorDisplay(f"{failure}."):
             try:
                 action()
             except Cancelled:
@@ -168,7 +170,7 @@ def attempt(action, failed):
             except DanteError as error:
                 refusal = type(error)(inWindowWords(str(error)))
     except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
-        defect = _("The segmentation failed: {error}").format(error=error)
+        defect = f"{failure}: {error}"
         raise
     finally:
         if refusal is not None or defect:

@@ -4,13 +4,12 @@ import time
 from pathlib import Path
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.model_folder.about import about
 from DanteSegmenterLib.model_folder.library import ModelEntry, find_models
 from DanteSegmenterLib.nnunet import ImportProcess
+from DanteSlicerLib.window.runner import attempt
 
 IMPORT_POLL_MS = 300
 
@@ -145,18 +144,7 @@ class ModelPanel:
 
     def tryToAdd(self, action):
         """Do something for a new model, or say why it could not be added."""
-        refusal: DanteError | None = None
-        try:
-            with slicer.util.tryWithErrorDisplay(_("The model could not be added.")):
-                try:
-                    action()
-                except DanteError as error:
-                    refusal = error
-        except Exception as error:  # a defect; tryWithErrorDisplay has shown it with its traceback
-            self._status.tell(_("The model could not be added: {error}").format(error=error))
-            raise
-        if refusal is not None:
-            self._status.tell(refusal)
+        attempt(action, self._status.tell, _("The model could not be added"))
 
     def update(self):
         """Bring the texts into agreement with the chosen model."""

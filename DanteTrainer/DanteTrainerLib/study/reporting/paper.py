@@ -19,7 +19,6 @@ from .tables import Findings, gap_share, markdown
 PAPER_EXPERIMENTS = {"brain": "brats-1mm", "chest": "chest-dp2e"}
 # What a row is, and what says how a run is watched; the rest decides what is learned.
 NOT_COMPARED = ("method", "seed", "data.workers", "run.checkpoint_every", "run.valid", "run.precision", "run.compile")
-SEVERAL_VALUES = object()
 KINDS = {"dice": "Dice %", "hd95_mm": "HD95 mm", "gap_share": "share of the gap %"}
 
 
@@ -47,19 +46,14 @@ def _cases(runs: Sequence[Planned]) -> Iterator[str]:
 def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
     """Setting -> what all runs have, and what the paper has, where these are two."""
     paper = dict(_flat(to_plain(load_experiment(PAPER_EXPERIMENTS[runs[0].experiment.task]))))
-    ours: dict[str, Any] = {}
     # The tables of methods that no row is of say nothing.
     idle = set(runs[0].experiment.method_settings) - {run.experiment.method for run in runs}
-    plains = [dict(_flat(to_plain(run.experiment))) for run in runs]
-    for plain in plains:
-        for key, value in plain.items():
-            # A table that one row has and another has not (an optimiser of Stage 1's own) is not a setting of all.
-            common = all(key in other for other in plains) and ours.get(key, value) == value
-            ours[key] = value if common else SEVERAL_VALUES
+    first, *others = (dict(_flat(to_plain(run.experiment))) for run in runs)
     return {
         key: (value, paper.get(key))
-        for key, value in ours.items()
-        if value is not SEVERAL_VALUES
+        for key, value in first.items()
+        # A table that another row has not (an optimiser of Stage 1's own) is not a setting of all.
+        if all(key in other and other[key] == value for other in others)
         and value != paper.get(key)
         and not key.startswith(NOT_COMPARED)
         and key.partition(".")[0] not in idle
