@@ -19,6 +19,7 @@ from ..settings.experiment import Experiment
 from ..settings.tables import DataSettings
 from ..settings.tasks import Task
 from .run_folder import Run
+from .split import held_out_but_seen
 
 
 def further_datasets(experiment: Experiment, dataset: Dataset) -> list[Dataset]:
@@ -46,7 +47,7 @@ def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split)
 
 
 def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Split, pretrains: bool) -> list[str]:
-    """Of patients in two parts of the split, or in Stage 1 and the parts that are held out.
+    """Of patients in two parts of the split, or held out and yet read in Stage 1 or by a model that is learned from.
 
     Raises:
         InputError: one patient is in two parts of the split; or, with `data.strict_leak_guard`, nothing tells.
@@ -59,6 +60,8 @@ def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Spli
     sentences = check_split(dataset, split, patients)
     if not data.include_downstream_test_in_pretrain:
         sentences += untold_of_pretraining(split, others, data.pretrain_on_val, patients)
+    models = {"distillation.teacher": experiment.distillation.teacher, "begin_with": experiment.begin_with}
+    sentences += held_out_but_seen(split, models, patients)
     if sentences and data.strict_leak_guard:
         raise InputError(f"{sentences[0]} data.strict_leak_guard is on.")
     return sentences

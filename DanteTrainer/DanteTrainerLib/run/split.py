@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from DanteSegmenterLib.errors import InputError
 
 from ..data.dataset import SPLIT_FILE, Dataset, Split, read_split
-from ..data.patients import check_split, patients_of
+from ..data.patients import Patients, check_split, patients_of
 from ..status import RUN_FILE
 from .run_folder import read_run
 
@@ -50,14 +51,48 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
     )
 
 
-def _check_unseen(dataset: Dataset, split: Split, trained: Split) -> None:
-    patients = patients_of(dataset)
+def held_out_but_seen(split: Split, models: dict[str, str], patients: Patients) -> list[str]:
+    """Where a model that a training learns from was itself trained on what the training's split holds out.
+
+    Args:
+        models: setting -> model folder, "" for none. One that does not lie in its run's folder tells no cases.
+
+    Returns:
+        a sentence for each such model.
+    """
+    sentences = []
+    for setting, folder in models.items():
+        trained = _split_beside(Path(folder)) if folder else None
+        pairs = _seen(split, trained, patients) if trained else []
+        if pairs:
+            sentences.append(
+                f"{setting}: by their names, {len(pairs)} validation or test case(s) of this run, e.g. "
+                f"'{pairs[0][0]}', are of patients whom the model '{folder}' was trained on. What it passes on leaks "
+                "into the scores: train it on the same split."
+            )
+    return sentences
+
+
+def _split_beside(model: Path) -> Split | None:
+    """Of the run in whose folder a model lies; None where there is none that can be read."""
+    with contextlib.suppress(InputError):
+        return _split_of_run(model) or _split_of_run(model.resolve().parent)
+    return None
+
+
+def _seen(split: Split, trained: Split, patients: Patients) -> list[tuple[str, str]]:
+    """Held-out cases of `split` whose patient `trained` trains on, each with the case's name there."""
     seen = {patients.patient(name): name for name in trained.train}
-    held_out = [name for name in (*split.val, *split.test) if patients.patient(name) in seen]
+    held_out = [(name, patients.patient(name)) for name in (*split.val, *split.test)]
+    return [(name, seen[patient]) for name, patient in held_out if patient in seen]
+
+
+def _check_unseen(dataset: Dataset, split: Split, trained: Split) -> None:
+    held_out = _seen(split, trained, patients_of(dataset))
     if held_out:
         raise InputError(
             f"{len(held_out)} validation or test case(s) of '{dataset.folder}' are of patients whom the model was "
-            f"trained on: '{held_out[0]}' was '{seen[patients.patient(held_out[0])]}'. Leave them out in a file: "
+            f"trained on: '{held_out[0][0]}' was '{held_out[0][1]}'. Leave them out in a file: "
             "--split-file."
         )
 

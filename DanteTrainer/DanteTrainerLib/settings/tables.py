@@ -35,7 +35,8 @@ class DataSettings:
     include_downstream_test_in_pretrain: bool = False
     """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
     strict_leak_guard: bool = False
-    """Refuse, instead of warn, where names cannot tell whether a validation or test patient is read in training."""
+    """Refuse, instead of warn, where names cannot tell whether a validation or test patient is read in training, or a
+    model that is learned from was trained on one."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from datasets import write_case, write_dataset
+from small_trainings import with_teacher
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError
@@ -17,6 +18,7 @@ from DanteTrainerLib.data.patients import (
     read_mappings,
     untold_of_pretraining,
 )
+from DanteTrainerLib.run.split import held_out_but_seen
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.loading import load_experiment
@@ -251,6 +253,31 @@ def test_a_strict_leak_guard_refuses_what_no_name_tells(folders, tmp_path, capsy
     with pytest.raises(InputError, match="cannot be told.*strict_leak_guard"):
         start_run(replace(experiment, data=strict), small, tmp_path / "run2")
     assert not (tmp_path / "run2").exists()
+
+
+def test_a_model_that_is_learned_from_and_has_seen_held_out_cases_is_said_or_refused(data, teacher, tmp_path, capsys):
+    """The teacher trained on A, B and C; here B and C are test cases."""
+    other = shutil.copytree(data, tmp_path / "data")
+    (other / "split.json").write_text(json.dumps(to_plain(Split(("A", "E"), ("D",), ("B", "C")))))
+    experiment = with_teacher(smoke(load_experiment("brats-2mm", method="pmkl")), teacher)
+    start_run(experiment, other, tmp_path / "run")
+    assert "warning: distillation.teacher: by their names, 2 validation or test case(s)" in capsys.readouterr().out
+    strict = replace(experiment, data=replace(experiment.data, strict_leak_guard=True))
+    with pytest.raises(InputError, match="e.g. 'B', are of patients whom the model .* was trained on"):
+        start_run(strict, other, tmp_path / "strict")
+    start_run(strict, data, tmp_path / "same")
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_a_model_without_its_run_or_whose_run_cannot_be_read_tells_no_cases(teacher, tmp_path):
+    split, lost = Split(("D",), (), ("A",)), shutil.copytree(teacher, tmp_path / "lost" / "model")
+    models = {"begin_with": str(lost), "distillation.teacher": ""}
+    assert held_out_but_seen(split, models, Patients()) == []
+    (tmp_path / "lost" / "run.json").write_text("{")
+    assert held_out_but_seen(split, models, Patients()) == []
+    shutil.copy(teacher.parent / "run.json", tmp_path / "lost")
+    (sentence,) = held_out_but_seen(split, models, Patients())
+    assert sentence.startswith("begin_with: by their names, 1 validation or test case(s) of this run, e.g. 'A'")
 
 
 def test_stage_1_trains_on_the_further_folder_without_its_masks(folders, tmp_path, capsys):
