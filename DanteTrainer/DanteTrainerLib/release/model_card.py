@@ -8,6 +8,8 @@ from DanteSegmenterLib.model_folder.architectures import ARCHITECTURE_TITLES
 from ..settings.experiment import Experiment
 
 CARD_FILE = "README.md"
+# Methods with a stage before the supervised one, where `run.pretrain_steps` is not 0.
+BEGIN_WITHOUT_MASKS = ("dante", "vit")
 
 
 def model_card(spec: ModelSpec, experiment: Experiment, *more: Experiment) -> str:
@@ -79,8 +81,8 @@ def _calibration(pathway: Pathway) -> list[str]:
 
 
 def _steps(experiment: Experiment) -> str:
-    run = experiment.run
-    first = (
-        f"{run.pretrain_steps} steps of pre-training, " if experiment.method == "dante" and run.pretrain_steps else ""
-    )
-    return f"{first}{experiment.supervised_steps} steps"
+    pretrained = experiment.run.pretrain_steps if experiment.method in BEGIN_WITHOUT_MASKS else 0
+    matured = experiment.mature_steps if experiment.method == "dante" else 0
+    before = [f"{pretrained} steps of pre-training, "] if pretrained else []
+    before += [f"{matured} of the full-modality network alone, "] if matured else []
+    return f"{''.join(before)}{experiment.supervised_steps} steps"

@@ -72,6 +72,12 @@ class Experiment:
         return round(self.run.steps / share) if self.dropping.equal_views and share else self.run.steps
 
     @property
+    def mature_steps(self) -> int:
+        """Steps of DANTE's stage in which f_F learns alone; 0 without that stage."""
+        share = self.dante.mature_teacher
+        return max(1, round(share * self.run.steps)) if share else 0
+
+    @property
     def own(self) -> Experiment:
         """The same with the tables of other methods at their defaults: what decides the training, for comparisons."""
         others = {name: type(table)() for name, table in self.method_settings.items() if name != self.method}

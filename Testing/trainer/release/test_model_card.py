@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
 from models import MODALITIES, brain_spec
 
 from DanteSegmenterLib.model_folder import Calibration, Pathway
 from DanteTrainerLib.release.model_card import model_card
 from DanteTrainerLib.settings.experiment import Experiment
+from DanteTrainerLib.settings.methods.dante import DanteSettings
 from DanteTrainerLib.settings.tables import DroppingSettings, RunSettings
 
 RUN = Experiment(seed=7, run=RunSettings(steps=40, pretrain_steps=20))
@@ -43,6 +45,23 @@ def test_a_card_tells_of_the_full_pathway_scores_licence_and_citations():
     assert "\n## How sure, how right, with the privileged scan\n" in text
     assert "| WT | 17 | 90% | 75% | 50% of cases |\n" in text
     assert text.endswith("\n## Cite\n\n- A paper.\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("vit", {}, "20 steps of pre-training, 40 steps of"),
+        ("vit", {"run": RunSettings(steps=40, pretrain_steps=0)}, "40 steps of"),
+        ("cpmn", {}, "40 steps of"),
+        (
+            "dante",
+            {"dante": DanteSettings(mature_teacher=0.25)},
+            "20 steps of pre-training, 10 of the full-modality network alone, 40 steps of",
+        ),
+    ],
+)
+def test_a_card_tells_the_steps_of_every_stage(method, settings, said):
+    assert f"| training | {said}" in model_card(SPEC, replace(RUN, method=method, **settings))
 
 
 def test_a_card_tells_the_steps_that_a_method_which_drops_has_instead():

@@ -37,7 +37,7 @@ def full_pathway(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     return Stage(
         name=MATURED,
         networks=networks,
-        steps=max(1, round(settings.mature_teacher * experiment.run.steps)),
+        steps=experiment.mature_steps,
         loss=loss,
         frozen_until=dict.fromkeys(own, settings.freeze_share) if pretrained else {},
         carried={name: Origin(name, PRETRAINED) for name in own} if pretrained else {},
