@@ -2,7 +2,7 @@
 
 Started by `torchrun`; alone, everything here is the identity. Losses are means over a process's samples, shares are of
 equal size, and instance norm knows no other samples: the average over processes is the gradient of the whole batch. A
-mean over some of the samples is weighted by `share_of_chosen`.
+mean over some of the samples, or of voxels with weights, is weighted by `share_of_chosen`.
 Methods' losses call their networks' parts directly, so gradients are averaged here instead of in a wrapper's backward.
 """
 
@@ -75,14 +75,14 @@ def share_of_chosen(chosen: Tensor, processes: int) -> Tensor:
     Every process of the step must ask, one that has chosen none too.
 
     Args:
-        chosen: bool [B].
+        chosen: bool [B]; or, of a weighted mean, its weights, of any shape.
     """
     own = chosen.sum(dtype=torch.float32)
     if processes == 1:
         return torch.ones_like(own)
     everywhere = own.clone()
     dist.all_reduce(everywhere)
-    return processes * own / everywhere.clamp_min(1)
+    return processes * own / everywhere.clamp_min(torch.finfo(own.dtype).tiny)
 
 
 def join(device_name: str) -> tuple[Group, str]:

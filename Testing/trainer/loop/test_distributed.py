@@ -67,6 +67,47 @@ def test_a_mean_over_some_samples_is_that_of_one_process(tmp_path):
     assert said.count("mean 2.0 none 0.0\n") == 3
 
 
+PMKL_IN_TWO_PROCESSES = """
+import sys
+from dataclasses import replace
+sys.path.insert(0, TESTING)
+from steps import batch, context
+from small_trainings import small
+from taught import unet_teacher
+import torch
+from DanteTrainerLib.data.patches import Batch
+from DanteTrainerLib.loop.distributed import join
+from DanteTrainerLib.methods.distillation import pmkl
+from DanteTrainerLib.settings.tasks import BRAIN
+
+group, _ = join("cpu")
+pmkl.read_teacher = lambda *_, **__: unet_teacher(BRAIN)
+(stage,) = pmkl.stages(small("pmkl", "pmkl.contrast_weight=0"), BRAIN)
+both = batch()
+both.images[1, :, 2:] = 0  # little to learn in the second sample
+own = slice(group.rank, group.rank + 1)
+mine = Batch(both.images[own], both.regions[own], both.foreground[own])
+shared = replace(context(0), rank=group.rank, world_size=group.size)
+value, alone, whole = (
+    stage.loss(part, where).terms["distillation"].value
+    for part, where in ((mine, shared), (mine, context(0)), (both, context(0)))
+)
+print(f"{group.mean(value).item():.5f} {whole.item():.5f} {group.mean(alone).item():.5f}\\n", end="", flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
+def test_what_a_teacher_knows_better_weighs_in_two_processes_what_it_does_in_one(tmp_path):
+    """PMKL's weighted mean over both samples of a step is not the mean of each sample's weighted mean."""
+    script = tmp_path / "better.py"
+    script.write_text(f"TESTING = {str(REPOSITORY / 'Testing')!r}\n{PMKL_IN_TWO_PROCESSES}")
+    lines = [line.split() for line in torchrun(2, str(script)).splitlines()]
+    assert len(lines) == 2 and lines[0] == lines[1]
+    together, whole, of_each = map(float, lines[0])
+    assert together == pytest.approx(whole, abs=2e-5) and abs(of_each - whole) > 5e-4
+
+
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
     check_batch(4, Group(0, 2))
     with pytest.raises(ConfigError, match="must be a multiple of the number of processes, 2"):

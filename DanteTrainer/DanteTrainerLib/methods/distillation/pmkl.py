@@ -14,6 +14,7 @@ from torch.nn import functional
 from DanteSegmenterLib.volume import triple
 
 from ...data.patches import Batch
+from ...loop.distributed import share_of_chosen
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
@@ -36,7 +37,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     if settings.contrast_weight:  # the teacher's head learns too: only its network is frozen
         networks["heads"] = heads
 
-    def loss(batch: Batch, _: StepContext) -> LossTerms:
+    def loss(batch: Batch, context: StepContext) -> LossTerms:
         decoded = student.decoder.decode(student.encode(batch.images[:, limited]))
         logits = student.decoder.logits_of(decoded)
         terms = {"segmentation": Term(segmentation_loss(logits, batch.regions, task.output))}
@@ -49,7 +50,8 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         if settings.kd_weight:
             weights = better_known(logits[0], answer, batch.regions, task.output)
             values = soft_cross_entropy(logits[0], answer, settings.temperature, task.output)
-            terms["distillation"] = Term(weighted_mean(values, weights), settings.kd_weight)
+            share = share_of_chosen(weights, context.world_size)
+            terms["distillation"] = Term(share * weighted_mean(values, weights), settings.kd_weight)
         return LossTerms(terms)
 
     return [
