@@ -1,7 +1,8 @@
 """UNETR (Hatamizadeh et al., WACV 2022, arXiv 2103.10504): a vision transformer whose states a decoder puts together.
 
-With tokens of 16^3 voxels it has the published decoder, with 8^3 the one of SelfMedMAE for such tokens: at a resolution
-of 1/2^n the decoder reads the state after an n-th part of the layers, the image itself at full resolution.
+With tokens of 16^3 voxels it has the published decoder, with 8^3 the one of SelfMedMAE for such tokens. At full
+resolution the decoder reads the image itself, at coarser ones states in equal steps, numbered from 0 as in the
+published code: of 12 layers and tokens of 16^3 numbers 3, 6 and 9, which the fourth, seventh and tenth layer give.
 """
 
 from __future__ import annotations
