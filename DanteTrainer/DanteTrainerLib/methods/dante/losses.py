@@ -2,12 +2,14 @@
 
 Each term is a pure function. Pyramids are lists of feature maps [B, C_i, K_i, J_i, I_i], finest first. Inside a level
 values are averaged over all elements, then the levels are summed: with plain sums a 128^3 level would outweigh the
-bottleneck several thousand times and the task's gradient would be clipped away. Reductions are in float32.
+bottleneck several thousand times and the task's gradient would be clipped away (`Reduction` has the others). All is
+added up in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,14 +32,35 @@ def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> T
     return squares.sum() / hidden.sum()
 
 
-def compaction(corrections: list[Tensor]) -> Tensor:
+@dataclass(frozen=True)
+class Reduction:
+    """How the values of a pyramid become one: inside each level, then over the levels; each "mean" or "sum".
+
+    A sum inside a level is that of a sample, averaged over samples: with "sum" for both, eq. 3 and 4 word for word.
+    """
+
+    inside: str = "mean"
+    over_levels: str = "sum"
+
+    def of(self, means: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+        """Of the mean over each map [B, ...]."""
+        if self.inside == "sum":
+            means = [mean * x[0].numel() for mean, x in zip(means, maps)]
+        levels = torch.stack(list(means))
+        return levels.sum() if self.over_levels == "sum" else levels.mean()
+
+
+MEANS_ADDED_UP = Reduction()
+
+
+def compaction(corrections: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
     """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): the privileged correction is kept small."""
-    return torch.stack([_MeanAbsolute.apply(correction) for correction in corrections]).sum()
+    return reduction.of([_MeanAbsolute.apply(correction) for correction in corrections], corrections)
 
 
-def alignment_l1(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
+def alignment_l1(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
     """L_Align = sum_i mean |Z^A_i - Z^L_i| (DANTE, eq. 4 with p = 1)."""
-    return torch.stack([_MeanAbsolute.apply(a - z) for a, z in zip(anchor, limited)]).sum()
+    return reduction.of([_MeanAbsolute.apply(a - z) for a, z in zip(anchor, limited)], anchor)
 
 
 class _MeanAbsolute(torch.autograd.Function):
@@ -58,9 +81,9 @@ class _MeanAbsolute(torch.autograd.Function):
         return x.sign() * (gradient / x.numel())
 
 
-def alignment_l2(anchor: list[Tensor], limited: list[Tensor]) -> Tensor:
+def alignment_l2(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
     """sum_i mean (Z^A_i - Z^L_i)^2 (eq. 4 with p = 2, squared: the plain norm has no gradient at 0)."""
-    return torch.stack([(a.float() - z.float()).square().mean() for a, z in zip(anchor, limited)]).sum()
+    return reduction.of([(a.float() - z.float()).square().mean() for a, z in zip(anchor, limited)], anchor)
 
 
 def alignment_infonce(
@@ -70,6 +93,7 @@ def alignment_infonce(
     generator: torch.Generator,
     anchors_per_level: int = 512,
     temperature: float = 0.1,
+    both_ways: bool = False,
 ) -> Tensor:
     """Pixel InfoNCE (DANTE, eq. 5): each anchor z^a must find its own z^l among those of other places.
 
@@ -80,6 +104,7 @@ def alignment_infonce(
         generator: draws the positions (on the CPU).
         anchors_per_level: at most so many positions a level, over the whole batch.
         temperature: tau.
+        both_ways: each z^l must find its own z^a among the others too.
 
     Returns:
         mean cross-entropy over all anchors of all levels.
@@ -93,7 +118,9 @@ def alignment_infonce(
         chosen = places[torch.randperm(len(places), generator=generator)[:anchors_per_level].to(places.device)]
         queries, keys = (functional.normalize(_positions(x)[chosen].float(), dim=1) for x in (a, z))
         logits = queries @ keys.T / temperature
-        losses.append(functional.cross_entropy(logits, torch.arange(len(chosen), device=a.device), reduction="none"))
+        own = torch.arange(len(chosen), device=a.device)
+        for asked in (logits, logits.T) if both_ways else (logits,):
+            losses.append(functional.cross_entropy(asked, own, reduction="none"))
     return torch.cat(losses).mean() if losses else anchor[0].sum() * 0.0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.networks.dante_full import FullNetwork
 from DanteSegmenterLib.networks.fusion import Fusion
 from DanteSegmenterLib.networks.unet import Decoder, UNet
@@ -19,7 +20,7 @@ from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
 from .diagnostics import by_level, pulls
 from .first_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, begin, encoders_of
-from .losses import GRADIENT, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
+from .losses import GRADIENT, Reduction, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
 
 # Magnitudes read every feature map once more, pulls go back through the network: now and then is enough for a curve.
 MAGNITUDES_EVERY, PULLS_EVERY = 20, 100
@@ -30,6 +31,9 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
 
     Args:
         before: names of the stages of this training that went before, whose weights it goes on with.
+
+    Raises:
+        ConfigError: a level is to be aligned that the network does not have.
     """
     settings, outputs = experiment.dante, task.outputs
     limited = task.limited_channels
@@ -37,6 +41,7 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
     d_l, d_f = (Decoder(outputs, experiment.network) for _ in range(2))
     networks = nn.ModuleDict({**encoders, "psi": psi, "D_L": d_l, "D_F": d_f})
     begin(networks, experiment, task)
+    aligned = _levels(settings, len(experiment.network.features))
     # A compiled network's backward cannot be asked for twice.
     pulls_every = 0 if experiment.run.compile else PULLS_EVERY
 
@@ -51,8 +56,9 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
         logged = by_level(z_a, z_l, corrections) if context.step % MAGNITUDES_EVERY == 0 else {}
         if context.share >= settings.auxiliary_from:
             risen = _risen(context.share, settings)
-            terms["pib"] = Term(compaction(corrections), risen * settings.compaction_weight)
-            terms["align"] = Term(_alignment(z_a, z_l, batch, context, settings), risen * settings.align_weight)
+            terms["pib"] = Term(compaction(corrections, _reduction(settings)), risen * settings.compaction_weight)
+            sides = [z_a[n - 1] for n in aligned], [z_l[n - 1] for n in aligned]
+            terms["align"] = Term(_alignment(*sides, batch, context, settings), risen * settings.align_weight)
             if pulls_every and context.step % pulls_every == 0 and z_l[0].requires_grad:
                 logged |= pulls(z_l, terms["seg_L"], terms["align"])
         return LossTerms(terms, logged)
@@ -106,6 +112,21 @@ def _risen(share: float, settings: DanteSettings) -> float:
     return min(1.0, (share - settings.auxiliary_from) / settings.align_ramp)
 
 
+def _reduction(settings: DanteSettings) -> Reduction:
+    return Reduction(settings.reduction, settings.level_reduction)
+
+
+def _levels(settings: DanteSettings, levels: int) -> tuple[int, ...]:
+    """Numbers of the levels that are aligned, 1 the finest."""
+    wanted = settings.align_levels or tuple(range(1, levels + 1))
+    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(1, levels + 1)):
+        raise ConfigError(
+            f"dante.align_levels must name levels from 1 to {levels}, none twice, got {list(wanted)}. Without any, all "
+            "are aligned."
+        )
+    return wanted
+
+
 def _alignment(
     anchor: list[Tensor], limited: list[Tensor], batch: Batch, context: StepContext, settings: DanteSettings
 ) -> Tensor:
@@ -116,6 +137,12 @@ def _alignment(
             anchor, limited = channel_normalised(anchor), channel_normalised(limited)
         if settings.align == "infonce":
             return alignment_infonce(
-                anchor, limited, batch.foreground, context.generator, settings.anchors, settings.temperature
+                anchor,
+                limited,
+                batch.foreground,
+                context.generator,
+                settings.anchors,
+                settings.temperature,
+                settings.infonce_both_ways,
             )
-        return {"l1": alignment_l1, "l2": alignment_l2}[settings.align](anchor, limited)
+        return {"l1": alignment_l1, "l2": alignment_l2}[settings.align](anchor, limited, _reduction(settings))

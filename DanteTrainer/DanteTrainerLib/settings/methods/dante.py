@@ -27,6 +27,8 @@ class DanteSettings(MethodSettings):
         "align_grad": ("both", "to_L", "to_A"),
         "align_norm": ("none", "channel_l2"),
         "limited_decoder": ("D_L", "D_F"),
+        "reduction": ("mean", "sum"),
+        "level_reduction": ("mean", "sum"),
     }
 
     mask_ratio: float = 0.75
@@ -49,10 +51,19 @@ class DanteSettings(MethodSettings):
     """Which pathway alignment moves: "both", "to_L" or "to_A"."""
     align_norm: str = "none"
     """"channel_l2" aligns directions only, blind to the features' scale."""
+    align_levels: tuple[int, ...] = ()
+    """Ablation: the encoder stages that are aligned, 1 the finest; none named is all, the bottleneck too."""
+    reduction: str = "mean"
+    """Of both L1 terms and of "l2", inside a level. "sum" is eq. 3 and 4 word for word: the finest level then outweighs
+    all others, and the weights want to be smaller by millions."""
+    level_reduction: str = "sum"
+    """Of the same over the levels: "sum" or "mean"."""
     temperature: float = 0.1
     """Of InfoNCE."""
     anchors: int = 512
     """Of InfoNCE, at most so many a level."""
+    infonce_both_ways: bool = False
+    """Of InfoNCE: Z^L must find its own Z^A among the others too; eq. 5 asks Z^A alone."""
     compaction_weight: float = 0.3
     """lambda_1, of L_PIB."""
     common_start: bool = False

@@ -111,6 +111,31 @@ def test_other_alignments_are_one_setting_and_differ(settings):
     assert torch.isfinite(other) and not torch.allclose(plain, other)
 
 
+def test_the_levels_that_are_named_are_aligned_and_all_where_none_is():
+    def value(*levels, **settings):
+        return stage_2(align_levels=levels, **settings).loss(batch(), context(50)).terms["align"].value.item()
+
+    each = [value(n) for n in (1, 2, 3)]
+    assert value() == pytest.approx(sum(each)) and value(3, 1) == pytest.approx(each[0] + each[2])
+    assert value(level_reduction="mean") == pytest.approx(sum(each) / 3)
+    # The bottleneck has 8 channels of 4^3 voxels.
+    assert value(3, reduction="sum") == pytest.approx(8 * 4**3 * each[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("levels", [(0,), (4,), (1, 1)])
+def test_a_level_that_there_is_not_or_twice_is_refused(levels):
+    with pytest.raises(ConfigError, match="dante.align_levels must name levels from 1 to 3, none twice"):
+        stage_2(align_levels=levels)
+
+
+@pytest.mark.parametrize("setting", ["reduction", "level_reduction"])
+def test_both_l1_terms_follow_the_reduction(setting):
+    other = {"reduction": "sum", "level_reduction": "mean"}[setting]
+    plain, changed = (stage_2(**s).loss(batch(), context(50)).terms for s in ({}, {setting: other}))
+    for term in ("pib", "align"):
+        assert not torch.allclose(plain[term].value, changed[term].value), term
+
+
 def test_infonce_asks_where_the_batch_says_that_there_is_something():
     nothing = replace(batch(), foreground=torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool))
     assert stage_2(align="infonce").loss(nothing, context(50)).terms["align"].value == 0

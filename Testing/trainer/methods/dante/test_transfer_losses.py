@@ -5,6 +5,7 @@ import torch
 
 from DanteTrainerLib.methods.dante.losses import (
     GRADIENT,
+    Reduction,
     alignment_infonce,
     alignment_l1,
     alignment_l2,
@@ -29,6 +30,27 @@ def test_the_size_of_the_patch_does_not_change_the_terms():
     for size in (2, 8):
         assert alignment_l1(pyramid(1, 5, size=size), pyramid(3, 4, size=size)).item() == 3
         assert compaction(pyramid(1, 1, size=size)).item() == 2
+
+
+@pytest.mark.parametrize(
+    ("inside", "over_levels", "l1", "l2", "pib"),
+    [
+        # Two channels of 2^3 and of 1^3 voxels; differences 2 and 1, corrections 2 and 3.
+        ("mean", "sum", 2 + 1, 4 + 1, 2 + 3),
+        ("mean", "mean", (2 + 1) / 2, (4 + 1) / 2, (2 + 3) / 2),
+        ("sum", "sum", 16 * 2 + 2 * 1, 16 * 4 + 2 * 1, 16 * 2 + 2 * 3),
+        ("sum", "mean", (16 * 2 + 2 * 1) / 2, (16 * 4 + 2 * 1) / 2, (16 * 2 + 2 * 3) / 2),
+    ],
+)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_values_are_reduced_as_is_asked_for_whatever_the_number_of_samples(samples, inside, over_levels, l1, l2, pib):
+    def batched(*values):
+        return [x.repeat(samples, 1, 1, 1, 1) for x in pyramid(*values)]
+
+    reduction = Reduction(inside, over_levels)
+    assert alignment_l1(batched(1, 5), batched(3, 4), reduction).item() == l1
+    assert alignment_l2(batched(1, 5), batched(3, 4), reduction).item() == l2
+    assert compaction(batched(-2, 3), reduction).item() == pib
 
 
 def test_reconstruction_counts_hidden_voxels_of_all_channels_and_nothing_else():
@@ -59,6 +81,18 @@ def test_infonce_of_identical_one_hot_features_is_the_cross_entropy_by_hand():
         [features], [features], torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0), 512, 0.5
     )
     assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 3)))
+
+
+def test_infonce_both_ways_is_the_mean_of_asking_either_side():
+    a, z = (torch.randn(1, 4, 5, 1, 1, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
+    foreground = torch.ones(1, 1, 5, 1, 1)
+
+    def asked(first, second, both_ways=False):
+        chance = torch.Generator().manual_seed(0)
+        return alignment_infonce([first], [second], foreground, chance, 512, 0.1, both_ways).item()
+
+    assert asked(a, z, both_ways=True) == pytest.approx((asked(a, z) + asked(z, a)) / 2)
+    assert abs(asked(a, z) - asked(z, a)) > 0.01
 
 
 def test_infonce_asks_nothing_of_the_background():
