@@ -15,13 +15,14 @@ from ..study_file import Study
 from .measured import deployed_costs, training_costs, use_of_levels
 from .paper import beside_paper, conditions, remarks
 from .pictures import SWEEP_FILE, draw_sweeps
-from .tables import FULL, Findings, gap_table, score_table, selection_tables
+from .tables import BRATS_COLUMNS, FULL, Findings, brats_table, gap_table, score_table, selection_tables
 
 RESULTS_FILE, TABLE_FILE = "results.csv", "results.md"
-SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm"]
+SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm", *BRATS_COLUMNS]
 SECTIONS: dict[str, Callable[[Findings], str]] = {
     "Conditions": conditions,
     "Scores": score_table,
+    "Scores by the BraTS convention": brats_table,
     "Against the baseline": gap_table,
     "Values chosen on validation cases": selection_tables,
     "Beside the paper": beside_paper,
@@ -41,7 +42,8 @@ def collect(runs: Sequence[Planned], split: str, mirror: bool = False) -> pd.Dat
             path = scores_file(run, split, full, mirror)
             if path.is_file():
                 rows = read_table(path)
-                parts.append(rows.assign(method=run.entry.name + FULL * full, seed=run.seed)[SCORE_COLUMNS])
+                named = rows.assign(method=run.entry.name + FULL * full, seed=run.seed)
+                parts.append(named.reindex(columns=SCORE_COLUMNS))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_COLUMNS)
 
 

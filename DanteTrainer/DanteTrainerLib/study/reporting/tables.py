@@ -17,6 +17,8 @@ from .statistics import Share, by_seed_and_case, compare, holm, interval_of, sha
 FULL = " (all modalities)"
 """Suffix of the row of a method's full-modality network f_F."""
 CHOSEN_ON = "val"
+BRATS_COLUMNS = ("brats_dice", "brats_hd95_mm")
+"""Of `cases.csv`: the scores in which no case is left out (`evaluation.metrics`)."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,28 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def score_table(found: Findings) -> str:
     """Mean Dice and HD95 per region with intervals over seeds and cases."""
+    return _score_table(found, "dice", "hd95_mm")
+
+
+def brats_table(found: Findings) -> str:
+    """The same by the BraTS convention, which leaves no case out; "" where no mask of any case is empty."""
+    dice, hd95 = BRATS_COLUMNS
+    empty = found.scores.hd95_mm.isna()
+    if not empty.any() or not set(BRATS_COLUMNS) <= set(found.scores) or found.scores.loc[empty, dice].isna().any():
+        return ""
+    said = (
+        "No case is left out: Dice 1 and a distance of 0 where the experts' mask and the network's are both empty, 0 "
+        "and the image's diagonal where one of them is."
+    )
+    return f"{said}\n\n{_score_table(found, dice, hd95)}"
+
+
+def _score_table(found: Findings, dice: str, hd95: str) -> str:
     heads = [f"{region} {value}" for value in ("Dice", "HD95 mm") for region in found.regions]
     rows = []
     for row in found.rows:
         cells = []
-        for value, digits in (("dice", 3), ("hd95_mm", 1)):
+        for value, digits in ((dice, 3), (hd95, 1)):
             for region in found.regions:
                 i = interval_of(found.table(row, region, value))
                 cells.append(

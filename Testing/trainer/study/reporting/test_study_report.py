@@ -9,7 +9,15 @@ from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.study.plan import plan
 from DanteTrainerLib.study.reporting.paper import beside_paper, conditions
 from DanteTrainerLib.study.reporting.report import SCORE_COLUMNS, SECTIONS, collect, write_report
-from DanteTrainerLib.study.reporting.tables import Findings, gap_table, p_value, score_table, selection_tables
+from DanteTrainerLib.study.reporting.tables import (
+    BRATS_COLUMNS,
+    Findings,
+    brats_table,
+    gap_table,
+    p_value,
+    score_table,
+    selection_tables,
+)
 from DanteTrainerLib.study.study_file import Entry, Figure, Study, Sweep
 
 STUDY = Study("brats-2mm", entry=(Entry("lower", "lower"), Entry("upper", "upper")), region="ET")
@@ -149,8 +157,35 @@ def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, 
     assert (out / "runs" / "lower-seed1" / "evaluation-val" / "cases.csv").is_file()
 
 
+def scored(*rows):
+    """Method, case, Dice and HD95, and both by the BraTS convention."""
+    named = [(method, 1, case, "ET", *scores) for method, case, *scores in rows]
+    return Findings(Study("brats-2mm"), [], "test", pd.DataFrame(named, columns=SCORE_COLUMNS))
+
+
+def test_by_the_brats_convention_an_empty_mask_that_is_found_empty_counts_and_one_that_is_not_costs_the_diagonal():
+    """Case A has no such region: one method finds none, the other some; case B is scored as everywhere."""
+    found = scored(
+        ("none", "A", math.nan, math.nan, 1.0, 0.0),
+        ("none", "B", 0.5, 4.0, 0.5, 4.0),
+        ("some", "A", 0.0, math.nan, 0.0, 300.0),
+        ("some", "B", 0.5, 4.0, 0.5, 4.0),
+    )
+    assert line_of(score_table(found), "none") == "| none | 1 | 0.500 (0.500-0.500; 1) | 4.0 (4.0-4.0; 1) |"
+    table = brats_table(found)
+    assert line_of(table, "none") == "| none | 1 | 0.750 (0.500-1.000; 2) | 2.0 (0.0-4.0; 2) |"
+    assert line_of(table, "some") == "| some | 1 | 0.250 (0.000-0.500; 2) | 152.0 (4.0-300.0; 2) |"
+
+
+def test_where_no_mask_is_empty_or_older_scores_say_nothing_of_it_there_is_no_such_table():
+    assert brats_table(scored(("all", "A", 0.5, 4.0, 0.5, 4.0))) == ""
+    empty = scored(("old", "A", math.nan, math.nan, math.nan, math.nan))
+    assert brats_table(empty) == ""
+    assert brats_table(replace(empty, scores=empty.scores.drop(columns=list(BRATS_COLUMNS)))) == ""
+
+
 def test_what_no_case_has_is_a_dash():
-    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan)], columns=SCORE_COLUMNS)
+    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, 0.0, 373.1)], columns=SCORE_COLUMNS)
     assert score_table(Findings(Study("brats-2mm"), [], "test", nowhere)).splitlines()[-1] == (
         "| lower | 1 | 0.000 (0.000-0.000; 1) | - |"
     )
