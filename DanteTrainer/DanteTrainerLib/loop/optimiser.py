@@ -19,11 +19,6 @@ from .distributed import Group
 from .precision import autocast
 from .stage import LossTerms, Stage, StepContext
 
-ADVICE = (
-    "Resume with smaller steps, for example --set optimiser.learning_rate=0.001, or with --set run.precision=fp32. If "
-    "it fails again, start a new run with these: the last checkpoint may be on its way there already."
-)
-
 
 class TrainingFailed(DanteError):
     """The training itself went wrong, for example the loss is no longer a number."""
@@ -131,12 +126,24 @@ class Mover:
         """
         for name, tensor in self.networks.state_dict().items():
             if not torch.isfinite(tensor).all():
-                raise TrainingFailed(f"step {step}: the weights are not finite any more (first '{name}'). {ADVICE}")
+                raise TrainingFailed(
+                    f"step {step}: the weights are not finite any more (first '{name}'). {self._advice}"
+                )
+
+    @property
+    def _advice(self) -> str:
+        """What a user may try whose training failed."""
+        lower = self.settings.learning_rate / 10
+        return (
+            f"Resume with smaller steps, for example --set {self.stage.rate_setting}={lower:g}, or with --set "
+            "run.precision=fp32. If it fails again, start a new run with these: the last checkpoint may be on its way "
+            "there already."
+        )
 
     def _check(self, terms: LossTerms, context: StepContext) -> None:
         if self.group.any(not torch.isfinite(terms.total), self.device):
             parts = ", ".join(f"{name} {term.value.item():g}" for name, term in terms.terms.items())
-            raise TrainingFailed(f"step {context.step}: the loss is not finite ({parts}). {ADVICE}")
+            raise TrainingFailed(f"step {context.step}: the loss is not finite ({parts}). {self._advice}")
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

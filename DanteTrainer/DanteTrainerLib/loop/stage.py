@@ -109,6 +109,7 @@ class Stage:
         frozen_until: network name -> share of the stage during which it does not move; 1 for never.
         carried: network name -> whose weights it begins with.
         optimiser: of this stage, where it is not the run's.
+        rate_setting: what its learning rate is called in the settings, for advice.
         rates: network name -> factor of the learning rate, where it is not 1.
         after_step: called when the weights have moved and before anybody may look at them, without gradients.
         augmentation: "full" or "spatial"; the settings may take away from it.
@@ -126,6 +127,7 @@ class Stage:
     frozen_until: Mapping[str, float] = field(default_factory=dict)
     carried: Mapping[str, Origin] = field(default_factory=dict)
     optimiser: OptimiserSettings | None = None
+    rate_setting: str = "optimiser.learning_rate"
     rates: Mapping[str, float] = field(default_factory=dict)
     after_step: Callable[[StepContext], None] | None = None
     augmentation: str = "full"

@@ -10,11 +10,12 @@ from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from .experiment import Experiment
+from .method_settings import MethodSettings
 from .overrides import full_key, override
 from .toml_file import read_toml
 
 MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
-"""Beginnings of the settings that may change when a run is resumed."""
+"""Beginnings of the settings that may change when a run is resumed; a method's own are beside its others."""
 
 
 def resources_folder(name: str) -> Path:
@@ -58,16 +59,22 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
     """The same experiment with other settings of those that may change within a run.
 
     Raises:
-        ConfigError: a setting is unknown, wrong, or decides what the networks and their patches are.
+        ConfigError: a setting is unknown, wrong, not read by the method, or decides what the networks and their
+            patches are.
     """
+    method = experiment.method
+    own = experiment.method_settings.get(method, MethodSettings())
+    moving = tuple(f"{method}.{name}" for name in own.MOVING)
     plain = to_plain(experiment)
     for text in overrides:
         key = full_key(text.partition("=")[0].strip())
-        if not key.startswith(MAY_CHANGE):
+        if not key.startswith(MAY_CHANGE) and key not in moving:
             raise ConfigError(
                 f"--set {key}: this cannot change within a run, for its checkpoint was made with it. What can: "
-                f"{', '.join(MAY_CHANGE)}. Start a new run."
+                f"{', '.join((*MAY_CHANGE, *moving))}. Start a new run."
             )
+        if own.UNREAD and key.startswith(own.UNREAD):
+            raise ConfigError(f"--set {key}: '{method}' does not read it. Set its own: {', '.join(moving)}.")
         override(plain, text)
     changed = from_plain(Experiment, plain, "run.json", ConfigError)
     if _kinds(changed) != _kinds(experiment):

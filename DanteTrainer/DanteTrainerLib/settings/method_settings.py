@@ -20,12 +20,15 @@ class MethodSettings:
     """Base of a method's own settings.
 
     Every number is at least 0 and finite; `LIMITS` narrows that to lowest and highest, `POSITIVE` excludes 0, `WORDS`
-    lists what a text may be.
+    lists what a text may be. `MOVING` are those of how the networks move, which may change within a run; `UNREAD` are
+    beginnings of those settings of the run that the method does not read, having its own.
     """
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = ()
     WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    MOVING: ClassVar[tuple[str, ...]] = ()
+    UNREAD: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the values, a sentence without its full stop each, beginning with the setting's name."""

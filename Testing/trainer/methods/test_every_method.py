@@ -19,7 +19,8 @@ from DanteTrainerLib.methods import METHODS
 from DanteTrainerLib.methods.any_modality.modality_dropout import WITHOUT_PRIVILEGED
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run, stages_of
-from DanteTrainerLib.settings.tables import DroppingSettings
+from DanteTrainerLib.settings.loading import changed_experiment
+from DanteTrainerLib.settings.tables import DroppingSettings, OptimiserSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
 WITHOUT_PRIVILEGE = [name for name in METHODS if name != "upper"]
@@ -45,6 +46,18 @@ def test_the_deployed_network_never_sees_the_privileged_scan(method, teacher):
     assert deployed.modalities == BRAIN.limited
     network = deployed.network().eval()
     assert torch.allclose(network(images[:, BRAIN.limited_channels]), stage.predict(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("own_pretraining", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_learning_rate_that_a_failed_stage_names_is_its_own_and_may_change(method, own_pretraining, teacher):
+    experiment = settings(method, teacher)
+    if own_pretraining:
+        experiment = replace(experiment, pretrain_optimiser=OptimiserSettings(learning_rate=0.5))
+    for stage in stages_of(experiment, BRAIN):
+        changed = changed_experiment(experiment, [f"{stage.rate_setting}=0.25"])
+        again = next(other for other in stages_of(changed, BRAIN) if other.name == stage.name)
+        assert (again.optimiser or changed.optimiser).learning_rate == 0.25
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -71,6 +71,24 @@ def test_how_a_run_goes_on_may_change_and_what_its_networks_are_may_not():
         changed_experiment(before, ["run.steps=0"])
 
 
+def test_where_a_method_moves_its_networks_by_settings_of_its_own_these_may_change_and_the_runs_are_refused():
+    transformer = load_experiment("brats-2mm", method="vit")
+    assert changed_experiment(transformer, ["vit.learning_rate=0.0001"]).vit.learning_rate == 0.0001
+    with pytest.raises(
+        ConfigError, match=r"optimiser\.learning_rate: 'vit' does not read it\. Set its own: vit\.learning_rate,"
+    ):
+        changed_experiment(transformer, ["optimiser.learning_rate=0.001"])
+    with pytest.raises(ConfigError, match="cannot change within a run"):
+        changed_experiment(transformer, ["vit.hidden=48"])
+    robust = load_experiment("brats-2mm", method="robustseg")
+    assert changed_experiment(robust, ["optimiser.learning_rate=0.001"]).optimiser.learning_rate == 0.001
+    assert changed_experiment(robust, ["robustseg.weight_decay=0"]).robustseg.weight_decay == 0
+    with pytest.raises(ConfigError, match=r"Set its own: robustseg\.weight_decay\."):
+        changed_experiment(robust, ["optimiser.weight_decay=0"])
+    with pytest.raises(ConfigError, match="cannot change within a run"):
+        changed_experiment(load_experiment("brats-2mm", method="lower"), ["vit.learning_rate=0.0001"])
+
+
 @pytest.mark.parametrize("key", ["optimiser.kind", "pretrain_optimiser.kind"])
 def test_a_run_goes_on_with_the_kind_of_optimiser_that_it_began_with(key):
     before = load_experiment("brats-2mm")

@@ -84,6 +84,7 @@ def _pretraining(
         experiment.run.pretrain_steps,
         loss,
         optimiser=experiment.pretrain_optimiser,
+        rate_setting=("pretrain_optimiser" if experiment.pretrain_optimiser else "optimiser") + ".learning_rate",
         augmentation="spatial",
         labelled_only=False,
         remark=not_beaten,

@@ -71,6 +71,7 @@ def _pretraining(experiment: Experiment, task: Task) -> Stage:
         experiment.run.pretrain_steps,
         loss,
         optimiser=experiment.pretrain_optimiser or rising,
+        rate_setting="pretrain_optimiser.learning_rate" if experiment.pretrain_optimiser else "vit.mae_rate",
         augmentation="spatial",
         labelled_only=False,
     )
@@ -102,6 +103,7 @@ def _supervised(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
             warm_up=settings.warm_up,
             clip_norm=settings.clip_norm,
         ),
+        rate_setting="vit.tuning_rate" if pretrained else "vit.learning_rate",
         deployed={"limited": Deployed(lambda: network, task.limited, "unetr", settings.options)},
         predict=predict,
     )

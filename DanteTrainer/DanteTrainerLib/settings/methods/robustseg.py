@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..method_settings import MethodSettings
 
@@ -10,6 +11,9 @@ from ..method_settings import MethodSettings
 @dataclass(frozen=True)
 class RobustSegSettings(MethodSettings):
     """Only method "robustseg" reads these; the defaults are the published ones."""
+
+    MOVING: ClassVar = ("weight_decay",)
+    UNREAD: ClassVar = ("optimiser.weight_decay",)
 
     reconstruction_weight: float = 0.1
     """Of the absolute error of every modality's reconstruction."""

@@ -27,6 +27,8 @@ class VitSettings(MethodSettings):
         "mae_warm_up": (0, 0.99),
     }
     POSITIVE: ClassVar = ("learning_rate", "tuning_rate", "mae_rate", "clip_norm")
+    MOVING: ClassVar = (*POSITIVE, "weight_decay", "warm_up", "mae_warm_up")
+    UNREAD: ClassVar = ("optimiser.",)
 
     token: int = UnetrOptions.token
     """Edge in voxels of the blocks that become tokens, a power of 2; patches are made of whole tokens."""
