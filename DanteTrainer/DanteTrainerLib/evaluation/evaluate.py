@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from DanteSegmenterLib.volume import Volume
 from ..data.dataset import Dataset, Split, check_cases, check_masks
 from ..whole_files import files_together, make_writable
 from .dropping import without
-from .metrics import bootstrap_mean, score_region
+from .metrics import bootstrap_mean, dice_of_the_whole, score_region, the_whole_said
 from .subject import load_for, pathway_of
 from .tables import write_table
 
@@ -61,6 +61,7 @@ class Summary:
         dropped: modalities that the network reads and was not given (`dropping`).
         weights: digest of the network that was scored; "" in summaries of older versions, which did not say.
         table_sha256: of the cases.csv that this is the summary of; likewise.
+        dice_of_the_whole: by region, what the experts' mask of the outermost one would have (`metrics`); likewise.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Summary:
     weights: str = ""
     table_sha256: str = ""
     dropped: tuple[str, ...] = ()
+    dice_of_the_whole: dict[str, float] = field(default_factory=dict)
 
     def table(self) -> str:
         """Markdown."""
@@ -87,7 +89,8 @@ class Summary:
                 f"| {_interval(s.hd95_mm, s.hd95_mm_95, 1)} | {s.hd95_cases} "
                 f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
             )
-        return "\n".join(lines)
+        said = the_whole_said(self.dice_of_the_whole, next(iter(self.regions), ""))
+        return "\n".join([*lines, "", said] if said else lines)
 
     def _dropping_said(self) -> str:
         names = ", ".join(self.dropped)
@@ -200,6 +203,7 @@ def evaluate(
         mirror=mirror,
         weights=pathway.digest,
         dropped=tuple(dropped),
+        dice_of_the_whole=dice_of_the_whole(table, model.spec.regions),
     )
     return write_scores(out, table, summary, sheet)
 

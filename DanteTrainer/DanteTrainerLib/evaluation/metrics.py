@@ -19,7 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage, stats
+
+from DanteSegmenterLib.model_folder import Region
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,36 @@ def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[floa
         to_other = ndimage.distance_transform_edt(~other, sampling=spacing_mm)
         directed.append(np.percentile(to_other[one], 95))
     return float(max(directed))
+
+
+def dice_of_the_whole(rows: pd.DataFrame, regions: Sequence[Region]) -> dict[str, float]:
+    """Mean Dice that the experts' mask of the outermost region has, where it is taken for a region that lies in it.
+
+    So much has a network that knows where the tumour is, and nothing of which part of it enhances.
+
+    Args:
+        rows: columns case, region and truth_ml, as in `cases.csv`.
+        regions: of the task, the outermost first.
+
+    Returns:
+        by id of each region within the first; {} where none lies in it.
+    """
+    outer = regions[0]
+    truth = rows.drop_duplicates(["case", "region"]).pivot(index="case", columns="region", values="truth_ml")
+    inner = [region.id for region in regions if set(region.labels) < set(outer.labels)]
+    # Of masks that nest the overlap is the smaller one.
+    return {name: float((2 * truth[name] / (truth[name] + truth[outer.id])).mean()) for name in inner}
+
+
+def the_whole_said(dice: dict[str, float], outer: str) -> str:
+    """A sentence; "" for {}."""
+    if not dice:
+        return ""
+    named = ", ".join(f"{value:.3f} of {name}" for name, value in dice.items())
+    return (
+        f"The experts' own mask of {outer} has a Dice of {named}: so much can a network have that knows where {outer} "
+        "is, and nothing of what lies in it."
+    )
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -2,10 +2,20 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from DanteTrainerLib.evaluation.metrics import bootstrap_mean, compare_paired, dice, hd95_mm, score_region
+from DanteTrainerLib.evaluation.metrics import (
+    bootstrap_mean,
+    compare_paired,
+    dice,
+    dice_of_the_whole,
+    hd95_mm,
+    score_region,
+    the_whole_said,
+)
+from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 UNIT = (1.0, 1.0, 1.0)
 
@@ -20,6 +30,18 @@ def point(*kji, shape=(20, 20, 20)):
     mask = np.zeros(shape, bool)
     mask[kji] = True
     return mask
+
+
+def test_the_mask_of_the_whole_is_an_answer_to_be_exceeded_for_each_region_that_lies_in_it():
+    volumes = {"A": (30.0, 10.0, 10.0), "B": (8.0, 8.0, 0.0)}
+    rows = [(case, region, ml) for case, mls in volumes.items() for region, ml in zip(("WT", "TC", "ET"), mls)]
+    table = pd.DataFrame([*rows, *rows], columns=["case", "region", "truth_ml"])  # of two methods
+    whole = dice_of_the_whole(table, BRAIN.regions)
+    assert whole == {"TC": pytest.approx((0.5 + 1.0) / 2), "ET": pytest.approx((0.5 + 0.0) / 2)}
+    said = "The experts' own mask of WT has a Dice of 0.750 of TC, 0.250 of ET: "
+    assert the_whole_said(whole, "WT").startswith(said)
+    embolism = pd.DataFrame([("A", "PE", 1.0)], columns=["case", "region", "truth_ml"])
+    assert dice_of_the_whole(embolism, CHEST.regions) == {} and the_whole_said({}, "PE") == ""
 
 
 def test_dice_of_two_cubes_that_share_an_eighth():

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...evaluation.metrics import Interval
+from ...evaluation.metrics import Interval, dice_of_the_whole, the_whole_said
+from ...settings.tasks import TASKS
 from ..plan import Planned
 from ..study_file import Study, Sweep
 from .statistics import Share, by_seed_and_case, compare, holm, interval_of, share_of
@@ -64,6 +65,14 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def score_table(found: Findings) -> str:
     """Mean Dice and HD95 per region with intervals over seeds and cases."""
     return _score_table(found, "dice", "hd95_mm")
+
+
+def of_the_whole(found: Findings) -> str:
+    """What is to be exceeded by a method that knows anything of a region which lies in another; "" where none does."""
+    task = TASKS[found.runs[0].experiment.task] if found.runs else None
+    if task is None or "truth_ml" not in found.scores or found.scores.truth_ml.isna().any():
+        return ""
+    return the_whole_said(dice_of_the_whole(found.scores, task.regions), task.regions[0].id)
 
 
 def brats_table(found: Findings) -> str:

@@ -14,6 +14,7 @@ from DanteTrainerLib.study.reporting.tables import (
     Findings,
     brats_table,
     gap_table,
+    of_the_whole,
     p_value,
     score_table,
     selection_tables,
@@ -159,7 +160,7 @@ def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, 
 
 def scored(*rows):
     """Method, case, Dice and HD95, and both by the BraTS convention."""
-    named = [(method, 1, case, "ET", *scores) for method, case, *scores in rows]
+    named = [(method, 1, case, "ET", *scores, math.nan) for method, case, *scores in rows]
     return Findings(Study("brats-2mm"), [], "test", pd.DataFrame(named, columns=SCORE_COLUMNS))
 
 
@@ -184,8 +185,22 @@ def test_where_no_mask_is_empty_or_older_scores_say_nothing_of_it_there_is_no_su
     assert brats_table(replace(empty, scores=empty.scores.drop(columns=list(BRATS_COLUMNS)))) == ""
 
 
+def test_a_report_says_what_the_whole_tumour_alone_would_have(tmp_path):
+    volumes = {"WT": 30.0, "TC": 10.0, "ET": 0.0}
+    scores = pd.DataFrame(
+        [(m, 1, "A", region, 0.5, 4.0, 0.5, 4.0, ml) for m in ("lower", "upper") for region, ml in volumes.items()],
+        columns=SCORE_COLUMNS,
+    )
+    found = Findings(STUDY, plan(STUDY, tmp_path), "test", scores)
+    # 2 x 10 / (10 + 30), and nothing of an enhancing part that is not there
+    assert "mask of WT has a Dice of 0.500 of TC, 0.000 of ET:" in of_the_whole(found)
+    assert of_the_whole(replace(found, scores=scores.drop(columns="truth_ml"))) == ""
+    chest = Study("chest-small", entry=(Entry("lower", "lower"),))
+    assert of_the_whole(Findings(chest, plan(chest, tmp_path), "test", scores)) == ""
+
+
 def test_what_no_case_has_is_a_dash():
-    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, 0.0, 373.1)], columns=SCORE_COLUMNS)
+    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, 0.0, 373.1, 2.0)], columns=SCORE_COLUMNS)
     assert score_table(Findings(Study("brats-2mm"), [], "test", nowhere)).splitlines()[-1] == (
         "| lower | 1 | 0.000 (0.000-0.000; 1) | - |"
     )
