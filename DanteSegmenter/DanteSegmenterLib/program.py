@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 stopped by the user (what is finished stays), 2 refused or
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
@@ -87,6 +89,17 @@ def conclude(work: Callable[[], object]) -> int:
             traceback.print_exc()
         complain(f"error: {sentence_of(error)}")
         return REFUSED
+
+
+def path(text: str) -> Path:
+    """The type of an argument that is a path: with the home folder in place of a tilde.
+
+    Raises:
+        ArgumentTypeError: it is empty, as a variable that a shell does not know: it would be the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; '.' is the current folder.")
+    return Path(text).expanduser()
 
 
 def say(text: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from .. import __version__
-from ..program import StopRequest
+from ..program import StopRequest, path
 from .batch import batch
 from .export import export
 from .import_nnunet import import_nnunet
@@ -26,11 +25,6 @@ OUTPUT_HELP = (
 HOST_HELP = "compute on another computer, by ssh: ssh:USER@HOST, ssh:USER@HOST:PORT or ssh:NAME of ~/.ssh/config"
 HOST_PYTHON_HELP = "the Python there that has slicer-dante (default: python3)"
 PREPARE_HELP = "raw studies: align the volumes and extract the brain (deepbet)"
-
-
-def path(text: str) -> Path:
-    """A path, with the home folder in place of a tilde."""
-    return Path(text).expanduser()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from DanteSegmenterLib.program import path
+
 from . import keeping, scoring, studies, training
 
 WITH_PARENT = "--with-parent"
@@ -24,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     _add_features_and_publish(commands)
     cleaning = commands.add_parser("clean", help="remove the prepared images of patients that a run or a study keeps")
     cleaning.set_defaults(command=keeping.clean)
-    cleaning.add_argument("folder", type=Path, metavar="RUN", help="run folder, study folder, or cache of --cache")
+    cleaning.add_argument("folder", type=path, metavar="RUN", help="run folder, study folder, or cache of --cache")
     listing = commands.add_parser("list", help="methods, shipped studies with their sizes, and experiments")
     listing.set_defaults(command=studies.listing)
     return root
@@ -37,20 +39,20 @@ def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str
     train.set_defaults(command=training.train)
     train.add_argument("method", help=f"one of {', '.join(METHODS)}")
     train.add_argument(
-        "--data", required=True, type=Path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs"
+        "--data", required=True, type=path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs"
     )
-    train.add_argument("--out", required=True, type=Path, metavar="RUN", help="new folder of this run")
+    train.add_argument("--out", required=True, type=path, metavar="RUN", help="new folder of this run")
     train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {experiments}")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     train.add_argument("--smoke", action="store_true", help="a few tiny steps of every stage: checks a dataset folder")
     train.add_argument("--name", default="", help="of the model; the method's name by default")
-    train.add_argument("--cache", type=Path, help="prepared cases, to share between runs (default: in the run folder)")
+    train.add_argument("--cache", type=path, help="prepared cases, to share between runs (default: in the run folder)")
     _run_options(train)
 
     resume = commands.add_parser("resume", help="go on with a run from its last checkpoint")
     resume.set_defaults(command=training.resume)
-    resume.add_argument("run", type=Path, metavar="RUN")
-    resume.add_argument("--data", type=Path, metavar="FOLDER", help="where the dataset lies now")
+    resume.add_argument("run", type=path, metavar="RUN")
+    resume.add_argument("--data", type=path, metavar="FOLDER", help="where the dataset lies now")
     resume.add_argument(
         "--set",
         action="append",
@@ -66,7 +68,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.set_defaults(command=scoring.evaluate)
     _model_and_cases(evaluate)
     evaluate.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="default: evaluation-SPLIT(-without-SCAN) in the current folder"
+        "--out", type=path, metavar="FOLDER", help="default: evaluation-SPLIT(-without-SCAN) in the current folder"
     )
     _network_options(evaluate)
     evaluate.add_argument(
@@ -84,7 +86,7 @@ def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
     levels = commands.add_parser("levels", help="what the encoder's levels are good for: scores with means in place")
     levels.set_defaults(command=scoring.levels)
     _model_and_cases(levels)
-    levels.add_argument("--out", type=Path, default=Path("levels"), metavar="FOLDER")
+    levels.add_argument("--out", type=path, default=Path("levels"), metavar="FOLDER")
     _network_options(levels)
     _run_options(levels)
 
@@ -100,8 +102,8 @@ def _add_study(commands: argparse._SubParsersAction, shipped: str) -> None:
     study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
     study.set_defaults(command=studies.study)
     study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {shipped}")
-    study.add_argument("--data", required=True, type=Path, metavar="FOLDER")
-    study.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="runs, results.csv, results.md")
+    study.add_argument("--data", required=True, type=path, metavar="FOLDER")
+    study.add_argument("--out", required=True, type=path, metavar="FOLDER", help="runs, results.csv, results.md")
     study.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, for all rows"
     )
@@ -118,7 +120,7 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     features = commands.add_parser("features", help="t-SNE of a DANTE model's bottleneck features")
     features.set_defaults(command=scoring.features)
     _model_and_cases(features)
-    features.add_argument("--out", type=Path, default=Path("features"), metavar="FOLDER")
+    features.add_argument("--out", type=path, default=Path("features"), metavar="FOLDER")
     features.add_argument("--seed", type=int, default=0)
     features.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
 
@@ -127,13 +129,13 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     publish.add_argument(
         "model",
         nargs="+",
-        type=Path,
+        type=path,
         metavar="MODEL",
         help="model folder, or a run folder; of several that differ in their seed the logits are averaged",
     )
-    publish.add_argument("--card", required=True, type=Path, metavar="TOML")
-    publish.add_argument("--scores", action="append", default=[], type=Path, metavar="FOLDER", help="from evaluate")
-    publish.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="new model folder")
+    publish.add_argument("--card", required=True, type=path, metavar="TOML")
+    publish.add_argument("--scores", action="append", default=[], type=path, metavar="FOLDER", help="from evaluate")
+    publish.add_argument("--to", required=True, type=path, metavar="FOLDER", help="new model folder")
     publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")
 
 
@@ -145,11 +147,11 @@ def _add_calibrate(commands: argparse._SubParsersAction) -> None:
 
 
 def _model_and_cases(parser: argparse.ArgumentParser, needed: bool = True, split: str = "test") -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a run folder")
-    parser.add_argument("--data", required=needed, type=Path, metavar="FOLDER", help="dataset folder")
+    parser.add_argument("model", type=path, metavar="MODEL", help="model folder, or a run folder")
+    parser.add_argument("--data", required=needed, type=path, metavar="FOLDER", help="dataset folder")
     parser.add_argument("--split", default=split, help=f"train, val or test (default: {split})")
     parser.add_argument(
-        "--split-file", type=Path, metavar="JSON", help="the split; default: that of the run, else the dataset's"
+        "--split-file", type=path, metavar="JSON", help="the split; default: that of the run, else the dataset's"
     )
 
 

@@ -21,7 +21,7 @@ def study(options: argparse.Namespace) -> None:
     from ..study.study_file import read_study
 
     begin(options, "Stopped; run the study again to go on.")
-    study = read_study(list_studies().get(options.study, Path(options.study))).sized(options.size)
+    study = read_study(list_studies().get(options.study, Path(options.study).expanduser())).sized(options.size)
     study = study.changed(options.set, options.seeds)
     runs, split = plan(study, options.out), options.split or study.split
     if not options.report:

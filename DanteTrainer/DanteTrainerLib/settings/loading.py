@@ -48,7 +48,7 @@ def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **va
     Raises:
         ConfigError: unknown file, key or wrong value; says which and what is wanted.
     """
-    plain: dict[str, Any] = _read(name) if name else {}
+    plain: dict[str, Any] = {} if name is None else _read(name)
     plain.update(values)
     for text in overrides:
         override(plain, text)
@@ -94,7 +94,7 @@ def _kinds(experiment: Experiment) -> tuple[str, ...]:
 def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in above:
         raise ConfigError(f"the experiment '{name}' is based on itself: {' -> '.join((*above, name))}.")
-    path = list_experiments().get(name, Path(name))
+    path = list_experiments().get(name, Path(name).expanduser())
     if not path.is_file():
         known = ", ".join(list_experiments())
         raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")

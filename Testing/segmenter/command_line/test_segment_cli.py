@@ -148,3 +148,15 @@ def test_a_tilde_after_the_equals_sign_is_the_home_folder(folder, tmp_path, monk
     inputs = [part for name in ("t1", "t2", "flair") for part in ("--input", f"{name}=~/{name}.nii.gz")]
     out = tmp_path / "o.nii.gz"
     assert main(["segment", "--model", str(folder / "model"), *inputs, "--output", str(out), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["info", ""], ["sample", ""], ["batch", "", "--model=M", "--out=O"], ["batch", "F", "--model=M", "--out="]],
+)
+def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2 and "the path is empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
