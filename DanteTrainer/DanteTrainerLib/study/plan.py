@@ -19,6 +19,8 @@ from .study_file import Entry, Study, folder_name
 
 RUNS_FOLDER = "runs"
 REFERENCE = re.compile(r"\{([^{}]*)\}")
+# Settings that tell one run of a study from another, and how they are given.
+OF_A_RUN = {"seed": "seeds = [1, 2], or --seeds 1 2", "method": "method = ..., of each row"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def plan(study: Study, folder: Path) -> list[Planned]:
     """All trainings in order, seeds innermost, with every setting checked.
 
     Raises:
-        ConfigError: an unknown setting, method or {NAME}, or rows that need each other's models.
+        ConfigError: an unknown setting, method or {NAME}, a seed twice, a setting that is no row's to choose, or rows
+            that need each other's models.
     """
     entries = {entry.name: entry for entry in study.entries()}
     settings = {name: _settings_of(entry, study) for name, entry in entries.items()}
@@ -57,7 +60,11 @@ def plan(study: Study, folder: Path) -> list[Planned]:
     runs = []
     for name, entry in entries.items():
         method_named(entry.method)
-        for seed in entry.seeds or study.seeds:
+        _check_no_setting_of_a_run(entry, settings[name])
+        seeds = entry.seeds or study.seeds
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(f"'{name}': each seed is trained once, got {', '.join(map(str, seeds))}.")
+        for seed in seeds:
             models = {other: _run_folder(folder, other, seed) / MODEL_FOLDER for other in references[name]}
             texts = [_filled(text, models) for text in settings[name]]
             experiment = _experiment(study, entry, [*texts, f"seed={seed}"])
@@ -78,6 +85,16 @@ def _settings_of(entry: Entry, study: Study) -> list[str]:
     """What holds for a row, the strongest last; a common setting that names a row is not for that row itself."""
     common = [text for text in study.set if f"{{{entry.name}}}" not in text]
     return [*common, *entry.set]
+
+
+def _check_no_setting_of_a_run(entry: Entry, settings: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: a setting would have no effect, or make the row another one than its name says.
+    """
+    for key in (*(text.partition("=")[0].strip() for text in settings), *entry.scale):
+        if key in OF_A_RUN:
+            raise ConfigError(f"'{entry.name}': '{key}' is no setting of a study's rows; give it as {OF_A_RUN[key]}.")
 
 
 def _rows_named(name: str, settings: Sequence[str], entries: Mapping[str, Entry]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from DanteSegmenterLib.strict_dataclass import from_plain
 from ..settings.toml_file import parse_toml, read_toml
 
 NAME_SIGNS = " -+.=_"
+# Of a name of a file; the seed and the ending of a lock follow.
+NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,8 @@ def _check_names(entries: list[Entry], where: str) -> None:
             raise ConfigError(f"{where}: two rows are named '{name}'.")
         if not name or not all(sign.isalnum() or sign in NAME_SIGNS for sign in name) or name.startswith("."):
             raise ConfigError(f"{where}: '{name}' cannot name a row; use letters, digits, spaces and -+.=_")
+        if len(os.fsencode(folder_name(name))) > NAME_BYTES:
+            raise ConfigError(f"{where}: '{name[:30]}...' is too long to name a row, for folders are named after it.")
     folders = [folder_name(name).casefold() for name in names]
     for name, folder in zip(names, folders):
         if folders.count(folder) > 1:

@@ -188,6 +188,7 @@ ROW = '[[entry]]\nname = "x"\nmethod = "lower"\n'
             'experiment = "brats-2mm"\n' + ROW.replace("x", "my row") + ROW.replace("x", "my_row"),
             "trained in one folder",
         ),
+        ('experiment = "brats-2mm"\n' + ROW.replace("x", "ü" * 101), "too long to name a row"),
         (ROW, "'experiment' is missing"),
         (f"[size.small]\nseeds = [1]\n{ROW}", "'experiment' is missing"),
     ],
@@ -203,6 +204,22 @@ def test_a_bad_study_file_is_refused(tmp_path, text, reason):
 def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
     with pytest.raises(ConfigError, match=reason):
         plan(Study("brats-2mm", entry=(entry,)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("study", "reason"),
+    [
+        (Study("brats-2mm", entry=(LOWER,), seeds=(1, 2, 1)), "'lower': each seed is trained once, got 1, 2, 1"),
+        (Study("brats-2mm", entry=(Entry("lower", "lower", seeds=(3, 3)),)), "each seed is trained once"),
+        (Study("brats-2mm", entry=(LOWER,)).changed(["seed=7"]), "'seed' is no setting of a study.* --seeds 1"),
+        (Study("brats-2mm", sweep=(Sweep("lower", "seed", (1, 2)),)), "'seed' is no setting"),
+        (Study("brats-2mm", sweep=(Sweep("lower", keys=("seed",), factors=(1, 2)),)), "'seed' is no setting"),
+        (Study("brats-2mm", entry=(LOWER,), set=("method=upper",)), "'method' is no setting of a study's rows"),
+    ],
+)
+def test_a_run_is_told_from_others_by_its_row_and_seed_alone(tmp_path, study, reason):
+    with pytest.raises(ConfigError, match=reason):
+        plan(study, tmp_path)
 
 
 def test_a_study_that_is_changed_from_outside_says_so_in_its_label(tmp_path):
