@@ -23,7 +23,9 @@ _FULL = "No space left on device"
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """Have `write` fill a file beside `path`, of the same ending, that then takes its place.
+    """Have `write` fill a file of the same ending, in a folder of its own beside `path`, that then takes its place.
+
+    Of several processes that write one file at once, as those of a study do, the last one's stays.
 
     Args:
         sync: have it on the disk before, lest a power failure leave nothing.
@@ -31,22 +33,17 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
     Raises:
         ResourceError: no space left or not writable; the file of before is untouched.
     """
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    with placing(), last_deed(lambda _: _remove(temporary)):
-        try:
-            write(temporary)
-            if sync:
-                to_disk(temporary)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise ResourceError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from None
-        finally:
-            _remove(temporary)
-
-
-def _remove(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink(missing_ok=True)
+    with (
+        placing(),
+        _said(path),
+        folder_in_the_making(path.parent) as folder,
+        last_deed(lambda _: _remove_tree(folder)),
+    ):
+        new = folder / f"new{path.suffix}"
+        write(new)
+        if sync:
+            to_disk(new)
+        os.replace(new, path)
 
 
 @contextlib.contextmanager

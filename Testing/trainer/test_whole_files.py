@@ -49,6 +49,26 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tm
     assert content(tmp_path) == {"a.txt": "before"}
 
 
+AT_ONCE = """
+import sys
+from pathlib import Path
+from DanteTrainerLib.whole_files import write_text_whole
+for _ in range(200):
+    write_text_whole(Path(sys.argv[1]), sys.argv[2] * 50_000, sync=False)
+    text = Path(sys.argv[1]).read_text()
+    assert len(text) == 50_000 and len(set(text)) == 1
+"""
+
+
+def test_processes_that_write_one_file_at_once_each_leave_it_whole(tmp_path):
+    paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
+    commands = [[sys.executable, "-c", AT_ONCE, str(tmp_path / "a.txt"), letter] for letter in "xyz"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for command in commands]
+    assert [process.communicate()[1] for process in processes] == [b"", b"", b""]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_names_that_are_no_utf8_are_kept_byte_by_byte(tmp_path):
     write_text_whole(tmp_path / "a.txt", os.fsdecode(b"M\xfcller"))
     assert (tmp_path / "a.txt").read_bytes() == b"M\xfcller"
