@@ -77,6 +77,8 @@ def sentence_of(error: BaseException) -> str:
         return "there is not enough memory. Close what is not needed, or take a smaller volume."
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read."
+    if isinstance(error, OSError) and text != str(error):  # the system's number stands before it
+        return one_line(text.partition("] ")[2] or text, LONG)
     if isinstance(error, OSError) and (error.strerror or error.errno is None):
         if error.filename is None:
             return one_line(f"{reason(error)}: a file or pipe.", LONG)

@@ -20,3 +20,16 @@ def test_memory_that_is_refused_is_said_as_that_whoever_asked(error):
 @pytest.mark.parametrize("error", [ImportError("No module named 'x'"), OSError(errno.ENOSPC, "full"), ValueError()])
 def test_other_errors_are_not_taken_for_lack_of_memory(error):
     assert not lacks_memory(error) and "memory" not in sentence_of(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a"), "No such file or directory: '/a'"),
+        (ValueError("too deep"), "ValueError: too deep"),
+    ],
+    ids=str,
+)
+def test_an_error_of_another_process_is_said_without_its_traceback(error, said):
+    whole = 'Caught it in a process.\nOriginal Traceback (most recent call last):\n  File "x.py", line 3, in f\n'
+    assert sentence_of(type(error)(f"{whole}{type(error).__name__}: {error}\n")).strip() == said

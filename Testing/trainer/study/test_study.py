@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError
 from DanteTrainerLib.__main__ import main
+from DanteTrainerLib.locks import holding
 from DanteTrainerLib.loop import trainer as loop
 from DanteTrainerLib.run import start, train
 from DanteTrainerLib.run.run_folder import cache_of, read_run
@@ -203,3 +204,13 @@ def test_a_study_that_is_moved_takes_its_prepared_cases_along_and_clean_removes_
     assert main(["clean", str(tmp_path / "there")]) == 0 and "removed 4 prepared cases" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "there" / "cache").iterdir()] == ["thesis.txt"]
     assert main(["clean", str(data)]) == 2 and (data / "A").is_dir()
+
+
+def test_the_prepared_cases_of_a_study_that_is_being_trained_are_not_removed(data, tmp_path, capsys):
+    study = small_study(Entry("lower", "lower"))
+    run_study(study, data, tmp_path, "test", "cpu", quiet=True)
+    before = sorted(tmp_path.glob("cache/*"))
+    with holding(plan(study, tmp_path)[0].folder):
+        assert main(["clean", str(tmp_path)]) == 2
+    assert "another process works on the run" in capsys.readouterr().err
+    assert before and sorted(tmp_path.glob("cache/*")) == before
