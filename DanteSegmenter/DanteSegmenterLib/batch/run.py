@@ -111,11 +111,16 @@ def run_batch(
         Cancelled: it was asked to end.
         ModelError: the model folder cannot be used.
         InputError: two cases have one name.
-        ResourceError: `out` cannot be written, or no cluster answers.
+        ResourceError: `out` cannot be written, the device is not there, or no cluster answers.
         HostFailed: the other computer is not reached, or what runs there is of no use; what is finished stays.
     """
     spec = read_spec(model_folder)
     table = [(case, _not_to_run(case, spec, out, options)) for case in _with_own_names(cases)]
+    todo = [case for case, outcome in table if outcome is None]
+    if todo and options.host is None and not cluster:
+        from ..inference.devices import resolve_device
+
+        resolve_device(options.device)  # else every case would be read and fail for one reason
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +128,6 @@ def run_batch(
     outcomes = [outcome for _, outcome in table if outcome is not None]
     for outcome in outcomes:
         progress(outcome)
-    todo = [case for case, outcome in table if outcome is None]
     sheet = Sheet(spec)
     write_summary(out, outcomes, spec)
     for answer in _answers(cluster, model_folder.resolve(), todo, out.resolve(), options, cancelled):

@@ -24,10 +24,13 @@ def train(options: argparse.Namespace) -> None:
     experiment = load_experiment(options.experiment, options.set, method=options.method)
     experiment = smoke(experiment) if options.smoke else experiment
 
+    from DanteSegmenterLib.inference.devices import resolve_device
+
     from ..loop.distributed import check_batch, join
     from ..run.start import start_run
 
-    group, _ = join(options.device)
+    group, device = join(options.device)
+    resolve_device(device)
     check_batch(experiment.data.batch_size, group)
     if group.leads:
         cache = options.cache.resolve() if options.cache else None
@@ -37,11 +40,14 @@ def train(options: argparse.Namespace) -> None:
 
 
 def resume(options: argparse.Namespace) -> None:
+    from DanteSegmenterLib.inference.devices import resolve_device
+
     from ..loop.distributed import join
     from ..run.change import change_run
 
     begin(options, "Stopped before the first step; resume the run to go on.")
-    group, _ = join(options.device)
+    group, device = join(options.device)
+    resolve_device(device)
     if group.leads:
         change_run(options.run, options.data, options.set)
     group.wait()

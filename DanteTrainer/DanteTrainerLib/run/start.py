@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import ConfigError, ResourceError
+from DanteSegmenterLib.guard.plain_text import one_line
 
 from ..data.dataset import check_cases, read_dataset, read_split, remarks_on_labels
 from ..locks import HELD_FILE, LOCK_FILE, holding
@@ -27,6 +28,7 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
     """Check everything that can be checked before the first step, and write `run.json`.
 
     Args:
+        name: of the model, as it may be shown; the method's where nothing of it prints.
         cache: of prepared cases; seen from the run folder, in which it is by default.
 
     Raises:
@@ -53,7 +55,7 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         str(data.resolve()),
         split,
         str(cache or DEFAULT_CACHE),
-        name or experiment.method,
+        one_line(name) or experiment.method,
         uuid4().hex,
         fingerprints(dataset.cases.values()),
         dict(dataset.task.normalisation),

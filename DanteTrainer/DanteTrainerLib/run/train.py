@@ -72,7 +72,7 @@ def _told(folder: Path, train: Callable[[], Path]) -> Path:
 
 
 def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], bool], group: Group) -> Path:
-    experiment, task = run.experiment, TASKS[run.experiment.task]
+    experiment, task, where = run.experiment, TASKS[run.experiment.task], resolve_device(device)
     dataset = dataset_of(run)
     stages = stages_of(experiment, task)
     state, progress = _place(run, folder, stages)
@@ -88,9 +88,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     if group.leads:
         group.wait()
     asked = folder / STOP_FILE  # by another process
-    trainer = Trainer(
-        experiment, resolve_device(device), folder, workers, quiet, lambda: stop() or asked.exists(), group, run.id
-    )
+    trainer = Trainer(experiment, where, folder, workers, quiet, lambda: stop() or asked.exists(), group, run.id)
     for index, stage in enumerate(stages):
         if index < progress.stage:
             continue

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError, ModelError, sentence_of
 from DanteSegmenterLib.guard.plain_text import csv_cell
+from DanteSegmenterLib.inference.devices import resolve_device
 from DanteSegmenterLib.model_folder import read_spec
 
 from ..data.dataset import Dataset, read_dataset, read_split
@@ -53,6 +54,7 @@ def run_study(
         DanteError: before anything runs, what cannot work; after all others ran, of the first run that failed.
         Cancelled: `stop` said so.
     """
+    resolve_device(device)
     dataset = read_dataset(data)
     planned = plan(study, folder)
     missing = {need for run in planned for need in run.needs} - {run.model for run in planned}

@@ -172,6 +172,11 @@ def test_the_privileged_scan_is_used_where_it_is_there_unless_left_out(cases, mo
         assert ("full-modality network was used" in summary(out)["A"]["message"]) == said
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read_or_written(cases, model, tmp_path, capsys):
+    assert batch(cases, model, tmp_path / "out", "--device", "abacus") == 2
+    assert "unknown device 'abacus'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_two_cases_of_one_name_are_refused(model, tmp_path, capsys):
     for group in ("HGG", "LGG"):
         write_case(tmp_path / "cases" / group / "A", seed=1)

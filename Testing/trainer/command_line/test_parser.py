@@ -15,7 +15,7 @@ COMMANDS = {
     "levels": ["M", "--data=D", "--out=O"],
     "cost": ["M", "--data=D"],
     "calibrate": ["M", "--data=D"],
-    "study": ["table-1-brain", "--data=D", "--out=O"],
+    "study": ["ablations", "--data=D", "--out=O"],
     "features": ["M", "--data=D", "--out=O"],
     "publish": ["M", "--card=C", "--to=T", "--scores=S"],
     "clean": ["R"],

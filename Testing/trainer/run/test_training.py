@@ -161,6 +161,8 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_keeps_the_checkpo
         (["train", "lower", "--data", "D", "--out", "O", "--set", "stepz=1"], "unknown key"),
         (["train", "lower", "--data", "D", "--out", "O", "--experiment", "mine"], "there is no experiment"),
         (["train", "lower", "--data", "D", "--out", "O", "--set", "task=chest"], "holds 'brain'"),
+        (["train", "lower", "--data", "D", "--out", "O", "--device", "abacus"], "unknown device 'abacus'"),
+        (["study", "ablations", "--data", "D", "--out", "O", "--device", "abacus"], "unknown device 'abacus'"),
         (["resume", "nowhere"], "is no run folder"),
         (["evaluate", "nowhere", "--data", "D"], "no model folder"),
     ],
@@ -171,6 +173,12 @@ def test_what_cannot_work_is_one_line_of_reason_before_the_first_step(data, tmp_
     error = capsys.readouterr().err
     assert error.startswith("error: ") and reason in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("given", "name"), [(" \t", "lower"), ("H\udcf6he\n2", "H\\xf6he 2"), ("Höhe", "Höhe")])
+def test_a_models_name_is_known_before_the_first_step_as_the_model_will_say_it(data, tmp_path, given, name):
+    start_run(smoke(load_experiment("brats-2mm", method="lower")), data, tmp_path / "run", given)
+    assert read_run(tmp_path / "run").name == name
 
 
 def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(whole, data, tmp_path, capsys):
