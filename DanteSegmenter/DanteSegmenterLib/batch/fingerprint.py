@@ -85,4 +85,6 @@ def _contents(path: Path) -> str:
 
 @functools.lru_cache(KEPT_DIGESTS)
 def _digest(path: Path, seen: str) -> str:
+    if not path.is_file():  # whoever opens a pipe waits for ever
+        raise FileNotFoundError(path)
     return sha256_of(path)

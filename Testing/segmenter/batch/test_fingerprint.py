@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import threading
+import time
 
 import nrrd
 import numpy as np
@@ -144,3 +146,19 @@ def test_a_result_says_of_its_images_digests_alone(computed):
     assert re.fullmatch(r'\{"contents": "[0-9a-f]{64}", "seen": "[0-9a-f]{64}"\}', header["DanteImages"])
     assert "nii" not in "".join(map(str, header.values()))
     assert np.any(read_volume(computed / "out" / "A.seg.nrrd", component=0).array)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(place, model):
+    file = next((place / "cases" / "A").glob("*t2.nii.gz"))
+    file.unlink()
+    os.mkfifo(file)
+    writer = threading.Thread(target=written_after_a_while, args=(file,), daemon=True)  # lets go of one who waits
+    writer.start()
+    assert batch(place / "cases", model, place / "out", "--limited") == 2
+    assert "does not exist" in summary(place / "out")["A"]["message"] and writer.is_alive()
+
+
+def written_after_a_while(pipe):
+    time.sleep(20)
+    pipe.write_bytes(b"")
