@@ -25,7 +25,7 @@ from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result.regions import NEARLY_0, confidence_of, nested_probability, volume_range_ml
 
 from ..data.dataset import Dataset, check_cases, check_masks
-from ..whole_files import write_text_whole
+from ..whole_files import make_writable, write_text_whole
 from .evaluate import segment_and_truth
 from .subject import load_for, with_one_network
 
@@ -80,6 +80,7 @@ def calibrate(
     if len(names) < FEWEST_CASES:
         raise InputError(f"{len(names)} cases are too few to calibrate on; {FEWEST_CASES} at least, better dozens.")
     check_masks(dataset, names)
+    make_writable(model_folder)
     spec, cases = model.spec, [dataset.cases[name] for name in names]
     fits = {name: _fit_pathway(model, own, dataset, cases, quiet) for name, own in spec.pathways.items()}
     scaled: dict[str, Any] = {name: _scaled(own, fits[name]) for name, own in spec.pathways.items()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, sha256_of, write_spec
+from DanteSegmenterLib.errors import ModelError
+from DanteSegmenterLib.model_folder import ModelSpec, Pathway, Preprocessing, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.model_folder.checks import MAX_MEMBERS
 from DanteSegmenterLib.model_folder.read_write import SPEC_FILE
 from DanteSegmenterLib.model_folder.spec import weights_file
@@ -34,7 +36,8 @@ def write_model(
     seconds: float,
     further: Sequence[str] = (),
 ) -> Path:
-    """Write the model folder, all of it or nothing; what somebody else put into it stays.
+    """Write the model folder, all of it or nothing; what somebody else put into it stays, and so does what `calibrate`
+    fitted to the same weights.
 
     Args:
         name: of the model.
@@ -55,7 +58,7 @@ def write_model(
             pathways[pathway] = Pathway(
                 path.name, sha256_of(path), deployed.modalities, deployed.architecture, to_plain(deployed.options)
             )
-        spec = _spec(name, experiment, split, task, pathways)
+        spec = _spec(name, experiment, split, task, _with_scaling_of_before(pathways, target))
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
         write_provenance(folder, provenance(experiment, split, further, seconds))
@@ -63,6 +66,18 @@ def write_model(
             copy = shutil.copytree if other.is_dir() else shutil.copy2
             copy(other, folder / other.name)
     return target
+
+
+def _with_scaling_of_before(pathways: dict[str, Pathway], target: Path) -> dict[str, Pathway]:
+    try:
+        before = read_spec(target).pathways
+    except ModelError:  # there is none
+        return pathways
+    same = {name for name, pathway in pathways.items() if name in before and before[name].digest == pathway.digest}
+    return {
+        name: replace(pathway, scaling=before[name].scaling) if name in same else pathway
+        for name, pathway in pathways.items()
+    }
 
 
 def other_things(folder: Path) -> list[Path]:

@@ -1,15 +1,19 @@
 """Calibration on numbers whose answer is known, and on a tiny model through the command line."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 from small_trainings import small, train
 
-from DanteSegmenterLib.errors import InputError
+from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.model_folder import read_spec
+from DanteTrainerLib import whole_files
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import read_dataset
+from DanteTrainerLib.evaluation import calibrate as module
 from DanteTrainerLib.evaluation.calibrate import MARGINS, RegionOfCase, calibrate, fit
 
 
@@ -71,6 +75,21 @@ def test_a_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path
     assert set(scaling) == {"WT", "TC", "ET"} and scaling["WT"]["cases"] == 3
     before["limited"].pop("scaling")
     assert after == before and read_spec(model).limited.scaling_of("WT").cases == 3
+    calibrated = (model / "model.json").read_bytes()
+    assert main(["resume", str(tmp_path / "run"), "--quiet", "--device", "cpu"]) == 0
+    assert (model / "model.json").read_bytes() == calibrated
+
+
+def test_a_model_folder_that_cannot_be_written_is_known_before_its_cases_are_segmented(data, tmp_path, monkeypatch):
+    model = train(data, tmp_path / "run", small("lower"))
+    monkeypatch.setattr(module, "segment_and_truth", lambda *_: pytest.fail("segmented"))
+    monkeypatch.setattr(whole_files.tempfile, "TemporaryFile", refused)
+    with pytest.raises(ResourceError, match="nothing can be written to .*model': Permission denied"):
+        calibrate(model, read_dataset(data), ["A", "B", "C"], "cpu", quiet=True)
+
+
+def refused(*_, **__):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_too_few_cases_are_refused_and_the_model_is_as_before(data, tmp_path):
