@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError, ResourceError
-from ..files.images import write_volume
+from ..files.images import read_volume, write_volume
 from ..program import StopRequest, say
+from ..volume import Volume
 
 # Smallest and largest.
 SPACINGS_MM = {"brain": (0.5, 8.0), "chest": (0.2, 30.0)}
@@ -46,6 +50,18 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError("--seed takes a number from 0 on, --cases one from 1 on.")
 
 
+def _check_nobodys(volumes: Mapping[Path, Volume]) -> None:
+    """
+    Raises:
+        ResourceError: a file is there that is not the one to be written: a scan of somebody's, or another patient.
+    """
+    for path, volume in volumes.items():
+        if path.exists():
+            there = read_volume(path)
+            if not (there.same_grid(volume) and np.array_equal(there.array, volume.array)):
+                raise ResourceError(f"'{path}' exists and is not of this patient. Choose another folder.")
+
+
 def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
     """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
     from ..synthetic.sample import brain_mr, chest_ct
@@ -56,7 +72,9 @@ def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
     else:
         shape = tuple(given.shape) if given.shape else None
         patient, prefix, mask = chest_ct(seed, tuple(spacing * (3 // len(spacing))), shape), "", "label"
+    volumes = {folder / f"{prefix}{name}.nii.gz": v for name, v in {**patient.volumes, mask: patient.labels}.items()}
+    _check_nobodys(volumes)
     folder.mkdir(exist_ok=True)
-    for name, volume in {**patient.volumes, mask: patient.labels}.items():
-        write_volume(folder / f"{prefix}{name}.nii.gz", volume)
+    for path, volume in volumes.items():
+        write_volume(path, volume)
     say(f"wrote {patient.name} to {folder}")

@@ -183,7 +183,9 @@ def training_cost(run: Path) -> list[StageCost]:
         log = pd.read_csv(path, dtype={"stage": str})
         return [_stage_cost(str(stage), rows) for stage, rows in log.groupby("stage", sort=False)]
     except (OSError, ValueError, KeyError, AttributeError) as error:  # pandas' own errors are ValueErrors
-        raise InputError(f"'{path}' is no log of a training ({error}).") from None
+        raise InputError(
+            f"'{path}' is no log of a training ({error}). Put it back, or remove it: costs are not told then."
+        ) from None
 
 
 def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:

@@ -33,7 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
-        table[["case", "region"]]
+        table[["case", "region", "dice"]]
     except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"'{path}' is no table of scores ({error}). Evaluate again.") from None
     return table

@@ -51,6 +51,9 @@ def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **va
     plain: dict[str, Any] = {} if name is None else _read(name)
     plain.update(values)
     for text in overrides:
+        key = full_key(text.partition("=")[0].strip())
+        if key in values:
+            raise ConfigError(f"--set {text}: the {key} is said elsewhere, '{values[key]}'. Say it there alone.")
         override(plain, text)
     return from_plain(Experiment, plain, name or "experiment", ConfigError)
 

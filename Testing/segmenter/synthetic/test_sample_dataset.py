@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_a_patient_is_not_written_into_a_file(tmp_path, capsys):
     (tmp_path / "x").write_text("precious")
     assert main(["sample", str(tmp_path / "x"), "--spacing-mm", "6"]) == 2
     assert "is a file" in capsys.readouterr().err and (tmp_path / "x").read_text() == "precious"
+
+
+def test_a_scan_of_somebody_else_is_not_written_over_and_the_same_patient_may_be_made_again(chests, tmp_path, capsys):
+    patient = shutil.copytree(chests / "SyntheticChest004", tmp_path / "patient")
+    assert main(["sample", str(patient), "--seed", "4", *CHESTS]) == 0
+    before = {path: path.read_bytes() for path in patient.iterdir()}
+    assert main(["sample", str(patient), "--seed", "5", *CHESTS]) == 2
+    assert "exists and is not of this patient" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in patient.iterdir()} == before
 
 
 def test_a_real_chest_ct_is_read_in_hounsfield_units_and_segmented_on_its_grid(shared_data, chests, tmp_path, capsys):

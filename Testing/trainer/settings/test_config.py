@@ -51,6 +51,12 @@ def test_a_wrong_override_says_what_is_wanted(override, reason):
         load_experiment("brats-2mm", [override])
 
 
+def test_what_the_command_says_is_not_said_again_among_the_settings():
+    with pytest.raises(ConfigError, match="--set method=upper: the method is said elsewhere, 'lower'"):
+        load_experiment("brats-2mm", ["method=upper"], method="lower")
+    assert load_experiment("brats-2mm", ["method=upper"]).method == "upper"
+
+
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text("[data]\nbatch_size = 7\n", encoding="utf-8-sig")
     assert load_experiment(str(tmp_path / "mine.toml")).data.batch_size == 7
