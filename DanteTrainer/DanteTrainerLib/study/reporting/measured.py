@@ -42,10 +42,6 @@ def training_costs(found: Findings) -> str:
     return markdown(["method", "stage", "runs", *heads], rows)
 
 
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
-
-
 def deployed_costs(found: Findings) -> str:
     """What the deployed network of each row takes; times are of this study's machine, of one run a row."""
     rows = []
