@@ -99,9 +99,9 @@ def complain(text: str) -> None:
     _print(text, sys.stderr)
 
 
-def _print(text: str, stream: object) -> None:
+def _print(text: str, stream: IO[str] | None) -> None:
     with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-        print(printable(text), file=stream, flush=True)  # type: ignore[call-overload]  # None prints nothing
+        print(printable(text), file=stream, flush=True)
 
 
 def printable(text: str) -> str:

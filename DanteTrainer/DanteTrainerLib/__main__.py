@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
         stop: how a program is asked to end; None in a process of somebody else, whose signals are not ours.
     """
 
+    from DanteSegmenterLib.memory import keep_freed_memory
+
     def work() -> None:
         try:
             options = parser().parse_args(arguments)
@@ -33,8 +35,6 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
         except Exception:
             let_end()
             raise
-
-    from DanteSegmenterLib.memory import keep_freed_memory
 
     return program.conclude(work)
 

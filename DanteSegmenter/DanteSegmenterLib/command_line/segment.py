@@ -25,7 +25,6 @@ from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
 from ..options import SegmentOptions
 from ..program import StopRequest, printable, say
-from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
@@ -133,7 +132,7 @@ def _write(given: argparse.Namespace, result: Result, series: SeriesSource | Non
 
 
 def _tell(result: Result, written: list[str]) -> None:
-    report: Report = result.report
+    report = result.report
     for note in report.notes:
         say(f"note: {note}")
     for region, found in zip(result.spec.regions, report.findings):

@@ -9,7 +9,6 @@ anything is allocated for it; a frame that breaks a rule ends the connection wit
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import struct
@@ -305,7 +304,7 @@ def _layout(entry: object) -> tuple[np.dtype, tuple[int, ...]]:
     return np.dtype(layout.dtype).newbyteorder("<"), layout.shape
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _ArrayLayout:
     dtype: str
     shape: tuple[int, ...]

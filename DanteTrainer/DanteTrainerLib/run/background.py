@@ -16,7 +16,8 @@ from pathlib import Path
 from DanteSegmenterLib.child_process import Child
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
 
-from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status, status_changed, stored_status
+from ..locks import in_use
+from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, read_status, status_changed, stored_status
 
 # Importing torch and reading a dataset's folders; a training that is refused says so sooner.
 START_TIMEOUT_S = 300
