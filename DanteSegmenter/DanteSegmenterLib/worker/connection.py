@@ -231,8 +231,9 @@ class Connection:
 def _start(host: Host | None, idle_seconds: float) -> Child:
     module, arguments = "DanteSegmenterLib.worker.server", ["--idle-seconds", str(idle_seconds)]
     if host is None:
-        return Child(module, arguments, pipes=True)
-    return Child.of_program(ssh_command(host, module, [*arguments, "--by-ssh"]), ssh_environment())
+        return Child.of_module(module, arguments, pipes=True)
+    command = ssh_command(host, module, [*arguments, "--by-ssh"])
+    return Child(command, ssh_environment(), pipes=True, own_session=True)
 
 
 def _read(stream: IO[bytes], most: int = READ_BYTES) -> bytes | None:

@@ -183,7 +183,7 @@ class Evaluation:
 
     def close(self) -> None:
         """Let go of it; one that still runs ends."""
-        self.child.let_go()
+        self.child.close()
 
 
 def begin_evaluation(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Evaluation:
@@ -221,7 +221,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
     before = status_changed(run)
     child = _process([*arguments, "--quiet", "--log", *([] if detach else ["--with-parent"])], detach)
     if run.resolve() in _LAUNCHES:
-        _LAUNCHES[run.resolve()].child.let_go()
+        _LAUNCHES[run.resolve()].child.close()
     launch = _LAUNCHES[run.resolve()] = _Launch(child, before)
     if not until_begun:
         return
@@ -237,7 +237,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
 
 def _process(arguments: list[str], detach: bool) -> Child:
     paths = [Path(__file__).resolve().parents[2]]
-    return Child("DanteTrainerLib", arguments, detached=detach, paths=paths)
+    return Child.of_module("DanteTrainerLib", arguments, detached=detach, paths=paths)
 
 
 def _complaint(child: Child) -> str:
