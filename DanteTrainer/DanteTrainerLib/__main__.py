@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from DanteSegmenterLib import program
 
 from .command_line.parser import WITH_PARENT, parser
-from .ending import EndRequest, end_children, let_end
+from .ending import EndRequest, end_children, wait_if_ending
 
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
             keep_freed_memory()
             options.command(options)
         except Exception:
-            let_end()
+            wait_if_ending()
             raise
 
     return program.conclude(work)

@@ -120,7 +120,7 @@ def status(run: Path | str) -> RunStatus:
     launch = _LAUNCHES.get(run.resolve())
     if launch is None:
         return read_status(run)
-    running = launch.running  # asked before the look at the status, which may be its last deed
+    running = launch.running  # before the status is read: it may write its last and end in between
     if launch.begun(run):
         return stored_status(run) if running else read_status(run)
     if running:

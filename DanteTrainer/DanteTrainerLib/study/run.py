@@ -20,7 +20,7 @@ from DanteSegmenterLib.guard.plain_text import csv_cell
 from DanteSegmenterLib.model_folder import read_spec
 
 from ..data.dataset import Dataset, read_dataset, read_split
-from ..ending import let_end
+from ..ending import wait_if_ending
 from ..run.change import change_run
 from ..run.run_folder import read_run
 from ..run.split import split_for
@@ -113,7 +113,7 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
     except Cancelled:
         raise
     except Exception as error:  # of one row; the others are worth having all the same
-        let_end()
+        wait_if_ending()
         print(f"error: '{run.entry.name}', seed {run.seed}: {sentence_of(error)}", file=sys.stderr, flush=True)
         failed[run.folder] = error
     return True
