@@ -110,6 +110,6 @@ def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
         write_json(given.report, {"study": study.uid, "series": [row.plain() for row in rows]})
     for note in found.notes:
         say(f"note: {note}")
-    say(f"study {study.said}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")
+    say(f"study {study.label}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")
     for row in rows:
         say(row.line)

@@ -110,7 +110,7 @@ def choose_study(scan: Scan, wanted: str = "") -> Study:
     """
     if not scan.studies:
         raise InputError(f"'{scan.folder}' holds no DICOM study ({scan.others} other files). {' '.join(scan.notes)}")
-    listed = "; ".join(f"{n} {study.said}" for n, study in enumerate(scan.studies, 1))
+    listed = "; ".join(f"{n} {study.label}" for n, study in enumerate(scan.studies, 1))
     found = [study for n, study in enumerate(scan.studies, 1) if wanted in ("", study.uid, str(n))]
     if not found:
         raise InputError(f"--study {wanted}: no such study; there are {listed}.")
