@@ -29,7 +29,7 @@ from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
 from ..worker.outcome import RunProgress
-from ..worker.whole_run import segment_there, worker_client
+from ..worker.whole_run import segment_on_host, worker_client
 from .inputs import check_inputs, check_output, given_sources, show_series
 from .outputs import check_outputs, write_json
 
@@ -92,7 +92,7 @@ def _computed(
 ) -> Result:
     if host is not None:
         with worker_client() as client, _bar() as show:
-            return segment_there(
+            return segment_on_host(
                 client, host, given.model, volumes, given.device, options, mask, progress=show, cancelled=stop
             )
     from ..inference import load_model
