@@ -10,14 +10,8 @@ from ..errors import InputError, reason
 
 # Made by macOS (in archives), Windows, and network disks.
 SYSTEM_FILES = {
-    "__macosx",
-    "thumbs.db",
-    "desktop.ini",
-    "@eadir",
-    "lost+found",
-    "$recycle.bin",
-    "system volume information",
-}
+    "__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information",
+}  # fmt: skip
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
