@@ -1,8 +1,8 @@
-"""Processes of ours: how they are started, listened to, and ended with the process that started them.
+"""Child processes: how they are started, watched, and ended with the process that started them.
 
-A child has standard input from its parent, which closes however the parent ends, kill -9 included; the child listens to
-that with `when_parent_ends`. It leads a group of its own (`priority`): Ctrl-C in the parent's terminal is the parent's
-affair, and what the child starts ends with its group.
+The parent holds the other end of a child's standard input. That closes however the parent ends, kill -9 included, and
+the child notices it by `when_parent_ends`. A child leads its own process group (see `priority`): Ctrl-C in the terminal
+reaches the parent alone, and ending the group ends whatever the child has started.
 """
 
 from __future__ import annotations
@@ -26,54 +26,37 @@ KILL_SECONDS = 1.0
 
 
 class Child:
-    """One process of ours.
+    """A child process.
 
     Attributes:
-        process: as Python has it.
+        process: the process itself.
     """
 
     def __init__(
         self,
-        module: str,
-        arguments: Sequence[str] = (),
+        command: Sequence[str],
+        environment: Mapping[str, str],
         *,
-        pipes: bool = False,
-        detached: bool = False,
-        paths: Sequence[Path] = (),
+        pipes: bool,
+        own_session: bool,
+        stdin: bool = True,
     ) -> None:
-        """Start `python -m module arguments`.
+        """Start a program.
 
         Args:
-            pipes: standard output and error are read by the caller; else the first goes nowhere, the second to a file.
-            detached: it outlives this process, and has no standard input.
-            paths: folders with libraries beside this one.
+            pipes: the caller reads standard output and error; else output is dropped and errors go to a file.
+            own_session: it has no part in the parent's terminal.
+            stdin: it has a standard input, which closes when this process ends.
 
         Raises:
             ResourceError: it cannot be started.
         """
-        command = [interpreter(), *standing_back(), module, *arguments]
-        self._start(command, child_environment(*paths), pipes, listens=not detached, own_session=detached)
-
-    @classmethod
-    def of_program(cls, command: Sequence[str], environment: Mapping[str, str]) -> Child:
-        """Start a program that is not ours, with pipes; it leads a session of its own, without the parent's terminal.
-
-        Raises:
-            ResourceError: it cannot be started.
-        """
-        child = cls.__new__(cls)
-        child._start(command, environment, pipes=True, listens=True, own_session=True)
-        return child
-
-    def _start(
-        self, command: Sequence[str], environment: Mapping[str, str], pipes: bool, listens: bool, own_session: bool
-    ) -> None:
-        # A pipe that nobody reads would fill up and hold the process.
-        self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `let_go`
+        # A pipe that nobody reads would fill up and block the process.
+        self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         try:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stderr=subprocess.PIPE if pipes else self._errors,
                 bufsize=0,
@@ -85,6 +68,29 @@ class Child:
             if self._errors is not None:
                 self._errors.close()
             raise ResourceError(f"The computing process could not be started: {error}.") from None
+
+    @classmethod
+    def of_module(
+        cls,
+        module: str,
+        arguments: Sequence[str] = (),
+        *,
+        pipes: bool = False,
+        detached: bool = False,
+        paths: Sequence[Path] = (),
+    ) -> Child:
+        """Start `python -m module arguments` at a lower priority.
+
+        Args:
+            pipes: as above.
+            detached: it outlives this process, and has no standard input.
+            paths: folders of libraries that it imports besides this one.
+
+        Raises:
+            ResourceError: it cannot be started.
+        """
+        command = [interpreter(), *standing_back(), module, *arguments]
+        return cls(command, child_environment(*paths), pipes=pipes, own_session=detached, stdin=not detached)
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
@@ -99,33 +105,33 @@ class Child:
         return self.process.pid
 
     def streams(self) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-        """Standard input, output and error, of a child with pipes."""
+        """Standard input, output and error; only for a child with pipes."""
         process = self.process
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         return process.stdin, process.stdout, process.stderr
 
     def complaint(self) -> str:
-        """The last line it wrote to standard error, as a sentence; of a child without pipes."""
+        """The last line of its standard error; only for a child without pipes."""
         if self._errors is None or self._errors.closed:
             return ""
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1].removeprefix("error: ") if lines else ""
 
-    def let_go(self) -> None:
-        """Close what connects it with this process: unless it is detached, it ends, when it has saved what it must."""
+    def close(self) -> None:
+        """Close its streams. Unless it is detached, it then saves what it must and ends."""
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
 
     def end(self, patience: float = 0.0) -> None:
-        """End it with all that it started; it has so many seconds to do so itself."""
-        self.let_go()
+        """End it and all that it has started: `patience` seconds after `close` by force."""
+        self.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=patience)
         if os.name == "posix":
-            with contextlib.suppress(OSError):  # it has ended with its group, or leads none yet
+            with contextlib.suppress(OSError):  # the group has ended already, or the child does not lead it yet
                 os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self.process.kill()
@@ -134,15 +140,15 @@ class Child:
 
 
 def when_parent_ends(action: Callable[[], None]) -> None:
-    """In a child: call `action`, in a thread of its own, when standard input closes."""
+    """Called in a child: runs `action` in a new thread when standard input closes."""
     threading.Thread(target=_wait_for_end, args=(take_over_standard_input(), action), daemon=True).start()
 
 
 def take_over_standard_input() -> int:
-    """A descriptor that reads what was standard input, which is empty from now on.
+    """A new descriptor for what was standard input; descriptor 0 reads an empty file from now on.
 
-    A thread that sits in `sys.stdin` holds its lock, and a forked process waits for ever to close it; on Windows
-    loading a library waits for whoever reads the descriptor 0.
+    A thread that blocks in `sys.stdin` holds its lock, and a forked process would wait for that for ever. On Windows
+    the loading of a library waits for a thread that reads descriptor 0.
     """
     source, empty = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -163,8 +169,11 @@ def interpreter() -> str:
 
 
 def child_environment(*more: Path) -> dict[str, str]:
-    """In which a child finds this library and those in the folders `more`, writes UTF-8, and runs no code that lies in
-    the current folder under the name of a module."""
+    """The environment variables of a child.
+
+    The child imports this library and those in the folders `more`, writes UTF-8, and does not import modules from the
+    current folder.
+    """
     here = [*map(str, more), str(Path(__file__).resolve().parents[1])]
     known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     paths = {"PYTHONPATH": os.pathsep.join([*here, *known]), "PYTHONSAFEPATH": "1"}
@@ -172,11 +181,11 @@ def child_environment(*more: Path) -> dict[str, str]:
 
 
 class WindowOptions(TypedDict, total=False):
-    """Of `Popen`, on Windows."""
+    """Arguments of `Popen` that exist on Windows only."""
 
     creationflags: int
 
 
 def window_options() -> WindowOptions:
-    """For `Popen`: no console window on Windows, and less right to the processor than the window that asks has."""
+    """Arguments for `Popen`: on Windows no console window, and a lower priority than Slicer's."""
     return {"creationflags": windows_flags()} if os.name == "nt" else {}

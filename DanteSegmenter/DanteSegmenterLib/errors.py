@@ -88,11 +88,15 @@ def sentence_of(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {text}{where}", LONG)
 
 
-def reason(error: OSError) -> str:
-    """What the system says, for the middle of a sentence."""
-    if error.errno is None and "requested and" in str(error):  # NumPy counts what a full disk did not take
-        return os.strerror(errno.ENOSPC)
-    return error.strerror or one_line(error) or type(error).__name__
+def reason(error: Exception) -> str:
+    """Why it failed, for the middle of a sentence: without file names, and of ITK's many lines the last."""
+    if isinstance(error, OSError):
+        if error.errno is None and "requested and" in str(error):  # NumPy counts the bytes a full disk did not take
+            return os.strerror(errno.ENOSPC)
+        if error.strerror:
+            return error.strerror
+    lines = str(error).strip().splitlines()
+    return one_line(lines[-1]) if lines else type(error).__name__
 
 
 def _without_traceback(error: BaseException) -> str:

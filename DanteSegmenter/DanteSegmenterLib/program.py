@@ -1,6 +1,6 @@
-"""What every command of ours does around its work: one sentence for every error, an exit code, and a quiet end.
+"""What every command does around its work: errors become one sentence and an exit code, streams do not fail.
 
-Exit codes: 0 done, 1 stopped by the user (what is finished stays), 2 refused or failed, with one line of reason.
+Exit codes: 0 done, 1 stopped by the user (finished results stay), 2 refused or failed, with a one-line reason.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import IO, Any
 from .errors import Cancelled, sentence_of
 
 DONE, STOPPED, REFUSED = 0, 1, 2
-TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # set, it shows where an error came from
+TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # if this environment variable is set, errors come with their traceback
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM. Called, it says whether one has come.
+    """Whether Ctrl-C or SIGTERM has come (call it).
 
-    Until somebody calls it, the first one interrupts the main thread; from then on it only answers. The second one
-    interrupts in any case.
+    Until it is called for the first time, a signal interrupts the main thread; from then on the first signal only
+    makes it return True. The second signal always interrupts.
     """
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, message: str) -> None:
         """
         Args:
-            said: what is said when the command has ended so.
+            message: printed when the command was stopped.
         """
-        self.said = said
+        self.message = message
         self._asked = self._listening = False
 
     def __call__(self) -> bool:
@@ -45,7 +45,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle the signals meanwhile; where this is not the main thread, nothing is done."""
+        """Handle the signals within the block; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -59,11 +59,11 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self._asked = self._asked, True
         if again or not self._listening:
-            raise KeyboardInterrupt  # no handler of errors takes it for one
+            raise KeyboardInterrupt  # no `except Exception` catches it
 
 
 def run(action: Callable[[StopRequest], None]) -> int:
-    """Do the work of a command, which is given what says whether it shall end; returns the exit code."""
+    """Do the work of a command, which is given a `StopRequest`; returns the exit code."""
     stop = StopRequest("Stopped; nothing was written.")
 
     def work() -> None:
@@ -71,13 +71,13 @@ def run(action: Callable[[StopRequest], None]) -> int:
             with stop.installed():
                 action(stop)
         except (Cancelled, KeyboardInterrupt):
-            raise Cancelled(stop.said) from None
+            raise Cancelled(stop.message) from None
 
     return conclude(work)
 
 
 def conclude(work: Callable[[], object]) -> int:
-    """Do the work of a command whose signals somebody else answers; returns the exit code."""
+    """Do the work of a command that handles signals itself; returns the exit code."""
     try:
         work()
         return DONE
@@ -103,7 +103,7 @@ def path(text: str) -> Path:
 
 
 def say(text: str) -> None:
-    """Print to standard output; a closed pipe, a full disk or letters it does not know are no reason to fail."""
+    """Print to standard output; a closed pipe, a full disk or unknown characters do not raise."""
     _print(text, sys.stdout)
 
 
@@ -112,21 +112,21 @@ def complain(text: str) -> None:
     _print(text, sys.stderr)
 
 
-def _print(text: str, stream: object) -> None:
+def _print(text: str, stream: IO[str] | None) -> None:
     with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-        print(printable(text), file=stream, flush=True)  # type: ignore[call-overload]  # None prints nothing
+        print(printable(text), file=stream, flush=True)
 
 
 def printable(text: str) -> str:
-    """The text without characters that move the cursor, colour the screen or hide what is written."""
+    """The text without control characters, which could move the cursor, colour the screen or hide text."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def prepare_streams() -> None:
-    """Before anything is opened or printed, in a process of its own.
+    """Make the standard streams safe; call it first of all, in a process of its own.
 
-    Closed standard streams lead nowhere from now on (else the next file that is opened would get their number, and
-    warnings of libraries would be written into it); letters that a stream does not know are replaced.
+    Closed streams are opened on the null device (else the next file to be opened would get their descriptor, and
+    libraries' warnings would be written into it); characters that a stream cannot encode are replaced.
     """
     for number in range(3):
         try:
@@ -137,13 +137,13 @@ def prepare_streams() -> None:
         stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")
-        setattr(sys, name, PatientStream(stream))
+        setattr(sys, name, TolerantStream(stream))
 
 
-class PatientStream:
-    """A text stream that does not fail: when nobody reads it any more, or its disk is full, the work goes on without.
+class TolerantStream:
+    """A text stream whose writes never fail, even when its reader is gone or its disk is full.
 
-    For what libraries print, progress bars above all.
+    For what libraries print, such as progress bars.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -163,10 +163,10 @@ class PatientStream:
 
 
 def leave(code: int) -> None:
-    """End a program that has done its work.
+    """Exit a program that has done its work, without Python's own shutdown.
 
-    Not by Python's own way out: while it takes the interpreter apart, a thread of a library that wakes up ends the
-    process with SIGABRT, and a signal with another exit code.
+    During that shutdown a library's thread that wakes up aborts the process (SIGABRT), and a signal changes the exit
+    code.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

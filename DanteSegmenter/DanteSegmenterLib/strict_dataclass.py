@@ -11,12 +11,13 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-WHERE_SAID = {"where_said": True}
-"""Metadata of a field that is written only where it differs from its default: files of before stay what they were."""
+OMIT_DEFAULT = {"omit_default": True}
+"""Metadata of a field that is not written while it has its default: files of earlier versions stay what they were."""
 
 
 def from_plain(kind: type[T], plain: Any, where: str, error: type[Exception]) -> T:
@@ -36,7 +37,7 @@ def to_plain(value: Any, whole: bool = False) -> Any:
 
     Args:
         value: a dataclass, or what it holds.
-        whole: with the fields that are written only where they differ from their defaults (`WHERE_SAID`).
+        whole: with the fields that are left out while they have their defaults (`OMIT_DEFAULT`).
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         written = [f.name for f in dataclasses.fields(value) if whole or _is_written(f, value)]
@@ -48,8 +49,17 @@ def to_plain(value: Any, whole: bool = False) -> Any:
     return value
 
 
+def dotted(plain: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested tables with its dotted key: {"run": {"steps": 8}} -> ("run.steps", 8)."""
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _is_written(field: dataclasses.Field[Any], holder: Any) -> bool:
-    return "where_said" not in field.metadata or getattr(holder, field.name) != field.default
+    return "omit_default" not in field.metadata or getattr(holder, field.name) != field.default
 
 
 def unknown_key_message(key: str, known: list[str], where: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from DanteSegmenterLib import program
 
 from .command_line.parser import WITH_PARENT, parser
-from .ending import EndRequest, end_children, let_end
+from .ending import EndRequest, end_children, wait_if_ending
 
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
 
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
         stop: how a program is asked to end; None in a process of somebody else, whose signals are not ours.
     """
 
+    from DanteSegmenterLib.memory import keep_freed_memory
+
     def work() -> None:
         try:
             options = parser().parse_args(arguments)
@@ -31,10 +33,8 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
             keep_freed_memory()
             options.command(options)
         except Exception:
-            let_end()
+            wait_if_ending()
             raise
-
-    from DanteSegmenterLib.memory import keep_freed_memory
 
     return program.conclude(work)
 

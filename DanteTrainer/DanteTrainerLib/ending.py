@@ -1,9 +1,9 @@
-"""How a command ends before its end: Ctrl-C, SIGTERM, the stop file, or the end of whoever started it. No torch.
+"""How a command is stopped early: by Ctrl-C, SIGTERM, the stop file, or the end of its parent process. No torch.
 
-A thread hears of it at once, whatever the main thread does meanwhile. While the loop trains, which asks after every
-step, a request means a checkpoint first. At any other time (torch is imported, cases are prepared or scored) there is
-nothing to wait for: the processes that were started are ended, the last deeds are done (half-written folders go, the
-status says "stopped"), and the process is gone.
+A thread receives the request at once, whatever the main thread does meanwhile. The training loop asks for requests
+after every step and saves a checkpoint before it ends. At any other time (while torch is imported, or cases are
+prepared or scored) there is nothing to save: child processes are killed, the registered cleanups run (half-written
+folders are removed, the status becomes "stopped"), and the process exits.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from pathlib import Path
 from DanteSegmenterLib.child_process import when_parent_ends
 from DanteSegmenterLib.program import STOPPED
 
-# How often the stop file and the parent are looked for.
+# How often the stop file and the parent are checked.
 LOOK_SECONDS = 0.3
-# So long the loop has for the step it is in; then the state before that step is saved, and the step given up.
+# How long the loop has to finish its current step; then the state before that step is saved, and the step is lost.
 STEP_SECONDS = 1.0
-# A training whose parent is gone, and that cannot save from aside, has so long for its last step and checkpoint.
+# How long a loop that cannot be saved from another thread has to finish its step and write a checkpoint.
 PATIENCE_SECONDS = 300.0
+# How long the end waits for a file or folder that is just being moved into place; the disk may not answer any more.
+PLACING_SECONDS = 1.5
 
-Deed = Callable[[str], object]
-"""Called with the words that a command ends with."""
+Cleanup = Callable[[str], object]
+"""Called with the message that the command ends with."""
 
-_LAST_DEEDS: list[Deed] = []
+_CLEANUPS: list[Cleanup] = []
 _ANSWERING: list[Callable[[], str] | None] = []
 _ENDING = threading.Lock()
 _PLACING = threading.RLock()
-_ENDING_THREAD: list[int] = []  # its identity, once there is one: it does not wait for what it could not stop
-# So long the end waits for a file or folder that is just being put into its place; a disk may be gone.
-PLACING_SECONDS = 1.5
+_ENDING_THREAD: list[int] = []  # identity of the thread in `end_now`, which must not wait for `_PLACING` again
 
 
 @contextlib.contextmanager
-def last_deed(deed: Deed) -> Iterator[None]:
-    """What is still to be done if the process has to end within this block."""
-    _LAST_DEEDS.append(deed)
+def at_end(cleanup: Cleanup) -> Iterator[None]:
+    """Have `cleanup` called if the process is stopped within this block."""
+    _CLEANUPS.append(cleanup)
     try:
         yield
     finally:
-        _LAST_DEEDS.remove(deed)
+        _CLEANUPS.remove(cleanup)
 
 
 @contextlib.contextmanager
 def placing() -> Iterator[None]:
-    """While a file or folder is made whole and put into its place, which the end of the process waits for.
+    """A block in which a file or folder is completed and moved into place; `end_now` waits until it is over.
 
-    Otherwise the last deeds, in another thread, would take away what is just being moved.
+    Otherwise a cleanup, in another thread, could delete what is just being moved.
     """
     if _ENDING_THREAD and _ENDING_THREAD[0] == threading.get_ident():
         yield
@@ -65,10 +65,11 @@ def placing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
-    """A loop that asks for requests itself after every step.
+    """A block in which a loop asks for requests itself, after every step.
 
     Args:
-        save: called from another thread when a step takes long: saves the state before that step, and says so.
+        save: called from another thread when a step takes long; saves the state before that step and returns the
+            message to end with.
     """
     _ANSWERING.append(save)
     try:
@@ -78,27 +79,27 @@ def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
 
 
 def end_now(message: str) -> None:
-    """Leave no process and no half-written folder, say why, and be gone. To be called from any thread."""
-    with _ENDING:  # never given back
+    """Exit with `message`, leaving no child process and no half-written folder. May be called from any thread."""
+    with _ENDING:  # never released
         end_children()
-        _PLACING.acquire(timeout=PLACING_SECONDS)  # never given back either
+        _PLACING.acquire(timeout=PLACING_SECONDS)  # never released either
         _ENDING_THREAD.append(threading.get_ident())
-        for deed in reversed(_LAST_DEEDS):
-            with contextlib.suppress(Exception):
-                deed(message)
+        for cleanup in reversed(_CLEANUPS):
+            with contextlib.suppress(Exception):  # one that fails must not keep the others from running
+                cleanup(message)
         with contextlib.suppress(OSError):
             os.write(2, f"{message}\n".encode("utf-8", "backslashreplace"))
         os._exit(STOPPED)
 
 
-def let_end() -> None:
-    """For the main thread, before it says what failed: where the process is being ended, that is the reason."""
+def wait_if_ending() -> None:
+    """Called by the main thread before it reports an error: while the process is being ended, the end caused it."""
     with _ENDING:
         pass
 
 
 def end_children() -> None:
-    """The processes of ours that are left; none of them has anything to save."""
+    """Kill the child processes that are left; none of them has anything to save."""
     with contextlib.suppress(AttributeError, ValueError):  # Windows; another thread than the main one
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each
     children = multiprocessing.active_children()
@@ -109,16 +110,16 @@ def end_children() -> None:
 
 
 class EndRequest:
-    """Called, it says whether the work shall end; to be made in the main thread of a program, before all else."""
+    """Whether the work shall end (call it); create it in the main thread, before anything else."""
 
     def __init__(self, message: str = "Stopped.") -> None:
         """
         Args:
-            message: what is said where there is nothing to save; commands set it as they begin.
+            message: printed at the end if there is nothing to save; each command sets its own.
         """
         self.message = message
         self._asked = False
-        if hasattr(os, "register_at_fork"):  # a wake-up descriptor works for sockets alone on Windows
+        if hasattr(os, "register_at_fork"):  # not on Windows, where a wake-up descriptor must be a socket
             source, target = os.pipe()
             os.set_blocking(target, False)
             os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
@@ -134,16 +135,16 @@ class EndRequest:
         return self._asked
 
     def end_with_standard_input(self) -> None:
-        """The end of standard input, which the parent holds open, is a request too."""
+        """Treat the end of standard input, which the parent holds open, as a request."""
         when_parent_ends(self._ask)
 
     def end_with_parent(self) -> None:
-        """The end of the parent is a request too, for processes that are nothing without it."""
+        """Treat the end of the parent as a request."""
         self._start_thread(self._wait_for_parent, os.getppid())
 
     @contextlib.contextmanager
     def watching(self, file: Path) -> Iterator[None]:
-        """A file that is touched meanwhile is a request too; while a loop answers it looks at the file itself."""
+        """A block in which touching `file` is a request; an answering loop checks the file itself."""
         over = threading.Event()
         self._start_thread(self._wait_for_file, file, _touched(file), over)
         try:
@@ -160,7 +161,7 @@ class EndRequest:
         threading.Thread(target=self._ask, daemon=True).start()
 
     def _ask(self, patience: float = PATIENCE_SECONDS) -> None:
-        """What a request means now: an answer from the loop, or the end."""
+        """Handle a request: leave it to the loop if one answers, else end the process."""
         if not _ANSWERING:
             end_now(self.message)
         if self._asked:
@@ -192,11 +193,11 @@ class EndRequest:
 
 
 def _nothing(number: int, frame: object) -> None:
-    """The thread that reads the wake-up descriptor does it all."""
+    """The thread that reads the wake-up descriptor handles the signal."""
 
 
 def _touched(file: Path) -> int:
-    """When, in nanoseconds; 0 where there is none."""
+    """The file's modification time in nanoseconds; 0 if there is no file."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -204,7 +205,7 @@ def _touched(file: Path) -> int:
 
 
 def end_with_parent() -> None:
-    """For a process of a pool: Ctrl-C is its parent's affair, and the parent's end, however it comes, is its own."""
+    """Called in a process of a pool: it ignores Ctrl-C, which its parent handles, and ends when its parent ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -213,7 +214,7 @@ def end_with_parent() -> None:
 
 
 def _killed_by_the_system() -> None:
-    """The thread below waits for its turn while a library computes; the system does not."""
+    """Linux kills this process with its parent: the thread below may have to wait while a library computes."""
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):

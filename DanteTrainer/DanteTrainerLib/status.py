@@ -12,8 +12,7 @@ from pathlib import Path
 from DanteSegmenterLib.errors import InputError, ResourceError
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
-from .locks import LOCK_FILE as LOCK_FILE
-from .locks import in_use as in_use
+from .locks import in_use
 from .whole_files import write_text_whole
 
 STATUS_FILE, STOP_FILE, RUN_FILE, LOG_FILE = "status.json", "stop", "run.json", "train.log"

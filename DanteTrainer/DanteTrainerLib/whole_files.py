@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all: built beside, then moved into place. No torch.
+"""Files and folders that are written completely or not at all: built beside their place, then moved there. No torch.
 
-Whatever happens meanwhile (a full disk, an error, Ctrl-C, SIGKILL), what was there before stays; and what a killed
-process left beside is used again, or taken away by the next one.
+Whatever happens meanwhile (a full disk, an error, Ctrl-C, SIGKILL), the earlier content stays. What a killed process
+left beside it is restored or removed by the next one.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pathlib import Path
 from DanteSegmenterLib.errors import ResourceError, reason
 from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in, to_disk
 
-from .ending import last_deed, placing
+from .ending import at_end, placing
 
-# What safetensors says in an exception of its own.
+# safetensors reports a full disk in an exception type of its own, with this text.
 _FULL = "No space left on device"
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """Have `write` fill a file of the same ending, in a folder of its own beside `path`, that then takes its place.
+    """Have `write` fill a file of the same ending, in a folder of its own beside `path`, then move it to `path`.
 
-    Of several processes that write one file at once, as those of a study do, the last one's stays.
+    Where several processes write one file at once, as those of a study do, the last one's stays.
 
     Args:
-        sync: have it on the disk before, lest a power failure leave nothing.
+        sync: flush it to the disk before it is moved, so that a power failure cannot leave an empty file.
 
     Raises:
-        ResourceError: no space left or not writable; the file of before is untouched.
+        ResourceError: no space left or not writable; the earlier file is untouched.
     """
     with (
         placing(),
-        _said(path),
+        _errors_name(path),
         folder_in_the_making(path.parent) as folder,
-        last_deed(lambda _: _remove_tree(folder)),
+        at_end(lambda _: _remove_tree(folder)),
     ):
         new = folder / f"new{path.suffix}"
         write(new)
@@ -48,14 +48,14 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
 
 @contextlib.contextmanager
 def files_together(target: Path) -> Iterator[Path]:
-    """An empty folder whose files all move to the folder `target` when the block ends well, and none before.
+    """A temporary folder whose files move to the folder `target` when the block ends without an error.
 
-    Files of before that have the same names are replaced; others stay.
+    Earlier files with the same names are replaced; others stay.
 
     Raises:
-        ResourceError: no space left or not writable; the files of before are untouched.
+        ResourceError: no space left or not writable; the earlier files are untouched.
     """
-    with _said(target), folder_in_the_making(target) as folder, last_deed(lambda _: _remove_tree(folder)):
+    with _errors_name(target), folder_in_the_making(target) as folder, at_end(lambda _: _remove_tree(folder)):
         yield folder
         with placing():
             files = sorted(folder.iterdir())
@@ -66,12 +66,12 @@ def files_together(target: Path) -> Iterator[Path]:
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:
-    """`write_whole` of a text in UTF-8; names of files that are none are kept byte by byte."""
+    """`write_whole` of a text in UTF-8; file names in it that are not valid UTF-8 keep their bytes."""
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8", errors="surrogateescape"), sync)
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder that files can be written to, before the work whose result they are.
+    """Make a folder and check that files can be written to it, before hours of work for them begin.
 
     Raises:
         ResourceError: it cannot be made, or nothing can be written to it.
@@ -85,17 +85,17 @@ def make_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, which takes its place when the block ends without an error.
+    """A temporary folder beside `target` that replaces it when the block ends without an error.
 
-    What `target` held before is deleted then: the caller has made sure that it is ours.
+    What `target` held before is deleted then: the caller must have checked that it is one of this program's folders.
 
     Raises:
-        ResourceError: no space left or not writable; the folder of before is untouched.
+        ResourceError: no space left or not writable; the earlier folder is untouched.
     """
     target = target.resolve()
-    with _said(target):
+    with _errors_name(target):
         bring_back(target)
-        with folder_in_the_making(target.parent) as folder, last_deed(lambda _: _remove_tree(folder)):
+        with folder_in_the_making(target.parent) as folder, at_end(lambda _: _remove_tree(folder)):
             yield folder
             with placing():
                 for file in folder.iterdir():
@@ -105,16 +105,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _said(target: Path) -> Iterator[None]:
+def _errors_name(target: Path) -> Iterator[None]:
     """
     Raises:
-        ResourceError: what is in the making could not be written; names the target, which people know.
+        ResourceError: the temporary folder could not be written; names the target instead, which the user knows.
     """
     try:
         yield
     except ResourceError as error:
-        _, known, why = str(error).partition(" could not be written: ")
-        if not known:
+        _, found, why = str(error).partition(" could not be written: ")
+        if not found:
             raise
         raise ResourceError(f"'{target}' could not be written: {why}") from None
     except Exception as error:

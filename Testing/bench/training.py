@@ -25,7 +25,7 @@ sys.path[:0] = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrain
 from DanteSegmenterLib.inference.devices import resolve_device, synchronise  # noqa: E402
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteTrainerLib.data.patches import Batch  # noqa: E402
-from DanteTrainerLib.loop.optimiser import Mover  # noqa: E402
+from DanteTrainerLib.loop.optimiser import Updater  # noqa: E402
 from DanteTrainerLib.loop.precision import autocast, choose_precision  # noqa: E402
 from DanteTrainerLib.loop.stage import Stage, StepContext  # noqa: E402
 from DanteTrainerLib.methods import method_named  # noqa: E402
@@ -60,10 +60,10 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
     stage = method_named(experiment.method)(experiment, task)[-1]
     batch = _random_batch(experiment, len(task.full), len(task.regions), device)
     last = StepContext(experiment.run.steps - 1, experiment.run.steps, torch.Generator().manual_seed(0))
-    mover = Mover(stage, experiment.optimiser, device, dtype)
+    updater = Updater(stage, experiment.optimiser, device, dtype)
 
     def step() -> None:
-        mover.step(batch, last)
+        updater.step(batch, last)
 
     contestants = {"step": step, "convolutions": _convolutions(step)}
     if experiment.method == "dante":
@@ -71,7 +71,7 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for n in range(repeats + 1):
         for name, function in contestants.items():
-            mover.networks.zero_grad(set_to_none=True)
+            updater.networks.zero_grad(set_to_none=True)
             synchronise(device)
             start = time.perf_counter()
             function()

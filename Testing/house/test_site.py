@@ -104,9 +104,8 @@ def test_every_field_of_a_models_description_has_a_meaning():
 
 
 def test_every_setting_of_a_training_has_a_meaning():
-    from DanteSegmenterLib.strict_dataclass import to_plain
+    from DanteSegmenterLib.strict_dataclass import dotted, to_plain
     from DanteTrainerLib.settings.experiment import Experiment
-    from DanteTrainerLib.settings.overrides import all_keys
     from DanteTrainerLib.settings.tables import OptimiserSettings
 
     text = (DOCS / "settings.md").read_text(encoding="utf-8")
@@ -114,8 +113,8 @@ def test_every_setting_of_a_training_has_a_meaning():
         explained = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
         table = re.search(r"^`(\w+)\.\*`", section, re.MULTILINE)
         if table and explained:
-            keys = all_keys(to_plain(Experiment(pretrain_optimiser=OptimiserSettings()), whole=True))
-            assert explained == {key.split(".")[1] for key in keys if key.split(".")[0] == table[1]}
+            settings = dotted(to_plain(Experiment(pretrain_optimiser=OptimiserSettings()), whole=True))
+            assert explained == {key.split(".")[1] for key, _ in settings if key.split(".")[0] == table[1]}
 
 
 def test_the_table_of_architectures_is_what_can_be_read():

@@ -35,7 +35,7 @@ def start(tmp_path):
 
     def begin(*arguments, **how):
         said = tmp_path / f"said{len(children)}"
-        child = Child("waits", [str(said), *arguments], paths=[tmp_path / "here"], **how)
+        child = Child.of_module("waits", [str(said), *arguments], paths=[tmp_path / "here"], **how)
         children.append(child)
         until(lambda: said.is_file() and said.read_text())
         return child, said.read_text()
@@ -56,7 +56,7 @@ def until(condition, seconds=30):
 def test_a_child_leads_a_group_listens_to_its_parents_end_and_complains_to_a_file(start):
     child, leads = start("listen")
     assert leads == "True" and child.running and child.complaint() == "some reason"
-    child.let_go()
+    child.close()
     until(lambda: not child.running)
     assert child.poll() == 7
 
@@ -90,4 +90,4 @@ def test_no_file_of_the_current_folder_is_run_in_place_of_a_module(tmp_path):
 def test_a_child_that_cannot_be_started_is_said(monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.child_process.interpreter", lambda: str(REPOSITORY / "no such program"))
     with pytest.raises(ResourceError, match="could not be started"):
-        Child("json.tool")
+        Child.of_module("json.tool")

@@ -62,7 +62,7 @@ def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(
 
 def test_a_command_says_what_stays_when_it_is_stopped(capsys):
     def action(stop):
-        stop.said = "Stopped; what is finished stays."
+        stop.message = "Stopped; what is finished stays."
         raise KeyboardInterrupt
 
     assert program.run(action) == program.STOPPED

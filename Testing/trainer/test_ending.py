@@ -53,12 +53,12 @@ def test_while_no_loop_answers_a_signal_ends_the_program_whatever_it_does(number
     assert ends(process) == (1, "", "nothing to save\n")
 
 
-def test_the_last_deeds_are_done_the_newest_first_and_a_failing_one_stops_no_other():
+def test_cleanups_run_the_newest_first_and_a_failing_one_stops_no_other():
     process = program("""
-with ending.last_deed(lambda message: print("first", message, flush=True)), ending.last_deed(lambda _: 1 / 0):
-    with ending.last_deed(lambda _: print("over", flush=True)):
+with ending.at_end(lambda message: print("first", message, flush=True)), ending.at_end(lambda _: 1 / 0):
+    with ending.at_end(lambda _: print("over", flush=True)):
         pass
-    with ending.last_deed(lambda _: print("second", flush=True)):
+    with ending.at_end(lambda _: print("second", flush=True)):
         ready(); time.sleep(60)
 """)
     process.send_signal(signal.SIGTERM)
@@ -193,7 +193,7 @@ import os, sys, threading, time
 from pathlib import Path
 from DanteTrainerLib import ending
 folder, target = Path(sys.argv[1]), Path(sys.argv[2])
-with ending.last_deed(lambda _: [file.unlink() for file in folder.iterdir()]):
+with ending.at_end(lambda _: [file.unlink() for file in folder.iterdir()]):
     with ending.placing():
         threading.Thread(target=ending.end_now, args=("Stopped.",)).start()
         time.sleep(0.5)  # the end waits
@@ -203,7 +203,7 @@ with ending.last_deed(lambda _: [file.unlink() for file in folder.iterdir()]):
 """
 
 
-def test_the_last_deeds_wait_for_what_is_just_being_put_into_its_place(tmp_path):
+def test_cleanups_wait_for_what_is_just_being_put_into_its_place(tmp_path):
     (tmp_path / "new").mkdir()
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     command = [sys.executable, "-c", PLACES, str(tmp_path / "new"), str(tmp_path / "target")]

@@ -28,7 +28,7 @@ from ..strict_dataclass import to_plain
 from ..volume import Volume
 from ..worker.client import WorkerClient
 from ..worker.outcome import HostFailed
-from ..worker.whole_run import segment_there
+from ..worker.whole_run import segment_on_host
 from .fingerprint import fingerprint, header_of
 from .finished import REPORT_KEY, earlier_kept
 
@@ -104,14 +104,15 @@ def segment_case(
     """Segment one case and write its file; on a cluster this runs on another machine.
 
     Args:
-        compute: makes a result of volumes, asking now and then whether it was cancelled; None for this process.
+        compute: makes a result of the volumes and calls its second argument to see if it is cancelled; None to
+            compute in this process.
 
     Raises:
-        Cancelled: it was asked to end; every other error becomes a failed outcome.
-        HostFailed: no case can be computed where `compute` does that.
+        Cancelled: `cancelled` returned True; every other error becomes a failed outcome.
+        HostFailed: the computer of `compute` can compute no case at all.
     """
     try:
-        compute = compute or _here(model_folder, options)
+        compute = compute or _compute_here(model_folder, options)
         spec = read_spec(model_folder)
         source = dicom_source(case, spec, options)
         if source is not None:
@@ -132,16 +133,16 @@ def segment_case(
     return Answer(Outcome(case.name, "done", " ".join(notes), result.report), tile_of(result))
 
 
-def _here(model_folder: str, options: Options) -> Compute:
+def _compute_here(model_folder: str, options: Options) -> Compute:
     from ..inference import segment
 
     model = _loaded(model_folder, options.device)
     return lambda volumes, cancelled: segment(model, volumes, options.segment, cancelled=cancelled)
 
 
-def there(client: WorkerClient, host: Host, model_folder: str, options: Options) -> Compute:
-    """Computes on another computer, in the client's process, which stays from case to case."""
-    return lambda volumes, cancelled: segment_there(
+def compute_on_host(client: WorkerClient, host: Host, model_folder: str, options: Options) -> Compute:
+    """A `Compute` on another computer, in the client's process, which stays from case to case."""
+    return lambda volumes, cancelled: segment_on_host(
         client, host, model_folder, volumes, options.device, options.segment, cancelled=cancelled
     )
 

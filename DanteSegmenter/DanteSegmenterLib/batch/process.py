@@ -53,7 +53,7 @@ class BatchProcess:
         arguments += ["--mirror"] * options.mirror + ["--prepare"] * options.prepare + ["--limited"] * options.limited
         if host:
             arguments += [f"--host={host}", *([f"--host-python={host_python}"] if host_python else [])]
-        self._process = Child("DanteSegmenterLib", arguments)
+        self._process = Child.of_module("DanteSegmenterLib", arguments)
 
     @property
     def running(self) -> bool:

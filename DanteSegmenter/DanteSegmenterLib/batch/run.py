@@ -21,7 +21,17 @@ from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..pictures.contact_sheet import CONTACT_SHEET_FILE, Sheet
 from ..worker.whole_run import worker_client
-from .case import Answer, Options, Outcome, dicom_file, dicom_source, images_of, pathway_of, segment_case, there
+from .case import (
+    Answer,
+    Options,
+    Outcome,
+    compute_on_host,
+    dicom_file,
+    dicom_source,
+    images_of,
+    pathway_of,
+    segment_case,
+)
 from .fingerprint import made_of_these
 from .finished import finished_report, free_name
 from .summary import write_summary
@@ -146,7 +156,7 @@ def _answers(
 ) -> Iterator[Answer]:
     if options.host is not None:
         with worker_client() as client:
-            compute = there(client, options.host, str(model), options)
+            compute = compute_on_host(client, options.host, str(model), options)
             for case in cases:
                 yield segment_case(str(model), case, result_file(case.name, out), options, cancelled, compute)
     elif not cluster:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files.images import write_atomically
+from ..files.atomic import write_atomically
 from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec
 from .case import Outcome

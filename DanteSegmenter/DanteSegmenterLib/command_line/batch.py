@@ -43,7 +43,7 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
         say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:
         return
-    stop.said = "Stopped; what is finished stays. The same command goes on with the rest."
+    stop.message = "Stopped; what is finished stays. The same command goes on with the rest."
     outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show, stop)
     states = [outcome.state for outcome in outcomes]
     say(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))

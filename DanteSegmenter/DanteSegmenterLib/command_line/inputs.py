@@ -8,7 +8,7 @@ from pathlib import Path
 from ..cases.case import ImageSource
 from ..dicom.case_list import sources_of
 from ..dicom.choosing import choose_series, table
-from ..dicom.study_scan import Scan, choose_study, scan
+from ..dicom.study_scan import choose_study, scan
 from ..dicom.write_seg import DICOM_ENDING
 from ..errors import InputError
 from ..model_folder.spec import ModelSpec
@@ -101,7 +101,7 @@ def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
         InputError: no study, or several.
         ResourceError: the file cannot be written.
     """
-    found: Scan = scan(given.dicom)
+    found = scan(given.dicom)
     study = choose_study(found, given.study)
     rows = table(study)
     if given.report is not None:
@@ -110,6 +110,6 @@ def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
         write_json(given.report, {"study": study.uid, "series": [row.plain() for row in rows]})
     for note in found.notes:
         say(f"note: {note}")
-    say(f"study {study.said}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")
+    say(f"study {study.label}; {spec.name} reads {', '.join(modality.id for modality in spec.modalities)}")
     for row in rows:
         say(row.line)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResourceError
-from ..files.images import write_atomically
+from ..files.atomic import write_atomically
 from ..guard.replace_folder import folder_in_the_making
 
 # A label map that compresses badly, and some room.

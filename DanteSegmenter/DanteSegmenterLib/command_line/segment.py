@@ -25,12 +25,11 @@ from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
 from ..options import SegmentOptions
 from ..program import StopRequest, printable, say
-from ..result.report import Report
 from ..result.result import Result
 from ..strict_dataclass import to_plain
 from ..volume import Volume
 from ..worker.outcome import RunProgress
-from ..worker.whole_run import segment_there, worker_client
+from ..worker.whole_run import segment_on_host, worker_client
 from .inputs import check_inputs, check_output, given_sources, show_series
 from .outputs import check_outputs, write_json
 
@@ -93,7 +92,7 @@ def _computed(
 ) -> Result:
     if host is not None:
         with worker_client() as client, _bar() as show:
-            return segment_there(
+            return segment_on_host(
                 client, host, given.model, volumes, given.device, options, mask, progress=show, cancelled=stop
             )
     from ..inference import load_model
@@ -133,7 +132,7 @@ def _write(given: argparse.Namespace, result: Result, series: SeriesSource | Non
 
 
 def _tell(result: Result, written: list[str]) -> None:
-    report: Report = result.report
+    report = result.report
     for note in report.notes:
         say(f"note: {note}")
     for region, found in zip(result.spec.regions, report.findings):

@@ -66,7 +66,7 @@ def sources_of(chosen: Mapping[str, Row], more: tuple[str, ...] = ()) -> dict[st
     notes, sources = notes_of(chosen), {}
     for modality, row in chosen.items():
         files = row.series.files
-        told = (*notes[modality], *(f"{row.series.said}: {note}" for note in row.series.notes))
+        told = (*notes[modality], *(f"{row.series.label}: {note}" for note in row.series.notes))
         sources[modality] = SeriesSource(_common_folder(files), None, files, (*more, *told))
         more = ()
     return dict(sources)
@@ -103,7 +103,7 @@ def _case(study: Study, name: str, found: Scan, spec: ModelSpec) -> Case:
         check_one_patient(study)
         chosen = choose_series(table(study), spec, {}, ALONE)
     except InputError as error:
-        return Case(name, {}, None, {}, problem=f"{error} ({study.said})")
+        return Case(name, {}, None, {}, problem=f"{error} ({study.label})")
     return Case(name, sources_of(chosen, found.notes), None, {})
 
 

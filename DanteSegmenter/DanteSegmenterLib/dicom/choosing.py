@@ -1,4 +1,4 @@
-"""A study's series -> one for each modality of a model: as taken, as asked for, or asked of the user."""
+"""Chooses one of a study's series for each modality of a model: by guess, or as the user asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..errors import InputError
 from ..guard.plain_text import LONG, one_line
 from ..model_folder.spec import ModelSpec
-from .sequence_guess import MODALITIES, Taken, take
+from .sequence_guess import MODALITIES, SeriesGuess, guess_series
 from .series import Series, Study
 from .stack import Stack, stack_of
 
@@ -17,14 +17,17 @@ LEFT_OUT = "none"  # `--series t1ce=none`
 
 @dataclass(frozen=True)
 class Row:
-    """A series in the table: what it was taken for, and whether it is a volume.
+    """A series in the table of a study.
 
     Attributes:
+        series: the series.
+        guess: what it is, as far as its header tells.
+        stack: its slices as a volume; None if they are none, or were not read.
         problem: why its slices are no volume; empty if they are.
     """
 
     series: Series
-    taken: Taken
+    guess: SeriesGuess
     stack: Stack | None
     problem: str
 
@@ -36,11 +39,11 @@ class Row:
         return f"{len(self.stack.frames)} slices, {' x '.join(f'{mm:.3g}' for mm in self.stack.spacing_mm)} mm"
 
     @property
-    def said(self) -> str:
-        return f"{self.series.said} ({self.size}; {self.series.uid})"
+    def label(self) -> str:
+        return f"{self.series.label} ({self.size}; {self.series.uid})"
 
     def plain(self) -> dict[str, object]:
-        """As JSON has it."""
+        """As a JSON object."""
         return {
             "number": self.series.number,
             "uid": self.series.uid,
@@ -48,8 +51,8 @@ class Row:
             "dicom_modality": self.series.acquisition.modality,
             "slices": len(self.series.frames),
             "spacing_mm": None if self.stack is None else [round(mm, 6) for mm in self.stack.spacing_mm],
-            "taken_for": self.taken.kind,
-            "why": list(self.taken.reasons),
+            "taken_for": self.guess.kind,
+            "why": list(self.guess.reasons),
             "problem": self.problem,
         }
 
@@ -57,23 +60,23 @@ class Row:
     def line(self) -> str:
         """As a terminal shows it."""
         number = "-" if self.series.number is None else str(self.series.number)
-        why = "; ".join([*self.taken.reasons, *([f"cannot be used: {self.problem}"] if self.problem else [])])
+        why = "; ".join([*self.guess.reasons, *([f"cannot be used: {self.problem}"] if self.problem else [])])
         name = f"{self.series.description or '-'} ({self.size})"
-        return f"{number:>5}  {self.taken.kind or 'unclear':<10}  {one_line(name)}  [{one_line(why, LONG)}]"
+        return f"{number:>5}  {self.guess.kind or 'unclear':<10}  {one_line(name)}  [{one_line(why, LONG)}]"
 
 
 def table(study: Study) -> list[Row]:
-    """Every series of a study, with what it was taken for; slices are looked at where it may be one of ours."""
+    """Every series of a study with its guess; slices are checked where the series may be one of our modalities."""
     rows = []
     for series in study.series:
-        taken = take(series)
+        guess = guess_series(series)
         stack, problem = None, ""
-        if taken.modality or not taken.kind:
+        if guess.modality or not guess.kind:
             try:
                 stack = stack_of(series)
             except InputError as error:
                 problem = str(error)
-        rows.append(Row(series, taken, stack, problem))
+        rows.append(Row(series, guess, stack, problem))
     return rows
 
 
@@ -108,14 +111,14 @@ def choose_series(rows: Sequence[Row], spec: ModelSpec, asked: Mapping[str, str]
 
 
 def notes_of(chosen: Mapping[str, Row]) -> dict[str, tuple[str, ...]]:
-    """By modality, what a user should know of the choice."""
+    """Notes on the choice for the user, by modality id."""
     notes: dict[str, tuple[str, ...]] = {}
     first = next(iter(chosen.values()))
     for modality, row in chosen.items():
-        notes[modality] = (f"{row.series.said} was taken for {modality}: {'; '.join(row.taken.reasons)}.",)
+        notes[modality] = (f"{row.series.label} was taken for {modality}: {'; '.join(row.guess.reasons)}.",)
         if _place(row) != _place(first):
             notes[modality] += (
-                f"WARNING: {row.series.said} and {first.series.said} have different frames of reference: the "
+                f"WARNING: {row.series.label} and {first.series.label} have different frames of reference: the "
                 "patient was placed anew between them, so what their headers say of places does not match. Prepare it.",
             )
     return notes
@@ -126,9 +129,9 @@ def _place(row: Row) -> str:
 
 
 def _taken_for(rows: Sequence[Row], modality: str, command: str) -> Row | None:
-    candidates = [row for row in rows if row.taken.modality == modality]
+    candidates = [row for row in rows if row.guess.modality == modality]
     if len(candidates) > 1:
-        listed = "; ".join(row.said for row in candidates)
+        listed = "; ".join(row.label for row in candidates)
         raise InputError(
             f"{len(candidates)} series are taken for {modality}: {listed}. {_asking(modality, command)} chooses."
         )
@@ -140,12 +143,12 @@ def _asked_for(rows: Sequence[Row], modality: str, which: str) -> Row | None:
         return None
     found = [row for row in rows if which in (row.series.uid, str(row.series.number))]
     if not found:
-        listed = "; ".join(row.series.said for row in rows)
+        listed = "; ".join(row.series.label for row in rows)
         raise InputError(f"--series {modality}={which}: no such series; there are {listed}.")
     if len(found) > 1:
-        listed = "; ".join(row.said for row in found)
+        listed = "; ".join(row.label for row in found)
         raise InputError(f"--series {modality}={which}: {len(found)} series have this number: {listed}. Give the UID.")
-    return replace(found[0], taken=Taken(modality, ("it was asked for",)))
+    return replace(found[0], guess=SeriesGuess(modality, ("it was asked for",)))
 
 
 def _check_chosen(chosen: Mapping[str, Row]) -> None:
@@ -161,7 +164,7 @@ def _check_chosen(chosen: Mapping[str, Row]) -> None:
             stack_of(row.series)
         other = first.setdefault(row.series.uid, modality)
         if other != modality:
-            raise InputError(f"{row.series.said} is given as {other} and as {modality}; each needs its own.")
+            raise InputError(f"{row.series.label} is given as {other} and as {modality}; each needs its own.")
 
 
 def _missing(missing: Sequence[str], rows: Sequence[Row], left: Sequence[Row], command: str) -> str:
@@ -170,14 +173,14 @@ def _missing(missing: Sequence[str], rows: Sequence[Row], left: Sequence[Row], c
     look = f"{_option('--list', command)} shows what each was taken for"
     if not left:
         return f"{none}, and all {len(rows)} are taken for others. Look whether the study is whole; {look}."
-    open_ones = [row for row in left if not row.taken.kind] or [row for row in left if row.taken.modality in MODALITIES]
-    listed = "; ".join(f"{row.said}: {'; '.join(row.taken.reasons)}" for row in open_ones)
+    open_ones = [row for row in left if not row.guess.kind] or [row for row in left if row.guess.modality in MODALITIES]
+    listed = "; ".join(f"{row.label}: {'; '.join(row.guess.reasons)}" for row in open_ones)
     example = f", for example of {listed}" if listed else ""
     return f"{none}. {_asking(missing[0], command)} gives one{example}; {look}."
 
 
 def _asking(modality: str, command: str) -> str:
-    """How the user asks for a series."""
+    """The option by which the user asks for a series."""
     option = _option(f"--series {modality}=NUMBER", command)
     return f"{f'Segment it alone: {option}' if command else option} (or UID)"
 

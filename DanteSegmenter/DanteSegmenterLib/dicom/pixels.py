@@ -49,7 +49,7 @@ def read_stack(stack: Stack) -> Volume:
         for path, places in _by_file(stack).items():
             _decode(path, places, stack, array)
     except HeaderError as error:
-        raise InputError(f"{stack.series.said}: {error}.") from None
+        raise InputError(f"{stack.series.label}: {error}.") from None
     name = " ".join(filter(None, (f"{stack.series.number}:" if stack.series.number else "", stack.series.description)))
     name = name or "series"
     return Volume(array, stack.ijk_to_ras, name, tuple(f"'{name}': {note}" for note in stack.notes))

@@ -53,8 +53,8 @@ class Series:
         return tuple(instance.path for instance in self.instances)
 
     @property
-    def said(self) -> str:
-        """What to call it in a sentence: as in "series 5 'T1 axial'"."""
+    def label(self) -> str:
+        """For a sentence: "series 5 'T1 axial'"."""
         number = "without number" if self.number is None else self.number
         return f"series {number} '{self.description or 'without description'}'"
 
@@ -72,8 +72,8 @@ class Study:
         return frozenset(instance.patient for series in self.series for instance in series.instances)
 
     @property
-    def said(self) -> str:
-        """What to call it in a list, without the patient."""
+    def label(self) -> str:
+        """For a list, without the patient's name."""
         first = self.series[0].instances[0]
         images = sum(len(series.instances) for series in self.series)
         about = ", ".join(filter(None, (first.date, first.study_description)))

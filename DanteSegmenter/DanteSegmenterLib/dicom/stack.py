@@ -61,7 +61,7 @@ def stack_of(series: Series) -> Stack:
     try:
         return _stack(series)
     except HeaderError as error:
-        raise InputError(f"{series.said}: {error}.") from None
+        raise InputError(f"{series.label}: {error}.") from None
 
 
 def _stack(series: Series) -> Stack:

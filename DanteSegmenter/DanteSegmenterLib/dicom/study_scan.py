@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.user_files import entries, is_folder, is_leaving
+from ..files.user_files import entries, is_folder, is_system_file
 from .header.instance import NotReadable, looks_like_dicom, read_instance
 from .header.packages import check_packages
 from .header.records import Instance
@@ -90,11 +90,11 @@ def files_below(
         folders[:] = sorted(
             name
             for name in folders
-            if not is_leaving(name) and name.lower() not in leave_out and Path(place, name) not in passed_over
+            if not is_system_file(name) and name.lower() not in leave_out and Path(place, name) not in passed_over
         )
         for name in sorted(names):
             path = Path(place, name)
-            if is_leaving(name) or not _is_regular(path):  # a pipe would be waited for
+            if is_system_file(name) or not _is_regular(path):  # a pipe would be waited for
                 continue
             count += 1
             if count > MOST_FILES:
@@ -110,7 +110,7 @@ def choose_study(scan: Scan, wanted: str = "") -> Study:
     """
     if not scan.studies:
         raise InputError(f"'{scan.folder}' holds no DICOM study ({scan.others} other files). {' '.join(scan.notes)}")
-    listed = "; ".join(f"{n} {study.said}" for n, study in enumerate(scan.studies, 1))
+    listed = "; ".join(f"{n} {study.label}" for n, study in enumerate(scan.studies, 1))
     found = [study for n, study in enumerate(scan.studies, 1) if wanted in ("", study.uid, str(n))]
     if not found:
         raise InputError(f"--study {wanted}: no such study; there are {listed}.")

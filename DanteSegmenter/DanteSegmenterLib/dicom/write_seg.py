@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError
-from ..files.images import write_atomically
+from ..files.atomic import write_atomically
 from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
 from ..result.report import Report
@@ -61,11 +61,11 @@ def check_can_write_seg(stack: Stack) -> None:
     check_packages(writing=True)
     if not stack.series.instances[0].frame_of_reference:
         raise InputError(
-            f"{stack.series.said} names no Frame of Reference UID, which a DICOM segmentation needs. Write .seg.nrrd."
+            f"{stack.series.label} names no Frame of Reference UID, which a DICOM segmentation needs. Write .seg.nrrd."
         )
     if len(stack.series.files) > 1 and any(len(instance.frames) > 1 for instance in stack.series.instances):
         raise InputError(
-            f"{stack.series.said} lies in {len(stack.series.files)} multi-frame files; a DICOM segmentation refers to "
+            f"{stack.series.label} lies in {len(stack.series.files)} multi-frame files; a DICOM segmentation refers to "
             "one. Write .seg.nrrd."
         )
 
@@ -91,7 +91,7 @@ def write_seg(
     """
     check_can_write_seg(stack)
     if any(masks[region.id].shape != stack.shape for region in regions):
-        raise ValueError(f"masks are not on the grid of {stack.series.said}, {stack.shape}")
+        raise ValueError(f"masks are not on the grid of {stack.series.label}, {stack.shape}")
     with quiet():
         logging.getLogger("highdicom").setLevel(logging.ERROR)
         segmentation = _segmentation(masks, regions, report, stack)

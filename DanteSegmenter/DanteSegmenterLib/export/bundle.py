@@ -29,10 +29,10 @@ class _InMonaiOrder(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        return turned(self.network(turned(image)))
+        return swap_i_and_k(self.network(swap_i_and_k(image)))
 
 
-def turned(image: Tensor) -> Tensor:
+def swap_i_and_k(image: Tensor) -> Tensor:
     """[B, C, K, J, I] <-> [B, C, I, J, K]."""
     return image.permute(0, 1, 4, 3, 2)
 
@@ -103,7 +103,7 @@ def recorded(source: Source) -> torch.jit.ScriptModule:
     Raises:
         ModelError: PyTorch cannot write it so.
     """
-    example = turned(noise(source).repeat(2, 1, 1, 1, 1))
+    example = swap_i_and_k(noise(source).repeat(2, 1, 1, 1, 1))
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of numbers that it takes for constants, which the comparison would find
@@ -125,6 +125,6 @@ def agreement_with(source: Source, file: Path) -> Agreement:
 
     def logits_of(window: Tensor) -> Tensor:
         with torch.no_grad():
-            return turned(read_back(turned(window)))
+            return swap_i_and_k(read_back(swap_i_and_k(window)))
 
     return check_agreement(source, logits_of, "TorchScript file")

@@ -5,10 +5,7 @@ Files store LPS directions; everything inside is RAS: the change of sign is `gri
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +13,11 @@ from types import MappingProxyType
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import DanteError, InputError, ResourceError
+from ..errors import InputError, ResourceError, reason
 from ..guard.plain_text import LONG, one_line
-from ..guard.replace_folder import folder_in_the_making, to_disk
 from ..model_folder.spec import Region
 from ..volume import Volume
+from .atomic import write_atomically
 from .grid import LPS_TO_RAS
 from .meta_image import read_meta_image
 from .nifti import read_nifti
@@ -86,7 +83,7 @@ def _reader(path: Path) -> Callable[[Path, int | None], tuple[np.ndarray, np.nda
         if not path.is_file():
             raise InputError(f"'{path}' does not exist. Check the path.")
     except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
-        raise InputError(f"'{path}' cannot be a file's name ({_reason(error)}).") from None
+        raise InputError(f"'{path}' cannot be a file's name ({reason(error)}).") from None
     ending = next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
     if ending is None:
         raise InputError(
@@ -240,49 +237,3 @@ def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]
         f"Segment{n}_Extent": " ".join(str(bound) for bound in extent),
         f"Segment{n}_Tags": f"TerminologyEntry:{region.terminology.entry()}|",
     }
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path beside `path` and move the result into place: all or nothing.
-
-    Args:
-        write: its path has the ending of `path`, by which writers choose the format, and a short name of its own.
-
-    Raises:
-        ResourceError: the folder does not exist, is not writable, or the disk is full.
-    """
-    path = Path(path)
-    if not os.path.isdir(path.parent):
-        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = stack.enter_context(folder_in_the_making(path.parent))
-        except (OSError, ValueError) as error:
-            raise ResourceError(f"cannot write to '{path.parent}': {_reason(error)}.") from None
-        temporary = folder / f"new{_ending(path)}"
-        try:
-            write(temporary)
-            to_disk(temporary)
-            os.replace(temporary, path)
-        except DanteError:
-            raise
-        except Exception as error:
-            reason = _no_space(error, path) or _reason(error)
-            raise ResourceError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
-
-
-def _ending(path: Path) -> str:
-    return next((ending for ending in WRITTEN_ENDINGS if path.name.lower().endswith(ending)), path.suffix[:20])
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says, without names of temporary files; the last line of ITK's long messages says why."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[-1]
-
-
-def _no_space(error: Exception, path: Path) -> str | None:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no space left on the disk"
-    stat = os.statvfs(path.parent) if hasattr(os, "statvfs") else None  # ITK reports a full disk as a plain failure
-    return "no space left on the disk" if stat and stat.f_bavail * stat.f_frsize < 1 << 16 else None

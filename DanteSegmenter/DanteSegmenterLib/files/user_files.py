@@ -1,4 +1,4 @@
-"""Files and folders as users leave them: what lies there that is nobody's file, and texts with a mark before them."""
+"""Files and folders as users have them: with files that systems put there, and texts in several encodings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import codecs
 import os
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
-# Of macOS (archives hold a "._" twin of every file), of Windows, of network disks.
-LEAVINGS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
-MARKS = (
+# Made by macOS (in archives), Windows, and network disks.
+SYSTEM_FILES = {
+    "__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information",
+}  # fmt: skip
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -19,13 +21,13 @@ MARKS = (
 )
 
 
-def is_leaving(name: str) -> bool:
-    """Whether a file or folder of this name was put there by a system, not by a person: hidden ones included."""
-    return name.startswith(".") or name.lower() in LEAVINGS
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of this name was put there by a system, not by a person; hidden ones count."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds but for the leavings of systems, sorted.
+    """What a folder holds except system files, sorted.
 
     Raises:
         InputError: it does not exist, is no folder, or cannot be read; says which.
@@ -39,13 +41,12 @@ def entries(folder: Path) -> list[Path]:
     except PermissionError:
         raise InputError(f"the folder '{folder}' cannot be read: permission denied. Ask for access to it.") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"the folder '{folder}' cannot be read: {reason}. Check the path.") from None
-    return sorted(folder / name for name in names if not is_leaving(name))
+        raise InputError(f"the folder '{folder}' cannot be read: {reason(error)}. Check the path.") from None
+    return sorted(folder / name for name in names if not is_system_file(name))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; not an error where the name is impossible or nobody may look."""
+    """Whether there is a folder; False where the name is impossible or access is denied."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -53,7 +54,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; not an error where the name is impossible or nobody may look."""
+    """Whether there is a file; False where the name is impossible or access is denied."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -61,8 +62,8 @@ def is_file(path: Path) -> bool:
 
 
 def decode(content: bytes) -> str:
-    """A text by the mark before it, else as UTF-8, else as the Windows of Western Europe wrote it; never an error."""
-    for mark, encoding in MARKS:
+    """A text by its byte order mark, else as UTF-8, else as cp1252 (Western European Windows); never an error."""
+    for mark, encoding in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content.decode(encoding, "replace")
     try:

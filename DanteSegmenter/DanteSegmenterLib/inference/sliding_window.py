@@ -39,7 +39,16 @@ def mirrorings(axes: Sequence[int] = ALL_AXES) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is computed at once, and where; `mirror` averages the logits of a window's mirrorings along `axes`."""
+    """Where a network runs, in which format, and how much at once.
+
+    Attributes:
+        device: of the network.
+        dtype: of its arithmetic.
+        batch: windows at a time.
+        sums_on_device: whether the sums of all windows are kept on the device, else in main memory.
+        mirror: average the logits of a window and of its mirrorings along `axes`.
+        axes: of mirroring; 0, 1, 2 for K, J, I.
+    """
 
     device: torch.device
     dtype: torch.dtype

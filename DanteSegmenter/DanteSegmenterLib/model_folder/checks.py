@@ -31,9 +31,10 @@ MAX_MODALITIES = 64
 MAX_LABEL = 1 << 15
 MAX_MEMBERS = 8  # of a pathway: each takes its own time and memory, and two pathways of them fit a zip file
 MAX_INTENSITY = 1e6
-# Ids stand in commands, in columns of tables and in references of a scene; a weights file's name in any file system.
+# Kinds of normalisation: of models trained here, and of those imported from nnU-Net.
 OWN_KINDS = ("zscore_nonzero", "ct_window")
 NNUNET_KINDS = (*OWN_KINDS, "zscore", "none", "rescale_01", "rgb_01")
+# Ids are used in commands, table columns and references of a scene; the name of a weights file on any file system.
 ID = re.compile(r"\w[\w +.-]{0,63}")
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,99}\.safetensors")
 DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows, with any ending
@@ -213,7 +214,7 @@ def check_network(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
 
 
 def _check_convs(name: str, convs: tuple[int, ...], stages: int) -> None:
-    """None, or one number a stage."""
+    """Refuse anything but an empty tuple or one number for each stage."""
     if convs and (len(convs) != stages or not all(1 <= n <= MAX_CONVS_OF_A_STAGE for n in convs)):
         raise ModelError(f"{name} {convs} must be {stages} numbers of 1 to {MAX_CONVS_OF_A_STAGE}")
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..strict_dataclass import WHERE_SAID
+from ..strict_dataclass import OMIT_DEFAULT
 from .terminology import Terminology
 
 FORMAT_VERSION = 1
@@ -132,7 +132,7 @@ class Preprocessing:
     orientation: str
     spacing_mm: tuple[float, float, float]
     normalisation: dict[str, Normalisation]
-    nnunet: NnunetSteps | None = field(default=None, metadata=WHERE_SAID)
+    nnunet: NnunetSteps | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ class NetworkSpec:
     strides: tuple[tuple[int, int, int], ...]
     kernels: tuple[tuple[int, int, int], ...]
     convs_per_stage: int = 2
-    encoder_convs: tuple[int, ...] = field(default=(), metadata=WHERE_SAID)
-    decoder_convs: tuple[int, ...] = field(default=(), metadata=WHERE_SAID)
+    encoder_convs: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    decoder_convs: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     @property
     def convs_down(self) -> tuple[int, ...]:
@@ -239,7 +239,7 @@ class Pathway:
     options: dict[str, int] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     scaling: dict[str, Scaling] = field(default_factory=dict)
-    more: tuple[Member, ...] = field(default=(), metadata=WHERE_SAID)
+    more: tuple[Member, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -22,8 +22,8 @@ from .checks import is_device_name
 from .read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
 OTHER_FILES = ("README.md", "provenance.json", "LICENSE", "LICENSE.txt")
-# What file managers leave in any folder.
-ZIP_LEAVINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
+# File managers put these into any folder.
+FILE_MANAGER_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 MAX_FILES = 20
 MAX_BYTES = 4 << 30
 MAX_OTHER_BYTES = 16 << 20
@@ -108,7 +108,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 def _members(packed: zipfile.ZipFile, archive: Path) -> Members:
     """File name -> member of the model folder, after looking at the list of contents alone."""
-    members = [member for member in packed.infolist() if not member.is_dir() and not _is_leaving(member.filename)]
+    members = [member for member in packed.infolist() if not member.is_dir() and not _is_file_managers(member.filename)]
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in member.filename:
@@ -140,9 +140,9 @@ def _is_ours(name: str) -> bool:
     return name == SPEC_FILE or name.endswith(".safetensors") or name in OTHER_FILES
 
 
-def _is_leaving(filename: str) -> bool:
+def _is_file_managers(filename: str) -> bool:
     parts = PurePosixPath(filename).parts
-    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] in ZIP_LEAVINGS)
+    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] in FILE_MANAGER_FILES)
 
 
 def _check_sizes(members: Members, archive: Path) -> None:
@@ -175,7 +175,7 @@ def _check_place(target: Path) -> None:
         raise ModelError(f"'{target}' is in the way: it is no folder. Move it away, or rename the zip file.")
     if not target.is_dir():
         return
-    names = [path.name for path in target.iterdir() if not _is_leaving(path.name)]
+    names = [path.name for path in target.iterdir() if not _is_file_managers(path.name)]
     foreign = [name for name in names if not _is_ours(name)]
     if foreign or (names and SPEC_FILE not in names):
         some = ", ".join(sorted(foreign or names)[:3])

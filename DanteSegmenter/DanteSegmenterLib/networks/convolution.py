@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from .part import is_recorded
+from .part import is_traced
 
 Size = tuple[int, ...]
 
@@ -59,7 +59,7 @@ def convolve(
 
 def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
     """Whether PyTorch would take its slow path."""
-    if is_recorded():  # first: a compiler cannot follow a question for the number of threads
+    if is_traced():  # checked first: a compiler cannot trace a call for the number of threads
         return False
     small = len(x) == 1 and x.shape[1:4].numel() <= SLOW_UP_TO
     pointwise = tuple(kernel) == tuple(stride) == ONE and len(x) < SLOW_POINTWISE_BELOW and torch.get_num_threads() == 1

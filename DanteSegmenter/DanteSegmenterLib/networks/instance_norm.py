@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from .part import is_recorded
+from .part import is_traced
 
 # Numbers in a row of `_ByRows`: as many as keep vector registers busy, and sums of rows short and thus exact.
 ROW = 256
@@ -57,7 +57,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) ->
 
 def fastest(x: Tensor) -> str:
     """A name in `FORMULATIONS`."""
-    if x.device.type != "cpu" or is_recorded():  # a compiler fuses what it knows
+    if x.device.type != "cpu" or is_traced():  # a compiler fuses the plain operations
         return "group_norm"
     if not torch.is_grad_enabled() and x.shape[1] >= WIDE and x[0, 0].numel() >= LARGE_MAP:
         return "group_norm"

@@ -7,12 +7,12 @@ from torch import nn
 
 
 class Part(nn.Module):
-    """Maps of one size in, maps of one size out, and no decision in between: what training compiles as a whole."""
+    """A module without data-dependent branches, whose output has its input's size: training compiles it as a whole."""
 
 
-def is_recorded() -> bool:
-    """Whether a network is being written down (compiled, exported, traced) and not only computed with.
+def is_traced() -> bool:
+    """Whether a network is being compiled, exported or traced, not only run.
 
-    Then it has to be made of PyTorch's plain operations: whoever reads the record makes them fast.
+    It must then use plain PyTorch operations: the compiler makes these fast itself.
     """
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]

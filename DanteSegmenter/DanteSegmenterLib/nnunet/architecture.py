@@ -33,14 +33,18 @@ class Architecture:
 
 
 def read_network(plain: dict[str, Any], where: str) -> tuple[NetworkSpec, bool, dict[str, float]]:
-    """Of a configuration: numbers, whether residual, and what stands for weights that are not there.
+    """The network of a configuration of nnU-Net's plans.
 
     Args:
         plain: the configuration, with what it inherits.
-        where: how to call it in messages.
+        where: its name in messages.
+
+    Returns:
+        The network's numbers, whether it is residual, and the values of weights that the checkpoint lacks, by a
+        regular expression of their names.
 
     Raises:
-        ModelError: it is no network that is known here.
+        ModelError: the network is not one that is known here.
     """
     name, arguments = _architecture(plain, where)
     if name not in BLOCKS:
@@ -53,8 +57,10 @@ def read_network(plain: dict[str, Any], where: str) -> tuple[NetworkSpec, bool, 
     others = {key: value for key, value in arguments.items() if key not in known and not _has_no_effect(key, value)}
     if others:
         raise ModelError(f"{where}: the network's {', '.join(map(str, others))} cannot be imported.")
-    own = {key: [] if key.endswith("kwargs") and value is None else value for key, value in arguments.items()}
-    own = {key: value if value != [] else {} for key, value in own.items()}
+    # Plans have null or [] in place of empty keyword arguments.
+    own = {
+        k: {} if value == [] or (value is None and k.endswith("kwargs")) else value for k, value in arguments.items()
+    }
     architecture = known_keys(Architecture, own, where)
     _check_layers(architecture, where)
     network = NetworkSpec(

@@ -29,7 +29,7 @@ class ImportProcess:
         self.target = into / as_id(f"{folder.parent.name}__{folder.name}").replace(" ", "_")[:MAX_NAME]
         self._folder = folder
         arguments = ["import", "nnunet", str(folder), "--to", str(self.target), "--with-parent"]
-        self._process = Child("DanteSegmenterLib", arguments)
+        self._process = Child.of_module("DanteSegmenterLib", arguments)
 
     @property
     def running(self) -> bool:

@@ -19,7 +19,7 @@ from ..options import DEEPBET
 from ..volume import Volume, check_image
 from .geometry import index_matrix
 from .other_grids import is_coarser, onto_grid
-from .preparing import reorient, told_if_missing
+from .preparing import coverage_note, reorient
 
 # Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2
@@ -53,8 +53,8 @@ class PreparedStudy:
 
     Attributes:
         volumes: by modality id, all on the reference's grid, 0 outside the brain.
-        brain: the mask, bool as uint8, on that grid.
-        motions: of each volume that was aligned.
+        brain: mask on the same grid, uint8 0 or 1.
+        motions: by modality id, for each volume that was aligned.
         notes: what was done, and what the user should know.
     """
 
@@ -102,7 +102,7 @@ def prepare_study(
     if not mask.any():
         raise InputError(f"the brain mask '{found.name}' is empty where '{fixed.name}' lies.")
     points = _some_points(mask)
-    notes += [_moved(volumes[modality], fixed, motion, points) for modality, motion in motions.items()]
+    notes += [_motion_note(volumes[modality], fixed, motion, points) for modality, motion in motions.items()]
     if brain is None:
         notes.append(f"The brain was extracted by deepbet: {_ml(found):.0f} mL.")
     if cancelled():
@@ -124,10 +124,10 @@ def prepare_study(
 
 
 def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False) -> tuple[Volume, Motion]:
-    """Turn and shift a volume until it fits another, and lay it onto that one's grid; 0 where it does not reach.
+    """Register a volume rigidly to another and resample it onto that one's grid; 0 where it does not reach.
 
-    Rigid, by Mattes' mutual information, from where the headers say it lies; seeded. Where the grid is coarser, its
-    voxels are means of what they cover.
+    Mattes' mutual information, starting from the positions in the headers; sampling is seeded. Where the grid is
+    coarser than the volume, its voxels are means of the voxels they cover.
 
     Raises:
         InputError: no overlap, or it ended further away than sequences of one examination can be.
@@ -135,8 +135,34 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
     """
     fixed_image, moving_image = _image(fixed), _image(moving)
     centre = fixed_image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed_image.GetSize()])
-    start = sitk.Euler3DTransform()
-    start.SetCenter(centre)
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter(centre)
+    try:
+        _registration(fixed_image, transform, cancelled).Execute(fixed_image, moving_image)
+    except RuntimeError as error:
+        reason = _last_line(error)
+        raise InputError(
+            f"'{moving.name}' could not be aligned with '{fixed.name}': do they show the same head? ({reason})"
+        ) from None
+    if cancelled():
+        raise Cancelled("Stopped; nothing was changed.")
+    motion = _motion(transform, centre)
+    if motion.shift_mm > LARGEST_SHIFT_MM or motion.turn_degrees > LARGEST_TURN_DEGREES:
+        raise InputError(
+            f"'{moving.name}' would have to be moved by {motion.shift_mm:.0f} mm and {motion.turn_degrees:.0f} degrees "
+            f"to fit '{fixed.name}'. Are they of one examination? Align them by hand in the module Transforms."
+        )
+    matrix = index_matrix(fixed, _moved(moving, motion))
+    if is_coarser(matrix, moving.spacing_mm):
+        array = onto_grid(moving.array, moving.spacing_mm, matrix, fixed.shape, 0.0)
+        return fixed.with_array(array, moving.name), motion
+    return _resampled(moving, fixed, transform, sitk.sitkLinear), motion
+
+
+def _registration(
+    fixed: sitk.Image, transform: sitk.Euler3DTransform, cancelled: Callable[[], bool]
+) -> sitk.ImageRegistrationMethod:
+    """The method that moves `transform` until the images match; it stops early when `cancelled` says so."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.RANDOM)
@@ -146,36 +172,13 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
         learningRate=1.0, minStep=1e-3, numberOfIterations=ITERATIONS, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    # Thin slices alone are made coarser: a stack of thick ones has none to spare.
-    method.SetShrinkFactorsPerLevel(SHRINK if min(fixed_image.GetSize()) >= 64 else (2, 1, 1))
+    # Only thin slices are made coarser: a stack of thick ones has none to spare.
+    method.SetShrinkFactorsPerLevel(SHRINK if min(fixed.GetSize()) >= 64 else (2, 1, 1))
     method.SetSmoothingSigmasPerLevel(SMOOTH_MM)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(start, inPlace=True)
-
-    def ask() -> None:
-        if cancelled():
-            method.StopRegistration()
-
-    method.AddCommand(sitk.sitkIterationEvent, ask)
-    try:
-        method.Execute(fixed_image, moving_image)
-    except RuntimeError as error:
-        raise InputError(
-            f"'{moving.name}' could not be aligned with '{fixed.name}': do they show the same head? ({_first(error)})"
-        ) from None
-    if cancelled():
-        raise Cancelled("Stopped; nothing was changed.")
-    motion = _motion(start, centre)
-    if motion.shift_mm > LARGEST_SHIFT_MM or motion.turn_degrees > LARGEST_TURN_DEGREES:
-        raise InputError(
-            f"'{moving.name}' would have to be moved by {motion.shift_mm:.0f} mm and {motion.turn_degrees:.0f} degrees "
-            f"to fit '{fixed.name}'. Are they of one examination? Align them by hand in the module Transforms."
-        )
-    matrix = index_matrix(fixed, _laid(moving, motion))
-    if is_coarser(matrix, moving.spacing_mm):
-        array = onto_grid(moving.array, moving.spacing_mm, matrix, fixed.shape, 0.0)
-        return fixed.with_array(array, moving.name), motion
-    return _resampled(moving, fixed, start, sitk.sitkLinear), motion
+    method.SetInitialTransform(transform, inPlace=True)
+    method.AddCommand(sitk.sitkIterationEvent, lambda: method.StopRegistration() if cancelled() else None)
+    return method
 
 
 def brain_mask(volume: Volume) -> Volume:
@@ -216,23 +219,23 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
 
 
 def _some_points(mask: np.ndarray) -> np.ndarray:
-    """Voxels of a mask, [3, N] as k, j, i: evenly taken, so that shares of a large one need little memory."""
+    """Voxels of a mask, [3, N] as k, j, i; of a large mask an even selection, to save memory."""
     inside = np.flatnonzero(mask)
     return np.stack(np.unravel_index(inside[:: 1 + inside.size // SHARE_POINTS], mask.shape))
 
 
-def _moved(volume: Volume, fixed: Volume, motion: Motion, brain: np.ndarray) -> str:
-    """What an alignment did, and how much of the brain, given as points, it leaves without a value.
+def _motion_note(volume: Volume, fixed: Volume, motion: Motion, brain: np.ndarray) -> str:
+    """How far a volume was moved, and how much of the brain (points [3, N] as k, j, i) it covers if that is not all.
 
     Raises:
-        InputError: it leaves nearly all of it without.
+        InputError: it covers hardly any of the brain.
     """
-    missing = told_if_missing(_laid(volume, motion), fixed, brain, "brain in", "the brain")
-    return f"'{volume.name}' was moved by {motion.shift_mm:.1f} mm and {motion.turn_degrees:.1f} degrees{missing}."
+    coverage = coverage_note(_moved(volume, motion), fixed, brain, "brain in", "the brain")
+    return f"'{volume.name}' was moved by {motion.shift_mm:.1f} mm and {motion.turn_degrees:.1f} degrees{coverage}."
 
 
-def _laid(volume: Volume, motion: Motion) -> Volume:
-    """The same voxels, and a header that says where they belong."""
+def _moved(volume: Volume, motion: Motion) -> Volume:
+    """The same voxels under the matrix that the alignment found."""
     return Volume(volume.array, motion.matrix @ volume.ijk_to_ras, volume.name)
 
 
@@ -264,7 +267,7 @@ def _ml(mask: Volume) -> float:
     return float(np.count_nonzero(mask.array)) * mask.voxel_volume_ml
 
 
-def _first(error: RuntimeError) -> str:
+def _last_line(error: RuntimeError) -> str:
     """ITK's messages are long; their last line says what is wrong."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else "unknown"

@@ -27,7 +27,7 @@ class Geometry:
         flipped: whether network axis n runs against the reference's axis.
         box: first and past-the-last voxel of the foreground along each network axis, before resampling.
         shape: of the network's grid, K, J, I.
-        resized: how an array comes from the network's number of voxels to the box's.
+        resized: resamples an array from the network's number of voxels to the box's.
     """
 
     reference: Volume
@@ -39,7 +39,7 @@ class Geometry:
 
     def orient(self, array: np.ndarray) -> np.ndarray:
         """Reference array [..., K, J, I] -> the same voxels in the network's axis order (a view)."""
-        return turned(permuted(array, self.axes), self.flipped)
+        return flip_axes(permute_axes(array, self.axes), self.flipped)
 
     def crop(self, oriented: np.ndarray) -> np.ndarray:
         """Foreground box of an oriented array (a view)."""
@@ -53,7 +53,7 @@ class Geometry:
 
         Args:
             array: float [R, K, J, I] on the network's grid, for example probabilities.
-            then: what is done with them once they are resampled; the number of channels may change.
+            then: applied after resampling, before the result is put in place; may change the number of channels.
 
         Returns:
             float32 [R, K, J, I] on the reference's grid; 0 outside the foreground box.
@@ -124,14 +124,14 @@ def axes_towards(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, i
     return triple(axes), triple(flipped)
 
 
-def permuted(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+def permute_axes(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     """The last three axes in another order (a view)."""
     lead = array.ndim - 3
     return array.transpose(*range(lead), *(lead + axis for axis in axes))
 
 
-def turned(array: np.ndarray, flipped: Sequence[bool]) -> np.ndarray:
-    """Those of the last three axes reversed for which it is said (a view)."""
+def flip_axes(array: np.ndarray, flipped: Sequence[bool]) -> np.ndarray:
+    """Reverse those of the last three axes for which `flipped` is true (a view)."""
     where: tuple[EllipsisType | slice, ...] = (..., *(slice(None, None, -1 if flip else 1) for flip in flipped))
     return array[where]
 

@@ -1,4 +1,4 @@
-"""Arrays brought onto another volume's grid, turned and shifted in any way: means where it is coarser, else linear."""
+"""Resampling onto another volume's grid, rotated and shifted in any way: means where it is coarser, else linear."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from .resampling import applied
+from .resampling import apply_along_axes
 
 # A step that exceeds one voxel by no more is one voxel, rounded in a header.
 ROUNDING_VOXELS = 0.01
@@ -18,16 +18,16 @@ ROUNDING_VOXELS = 0.01
 def onto_grid(
     array: np.ndarray, mm: Sequence[float], matrix: np.ndarray, shape: Sequence[int], outside: float
 ) -> np.ndarray:
-    """An array on another grid, turned and shifted in any way; float32.
+    """Resample an array onto another grid, rotated and shifted in any way; float32.
 
-    Coarser voxels are means of what they cover, as `resampling.resample` makes them; others are interpolated linearly.
+    Coarser voxels are means of what they cover, as in `resampling.resample`; others are interpolated linearly.
 
     Args:
         array: [K, J, I].
         mm: size of its voxels along K, J, I.
         matrix: 4x4, from an index of the other grid (k, j, i, 1) to the array's.
         shape: voxels of the other grid along K, J, I.
-        outside: value of voxels whose middle lies outside the array.
+        outside: value of voxels whose centre lies outside the array.
     """
     array = array.astype(np.float32, copy=False)
     if is_coarser(matrix, mm):
@@ -54,7 +54,7 @@ def _samples(matrix: np.ndarray, mm: Sequence[float]) -> list[int]:
 def _means_on_grid(
     array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int], outside: float
 ) -> np.ndarray:
-    """`onto_grid` where that is coarser: the mean of samples spread evenly over a voxel, the array's edge going on."""
+    """`onto_grid` for a coarser grid: means of samples spread evenly over each voxel; the array's edge is extended."""
     means = _means_along_axes if _is_straight(matrix, shape) else _means_by_planes
     result = means(array, matrix, samples, shape)
     for k, plane in enumerate(result):  # by planes, so that a large grid is held once
@@ -64,7 +64,7 @@ def _means_on_grid(
 
 
 def _places(n: int) -> np.ndarray:
-    """Where n samples lie in a voxel, whose middle is 0 and whose length is 1."""
+    """Positions of n samples in a voxel whose centre is 0 and whose length is 1."""
     return (np.arange(n) + 0.5) / n - 0.5
 
 
@@ -77,7 +77,7 @@ def _is_straight(matrix: np.ndarray, shape: Sequence[int]) -> bool:
 def _means_along_axes(
     array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int]
 ) -> np.ndarray:
-    """Means on a straight grid: an axis after the other, which takes a fraction of the time."""
+    """Means on an axis-parallel grid: one axis after the other, which takes a fraction of the time."""
     axes = np.abs(matrix[:3, :3]).argmax(axis=0)
     weights = []
     for axis, n_out, n, step in zip(axes, shape, samples, matrix[axes, range(3)]):
@@ -85,11 +85,11 @@ def _means_along_axes(
         places = np.arange(n_out)[:, None] + _places(n)
         at = np.clip(matrix[axis, 3] + step * places, 0, n_in - 1)[..., None]
         weights.append(np.clip(1 - np.abs(at - np.arange(n_in)), 0, 1).mean(axis=1).astype(np.float32))
-    return applied(weights, array.transpose(axes))
+    return apply_along_axes(weights, array.transpose(axes))
 
 
 def _means_by_planes(array: np.ndarray, matrix: np.ndarray, samples: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Means on a grid that is turned."""
+    """Means on a rotated grid."""
     places = list(product(*map(_places, samples)))
     result = np.empty(tuple(shape), np.float32)
     size = (1, *result.shape[1:])
@@ -103,14 +103,14 @@ def _means_by_planes(array: np.ndarray, matrix: np.ndarray, samples: Sequence[in
 
 
 def _shifted(matrix: np.ndarray, start: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The matrix of a grid that begins at this place (k, j, i) of the former."""
+    """The matrix of the same grid with its first voxel at `start` (k, j, i)."""
     result = matrix.copy()
     result[:3, 3] += matrix[:3, :3] @ start
     return result
 
 
 def _is_inside(matrix: np.ndarray, shape: Sequence[int], array_shape: Sequence[int]) -> np.ndarray:
-    """Whose middle lies inside the array, its voxels taken whole; bool of this shape."""
+    """Which voxel centres of a grid lie inside the array, up to the outer edges of its voxels; bool of `shape`."""
     k, j, i = np.ogrid[tuple(slice(n) for n in shape)]
     inside = np.ones(tuple(shape), bool)
     for (by_k, by_j, by_i, start), n in zip(matrix, array_shape):

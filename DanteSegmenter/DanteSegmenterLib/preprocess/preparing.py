@@ -23,16 +23,16 @@ from ..model_folder.spec import Normalisation, Preprocessing
 from ..result.regions import shows_whole_head
 from ..volume import Volume, check_image, triple
 from . import nnunet
-from .geometry import Box, Geometry, axes_towards, bounding_box, index_matrix, network_shape, permuted, turned
+from .geometry import Box, Geometry, axes_towards, bounding_box, flip_axes, index_matrix, network_shape, permute_axes
 from .normalising import background_of, normalise, raw_background, raw_foreground
 from .other_grids import onto_grid
 from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, doubts_of_volume
 from .prepared import Oriented, Prepared
 from .resampling import resample
 
-# Below this share of the reference's field of view, a second volume is of another place, not a smaller slab.
+# A second volume that covers less of the reference's field of view shows another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
-# From here on the part that is missing is worth a word.
+# One that covers less than this is worth a note.
 FULL_OVERLAP = 0.95
 
 
@@ -81,7 +81,7 @@ def _oriented(volumes: dict[str, Volume], modalities: Sequence[str], preprocessi
     notes = [note for modality in modalities for note in volumes[modality].notes]
     for modality in modalities:
         array, note = _on_grid_of(reference, volumes[modality], preprocessing.normalisation[modality])
-        arrays.append(turned(permuted(array, axes), flipped))
+        arrays.append(flip_axes(permute_axes(array, axes), flipped))
         notes += note
     notes += _doubts(volumes, modalities, preprocessing)
     names = tuple(volumes[modality].name for modality in modalities)
@@ -100,25 +100,25 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
     """Voxels of `volume` on the reference's grid, by the headers alone, and what to say about it."""
     if volume.same_grid(reference):
         return volume.array, []
-    missing = told_if_missing(volume, reference, _lattice(reference.shape), "field of view of", "it")
+    coverage = coverage_note(volume, reference, _lattice(reference.shape), "field of view of", "it")
     note = f"'{volume.name}' lies on another grid than '{reference.name}' and was resampled onto it by their headers"
     matrix, background = index_matrix(reference, volume), raw_background(normalisation)
     array = onto_grid(volume.array, volume.spacing_mm, matrix, reference.shape, background)
-    return array, [f"{note}{missing}."]
+    return array, [f"{note}{coverage}."]
 
 
-def told_if_missing(volume: Volume, reference: Volume, points: np.ndarray, of: str, it: str) -> str:
-    """What to add to a note if a volume does not reach all of what matters in the reference; else "".
+def coverage_note(volume: Volume, reference: Volume, points: np.ndarray, of: str, it: str) -> str:
+    """A clause such as "; it covers 33% of it" for a note, if a volume covers only part of these points; else "".
 
     Args:
-        volume: by its header.
-        reference: the volume whose grid stays.
-        points: of the reference that matter, [3, N] as k, j, i.
-        of: what of the reference they are, as in "field of view of".
-        it: the same in a note, as in "it covers 33% of it".
+        volume: its position is taken from its header.
+        reference: the volume whose grid the points are on.
+        points: voxels of the reference that should be covered, [3, N] as k, j, i.
+        of: what the points are, for the error message, as in "field of view of".
+        it: what the points are, for the clause, as in "it covers 33% of it".
 
     Raises:
-        InputError: the volume is of another place.
+        InputError: the volume lies elsewhere: it covers less than `MINIMUM_OVERLAP` of the points.
     """
     share = _share_inside(points, volume.shape, index_matrix(reference, volume))
     if share < MINIMUM_OVERLAP:

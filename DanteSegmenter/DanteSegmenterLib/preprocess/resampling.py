@@ -1,6 +1,7 @@
 """Arrays brought to another number of voxels: by means and linear interpolation, or by nnU-Net's splines.
 
-Both are separable and linear: along each axis a matrix, whose rows say of what an output voxel is made.
+Both are separable and linear: one matrix for each axis, whose rows are the weights of the input voxels in an output
+voxel.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     Coarser voxels are means of what they cover, finer ones are interpolated linearly.
     """
     array = np.asarray(array, np.float32)
-    return applied([_axis_weights(n_in, n_out) for n_in, n_out in zip(array.shape[-3:], shape)], array)
+    return apply_along_axes([_axis_weights(n_in, n_out) for n_in, n_out in zip(array.shape[-3:], shape)], array)
 
 
 def resample_by_splines(
@@ -46,7 +47,7 @@ def resample_by_splines(
     across = _slice_axis(steps, mm_in, mm_out)
     pairs = list(zip(array.shape[-3:], shape))
     matrices = [None if axis == across else _spline_weights(*pair, steps.order) for axis, pair in enumerate(pairs)]
-    result = applied(matrices, array)
+    result = apply_along_axes(matrices, array)
     if steps.order > 1:
         own = tuple(axis - 3 for axis in range(3) if axis != across)
         low, high = array.min(axis=own, keepdims=True), array.max(axis=own, keepdims=True)
@@ -54,7 +55,7 @@ def resample_by_splines(
     if across is None:
         return result
     between = _spline_weights(*pairs[across], steps.order_between)
-    return applied([between if axis == across else None for axis in range(3)], result)
+    return apply_along_axes([between if axis == across else None for axis in range(3)], result)
 
 
 def _slice_axis(steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[float]) -> int | None:
@@ -67,8 +68,8 @@ def _slice_axis(steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[flo
     return longest[0] if len(longest) == 1 else None
 
 
-def applied(matrices: Sequence[np.ndarray | None], array: np.ndarray) -> np.ndarray:
-    """A matrix [n_out, n_in] along each of the last three axes; None leaves an axis as it is."""
+def apply_along_axes(matrices: Sequence[np.ndarray | None], array: np.ndarray) -> np.ndarray:
+    """Multiply each of the last three axes by its matrix [n_out, n_in]; None leaves an axis as it is."""
     k, j, i = matrices
     if k is not None:
         *lead, size_k, size_j, size_i = array.shape

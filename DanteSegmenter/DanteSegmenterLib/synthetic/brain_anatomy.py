@@ -1,4 +1,4 @@
-"""Where things lie in a synthetic head: a brain's anatomy and a glioma, as depths on a coarse lattice (see `phantom`).
+"""Where things lie in a synthetic head: a brain's anatomy and a glioma, as depths on a coarse lattice (see `shapes`).
 
 Sizes follow the average brain mask and the median volumes of BraTS 2021. Coordinates are millimetres from the brain's
 centre: z up, y to the back, x to the patient's left.

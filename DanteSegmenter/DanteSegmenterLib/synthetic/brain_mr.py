@@ -1,6 +1,6 @@
 """A synthetic brain with a glioma: T1, T1ce, T2, FLAIR and the mask an expert would have drawn.
 
-Shapes (see `phantom_brain`) are interpolated to the voxels and turned into shares of tissues; a table of signals per
+Shapes (see `brain_anatomy`) are interpolated to the voxels and turned into shares of tissues; a table of signals per
 tissue and sequence makes images of them. The table follows the median signals in 24 cases of BraTS 2021, each sequence
 z-scored over the brain.
 """

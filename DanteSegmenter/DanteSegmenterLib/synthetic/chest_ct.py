@@ -1,6 +1,6 @@
 """A synthetic chest with pulmonary embolism: the same CT without contrast (NCT) and with it (CTPA).
 
-Organs are painted one over the other, each a depth (see `phantom`) with its density without and with contrast in HU.
+Organs are painted one over the other, each a depth (see `shapes`) with its density without and with contrast in HU.
 The pulmonary arteries are a random tree; emboli lie in its lumen. In the CTPA they are dark in bright blood; without
 contrast nothing is left of them but a clot's higher density, of the order of a single voxel's noise.
 

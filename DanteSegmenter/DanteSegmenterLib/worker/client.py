@@ -43,9 +43,9 @@ from .protocol import (
     encode,
 )
 
-# A run that was asked to stop and has not after this time is ended with its process.
+# A run that has not stopped this long after `cancel` is ended together with its process.
 CANCEL_SECONDS = 1.2
-# A phase that says nothing for so long is told again, with its seconds: the user sees that it lives.
+# Without news for this long, the last progress is reported again with the seconds since: the user sees it is alive.
 REPEAT_SECONDS = 0.5
 
 
@@ -96,12 +96,12 @@ class WorkerClient:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that computes, once it has said so; a number of its own computer's."""
+        """The process id on the computer that computes; None before its hello."""
         return self._connection.hello.pid if self._connection and self._connection.hello else None
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What the first click cost beside computing: "start", "connect", "import"."""
+        """Seconds that the start of the process cost, by step: "start", "connect", "import"."""
         return self._connection.seconds if self._connection else {}
 
     def begin(
@@ -175,10 +175,10 @@ class WorkerClient:
         if outcome is not None:
             self._run = None
             return None, outcome
-        return self._told(progress), None
+        return self._new_or_repeated(progress), None
 
-    def _told(self, progress: RunProgress | None) -> RunProgress | None:
-        """What is new; where nothing is for a while, the last word again with the seconds that have passed since."""
+    def _new_or_repeated(self, progress: RunProgress | None) -> RunProgress | None:
+        """The new progress; without any for `REPEAT_SECONDS`, the last again, with the seconds since."""
         run, now = self._current, time.monotonic()
         stage = self._open.stage() if run.last.phase == "start" else ""
         if progress is None and stage and stage != run.last.message:

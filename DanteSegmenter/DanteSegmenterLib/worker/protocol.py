@@ -2,14 +2,13 @@
 
 A frame is: magic "DNTE", protocol version (uint16), header length (uint32), payload length (uint64), all little-endian;
 then the header, a JSON object {"type": ..., fields of the message ..., "arrays": [{"dtype", "shape"}, ...]}; then the
-payload, the arrays' bytes in C order, one after the other. From and to another computer the frames are one zlib stream
-each way, after `MEETING` (see `connection`). Every length is checked against what it must be before
-anything is allocated for it; a frame that breaks a rule ends the connection with a `ProtocolError`.
+payload, the arrays' bytes in C order, one after the other. To and from another computer the frames form one compressed
+stream each way, after the greeting (see `connection`). Every length is checked before anything is allocated for it; a
+frame that breaks a rule ends the connection with a `ProtocolError`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import struct
@@ -204,16 +203,18 @@ def _bytes_of(array: np.ndarray) -> memoryview:
     return little.reshape(-1).view(np.uint8).data
 
 
-@dataclass
 class FrameReader:
     """Turns a stream of bytes, in whatever pieces they arrive, into frames."""
 
-    _prefix: bytearray = field(default_factory=bytearray)
-    _header: bytearray = field(default_factory=bytearray)
-    _lengths: tuple[int, int] | None = None
-    _parsed: tuple[Message, list[tuple[np.dtype, tuple[int, ...]]]] | None = None
-    _payload: bytearray | None = None
-    _filled: int = 0
+    def __init__(self) -> None:
+        self._start_frame()
+
+    def _start_frame(self) -> None:
+        self._prefix, self._header = bytearray(), bytearray()
+        self._lengths: tuple[int, int] | None = None  # of header and payload
+        self._parsed: tuple[Message, list[tuple[np.dtype, tuple[int, ...]]]] | None = None
+        self._payload: bytearray | None = None
+        self._filled = 0  # bytes of the payload
 
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """Frames completed by `data`.
@@ -229,7 +230,7 @@ class FrameReader:
 
     @property
     def idle(self) -> bool:
-        """Whether the stream stands between two frames, where it may end."""
+        """Whether no frame is half read: the stream may end here."""
         return not self._prefix
 
     def _complete(self) -> bool:
@@ -260,7 +261,7 @@ class FrameReader:
             count = math.prod(shape)
             arrays.append(np.frombuffer(payload, dtype, count, start).reshape(shape))
             start += count * dtype.itemsize
-        self.__init__()  # type: ignore[misc]  # all fields as in the beginning; nobody derives
+        self._start_frame()
         return Frame(message, tuple(arrays))
 
 
@@ -305,7 +306,7 @@ def _layout(entry: object) -> tuple[np.dtype, tuple[int, ...]]:
     return np.dtype(layout.dtype).newbyteorder("<"), layout.shape
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _ArrayLayout:
     dtype: str
     shape: tuple[int, ...]

@@ -30,7 +30,8 @@ from ..host.model_cache import ModelCache, cache_folder
 from ..memory import give_back_freed_memory, keep_freed_memory
 from ..result.result import Result
 from ..volume import Volume
-from .connection import MEETING
+from .compression import Compressor, Decompressor
+from .connection import GREETING
 from .pipes import READ_BYTES
 from .protocol import (
     BRAIN_MASK,
@@ -50,7 +51,6 @@ from .protocol import (
     SegmentRequest,
     encode,
 )
-from .zipped import Unzip, Zip
 
 if TYPE_CHECKING:  # torch is imported after the first byte was read
     from ..inference.segmenting import Progress
@@ -104,15 +104,15 @@ def _take_over_streams() -> tuple[int, int]:
 
 
 def _end(reason: str, code: int) -> None:
-    """From any thread, with a last word."""
+    """End the process from any thread, with the reason on standard error."""
     with contextlib.suppress(OSError):
         os.write(2, f"DANTE worker: {reason}\n".encode())
     os._exit(code)
 
 
 def _end_with_parent(group: bool) -> None:
-    """Standard input is closed: whoever asked is gone."""
-    if group and os.getpgrp() == os.getpid():  # nobody on this computer ends what a library has started
+    """End the process because standard input is closed: the parent has ended."""
+    if group and os.getpgrp() == os.getpid():  # on another computer nobody else ends what a library has started
         os.killpg(0, signal.SIGKILL)
     os._exit(ENDED_BY_PARENT)
 
@@ -122,15 +122,15 @@ class Outbox:
 
     def __init__(self, sink: int, by_ssh: bool) -> None:
         self._sink = sink
-        self._zip = Zip() if by_ssh else None
+        self._compressor = Compressor() if by_ssh else None
         if by_ssh:
-            self._write(MEETING % PROTOCOL_VERSION)
+            self._write(GREETING % PROTOCOL_VERSION)
 
     def send(self, message: Message, arrays: tuple[np.ndarray, ...] = ()) -> None:
         for piece in encode(message, arrays):
-            self._write(piece if self._zip is None else self._zip.feed(piece))
-        if self._zip is not None:
-            self._write(self._zip.flush())
+            self._write(piece if self._compressor is None else self._compressor.feed(piece))
+        if self._compressor is not None:
+            self._write(self._compressor.flush())
 
     def _write(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
@@ -143,7 +143,7 @@ class Inbox:
 
     def __init__(self, source: int, by_ssh: bool = False) -> None:
         self._source = source
-        self._unzip = Unzip() if by_ssh else None
+        self._decompressor = Decompressor() if by_ssh else None
         self.requests: queue.Queue[Frame] = queue.Queue()
         self.models: queue.Queue[Frame] = queue.Queue()
         self.cancelled: set[int] = set()
@@ -154,12 +154,12 @@ class Inbox:
             try:
                 data = os.read(self._source, READ_BYTES)
                 if not data:
-                    _end_with_parent(self._unzip is not None)
-                for piece in [data] if self._unzip is None else self._unzip.feed(data):
+                    _end_with_parent(self._decompressor is not None)
+                for piece in [data] if self._decompressor is None else self._decompressor.feed(data):
                     for frame in reader.feed(piece):
                         self._sort(frame)
             except OSError:
-                _end_with_parent(self._unzip is not None)
+                _end_with_parent(self._decompressor is not None)
             except MemoryError:
                 _end("there is not enough memory for the volumes", ENDED_BY_MEMORY)
             except ProtocolError as error:
@@ -192,7 +192,7 @@ class Inbox:
             self.cancelled.add(frame.message.id)
         elif isinstance(frame.message, SegmentRequest):
             self.requests.put(frame)
-        elif isinstance(frame.message, ModelFiles) and self._unzip is not None:
+        elif isinstance(frame.message, ModelFiles) and self._decompressor is not None:
             self.models.put(frame)
         else:
             raise ProtocolError(f"a {type(frame.message).__name__} is not for this side.")

@@ -1,4 +1,4 @@
-"""A run on another computer from beginning to end, for commands, which have no timer. No torch."""
+"""A whole run on another computer in one blocking call, for commands, which have no timer. No torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def worker_client() -> Iterator[WorkerClient]:
         client.close()
 
 
-def segment_there(
+def segment_on_host(
     client: WorkerClient,
     host: Host,
     model: Path | str,
@@ -39,12 +39,12 @@ def segment_there(
     progress: Callable[[RunProgress], None] = lambda news: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """What `inference.segment` does, on another computer; its process stays for the next run of this client.
+    """`inference.segment` on another computer, with its arguments; the process stays for this client's next run.
 
     Raises:
-        Cancelled: it was asked to end.
-        HostFailed: the computer was not reached, or what runs there is of no use.
-        DanteError: all that `segment` raises, or the process or the connection was lost.
+        Cancelled: `cancelled` returned True.
+        HostFailed: the computer cannot be reached, or cannot be used.
+        DanteError: whatever `segment` raises, or the process or the connection was lost.
     """
     client.begin(model, volumes, device, options, brain_mask, host)
     while True:

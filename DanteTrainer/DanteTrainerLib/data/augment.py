@@ -65,7 +65,13 @@ MAX_ANGLE = math.radians(30)
 
 @dataclass(frozen=True)
 class Chance:
-    """Of a transform: `probability` that a patch has it, `each` that a channel has it then, and the values' range."""
+    """When a transform is applied, and from which range its values are drawn.
+
+    Attributes:
+        probability: that it is applied to a patch.
+        each: that it is then applied to a given channel.
+        low, high: range of its values.
+    """
 
     probability: float
     each: float
@@ -75,17 +81,20 @@ class Chance:
 
 @dataclass(frozen=True)
 class Strength:
-    """How often a patch is changed, and how far; the defaults are nnU-Net's.
+    """How often each transform is applied, and with which range of values; the defaults are nnU-Net's.
 
     Attributes:
-        turned, zoomed: probabilities of a patch.
-        noise: of the standard deviation, of all channels.
-        blur: of the sigma in voxels.
-        shift: of what is added; a z-score's unit is one standard deviation of the brain.
+        p_rotation, p_scaling: probability that a patch is rotated, scaled.
+        noise: its values are standard deviations, one for all channels.
+        blur: its values are sigmas in voxels.
+        brightness, contrast: factors.
+        resolution: zooms of the simulated low resolution.
+        gamma_inverted, gamma: exponents.
+        shift: its values are added; the unit of a z-score is one standard deviation of the brain.
     """
 
-    turned: float = 0.2
-    zoomed: float = 0.2
+    p_rotation: float = 0.2
+    p_scaling: float = 0.2
     noise: Chance = Chance(0.1, 1.0, 0.0, 0.1)
     blur: Chance = Chance(0.2, 0.5, 0.5, 1.0)
     brightness: Chance = Chance(0.15, 1.0, 0.75, 1.25)
@@ -100,8 +109,8 @@ class Strength:
 STRENGTHS = {
     "nnunet": Strength(),
     "strong": Strength(
-        turned=0.5,
-        zoomed=0.5,
+        p_rotation=0.5,
+        p_scaling=0.5,
         noise=Chance(0.2, 1.0, 0.0, 0.3),
         brightness=Chance(0.2, 0.7, 0.6, 1.6),
         contrast=Chance(0.2, 0.7, 0.5, 1.6),
@@ -122,8 +131,8 @@ def draw(generator: np.random.Generator, channels: int, kind: str = "full", stre
         strength: one of STRENGTHS.
     """
     g, s = generator, STRENGTHS[strength]
-    angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < s.turned else None
-    scale = float(g.uniform(0.7, 1.4)) if g.random() < s.zoomed else None
+    angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < s.p_rotation else None
+    scale = float(g.uniform(0.7, 1.4)) if g.random() < s.p_scaling else None
     mirror = triple(bool(g.random() < 0.5) for _ in range(3))
     if kind == "spatial":
         return Augmentation(angles=angles, scale=scale, mirror=mirror)
@@ -174,11 +183,11 @@ def apply(
         images: float32 [C, *source_size].
         regions: float32 0/1 [R, *source_size].
         patch: size of the result.
-        background: of the images; what a turned patch has beyond the source.
+        background: of the images; fills what a rotated patch has beyond the source.
 
     Returns:
-        images [C, *patch], regions [R, *patch], and where some channel was no background before its intensities were
-        changed, bool [1, *patch].
+        images [C, *patch], regions [R, *patch], and the foreground, bool [1, *patch]: voxels that were not background
+        in every channel before intensities were changed.
     """
     empty = torch.tensor(background.values)[:, None, None, None]
     if augmentation.angles is not None or augmentation.scale is not None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from DanteSegmenterLib.model_folder import Region
 
@@ -114,35 +114,18 @@ class Interval:
     excluded: int
 
 
-def bootstrap_mean(values: Sequence[float], resamples: int = 5000, seed: int = 0) -> Interval:
+def bootstrap_mean(values: Sequence[float], resamples: int = 5000) -> Interval:
     """Mean over the values that are not NaN; percentile bootstrap over cases, seeded."""
     finite = np.array([value for value in values if np.isfinite(value)])
     excluded = len(values) - len(finite)
     if not len(finite):
         return Interval(float("nan"), float("nan"), float("nan"), 0, excluded)
-    low, high = _percentiles(finite, resamples, seed)
+    low, high = _percentiles(finite, resamples)
     return Interval(float(finite.mean()), low, high, len(finite), excluded)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Paired difference of two methods over the cases where both have a value."""
-
-    difference: Interval
-    wilcoxon_p: float
-
-
-def compare_paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Comparison:
-    """Mean of second - first with its bootstrap interval, and Wilcoxon's signed-rank test; NaN pairs are left out."""
-    pairs = [b - a for a, b in zip(first, second, strict=True)]
-    differences = [d for d in pairs if np.isfinite(d)]
-    nonzero = any(d != 0 for d in differences)
-    p = float(stats.wilcoxon(differences).pvalue) if nonzero else float("nan")
-    return Comparison(bootstrap_mean(pairs, seed=seed), p)
-
-
-def _percentiles(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    draw: Callable[..., np.ndarray] = np.random.default_rng(seed).choice
+def _percentiles(values: np.ndarray, resamples: int) -> tuple[float, float]:
+    draw: Callable[..., np.ndarray] = np.random.default_rng(0).choice
     means = draw(values, (resamples, len(values))).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

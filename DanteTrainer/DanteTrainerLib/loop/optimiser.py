@@ -1,4 +1,4 @@
-"""How weights move: SGD or AdamW under a schedule, with mixed precision and clipped gradients, as nnU-Net."""
+"""The update of the weights: SGD or AdamW under a schedule, with mixed precision and clipped gradients, as nnU-Net."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
-class Mover:
-    """What moves a stage's networks, and all of its state: weights, momentum, the scale of fp16's losses.
+class Updater:
+    """Updates a stage's networks, and holds all state of that: weights, momentum, the loss scale of fp16.
 
     Args:
-        stage: its networks go to the device, channels-last.
-        settings: of the optimiser, where the stage has none of its own.
-        device, dtype: where, and the format of the networks' arithmetic; weights are float32.
+        stage: its networks are moved to the device, in channels-last layout.
+        settings: of the optimiser, unless the stage has its own.
+        device: where the networks are.
+        dtype: of the networks' arithmetic; weights are float32.
         group: the processes that train together.
     """
 
@@ -80,21 +81,26 @@ class Mover:
         self.settings = stage.optimiser or settings
         self.networks: nn.ModuleDict = stage.networks.to(device).train()
         self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
-        # Parameters without gradient (frozen) are skipped: no decay, no momentum, until they move.
+        # Parameters without gradient (frozen) are skipped: no decay and no momentum.
         self.optimiser = optimiser_of(stage, self.settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        # Held while weights move, or what a checkpoint holds changes: whoever has it may save.
-        self.moving = threading.RLock()
+        # Held while the weights, or anything else in a checkpoint, change: a thread that holds it may save.
+        self.updating = threading.RLock()
 
     def rate(self, context: StepContext) -> float:
         """The learning rate of a step."""
         return rate_of(context.step, context.steps, self.settings)
 
-    def step(self, batch: Batch, context: StepContext, moved: Callable[[], object] = lambda: None) -> LossTerms:
-        """Forward, backward, clip, step; `moved` is called while nobody else may look at what has moved.
+    def step(self, batch: Batch, context: StepContext, updated: Callable[[], object] = lambda: None) -> LossTerms:
+        """Forward, backward, clip, update.
+
+        Args:
+            batch: of any device.
+            context: of this step.
+            updated: called after the update, before another thread may save.
 
         Raises:
-            TrainingFailed: the loss became NaN or infinite; nothing has moved.
+            TrainingFailed: the loss became NaN or infinite; the weights are unchanged.
         """
         batch = batch.to(self.device)
         batch = replace(batch, images=batch.images.to(memory_format=torch.channels_last_3d))
@@ -105,21 +111,21 @@ class Mover:
         self.scaler.scale(terms.total).backward()
         self.group.average_gradients(self.networks.parameters())
         self.scaler.unscale_(self.optimiser)
-        moving = [parameter for parameter in self.networks.parameters() if parameter.grad is not None]
-        torch.nn.utils.clip_grad_norm_(moving, self.settings.clip_norm)
+        trained = [parameter for parameter in self.networks.parameters() if parameter.grad is not None]
+        torch.nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = self.rate(context) * parameters.get("factor", 1.0)
-        with self.moving:
+        with self.updating:
             self.scaler.step(self.optimiser)
             self.scaler.update()
             if self.stage.after_step is not None:
                 with torch.no_grad():
                     self.stage.after_step(context)
-            moved()
+            updated()
         return terms
 
     def check_weights(self, step: int) -> None:
-        """Before they are saved: a finite loss may have moved them out of all bounds.
+        """Called before they are saved: a finite loss may still have given an infinite update.
 
         Raises:
             TrainingFailed: one is NaN or infinite.

@@ -25,7 +25,7 @@ from .checkpoint import save_checkpoint
 from .compilation import compile_networks
 from .distributed import Group
 from .history import MEMORY_COLUMN, Row, draw_history, write_history
-from .optimiser import Mover
+from .optimiser import Updater
 from .precision import autocast, choose_precision
 from .stage import LossTerms, Stage, StepContext
 
@@ -106,27 +106,27 @@ class Trainer:
             ResourceError: a checkpoint could not be written, or does not fit; a process that draws batches was killed.
         """
         dtype = choose_precision(self.experiment.run.precision, self.device)
-        mover = Mover(stage, self.experiment.optimiser, self.device, dtype, self.group)
+        updater = Updater(stage, self.experiment.optimiser, self.device, dtype, self.group)
         if resumed is not None:
-            mover.load(resumed)
+            updater.load(resumed)
         if self.experiment.run.compile:
-            compile_networks(mover.networks, self.device)
+            compile_networks(updater.networks, self.device)
         mean, status = _RunningMean(), StatusWriter(self.folder)
 
         def advance() -> None:
             progress.step += 1
 
         # Processes that train together can only stop together, after a step.
-        aside = None if self.group.size > 1 else lambda: self._save_aside(mover, progress)
+        aside = None if self.group.size > 1 else lambda: self._save_aside(updater, progress)
         with answering(aside), loaders_watched():
             for batch in mean.timed(self._bar(stage, source, progress)):
                 context = self._context(stage, progress)
                 stage.freeze(context.share)
-                mean.add(mover.step(batch, context, advance), mover.rate(context))
+                mean.add(updater.step(batch, context, advance), updater.rate(context))
                 if self.group.leads:
                     loss = progress.rows[-1]["loss"] if progress.rows else None
                     status.step(stage.name, progress.step, stage.steps, loss)
-                self._after_step(mover, validation, progress, mean)
+                self._after_step(updater, validation, progress, mean)
 
     def _context(self, stage: Stage, progress: Progress) -> StepContext:
         """Seed everything that draws during this step, so that no generator has a history."""
@@ -152,9 +152,11 @@ class Trainer:
                 if progress.rows and progress.rows[-1]["step"] == progress.step:
                     bar.set_postfix(loss=f"{progress.rows[-1]['loss']:.3f}", refresh=False)
 
-    def _after_step(self, mover: Mover, validation: PatchSource | None, progress: Progress, mean: _RunningMean) -> None:
+    def _after_step(
+        self, updater: Updater, validation: PatchSource | None, progress: Progress, mean: _RunningMean
+    ) -> None:
         """Log, validate, save and stop, each when due."""
-        stage, run, step = mover.stage, self.experiment.run, progress.step
+        stage, run, step = updater.stage, self.experiment.run, progress.step
         last = step == stage.steps
         due = run.validate_every and (step % run.validate_every == 0 or last)
         if step % LOG_EVERY == 0 or last or due:
@@ -162,36 +164,36 @@ class Trainer:
             row |= _peak_memory(self.device)
             row["loss"] = round(self.group.mean(torch.tensor(row["loss"], device=self.device)).item(), 6)
             if due and self.group.leads and validation is not None and stage.predict is not None:
-                row |= self._validate(stage, validation, mover.dtype)
-            with mover.moving:
+                row |= self._validate(stage, validation, updater.dtype)
+            with updater.updating:
                 progress.rows.append(row)
         stopping = self.group.any(self.stop(), self.device)
         if self.group.leads and (step % run.checkpoint_every == 0 or last or stopping):
-            with mover.moving:
-                self._save(mover, progress)
+            with updater.updating:
+                self._save(updater, progress)
             if time.monotonic() > progress.drawn + DRAW_EVERY_SECONDS:
                 draw_history(self.folder, progress.rows)
                 progress.drawn = time.monotonic()
         if stopping and not last:
             raise Cancelled(_stopped(step, stage))
 
-    def _save(self, mover: Mover, progress: Progress) -> None:
+    def _save(self, updater: Updater, progress: Progress) -> None:
         """Checkpoint and log."""
-        mover.check_weights(progress.step)
-        place = {"run": self.run_id, "stage": progress.stage, "step": progress.step, "steps": mover.stage.steps}
-        save_checkpoint(self.folder, place | {"rows": progress.rows} | mover.state())
+        updater.check_weights(progress.step)
+        place = {"run": self.run_id, "stage": progress.stage, "step": progress.step, "steps": updater.stage.steps}
+        save_checkpoint(self.folder, place | {"rows": progress.rows} | updater.state())
         write_history(self.folder, progress.rows)
 
-    def _save_aside(self, mover: Mover, progress: Progress) -> str:
-        """From another thread, while a step computes and nothing has moved: as if that step had not begun."""
-        mover.moving.acquire()  # never given back: the process ends
-        with contextlib.suppress(DanteError):  # the checkpoint of before is there
-            self._save(mover, progress)
-        return _stopped(progress.step, mover.stage)
+    def _save_aside(self, updater: Updater, progress: Progress) -> str:
+        """Called from another thread while a step computes: saves the state before that step."""
+        updater.updating.acquire()  # never released: the process ends
+        with contextlib.suppress(DanteError):  # the last checkpoint remains
+            self._save(updater, progress)
+        return _stopped(progress.step, updater.stage)
 
     @torch.no_grad()
     def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:
-        """Pseudo-Dice `dice_0` and so on, a region each; `also_NAME_0` of what is to be validated beside it."""
+        """Pseudo-Dice by region, `dice_0` and so on; `also_NAME_0` for each of the stage's `also_predict`."""
         ways = {"dice": stage.predict, **{f"also_{name}": predict for name, predict in stage.also_predict.items()}}
         counts = {name: _Overlap() for name in ways}
         for n in range(self.experiment.run.validation_batches):
@@ -207,7 +209,7 @@ class Trainer:
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:
-    """The most that the process has held, on CUDA what tensors took there; nothing where the system does not tell."""
+    """Peak memory of the process, on CUDA of its tensors; empty where the system does not report it."""
     on_card = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(device) if on_card else peak_resident_bytes()
     return {} if peak is None else {MEMORY_COLUMN: round(peak / 1e6)}
@@ -240,7 +242,7 @@ class _Overlap:
 
 
 class _RunningMean:
-    """Means of loss, terms and logged values since the last row, and where the time went."""
+    """Means of loss, terms and logged values since the last row, seconds a step, and the share spent waiting."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -250,7 +252,7 @@ class _RunningMean:
         self._waited = 0.0
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; how long the training waited for them is remembered."""
+        """The same batches; measures how long the training waits for them."""
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
@@ -269,7 +271,7 @@ class _RunningMean:
         self._rate = rate
 
     def row(self) -> dict[str, float]:
-        """The means, and begin anew."""
+        """The means since the last row; starts the next."""
         steps, seconds = self._counts.get("loss", 0), time.perf_counter() - self._start
         row = {name: round(total / self._counts[name], 6) for name, total in self._sums.items()}
         row |= {"learning_rate": self._rate, "seconds_per_step": round(seconds / max(1, steps), 4)}

@@ -10,7 +10,7 @@ from typing import Any
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Member, ModelSpec, Pathway, read_spec
 from DanteSegmenterLib.model_folder.spec import weights_file
-from DanteSegmenterLib.strict_dataclass import to_plain
+from DanteSegmenterLib.strict_dataclass import dotted, to_plain
 
 from .provenance import Told, read_provenance
 
@@ -107,22 +107,14 @@ def _check_fits(model: Trained, first: Trained) -> None:
 def _facts(model: Trained) -> Iterator[tuple[str, Any]]:
     """What must be the same, by its name."""
     spec, (plain, experiment) = model.spec, model.told[0]
-    yield from _flat({key: to_plain(getattr(spec, key)) for key in OF_MODEL})
-    yield from _flat({name: _of_pathway(pathway) for name, pathway in spec.pathways.items()})
-    yield from (fact for fact in _flat(to_plain(experiment.own)) if fact[0] not in FREE)
-    yield from _flat({"cases": plain["cases"], "pretraining": plain.get("pretraining", {})})
+    yield from dotted({key: to_plain(getattr(spec, key)) for key in OF_MODEL})
+    yield from dotted({name: _of_pathway(pathway) for name, pathway in spec.pathways.items()})
+    yield from (fact for fact in dotted(to_plain(experiment.own)) if fact[0] not in FREE)
+    yield from dotted({"cases": plain["cases"], "pretraining": plain.get("pretraining", {})})
 
 
 def _of_pathway(pathway: Pathway) -> dict[str, Any]:
     return {key: to_plain(getattr(pathway, key)) for key in OF_PATHWAY}
-
-
-def _flat(plain: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield before + key, value
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from DanteSegmenterLib.child_process import Child
 from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
 
-from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, in_use, read_status, status_changed, stored_status
+from ..locks import in_use
+from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, read_status, status_changed, stored_status
 
 # Importing torch and reading a dataset's folders; a training that is refused says so sooner.
 START_TIMEOUT_S = 300
@@ -119,7 +120,7 @@ def status(run: Path | str) -> RunStatus:
     launch = _LAUNCHES.get(run.resolve())
     if launch is None:
         return read_status(run)
-    running = launch.running  # asked before the look at the status, which may be its last deed
+    running = launch.running  # before the status is read: it may write its last and end in between
     if launch.begun(run):
         return stored_status(run) if running else read_status(run)
     if running:
@@ -182,7 +183,7 @@ class Evaluation:
 
     def close(self) -> None:
         """Let go of it; one that still runs ends."""
-        self.child.let_go()
+        self.child.close()
 
 
 def begin_evaluation(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Evaluation:
@@ -220,7 +221,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
     before = status_changed(run)
     child = _process([*arguments, "--quiet", "--log", *([] if detach else ["--with-parent"])], detach)
     if run.resolve() in _LAUNCHES:
-        _LAUNCHES[run.resolve()].child.let_go()
+        _LAUNCHES[run.resolve()].child.close()
     launch = _LAUNCHES[run.resolve()] = _Launch(child, before)
     if not until_begun:
         return
@@ -236,7 +237,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
 
 def _process(arguments: list[str], detach: bool) -> Child:
     paths = [Path(__file__).resolve().parents[2]]
-    return Child("DanteTrainerLib", arguments, detached=detach, paths=paths)
+    return Child.of_module("DanteTrainerLib", arguments, detached=detach, paths=paths)
 
 
 def _complaint(child: Child) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from DanteSegmenterLib.errors import Cancelled, ConfigError, sentence_of
 from DanteSegmenterLib.inference.devices import resolve_device
 
-from ..ending import last_deed, let_end
+from ..ending import at_end, wait_if_ending
 from ..locks import holding
 from ..loop.average import with_average
 from ..loop.checkpoint import load_checkpoint, save_checkpoint
@@ -57,14 +57,14 @@ def continue_run(
 def _told(folder: Path, train: Callable[[], Path]) -> Path:
     """Run `train` and leave the run's last word in its status file."""
     status = StatusWriter(folder)
-    with last_deed(lambda message: status.end("stopped", message)):
+    with at_end(lambda message: status.end("stopped", message)):
         try:
             model = train()
         except Cancelled as error:
             status.end("stopped", str(error))
             raise
         except Exception as error:
-            let_end()
+            wait_if_ending()
             status.end("failed", sentence_of(error))
             raise
     status.end("finished")

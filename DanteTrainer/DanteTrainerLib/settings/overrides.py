@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.strict_dataclass import to_plain, unknown_key_message
+from DanteSegmenterLib.strict_dataclass import dotted, to_plain, unknown_key_message
 
 from .experiment import Experiment
 from .tables import OptimiserSettings
@@ -44,7 +44,7 @@ def full_key(key: str) -> str:
         ConfigError: no setting or several have that name.
     """
     default = Experiment(pretrain_optimiser=OptimiserSettings())
-    keys = all_keys(to_plain(default, whole=True))
+    keys = [known for known, _ in dotted(to_plain(default, whole=True))]
     if key in keys:
         return key
     # A last part alone means the training's own settings, then those of a method, never those of a pre-training.
@@ -56,11 +56,3 @@ def full_key(key: str) -> str:
     if not matches:
         raise ConfigError(unknown_key_message(key, keys, "--set"))
     return matches[0]
-
-
-def all_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all values, table by table."""
-    keys = []
-    for key, value in plain.items():
-        keys += all_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
-    return keys

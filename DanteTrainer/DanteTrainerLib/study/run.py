@@ -21,7 +21,7 @@ from DanteSegmenterLib.inference.devices import resolve_device
 from DanteSegmenterLib.model_folder import read_spec
 
 from ..data.dataset import Dataset, read_dataset, read_split
-from ..ending import let_end
+from ..ending import wait_if_ending
 from ..run.change import change_run
 from ..run.run_folder import read_run
 from ..run.split import split_for
@@ -29,7 +29,7 @@ from ..run.start import start_run
 from ..run.train import continue_run
 from ..status import RUN_FILE
 from ..whole_files import make_writable
-from .looks import look, looked_at
+from .measure import is_measured, measure
 from .plan import Planned, plan
 from .study_file import Study
 
@@ -95,7 +95,7 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
     """Do what is to be done on a run; False if it has to wait: for a model it needs, or for who works on it."""
     if how.stop():
         raise Cancelled("Stopped; run the study again to go on.")
-    if _done(run, how.split, how.mirror) and looked_at(run, how.split, how.levels):
+    if _done(run, how.split, how.mirror) and is_measured(run, how.split, how.levels):
         return True
     if any(need.parent in failed for need in run.needs):
         failed[run.folder] = DanteError(f"'{run.entry.name}' needs the model of a run that failed.")
@@ -109,13 +109,13 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
                 raise Cancelled("Stopped before the scores; run the study again to go on.")
             score(run, how.dataset, how.split, how.device, how.quiet, how.mirror)
             names = split_for(run.folder, how.dataset).part(how.split)
-            look(run, how.dataset, names, how.split, how.levels, how.device)
+            measure(run, how.dataset, names, how.split, how.levels, how.device)
     except Timeout:
         return False
     except Cancelled:
         raise
     except Exception as error:  # of one row; the others are worth having all the same
-        let_end()
+        wait_if_ending()
         print(f"error: '{run.entry.name}', seed {run.seed}: {sentence_of(error)}", file=sys.stderr, flush=True)
         failed[run.folder] = error
     return True

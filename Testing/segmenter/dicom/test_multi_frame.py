@@ -6,7 +6,7 @@ from dicom_files import oblique, whole, write_enhanced
 from models import study
 
 from DanteSegmenterLib.dicom.pixels import read_stack
-from DanteSegmenterLib.dicom.sequence_guess import take
+from DanteSegmenterLib.dicom.sequence_guess import guess_series
 from DanteSegmenterLib.dicom.stack import stack_of
 from DanteSegmenterLib.dicom.study_scan import choose_study, scan
 from DanteSegmenterLib.errors import InputError
@@ -22,7 +22,7 @@ def test_frames_are_sorted_and_scaled_each_by_its_own_numbers(tmp_path, shared):
     # K of this grid runs against the normal.
     assert np.array_equal(read.array, wanted[::-1])
     assert np.allclose(read.ijk_to_ras @ [0, 0, 19, 1], volume.ijk_to_ras @ [0, 0, 0, 1], atol=1e-6)
-    assert take(series).kind == "t2"
+    assert guess_series(series).kind == "t2"
     assert (series.acquisition.echo_ms, series.acquisition.repetition_ms) == (100, 5000)
 
 

@@ -212,7 +212,7 @@ def test_pipes_and_links_to_folders_are_not_followed(tmp_path):
 def test_texts_of_headers_cannot_command_a_terminal(tmp_path):
     write_series(tmp_path, VOLUME, SeriesDescription="T1\x1b[2J\n\u202eevil", PatientName="\x1b[31mName^X")
     (row,) = table(choose_study(scan(tmp_path)))
-    shown = [row.line, row.said, row.series.said, *row.taken.reasons, str(row.plain())]
+    shown = [row.line, row.label, row.series.label, *row.guess.reasons, str(row.plain())]
     assert all(text.isprintable() and "Name" not in text for text in shown)
     assert row.plain()["description"] == "T1[2J evil"
 

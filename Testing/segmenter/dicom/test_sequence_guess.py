@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from DanteSegmenterLib.dicom.header.records import Acquisition, Frame, Instance
-from DanteSegmenterLib.dicom.sequence_guess import RULES, Taken, take, weighting
+from DanteSegmenterLib.dicom.sequence_guess import RULES, SeriesGuess, guess_series, weighting
 from DanteSegmenterLib.dicom.series import Series
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
@@ -26,7 +26,7 @@ def series(description="", slices=20, b_values=(None,), **values):
 
 
 def kind(*args, **values):
-    return take(series(*args, **values)).kind
+    return guess_series(series(*args, **values)).kind
 
 
 SE, IR, GR, EP = ("SE",), ("SE", "IR"), ("GR",), ("EP", "SE")
@@ -113,14 +113,14 @@ def test_rules(wanted, given):
 
 
 def test_reasons_say_what_was_seen():
-    assert take(series("T1", contrast_agent="Gadovist")) == Taken(
+    assert guess_series(series("T1", contrast_agent="Gadovist")) == SeriesGuess(
         "t1ce", ("Series Description 'T1'", "contrast agent Gadovist")
     )
-    assert take(series("T1", echo_ms=100, repetition_ms=5e3)).reasons == (
+    assert guess_series(series("T1", echo_ms=100, repetition_ms=5e3)).reasons == (
         "Series Description 'T1'",
         "but TE 100 ms, TR 5000 ms is t2",
     )
-    assert take(series("x")).reasons == ("neither name nor parameters tell what it is",)
+    assert guess_series(series("x")).reasons == ("neither name nor parameters tell what it is",)
 
 
 def test_a_series_that_fits_two_rules_is_told_by_the_first():
@@ -136,7 +136,7 @@ def test_a_series_that_fits_two_rules_is_told_by_the_first():
     for number, given in enumerate(both):
         first, second = RULES[number](given), RULES[number + 1](given)
         assert first is not None and second is not None and first.kind != second.kind
-        assert take(given).kind == first.kind
+        assert guess_series(given).kind == first.kind
 
 
 def test_bounds_of_weighting():

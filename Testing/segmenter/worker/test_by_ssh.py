@@ -209,7 +209,7 @@ def test_what_a_library_has_started_there_ends_with_the_connection():
     command, pipe = [sys.executable, "-c", PROCESS_WITH_A_CHILD], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
         child = int(process.stderr.readline())
-        assert process.stdout.read(len(connection.MEETING) - 1).startswith(b"\0DANTE-WORKER ")
+        assert process.stdout.read(len(connection.GREETING) - 1).startswith(b"\0DANTE-WORKER ")
         process.stdin.close()
         assert process.wait(CUT_SECONDS) == -signal.SIGKILL
     assert until(lambda: not Path(f"/proc/{child}").exists() or b"sleep" not in command_of(child))

@@ -8,7 +8,7 @@ from steps import batch, context
 from torch import nn
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.loop.optimiser import Mover, rate_of
+from DanteTrainerLib.loop.optimiser import Updater, rate_of
 from DanteTrainerLib.loop.stage import LossTerms, Stage, Term
 from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.settings.loading import load_experiment
@@ -39,11 +39,11 @@ def toy():
 @pytest.mark.parametrize("own", [None, ADAMW])
 def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
     networks, loss = toy()
-    mover = Mover(
+    updater = Updater(
         Stage("one", networks, 100, loss, optimiser=own), OptimiserSettings(), torch.device("cpu"), torch.float32
     )  # fmt: skip
     for step in (20, 21):
-        mover.step(batch(), context(step))
+        updater.step(batch(), context(step))
     theirs, their_loss = toy()
     if own is None:
         reference = torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5)
@@ -62,10 +62,10 @@ def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
 def test_a_resumed_run_keeps_its_momentum_and_takes_its_new_settings():
     networks, loss = toy()
     stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
-    first = Mover(stage, OptimiserSettings(momentum=0.9), cpu, torch.float32)
+    first = Updater(stage, OptimiserSettings(momentum=0.9), cpu, torch.float32)
     first.step(batch(), context(20))
     state = copy.deepcopy(first.state())
-    resumed = Mover(stage, OptimiserSettings(momentum=0.5, weight_decay=0.25), cpu, torch.float32)
+    resumed = Updater(stage, OptimiserSettings(momentum=0.5, weight_decay=0.25), cpu, torch.float32)
     resumed.load(state)
     weights = [p.detach().clone() for p in networks.parameters()]
     momentum = [entry["momentum_buffer"].clone() for entry in state["optimiser"]["state"].values()]
@@ -81,8 +81,8 @@ def test_a_resumed_run_keeps_its_momentum_and_takes_its_new_settings():
 def test_a_run_that_went_without_a_scale_of_losses_may_go_on_in_fp16():
     networks, loss = toy()
     stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
-    without = Mover(stage, OptimiserSettings(), cpu, torch.bfloat16).state()
-    scaled = Mover(stage, OptimiserSettings(), cpu, torch.float16)
+    without = Updater(stage, OptimiserSettings(), cpu, torch.bfloat16).state()
+    scaled = Updater(stage, OptimiserSettings(), cpu, torch.float16)
     scaled.load(without)
     assert scaled.scaler.get_scale() == 65536
 
@@ -123,7 +123,7 @@ def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
     for rates in ({}, {"slow": 0.1}):
         stage = two_networks(rates=rates)
         before = {name: network.weight.detach().clone() for name, network in stage.networks.items()}
-        Mover(stage, plain, torch.device("cpu"), torch.float32).step(batch(), context(0))
+        Updater(stage, plain, torch.device("cpu"), torch.float32).step(batch(), context(0))
         moved.append({name: network.weight.detach() - before[name] for name, network in stage.networks.items()})
     assert torch.equal(moved[1]["fast"], moved[0]["fast"])
     assert torch.allclose(moved[1]["slow"], 0.1 * moved[0]["slow"], atol=1e-7)
@@ -137,6 +137,6 @@ def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():
         return stage.networks["fast"].weight.detach()
 
     before = weight().clone()
-    Mover(stage, OptimiserSettings(), torch.device("cpu"), torch.float32).step(batch(), context(7))
+    Updater(stage, OptimiserSettings(), torch.device("cpu"), torch.float32).step(batch(), context(7))
     [(step, grad, after)] = seen
     assert step == 7 and not grad and torch.equal(after, weight()) and not torch.equal(after, before)

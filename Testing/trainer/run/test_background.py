@@ -12,8 +12,9 @@ from datasets import write_dataset
 from models import write_brain_model
 
 from DanteSegmenterLib.errors import DanteError, InputError, ResourceError
+from DanteTrainerLib.locks import in_use
 from DanteTrainerLib.run import background
-from DanteTrainerLib.status import in_use, read_status
+from DanteTrainerLib.status import read_status
 
 # With processes that prepare the batches, as every training of a user has them.
 LONG = [

@@ -24,8 +24,8 @@ _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Re
 _READ = (
     *_PLACE, "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality",
     "StudyDate", "StudyDescription", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName",
-    "PulseSequenceName", "ImageType", "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType",
-    "EchoPulseSequence", "EchoPlanarPulseSequence", "InversionRecovery", "EchoTime", "RepetitionTime", "InversionTime",
+    "PulseSequenceName", "ImageType", "ScanningSequence", "EchoPulseSequence", "EchoPlanarPulseSequence",
+    "InversionRecovery", "EchoTime", "RepetitionTime", "InversionTime",
     "DiffusionBValue", "NumberOfTemporalPositions", "ContrastBolusAgent", "ContrastBolusVolume",
     "ContrastBolusAgentSequence", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers",
@@ -83,20 +83,21 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
     if not (study and series and uid):
         raise NotReadable("its header is cut short or names no study, series or instance")
     number = number_of(dataset, "SeriesNumber")
+    grey = number_of(dataset, "SamplesPerPixel") == 1 and text(dataset, "PhotometricInterpretation") == "MONOCHROME2"
     return Instance(
-        path,
-        text(dataset, "PatientID"),
-        study,
-        series,
-        uid,
-        text(dataset, "StudyDate"),
-        text(dataset, "StudyDescription"),
-        None if number is None else int(number),
-        text(dataset, "FrameOfReferenceUID"),
-        number_of(dataset, "SamplesPerPixel") == 1 and text(dataset, "PhotometricInterpretation") == "MONOCHROME2",
-        text(dataset, "LossyImageCompression") == "01",
-        _frames(path, dataset),
-        _acquisition(dataset),
+        path=path,
+        patient=text(dataset, "PatientID"),
+        study=study,
+        series=series,
+        uid=uid,
+        date=text(dataset, "StudyDate"),
+        study_description=text(dataset, "StudyDescription"),
+        number=None if number is None else int(number),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        grey=grey,
+        lossy=text(dataset, "LossyImageCompression") == "01",
+        frames=_frames(path, dataset),
+        acquisition=_acquisition(dataset),
     )
 
 
@@ -127,16 +128,16 @@ def _frame(path: Path, index: int, rows: int, columns: int, groups: Groups) -> F
         ("ImageType", "\\".join(texts(groups.dataset, "ImageType"))),
     ]
     return Frame(
-        path,
-        index,
-        rows,
-        columns,
-        groups.numbers("PlanePositionSequence", "ImagePositionPatient", 3),
-        groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-        groups.numbers("PixelMeasuresSequence", "PixelSpacing", 2),
-        1.0 if slope is None else slope,
-        0.0 if intercept is None else intercept,
-        tuple((name, value) for name, value in marks if value),
+        path=path,
+        index=index,
+        rows=rows,
+        columns=columns,
+        position=groups.numbers("PlanePositionSequence", "ImagePositionPatient", 3),
+        axes=groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        spacing_mm=groups.numbers("PixelMeasuresSequence", "PixelSpacing", 2),
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        marks=tuple((name, value) for name, value in marks if value),
     )
 
 
@@ -151,23 +152,20 @@ def _acquisition(dataset: Dataset) -> Acquisition:
     scanning += {"SPIN": ["SE"], "GRADIENT": ["GR"]}.get(text(dataset, "EchoPulseSequence"), [])
     agents = [text(item, "CodeMeaning") for item in items(dataset, "ContrastBolusAgentSequence")]
     return Acquisition(
-        text(dataset, "Modality"),
-        text(dataset, "SOPClassUID"),
-        text(dataset, "SeriesDescription"),
-        text(dataset, "ProtocolName"),
-        text(dataset, "SequenceName") or text(dataset, "PulseSequenceName"),
-        texts(dataset, "ImageType"),
-        tuple(scanning),
-        texts(dataset, "SequenceVariant"),
-        texts(dataset, "ScanOptions"),
-        text(dataset, "MRAcquisitionType"),
-        _or(number_of(dataset, "EchoTime"), first.number("MREchoSequence", "EffectiveEchoTime")),
-        _or(number_of(dataset, "RepetitionTime"), first.number(_TIMING, "RepetitionTime")),
-        _or(number_of(dataset, "InversionTime"), first.number("MRModifierSequence", "InversionTimes")),
-        _or(number_of(dataset, "DiffusionBValue"), first.number("MRDiffusionSequence", "DiffusionBValue")),
-        number_of(dataset, "NumberOfTemporalPositions"),
-        text(dataset, "ContrastBolusAgent") or " ".join(filter(None, agents)),
-        number_of(dataset, "ContrastBolusVolume"),
+        modality=text(dataset, "Modality"),
+        sop_class=text(dataset, "SOPClassUID"),
+        description=text(dataset, "SeriesDescription"),
+        protocol=text(dataset, "ProtocolName"),
+        sequence_name=text(dataset, "SequenceName") or text(dataset, "PulseSequenceName"),
+        image_type=texts(dataset, "ImageType"),
+        scanning_sequence=tuple(scanning),
+        echo_ms=_or(number_of(dataset, "EchoTime"), first.number("MREchoSequence", "EffectiveEchoTime")),
+        repetition_ms=_or(number_of(dataset, "RepetitionTime"), first.number(_TIMING, "RepetitionTime")),
+        inversion_ms=_or(number_of(dataset, "InversionTime"), first.number("MRModifierSequence", "InversionTimes")),
+        b_value=_or(number_of(dataset, "DiffusionBValue"), first.number("MRDiffusionSequence", "DiffusionBValue")),
+        time_points=number_of(dataset, "NumberOfTemporalPositions"),
+        contrast_agent=text(dataset, "ContrastBolusAgent") or " ".join(filter(None, agents)),
+        contrast_ml=number_of(dataset, "ContrastBolusVolume"),
     )
 
 

@@ -42,9 +42,6 @@ class Acquisition:
     sequence_name: str = ""
     image_type: tuple[str, ...] = ()
     scanning_sequence: tuple[str, ...] = ()
-    sequence_variant: tuple[str, ...] = ()
-    scan_options: tuple[str, ...] = ()
-    dimensions: str = ""  # "2D" or "3D"
     echo_ms: float | None = None
     repetition_ms: float | None = None
     inversion_ms: float | None = None
@@ -56,10 +53,20 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class Instance:
-    """One file."""
+    """One file.
+
+    Attributes:
+        patient: Patient ID, used to tell patients apart and never shown.
+        study, series, uid: Study, Series and SOP Instance UID.
+        date: Study Date, as the file writes it.
+        number: Series Number.
+        frame_of_reference: its UID; empty if the file names none.
+        grey: whether the pixels are plain grey values (MONOCHROME2).
+        lossy: whether the pixels were compressed with loss.
+    """
 
     path: Path
-    patient: str  # the ID: to tell patients apart, never shown
+    patient: str
     study: str
     series: str
     uid: str

@@ -10,7 +10,7 @@ import pandas as pd
 from ...evaluation.cost import StageCost, training_cost
 from ...evaluation.levels import LEVELS_FILE, mean_of_levels
 from ...evaluation.tables import read_table
-from ..looks import levels_folder, read_cost
+from ..measure import levels_folder, read_cost
 from ..plan import Planned
 from .tables import Findings, markdown
 
@@ -42,10 +42,6 @@ def training_costs(found: Findings) -> str:
     return markdown(["method", "stage", "runs", *heads], rows)
 
 
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
-
-
 def deployed_costs(found: Findings) -> str:
     """What the deployed network of each row takes; times are of this study's machine, of one run a row."""
     rows = []
@@ -63,15 +59,15 @@ def deployed_costs(found: Findings) -> str:
 
 def use_of_levels(found: Findings) -> str:
     """Mean Dice of the study's region with the deep levels of each deployed network replaced by their means."""
-    looked_at = {row: _levels(runs, found) for row, runs in _by_row(found)}
-    tables = {row: means for row, means in looked_at.items() if means is not None}
+    means_of = {row: _levels(runs, found) for row, runs in _by_row(found)}
+    tables = {row: means for row, means in means_of.items() if means is not None}
     deepest = max((int(means.index.max()) for means in tables.values()), default=0)
     rows = []
     for row, means in tables.items():
         cells = [f"{means.get(kept, math.nan):.3f}".replace("nan", "-") for kept in range(deepest, 0, -1)]
         rows.append([row, *cells])
-    said = [f"levels >= {kept + 1}" for kept in range(deepest - 1, 0, -1)]
-    return markdown([f"{found.region} Dice with means in place of", "none", *said], rows)
+    heads = [f"levels >= {kept + 1}" for kept in range(deepest - 1, 0, -1)]
+    return markdown([f"{found.region} Dice with means in place of", "none", *heads], rows)
 
 
 def _levels(runs: list[Planned], found: Findings) -> pd.Series | None:

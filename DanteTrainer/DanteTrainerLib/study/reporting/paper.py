@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from DanteSegmenterLib.strict_dataclass import to_plain
+from DanteSegmenterLib.strict_dataclass import dotted, to_plain
 
 from ...evaluation.evaluate import mirroring_said
 from ...run.run_folder import read_run
@@ -45,10 +45,10 @@ def _cases(runs: Sequence[Planned]) -> Iterator[str]:
 
 def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
     """Setting -> what all runs have, and what the paper has, where these are two."""
-    paper = dict(_flat(to_plain(load_experiment(PAPER_EXPERIMENTS[runs[0].experiment.task]))))
+    paper = dict(dotted(to_plain(load_experiment(PAPER_EXPERIMENTS[runs[0].experiment.task]))))
     # The tables of methods that no row is of say nothing.
     idle = set(runs[0].experiment.method_settings) - {run.experiment.method for run in runs}
-    first, *others = (dict(_flat(to_plain(run.experiment))) for run in runs)
+    first, *others = (dict(dotted(to_plain(run.experiment))) for run in runs)
     return {
         key: (value, paper.get(key))
         for key, value in first.items()
@@ -58,14 +58,6 @@ def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
         and not key.startswith(NOT_COMPARED)
         and key.partition(".")[0] not in idle
     }
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:

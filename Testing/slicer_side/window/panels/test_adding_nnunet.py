@@ -42,11 +42,11 @@ def results(slicer, module, tmp_path, monkeypatch):
     def child(_module, arguments):
         target = arguments[arguments.index("--to") + 1]
         go, made = tmp_path / "go", tmp_path / "made"
-        children.append(Child("waits", [str(go), str(made), target], paths=[tmp_path / "here"]))
+        children.append(of_module("waits", [str(go), str(made), target], paths=[tmp_path / "here"]))
         return children[-1]
 
-    children = []
-    monkeypatch.setattr("DanteSegmenterLib.nnunet.process.Child", child)
+    children, of_module = [], Child.of_module
+    monkeypatch.setattr(Child, "of_module", child)
     monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", lambda: None)
     yield folder
     for one in children:

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from DanteTrainerLib.study.looks import look, looked_at
+from DanteTrainerLib.study.measure import is_measured, measure
 from DanteTrainerLib.study.plan import plan
 from DanteTrainerLib.study.reporting.measured import deployed_costs, training_costs, use_of_levels
 from DanteTrainerLib.study.reporting.tables import Findings
@@ -66,13 +66,13 @@ def test_what_is_measured_once_is_not_measured_again(data, tmp_path):
     study = Study("brats-2mm", entry=(Entry("lower", "lower"),))
     [run] = plan(study, tmp_path)
     train(data, run.folder, small("lower"))
-    assert not looked_at(run, "test", levels=True)
-    look(run, read_dataset(data), ["A"], "test", True, "cpu")
-    assert looked_at(run, "test", levels=True)
+    assert not is_measured(run, "test", levels=True)
+    measure(run, read_dataset(data), ["A"], "test", True, "cpu")
+    assert is_measured(run, "test", levels=True)
     cost = json.loads((run.folder / "cost.json").read_text())
     assert cost["parameters"] > 1000 and cost["cases"] == 1
     levels = pd.read_csv(run.folder / "levels-test" / "levels.csv")
     assert sorted(set(levels.levels_kept)) == [1, 2, 3] and set(levels.case) == {"A"}
     before = (run.folder / "cost.json").stat().st_mtime_ns
-    look(run, read_dataset(data), ["A"], "test", True, "cpu")
+    measure(run, read_dataset(data), ["A"], "test", True, "cpu")
     assert (run.folder / "cost.json").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""What a study measures of its models beside their scores: what they cost, and what their deep levels do."""
+"""What a study measures of its models besides their scores: their cost, and the use of their deep levels."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from ..evaluation.cost import Cost
 
 COST_FILE = "cost.json"
-# Whose seconds are measured; the median of three is not that of one that had to wait.
+# So many cases are timed: in the median of three, one that had to wait does not count.
 MEASURED_CASES = 3
 
 
 def cost_file(run: Planned) -> Path:
-    """Of the deployed network."""
+    """The file with the cost of the deployed network."""
     return run.folder / COST_FILE
 
 
 def levels_folder(run: Planned, part: str) -> Path:
-    """Of the deployed network, without mirroring."""
+    """The folder with the use of the deployed network's levels, without mirroring."""
     return run.folder / f"levels-{part}"
 
 
-def looked_at(run: Planned, part: str, levels: bool) -> bool:
-    """Whether all of it has been measured."""
+def is_measured(run: Planned, part: str, levels: bool) -> bool:
+    """Whether everything that is wanted has been measured."""
     from ..evaluation.levels import LEVELS_FILE
 
     return cost_file(run).is_file() and (not levels or (levels_folder(run, part) / LEVELS_FILE).is_file())
 
 
-def look(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels: bool, device: str) -> None:
+def measure(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels: bool, device: str) -> None:
     """Measure what has not been measured yet.
 
     Args:
@@ -53,23 +53,23 @@ def look(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels
     from ..evaluation.subject import load_for
     from ..evaluation.tables import write_table
 
-    if looked_at(run, part, levels):
+    if is_measured(run, part, levels):
         return
     model = load_for(dataset, run.model, device)
     if not cost_file(run).is_file():
         cost = cost_of(model, False, [dataset.cases[name] for name in names[:MEASURED_CASES]])
         write_text_whole(cost_file(run), json.dumps(to_plain(cost), indent=1) + "\n")
-    if not looked_at(run, part, levels):
+    if not is_measured(run, part, levels):
         pathway, folder = model.spec.limited, levels_folder(run, part)
         make_writable(folder)
-        # An empty table says that it was looked at, and that its architecture has no levels.
-        there = has_levels(model.network(pathway))
-        table = score_levels(model, pathway, dataset, names) if there else pd.DataFrame(columns=TABLE_COLUMNS)
+        # An empty table records that it was measured, and that its architecture has no levels.
+        found = has_levels(model.network(pathway))
+        table = score_levels(model, pathway, dataset, names) if found else pd.DataFrame(columns=TABLE_COLUMNS)
         write_table(table, folder / LEVELS_FILE)
 
 
 def read_cost(run: Planned) -> Cost | None:
-    """What a run's deployed network costs; None where it has not been measured, or the file is damaged."""
+    """The cost of a run's deployed network; None if it has not been measured, or the file is damaged."""
     from ..evaluation.cost import Cost
 
     try:

@@ -1,0 +1,52 @@
+"""One file written completely or not at all: beside its place first, then moved there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DanteError, ResourceError, reason
+from ..guard.replace_folder import folder_in_the_making, to_disk
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary path beside `path` and move the result into place: all or nothing.
+
+    Args:
+        write: its path has the ending of `path`, by which writers choose the format, and a short name of its own.
+
+    Raises:
+        ResourceError: the folder does not exist, is not writable, or the disk is full.
+    """
+    path = Path(path)
+    if not os.path.isdir(path.parent):
+        raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(folder_in_the_making(path.parent))
+        except (OSError, ValueError) as error:
+            raise ResourceError(f"cannot write to '{path.parent}': {reason(error)}.") from None
+        temporary = folder / f"new{_ending(path.name)}"
+        try:
+            write(temporary)
+            to_disk(temporary)
+            os.replace(temporary, path)
+        except DanteError:
+            raise
+        except Exception as error:
+            why = "no space left on the disk" if _is_full(error, path.parent) else reason(error)
+            raise ResourceError(f"'{path}' could not be written: {why}. Nothing was changed.") from error
+
+
+def _ending(name: str) -> str:
+    return ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix[:20].lower()
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    disk = os.statvfs(folder) if hasattr(os, "statvfs") else None  # ITK reports a full disk as a plain failure
+    return disk is not None and disk.f_bavail * disk.f_frsize < 1 << 16
