@@ -160,6 +160,16 @@ def test_what_the_free_memory_cannot_hold_is_refused_before_it_is_asked_for(monk
         notes_of([head()])
 
 
+@pytest.mark.parametrize(("free", "enough"), [(6000, True), (5999, False)])
+def test_what_is_needed_is_the_input_twice_the_sums_of_one_output_and_their_weights(monkeypatch, free, enough):
+    monkeypatch.setattr(plausibility, "available_bytes", lambda: free)
+    check = lambda: plausibility.check_network_grid((5, 5, 10), (1, 1, 1), channels=2)  # noqa: E731
+    if enough:  # 250 voxels of 4 bytes, 2 x 2 + 1 + 1 times
+        check()
+    else:
+        pytest.raises(ResourceError, check)
+
+
 @pytest.mark.parametrize(
     "value", [1e300, -np.finfo(np.float64).max, 1e39, np.finfo(np.float32).max, 1e19, 2**63 - 1, -(2**63)]
 )
