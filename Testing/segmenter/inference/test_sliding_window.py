@@ -5,6 +5,7 @@ from scipy import ndimage
 from torch import nn
 
 from DanteSegmenterLib.errors import Cancelled, ModelError, ResourceError
+from DanteSegmenterLib.inference import sliding_window
 from DanteSegmenterLib.inference.devices import fastest_dtype
 from DanteSegmenterLib.inference.sliding_window import (
     Plan,
@@ -276,6 +277,20 @@ def test_a_device_that_is_not_there_after_all_steps_down_to_the_cpu(kind):
     prediction, notes = predict(Identity(), image, plan=Plan(device, torch.float16, 1))
     assert prediction.plan.where == "cpu (float32)" and notes[-1].endswith("1 window(s) at once, sums in main memory.")
     assert torch.allclose(prediction.logits, image, atol=1e-5)
+
+
+def test_what_a_failed_step_held_on_a_graphics_card_is_given_back_before_the_next(monkeypatch):
+    events = []
+
+    def fail():
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(sliding_window, "_predict", lambda *arguments: events.append(str(arguments[5])) or fail())
+    monkeypatch.setattr(sliding_window.torch.cuda, "empty_cache", lambda: events.append("given back"))
+    monkeypatch.setattr(sliding_window, "_next_plan", lambda failed, _: CPU if failed.device.type == "cuda" else None)
+    with pytest.raises(ResourceError):
+        predict(Identity(), torch.ones(1, 8, 8, 8), plan=Plan(torch.device("cuda"), torch.float32, 1))
+    assert events == ["cuda (float32), 1 window(s) at once", "given back", str(CPU)]
 
 
 def test_an_error_that_is_there_on_the_cpu_too_is_one_sentence_with_its_reason():
