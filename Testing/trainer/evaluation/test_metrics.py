@@ -47,6 +47,11 @@ def test_the_penalty_on_the_brats_grid_is_373_mm():
     assert score_region(truth, ~truth & False, UNIT).brats_hd95_mm == pytest.approx(373.13, abs=0.01)
 
 
+def test_the_penalty_is_the_diagonal_in_millimetres():
+    truth = np.ones((3, 2, 6), bool)  # 3, 4 and 12 mm
+    assert score_region(truth, ~truth, (1.0, 2.0, 2.0)).brats_hd95_mm == 13
+
+
 def test_two_voxels_apart_are_that_many_millimetres_apart_along_each_axis():
     spacing = (3.0, 2.0, 0.5)
     for axis, step in itertools.product(range(3), (1, 7)):
@@ -89,7 +94,6 @@ def test_means_leave_out_what_is_not_defined_and_count_it():
     interval = bootstrap_mean([0.2, math.nan, 0.4, 0.6])
     assert interval.mean == pytest.approx(0.4) and (interval.count, interval.excluded) == (3, 1)
     assert 0.2 <= interval.low < 0.4 < interval.high <= 0.6
-    assert bootstrap_mean([0.2, math.nan, 0.4, 0.6]) == interval  # seeded
     nothing = bootstrap_mean([math.nan])
     assert math.isnan(nothing.mean) and nothing.count == 0
 
@@ -98,6 +102,7 @@ def test_a_bootstrap_interval_is_about_two_standard_errors_wide():
     values = np.random.default_rng(0).normal(5, 2, 400)
     interval = bootstrap_mean(values.tolist())
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
+    assert bootstrap_mean(values.tolist()) == interval  # seeded
 
 
 def test_a_constant_gain_is_found_and_no_gain_is_not():
@@ -106,3 +111,10 @@ def test_a_constant_gain_is_found_and_no_gain_is_not():
     assert better.difference.mean == pytest.approx(0.1) and better.wilcoxon_p < 0.001
     same = compare_paired(first.tolist(), first.tolist())
     assert same.difference.mean == 0 and math.isnan(same.wilcoxon_p)
+
+
+def test_a_pair_without_a_value_is_left_out_and_a_value_without_its_pair_is_a_mistake():
+    compared = compare_paired([0.1, math.nan, 0.3, 0.4], [0.2, 0.9, 0.5, math.nan])
+    assert compared.difference.mean == pytest.approx(0.15) and compared.difference.excluded == 2
+    with pytest.raises(ValueError):
+        compare_paired([0.1, 0.2], [0.1])
