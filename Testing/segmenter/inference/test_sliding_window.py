@@ -50,7 +50,8 @@ class Identity(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "size,window,starts", [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (15, 8, [0, 4, 7]), (16, 8, [0, 4, 8])]
+    "size,window,starts",
+    [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (15, 8, [0, 4, 7]), (16, 8, [0, 4, 8])],
 )
 def test_windows_are_evenly_spread_and_overlap_by_half(size, window, starts):
     assert window_starts(size, window) == starts

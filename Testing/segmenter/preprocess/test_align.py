@@ -92,9 +92,7 @@ def test_a_motion_that_is_too_far_in_one_way_alone_is_refused(patient, monkeypat
 def test_slices_are_thick_along_one_axis_and_that_is_said():
     thick = Volume(np.random.default_rng(0).uniform(1, 2, (6, 9, 9)).astype(np.float32), np.diag([1, 1, 5.0, 1]), "t1")
     notes = prepare_study({"t1": thick}, "t1", thick.with_array(np.ones(thick.shape, np.uint8))).notes
-    assert notes == (
-        "Slices are up to 5.0 mm thick: small parts are blurred, and the model learned on 1 mm volumes.",
-    )
+    assert notes == ("Slices are up to 5.0 mm thick: small parts are blurred, and the model learned on 1 mm volumes.",)
 
 
 def replace_name(volume, name):

@@ -73,6 +73,13 @@ def test_a_mask_on_another_grid_than_the_images_is_refused(model, case, tmp_path
         evaluate_case(model, read_case_folder(tmp_path / "A"), model.spec.limited)
 
 
+def test_a_mask_with_a_label_that_its_naming_does_not_know_is_no_truth(model, case, tmp_path):
+    label = read_volume(tmp_path / "A" / "A_seg.nii.gz")
+    write_volume(tmp_path / "A" / "A_seg.nii.gz", label.with_array(np.where(label.array == 4, 7, label.array)))
+    with pytest.raises(InputError, match=r"the mask 'A_seg.nii.gz' holds the labels \['7'\]"):
+        evaluate_case(model, read_case_folder(tmp_path / "A"), model.spec.limited)
+
+
 def test_a_range_holds_the_truth_that_lies_between_its_ends_or_on_them():
     low, high, truth = [1.0] * 5, [2.0] * 5, [0.9, 1.0, 1.5, 2.0, 2.1]
     columns = {"volume_low_ml": low, "volume_high_ml": high, "truth_ml": truth, "confidence": 0.8, "precision": 0.5}
