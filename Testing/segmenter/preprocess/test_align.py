@@ -7,8 +7,8 @@ import pytest
 
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.files import read_volume
-from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.preprocess import align as align_module
+from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.preprocess.align import Motion, align, brain_mask, prepare_study
 from DanteSegmenterLib.synthetic.sample import brain_mr
 from DanteSegmenterLib.volume import Volume

@@ -6,6 +6,7 @@ from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.fusion import Fusion
 from DanteSegmenterLib.networks.unet import Encoder, brats_1mm, chest_ct, initialise
 from DanteTrainerLib.methods.dante.masking import (
+    Densify,
     ReconstructionDecoder,
     block_size,
     draw_mask,
@@ -105,6 +106,14 @@ def test_the_correction_is_zero_at_masked_positions_in_spite_of_its_bias():
         torch.nn.init.ones_(p.bias)
     _, corrections = fusion(ones, ones, visible)
     assert all(c.ravel()[0] != 0 and c.ravel()[1] == 0 for c in corrections)
+
+
+def test_a_decoder_reads_normalised_features_where_visible_and_a_learned_token_elsewhere():
+    fill = Densify(1, convolve=False)
+    torch.nn.init.constant_(fill.token, 7.0)
+    x = torch.tensor([1.0, 3.0, 100.0, -50.0]).reshape(1, 1, 4, 1, 1)
+    mask = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4, 1, 1)
+    assert fill(x, mask).ravel().tolist() == pytest.approx([-1, 1, 7, 7], abs=1e-4)  # mean 2, deviation 1
 
 
 def test_a_reconstruction_decoder_gives_an_image_of_the_targets_channels():
