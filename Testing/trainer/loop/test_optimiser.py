@@ -129,6 +129,28 @@ def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
     assert torch.allclose(moved[1]["slow"], 0.1 * moved[0]["slow"], atol=1e-7)
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["single precision", "losses of fp16 scaled up"])
+def test_gradients_are_no_longer_than_their_clip_whatever_losses_are_scaled_by(scaled):
+    plain = OptimiserSettings(momentum=0.0, weight_decay=0.0, clip_norm=0.25)
+    stage = two_networks()
+    mover = Mover(stage, plain, torch.device("cpu"), torch.float16 if scaled else torch.float32)
+    mover.dtype = torch.float32  # CPUs convolve in no other
+    before = nn.utils.parameters_to_vector(stage.networks.parameters()).detach()
+    mover.step(batch(), context(0))
+    moved = nn.utils.parameters_to_vector(stage.networks.parameters()).detach() - before
+    assert moved.norm().item() == pytest.approx(0.01 * 0.25, rel=1e-3)
+
+
+def test_a_network_rests_until_its_share_of_the_stage_and_moves_from_then_on():
+    stage = two_networks(frozen_until={"slow": 0.5})
+    for share, moves in ((0.0, False), (0.49, False), (0.5, True), (0.99, True)):
+        stage.freeze(share)
+        assert stage.networks["slow"].weight.requires_grad == moves and stage.networks["fast"].weight.requires_grad
+    never = two_networks(frozen_until={"slow": 1.0})
+    never.freeze(1.0)
+    assert not never.networks["slow"].weight.requires_grad
+
+
 def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():
     seen = []
     stage = two_networks(after_step=lambda c: seen.append((c.step, torch.is_grad_enabled(), weight().clone())))
