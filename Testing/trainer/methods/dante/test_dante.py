@@ -16,7 +16,7 @@ from DanteSegmenterLib.inference import load_model, segment
 from DanteSegmenterLib.model_folder import sha256_of
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.loop.checkpoint import read_state
-from DanteTrainerLib.loop.stage import StepContext
+from DanteTrainerLib.loop.stage import Origin, StepContext
 from DanteTrainerLib.methods.bounds import lower as lower_bound
 from DanteTrainerLib.methods.dante import masking
 from DanteTrainerLib.methods.dante.stage_2 import both_pathways
@@ -65,6 +65,16 @@ def test_the_loss_is_both_segmentations_plus_three_tenths_compaction_plus_half_a
         weight * terms.terms[name].value for name, weight in (("seg_L", 1), ("seg_F", 1), ("pib", 0.3), ("align", 0.5))
     )
     assert torch.allclose(terms.total, by_hand)
+
+
+def test_what_is_compacted_is_the_correction_and_what_is_aligned_are_both_encoders_features():
+    stage, images = stage_2(), batch().images
+    net = stage.networks
+    z_l, z_a, z_p = net["E_L"](images[:, BRAIN.limited_channels]), net["E_A"](images), net["E_P"](images)
+    corrections = [f - a for f, a in zip(net["psi"](z_a, z_p)[0], z_a)]
+    terms = stage.loss(batch(), context(50)).terms
+    torch.testing.assert_close(terms["pib"].value, sum(c.abs().mean() for c in corrections))
+    torch.testing.assert_close(terms["align"].value, sum((a - z).abs().mean() for a, z in zip(z_a, z_l)))
 
 
 def test_auxiliary_terms_begin_at_a_fifth_and_are_not_computed_before():
@@ -173,6 +183,13 @@ def test_without_stage_1_there_is_one_stage_and_nothing_is_frozen():
     small = experiment()
     only = stages(replace(small, run=replace(small.run, pretrain_steps=0)), BRAIN)
     assert [stage.name for stage in only] == ["stage-2"] and not only[0].frozen_until and not only[0].carried
+
+
+def test_the_fusion_goes_on_from_stage_1_where_that_is_asked_for_and_has_one():
+    carried = stage_2(carry_fusion=True).carried
+    assert carried["psi"] == Origin("psi_1", "stage-1") and carried["E_P"] == Origin("E_P", "stage-1")
+    assert set(stage_2(carry_fusion=False).carried) == {"E_L", "E_A", "E_P"}
+    assert set(stage_2(carry_fusion=True, naive=True).carried) == {"E_L", "E_A", "E_P"}
 
 
 @pytest.mark.parametrize("settings", [{}, {"masking": "dense"}, {"masking": "dense", "per_modality_masks": True}])
