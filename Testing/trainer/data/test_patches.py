@@ -15,6 +15,7 @@ from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import background_of
 from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.data import cache
+from DanteTrainerLib.data.cache import _digest as digest
 from DanteTrainerLib.data.cache import cache_cases
 from DanteTrainerLib.data.dataset import read_dataset
 from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
@@ -80,6 +81,11 @@ def test_a_prepared_case_is_of_its_files_and_of_what_their_numbers_mean_wherever
     os.utime(case.images["t2"].path, ns=(0, 0))
     others.add(name_of(case))
     assert len(others | {first}) == 4
+    # Of an image with four channels in one file, which one.
+    channels = [replace(case.images["t2"], component=n) for n in range(4)]
+    assert (
+        len({digest(replace(case, images={**case.images, "t2": one}), BRAIN, PREPROCESSING) for one in channels}) == 4
+    )
 
 
 def test_of_a_large_region_a_share_of_the_places_is_kept_from_all_over_it(dataset, tmp_path, monkeypatch):
