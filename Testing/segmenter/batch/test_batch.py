@@ -234,10 +234,11 @@ def test_without_its_result_a_dicom_segmentation_does_not_stay(tmp_path, monkeyp
     result = SimpleNamespace(masks={}, spec=SimpleNamespace(regions=()), report=None)
     monkeypatch.setattr(case_of_batch, "write_seg", lambda path, *_: path.write_text("new"))
     (tmp_path / "A.dcm").write_text("of before")
-    with pytest.raises(OSError), case_of_batch._dicom_beside(tmp_path / "A.seg.nrrd", source, result):
-        assert (tmp_path / "A.dcm").read_text() == "new"
-        raise OSError
-    assert [path.name for path in tmp_path.iterdir()] == ["A.dcm"] and (tmp_path / "A.dcm").read_text() == "of before"
+    for name in "AB":
+        with pytest.raises(OSError), case_of_batch._dicom_beside(tmp_path / f"{name}.seg.nrrd", source, result):
+            assert (tmp_path / f"{name}.dcm").read_text() == "new"
+            raise OSError
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"A.dcm": "of before"}
     with case_of_batch._dicom_beside(tmp_path / "B.seg.nrrd", source, result):
         pass
     assert (tmp_path / "B.dcm").read_text() == "new"
