@@ -108,7 +108,8 @@ def test_logits_are_looked_at_after_they_were_resampled():
 
 def test_the_way_back_has_splines_of_its_own_between_the_networks_voxels_and_the_images():
     """Thick along K in the network, along I in the image: the slices that are repeated are the network's."""
-    given = settings([("a", "none")], (4.0, 1.0, 3.0), to_image=SplineSteps(1, 0, by_slices=True))
+    splines = {"to_network": SplineSteps(1, 1, by_slices=False), "to_image": SplineSteps(1, 0, by_slices=True)}
+    given = settings([("a", "none")], (4.0, 1.0, 3.0), **splines)
     prepared = prepare({"a": volume(np.ones((4, 4, 4)) + np.eye(4), spacing_ijk=(3, 1, 2))}, ["a"], given)
     logits = np.zeros((1, 2, 4, 4), np.float32)
     logits[:, 1] = 100

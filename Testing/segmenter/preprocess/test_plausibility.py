@@ -85,8 +85,9 @@ def test_a_mask_in_an_images_place_is_said(values):
         lambda a: a.astype(np.int16),
         lambda a: a * 3.7,
         lambda a: (a / a.max() * 255).astype(np.uint8),
+        lambda a: np.rint(a / a.max() * 63),
     ],
-    ids=["copy", "int16", "scaled", "8 bits"],
+    ids=["copy", "int16", "scaled", "8 bits", "6 bits"],
 )
 def test_one_image_under_two_names_is_said(copy):
     notes = notes_of([head(1), head(), copy(head())])
