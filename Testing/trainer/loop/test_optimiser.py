@@ -8,7 +8,7 @@ from steps import batch, context
 from torch import nn
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.loop.optimiser import Mover, rate_of
+from DanteTrainerLib.loop.optimiser import Mover, TrainingFailed, rate_of
 from DanteTrainerLib.loop.stage import LossTerms, Stage, Term
 from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.settings.loading import load_experiment
@@ -149,6 +149,17 @@ def test_a_network_rests_until_its_share_of_the_stage_and_moves_from_then_on():
     never = two_networks(frozen_until={"slow": 1.0})
     never.freeze(1.0)
     assert not never.networks["slow"].weight.requires_grad
+
+
+def test_a_loss_that_is_no_number_moves_nothing():
+    stage = two_networks()
+    mover = Mover(stage, OptimiserSettings(), torch.device("cpu"), torch.float32)
+    before = copy.deepcopy(stage.networks.state_dict())
+    nothing = batch()
+    nothing.images[0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingFailed, match=r"step 7: the loss is not finite \(fast nan, slow nan\)"):
+        mover.step(nothing, context(7))
+    assert all(torch.equal(value, before[name]) for name, value in stage.networks.state_dict().items())
 
 
 def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():
