@@ -23,23 +23,17 @@ class Fusion(Part):
         super().__init__()
         self.projections = nn.ModuleList(Conv3d(2 * features, features, 1) for features in spec.features)
 
-    def forward(
-        self, anchor: list[Tensor], privileged: list[Tensor], visible: list[Tensor] | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, anchor: list[Tensor], privileged: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Fuse two pyramids of feature maps.
 
         Args:
             anchor, privileged: Z_i [B, C_i, K_i, J_i, I_i], finest first.
-            visible: 1 where a position is visible [B, 1, K_i, J_i, I_i]; the correction is 0 elsewhere (its bias
-                would otherwise fill masked positions).
 
         Returns:
             fused Z^F_i and corrections proj_i(...), both shaped like `anchor`.
         """
         projections = cast("Iterable[Conv3d]", self.projections)
         corrections = [_project(projection, a, p) for projection, a, p in zip(projections, anchor, privileged)]
-        if visible is not None:
-            corrections = [correction * mask for correction, mask in zip(corrections, visible)]
         return [correction + a for correction, a in zip(corrections, anchor)], corrections
 
 

@@ -19,7 +19,6 @@ SCHEMES = {
     "CTNormalization": "ct_window", "NoNormalization": "none", "RescaleTo01Normalization": "rescale_01",
     "RGBTo01Normalization": "rgb_01", "ZScoreNormalization": "zscore",
 }  # fmt: skip
-LEAST_STD = 1e-8
 MAX_ANCESTORS = 16
 
 
@@ -181,4 +180,4 @@ def _normalisation(configuration: Configuration, channel: int, plans: dict[str, 
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
         raise ModelError(f"{where}: {key} of channel {channel} lacks percentiles, mean or std.")
     low, high, mean, std = map(float, numbers)  # type: ignore[arg-type]  # checked above
-    return Normalisation(kind, low, high, mean, max(std, LEAST_STD))
+    return Normalisation(kind, low, high, mean, std)

@@ -111,6 +111,6 @@ def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
         covered = np.minimum(last, voxel + 1) - np.maximum(first, voxel)
         weights = np.clip(covered, 0, 1)
     else:
-        centre = np.clip((np.arange(n_out) + 0.5) * scale - 0.5, 0, n_in - 1)[:, None]
+        centre = ((np.arange(n_out) + 0.5) * scale - 0.5)[:, None]
         weights = np.clip(1 - np.abs(centre - np.arange(n_in)[None, :]), 0, 1)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

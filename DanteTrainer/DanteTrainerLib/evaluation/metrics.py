@@ -56,7 +56,7 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
 def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
     """Larger of the directed 95th percentiles of surface distances; both masks bool [K, J, I] and not empty."""
     box = _box(truth | prediction)  # distances do not depend on what lies around
-    surfaces = [_surface(np.pad(mask[box], 1)) for mask in (truth, prediction)]
+    surfaces = [_surface(mask[box]) for mask in (truth, prediction)]
     directed = []
     for one, other in (surfaces, surfaces[::-1]):
         to_other = ndimage.distance_transform_edt(~other, sampling=spacing_mm)
@@ -99,7 +99,7 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Voxels of the mask with a face towards outside."""
+    """Voxels of the mask with a face towards outside, which all around the array is."""
     return mask & ~ndimage.binary_erosion(mask)
 
 

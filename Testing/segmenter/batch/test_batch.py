@@ -2,6 +2,7 @@ import itertools
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from batches import batch, summary
@@ -10,6 +11,7 @@ from models import write_brain_model
 
 from DanteSegmenterLib import inference
 from DanteSegmenterLib.batch import Options, run_batch
+from DanteSegmenterLib.batch import case as case_of_batch
 from DanteSegmenterLib.cases.case_list import find_cases
 from DanteSegmenterLib.errors import Cancelled
 from DanteSegmenterLib.model_folder import Normalisation, read_spec, write_spec
@@ -223,3 +225,25 @@ def test_a_cases_name_is_text_in_the_table_for_spreadsheets(model, tmp_path):
     for _again in range(2):
         assert batch(tmp_path / "cases", model, tmp_path / "out") == 0
         assert list(summary(tmp_path / "out")) == ["'=1+1"]
+
+
+def test_of_the_models_of_a_batch_the_one_at_work_is_kept_in_memory(monkeypatch):
+    monkeypatch.setattr(case_of_batch, "_MODELS", {})
+    monkeypatch.setattr(inference, "load_model", lambda folder, device: f"{folder} on {device}")
+    assert [case_of_batch._loaded(folder, "cpu") for folder in "aab"] == ["a on cpu", "a on cpu", "b on cpu"]
+    assert list(case_of_batch._MODELS) == [("b", "cpu")]
+
+
+def test_without_its_result_a_dicom_segmentation_does_not_stay(tmp_path, monkeypatch):
+    source = SimpleNamespace(stack=None)
+    result = SimpleNamespace(masks={}, spec=SimpleNamespace(regions=()), report=None)
+    monkeypatch.setattr(case_of_batch, "write_seg", lambda path, *_: path.write_text("new"))
+    (tmp_path / "A.dcm").write_text("of before")
+    for name in "AB":
+        with pytest.raises(OSError), case_of_batch._dicom_beside(tmp_path / f"{name}.seg.nrrd", source, result):
+            assert (tmp_path / f"{name}.dcm").read_text() == "new"
+            raise OSError
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"A.dcm": "of before"}
+    with case_of_batch._dicom_beside(tmp_path / "B.seg.nrrd", source, result):
+        pass
+    assert (tmp_path / "B.dcm").read_text() == "new"

@@ -14,6 +14,8 @@ from datasets import LPS_4MM, images, write_case
 from models import write_brain_model
 
 from DanteSegmenterLib import inference
+from DanteSegmenterLib.batch.fingerprint import fingerprint
+from DanteSegmenterLib.cases.case import ImageSource
 from DanteSegmenterLib.files import read_volume, write_volume
 from DanteSegmenterLib.volume import Volume
 
@@ -162,3 +164,23 @@ def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(place, model):
 def written_after_a_while(pipe):
     time.sleep(20)
     pipe.write_bytes(b"")
+
+
+def test_which_channel_of_a_file_is_read_counts_and_in_which_order_they_come_does_not(tmp_path):
+    (tmp_path / "a.nii").write_bytes(b"four channels")
+    one, other = (ImageSource(tmp_path / "a.nii", component) for component in (0, 1))
+    first = fingerprint({"t1": one, "t2": other})
+    assert fingerprint({"t2": other, "t1": one}) == first
+    changed = fingerprint({"t1": other, "t2": one})
+    assert changed.contents != first.contents and changed.seen != first.seen
+
+
+def test_another_image_of_the_same_size_and_time_is_another(tmp_path):
+    path = tmp_path / "a.nii"
+    path.write_bytes(b"one")
+    before, times = fingerprint({"t1": ImageSource(path)}), path.stat()
+    time.sleep(0.02)  # clocks of file systems tick slowly
+    path.write_bytes(b"two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = fingerprint({"t1": ImageSource(path)})
+    assert after.contents != before.contents and after.seen != before.seen

@@ -72,6 +72,14 @@ def test_hounsfield_units_stay_whole_numbers(tmp_path):
     assert read.array.dtype == np.int32 and np.array_equal(read.array, volume.array.astype(int) - 1024)
 
 
+def test_directions_of_nearly_unit_length_stretch_no_voxel(tmp_path):
+    def change(dataset, k):
+        dataset.ImageOrientationPatient = ["0.9995", "0", "0", "0", "1.0004", "0"]
+
+    write_series(tmp_path, whole(study()["t1"]), change=change)
+    assert read_one(tmp_path).spacing_mm == pytest.approx((2, 2, 2), abs=1e-6)
+
+
 @pytest.mark.parametrize("signed", [0, 1], ids=["unsigned", "signed"])
 def test_what_is_drawn_above_the_stored_bits_is_no_value(tmp_path, signed):
     values = np.arange(9 * 4 * 4).reshape(9, 4, 4) * 8 - (600 if signed else 0)

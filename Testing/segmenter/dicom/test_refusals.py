@@ -82,6 +82,7 @@ REFUSED = {
     "no voxel size": (set_at(range(12), PixelSpacing=["0", "2"]), "different or impossible voxel sizes"),
     "gantry tilt": (moved(1, lambda k: 2 * k * np.tan(np.radians(15))), "gantry tilt of 15.0 degrees"),
     "a bent stack": (moved(1, lambda k: 0.3 * (k == 5)), "do not lie on one straight line"),
+    "a slice in colour": (set_at({5}, PhotometricInterpretation="RGB"), "in colour or inverted"),
     "colour": (set_at(range(12), PhotometricInterpretation="RGB"), "in colour or inverted"),
 }
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import highdicom
 import numpy as np
@@ -14,6 +15,8 @@ from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.dicom.stack import stack_of
 from DanteSegmenterLib.dicom.study_scan import choose_study, scan
 from DanteSegmenterLib.dicom.write_seg import COPIED, write_seg
+from DanteSegmenterLib.dicom.write_seg import _lo as lo
+from DanteSegmenterLib.dicom.write_seg import _series_number as series_number
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.files import read_volume
 from DanteSegmenterLib.options import SegmentOptions
@@ -163,3 +166,12 @@ def test_the_command_writes_it_and_dciodvfy_finds_no_error(tmp_path):
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
     said = subprocess.run(["dciodvfy", tmp_path / "o.dcm"], capture_output=True, text=True)
     assert "Error" not in said.stdout + said.stderr and "Segmentation" in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(("number", "written_as"), [(5, 501), (None, 1), (0, 1), (-3, 1), (2**31 - 1, 2**31 - 1)])
+def test_the_series_number_is_a_hundredfold_and_one_within_what_dicom_holds(number, written_as):
+    assert series_number(SimpleNamespace(series=SimpleNamespace(number=number))) == written_as
+
+
+def test_a_text_of_the_model_is_one_of_at_most_64_letters_without_a_backslash_that_would_part_it():
+    assert (lo("a\\b\nc"), lo("")) == ("a/b c", "-") and len(lo("x" * 100)) == 64

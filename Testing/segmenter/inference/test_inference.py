@@ -11,7 +11,7 @@ from DanteSegmenterLib.errors import Cancelled, InputError, ModelError, Resource
 from DanteSegmenterLib.inference import load_model, probabilities_of, segment, segmenting
 from DanteSegmenterLib.inference.devices import resolve_device
 from DanteSegmenterLib.inference.sliding_window import Plan, Prediction
-from DanteSegmenterLib.model_folder import Calibration, Normalisation, read_spec, sha256_of, write_spec
+from DanteSegmenterLib.model_folder import Calibration, Normalisation, Scaling, read_spec, sha256_of, write_spec
 from DanteSegmenterLib.volume import Volume
 
 
@@ -39,7 +39,7 @@ def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
 def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):
     result = segment(load_model(folder, "cpu"), study(), probabilities=True)
     assert result.probabilities.shape == (3, 20, 24, 28) and result.label_map.shape == (20, 24, 28)
-    assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM)
+    assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM) and result.modality == "t1"
     assert not (result.masks["ET"] & ~result.masks["TC"]).any() and not (result.masks["TC"] & ~result.masks["WT"]).any()
     assert result.masks["WT"].any()
     assert result.volumes_ml["WT"] == pytest.approx(result.masks["WT"].sum() * 0.008)
@@ -152,6 +152,42 @@ def test_in_a_ct_neither_the_middle_of_the_window_nor_air_in_the_patient_is_outs
         volume.array[8:12, 8:12, 8:12] = -1000
     result = segment(load_model(tmp_path, "cpu"), volumes, probabilities=True)
     assert (result.probabilities > 0).all()
+
+
+def test_where_one_volume_is_a_ct_nothing_is_outside(tmp_path):
+    spec = read_spec(write_brain_model(tmp_path))
+    window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
+    normalisation = {**spec.preprocessing.normalisation, "flair": window}
+    write_spec(tmp_path, replace(spec, preprocessing=replace(spec.preprocessing, normalisation=normalisation)))
+    volumes = {name: Volume(100 * v.array[2:18, 4:20, 6:22], LPS_2MM, name) for name, v in study().items()}
+    for name, volume in volumes.items():
+        volume.array[8:12, 8:12, 8:12] = -1000 if name == "flair" else 0
+    assert (segment(load_model(tmp_path, "cpu"), volumes, probabilities=True).probabilities > 0).all()
+
+
+def test_what_is_shown_is_scaled_once(tmp_path):
+    """All regions by the same: then the surest of them is the surest before and after."""
+    spec = read_spec(write_brain_model(tmp_path))
+    scaling = {region.id: Scaling(temperature=3.0) for region in spec.regions}
+    plain = segment(load_model(tmp_path, "cpu"), study(), probabilities=True)
+    write_spec(tmp_path, replace(spec, limited=replace(spec.limited, scaling=scaling)))
+    result = segment(load_model(tmp_path, "cpu"), study(), probabilities=True)
+    assert result.volumes_ml == plain.volumes_ml and not np.allclose(result.probabilities, plain.probabilities)
+    surest = result.probabilities.max(axis=0)[result.masks["WT"]]
+    assert result.report.finding("WT").confidence == pytest.approx(surest.mean())
+
+
+def test_a_loaded_network_is_one_that_does_not_learn(folder):
+    model = load_model(folder, "cpu")
+    for pathway in model.spec.pathways.values():
+        network = model.network(pathway)
+        assert not any(part.training for part in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("edge", "windows"), [(32, 16), (64, 2), (96, 1), (128, 1)])
+def test_how_many_windows_are_computed_at_once_depends_on_their_size(edge, windows):
+    assert segmenting.batch_of(torch.device("cpu"), (edge,) * 3) == windows
 
 
 def scaled_weights(folder, factor):

@@ -5,6 +5,7 @@ from scipy import ndimage
 from torch import nn
 
 from DanteSegmenterLib.errors import Cancelled, ModelError, ResourceError
+from DanteSegmenterLib.inference import sliding_window
 from DanteSegmenterLib.inference.devices import fastest_dtype
 from DanteSegmenterLib.inference.sliding_window import (
     Plan,
@@ -20,6 +21,7 @@ CPU = Plan(torch.device("cpu"), torch.float32, batch=2)
 
 MR = Background((0.0,), (True,))
 CT = Background((-2.0,), (False,))
+NNUNET = Background((0.0,), (False,), like_nnunet=True)
 
 
 def predict(
@@ -48,7 +50,8 @@ class Identity(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "size,window,starts", [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (16, 8, [0, 4, 8])]
+    "size,window,starts",
+    [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (15, 8, [0, 4, 7]), (16, 8, [0, 4, 8])],
 )
 def test_windows_are_evenly_spread_and_overlap_by_half(size, window, starts):
     assert window_starts(size, window) == starts
@@ -69,6 +72,41 @@ def test_the_centre_of_an_even_window_is_where_nnunet_has_it():
     weight = gaussian_window((64, 1, 1))[:, 0, 0].numpy()
     assert weight.argmax() == 32
     assert weight[1:] == pytest.approx(expected[1:] / expected.max(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("background", "share"),
+    [(MR, 1 / 2), (NNUNET, np.exp(-16) / (np.exp(-16) + 6e-9))],  # clamped both, and the second alone
+    ids=["ours", "nnU-Net's"],
+)
+def test_far_corners_of_a_window_count_a_little_and_as_in_nnunet_nearly_nothing(background, share):
+    """At voxel (4, 0, 0) the first window has e^-16 of its centre's weight, the second, whose corner it is, e^-24."""
+
+    class FirstWindow(Identity):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * (self.calls == 1)
+
+    plan = Plan(torch.device("cpu"), torch.float32, batch=1)
+    prediction, _ = predict(FirstWindow(), torch.ones(1, 12, 8, 8), plan=plan, background=background)
+    assert prediction.logits[0, 4, 0, 0].item() == pytest.approx(share, rel=1e-5)
+
+
+@pytest.mark.parametrize(("axes", "mean"), [((0, 1, 2), (3.5, 3.5, 3.5)), ((0,), (3.5, None, None)), ((), (None,) * 3)])
+def test_mirrorings_are_mirrored_back_and_averaged_along_the_plans_axes(axes, mean):
+    """What a network says by place alone, 0 to 7 along an axis of a window, becomes its mean of 3.5."""
+    ramps = torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij")
+
+    class ByPlace(Identity):
+        def forward(self, x):
+            return super().forward(x) + ramps[0] + 10 * ramps[1] + 100 * ramps[2]
+
+    image = torch.rand(1, 8, 8, 8) + 1
+    plan = Plan(torch.device("cpu"), torch.float32, batch=1, mirror=True, axes=axes)
+    k, j, i = (ramp if known is None else known for ramp, known in zip(ramps, mean))
+    assert torch.allclose(predict(ByPlace(), image, plan=plan)[0].logits, image + k + 10 * j + 100 * i)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (13, 21, 9), (3, 8, 20), (1, 1, 1)])
@@ -100,6 +138,10 @@ def test_windows_of_nothing_but_air_are_skipped_in_a_ct_and_those_of_zeros_are_n
     assert needed_windows(image, CT, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
     prediction, _ = predict(Identity(), image, background=CT)
     assert prediction.covered[:12].all() and not prediction.covered[12:].any()
+
+
+def test_as_in_nnunet_windows_of_background_are_computed_too():
+    assert needed_windows(torch.zeros(1, 16, 8, 8), NNUNET, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0), (8, 0, 0)]
 
 
 def test_what_is_smaller_than_a_window_is_padded_with_each_channels_background():
@@ -236,6 +278,20 @@ def test_a_device_that_is_not_there_after_all_steps_down_to_the_cpu(kind):
     prediction, notes = predict(Identity(), image, plan=Plan(device, torch.float16, 1))
     assert prediction.plan.where == "cpu (float32)" and notes[-1].endswith("1 window(s) at once, sums in main memory.")
     assert torch.allclose(prediction.logits, image, atol=1e-5)
+
+
+def test_what_a_failed_step_held_on_a_graphics_card_is_given_back_before_the_next(monkeypatch):
+    events = []
+
+    def fail():
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(sliding_window, "_predict", lambda *arguments: events.append(str(arguments[5])) or fail())
+    monkeypatch.setattr(sliding_window.torch.cuda, "empty_cache", lambda: events.append("given back"))
+    monkeypatch.setattr(sliding_window, "_next_plan", lambda failed, _: CPU if failed.device.type == "cuda" else None)
+    with pytest.raises(ResourceError):
+        predict(Identity(), torch.ones(1, 8, 8, 8), plan=Plan(torch.device("cuda"), torch.float32, 1))
+    assert events == ["cuda (float32), 1 window(s) at once", "given back", str(CPU)]
 
 
 def test_an_error_that_is_there_on_the_cpu_too_is_one_sentence_with_its_reason():

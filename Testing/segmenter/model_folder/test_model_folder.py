@@ -42,6 +42,9 @@ def test_a_terminology_entry_has_slicers_seven_fields():
     assert fields[5:] == ["SCT^12738006^Brain", "^^"]
 
 
+WINDOW = {"kind": "ct_window", "low": -160.0, "high": 240.0, "mean": 40.0, "std": 60.0}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -51,6 +54,7 @@ def test_a_terminology_entry_has_slicers_seven_fields():
         (lambda m: m.pop("regions"), "'regions' is missing"),
         (lambda m: m.update(patch=[16, 16]), "3 values are needed, got 2"),
         (lambda m: m.update(patch=[16, 16, 15]), "must be divisible"),
+        (lambda m: m.update(patch=[16, 16, 0]), "must be divisible"),
         (lambda m: m.update(patch=[1 << 20] * 3), "larger than"),
         (lambda m: m["network"].update(features=[10**9, 10**9]), "not within 1 to 2048"),
         (lambda m: m["network"].update(features=[2, True]), "int is needed, got True"),
@@ -60,6 +64,12 @@ def test_a_terminology_entry_has_slicers_seven_fields():
         (lambda m: m["preprocessing"].update(orientation="LRS"), "three letters"),
         (lambda m: m["preprocessing"]["normalisation"].pop("t2"), "has no normalisation"),
         (lambda m: m["preprocessing"].update(spacing_mm=[0, 1, 1]), "not within"),
+        (lambda m: m["preprocessing"]["normalisation"].update(t2={**WINDOW, "std": 1e-9}), "holds numbers beyond"),
+        (lambda m: m["preprocessing"]["normalisation"].update(t2={**WINDOW, "low": 240}), "needs low < high"),
+        (lambda m: m["limited"].update(scaling={"WT": {"temperature": 0.001}}), "a temperature of 0.01 to 100"),
+        (lambda m: m["limited"].update(scaling={"WT": {"range_margin": -1.0}}), "a range_margin of 0 to 100"),
+        (lambda m: m["regions"][0].update(label_value=0), "label_value 0 of region 'WT' is not within 1 to 255"),
+        (lambda m: m["regions"][0].update(label_value=4), "two regions have the same label_value"),
         (lambda m: m["regions"][0].update(color=[2, 0, 0]), "colour"),
         (lambda m: m.update(output="both"), "neither"),
         (lambda m: m.update(privileged="pet"), "privileged"),

@@ -193,6 +193,22 @@ def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_p
     assert not torch.allclose(found["0"], found["1"], atol=1e-2)
 
 
+def test_folds_of_two_trainings_are_no_members_of_one_model(results, tmp_path):
+    (results / "fold_1").mkdir()
+    checkpoint = torch.load(results / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    checkpoint["inference_allowed_mirroring_axes"] = (0,)
+    torch.save(checkpoint, results / "fold_1" / "checkpoint_final.pth")
+    with pytest.raises(ModelError, match="folds 0 and 1 of .* are not of one training. Choose one"):
+        import_model(results, tmp_path / "model")
+    assert import_model(results, tmp_path / "model", Choices(("1",))).preprocessing.nnunet.mirror == (0,)
+
+
+def ct_without_deviation(plans):
+    plans["configurations"]["3d_small"]["normalization_schemes"] = ["CTNormalization", "ZScoreNormalization"]
+    numbers = {"mean": 40.0, "std": 0.0, "percentile_00_5": -100.0, "percentile_99_5": 200.0}
+    plans["foreground_intensity_properties_per_channel"]["0"] = numbers
+
+
 @pytest.mark.parametrize(
     ("file", "change", "reason"),
     [
@@ -201,6 +217,7 @@ def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_p
         ("plans.json", lambda p: p["configurations"].pop("3d_small"), "'3d_small' is not there"),
         ("plans.json", lambda p: p["configurations"]["3d_small"].update(inherits_from="3d_fullres"), "from itself"),
         ("plans.json", lambda p: p["configurations"]["3d_small"].update(patch_size=[4, 12, 13]), "must be divisible"),
+        ("plans.json", ct_without_deviation, "needs low < high and std > 0"),
         ("plans.json", lambda p: p.update(image_reader_writer="NaturalImage2DIO"), "only SimpleITKIO"),
         ("plans.json", lambda p: p.update(transpose_forward=[0, 0, 1]), "in some order"),
         ("dataset.json", lambda d: d.update(channel_names={"0": "T1"}), "names 1"),

@@ -119,6 +119,15 @@ def test_a_reader_says_where_axes_point(reader, orientation):
     assert read(plans(PLAIN, image_reader_writer=reader)).orientation == orientation
 
 
+def test_a_configuration_has_what_it_inherits_but_for_what_it_says_itself():
+    plain = plans(PLAIN)
+    plain["configurations"]["coarse"] = {"inherits_from": "3d_fullres", "spacing": [2.0, 2.0, 3.0]}
+    plain["configurations"]["coarser"] = {"inherits_from": "coarse", "patch_size": [64, 64, 32]}
+    found = read(plain, "coarser")
+    assert (found.spacing_mm, found.patch) == ((2.0, 2.0, 3.0), (64, 64, 32))
+    assert found.network == read(plain).network
+
+
 def test_the_second_half_of_a_cascade_is_refused():
     with pytest.raises(ModelError, match="reads the masks of '3d_lowres'"):
         read(plans(PLAIN), "3d_cascade_fullres")
@@ -129,6 +138,8 @@ def test_the_second_half_of_a_cascade_is_refused():
     [
         ({"resampling_fn_data": "resample_torch_fornnunet"}, "resampling_fn_data is 'resample_torch_fornnunet'"),
         ({"resampling_fn_data_kwargs": {**SPLINES, "device": "cpu"}}, "unknown key 'device'"),
+        ({"resampling_fn_data_kwargs": {**SPLINES, "is_seg": True}}, "are resampled as masks"),
+        ({"resampling_fn_probabilities_kwargs": {**SPLINES, "is_seg": True}}, "are resampled as masks"),
         ({"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor can be imported"),
         ({"normalization_schemes": ["MyNormalization"] * 4}, "'MyNormalization' is not known"),
         ({"spacing": [1.0, 1.0]}, "spacing"),

@@ -7,8 +7,9 @@ import pytest
 
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.files import read_volume
+from DanteSegmenterLib.preprocess import align as align_module
 from DanteSegmenterLib.preprocess import prepare
-from DanteSegmenterLib.preprocess.align import align, brain_mask, prepare_study
+from DanteSegmenterLib.preprocess.align import Motion, align, brain_mask, prepare_study
 from DanteSegmenterLib.synthetic.sample import brain_mr
 from DanteSegmenterLib.volume import Volume
 
@@ -78,6 +79,20 @@ def test_volumes_that_do_not_meet_are_refused_by_name(patient):
     away = moved(replace_name(patient["t2"], "of another patient"), 0.0, (500.0, 0.0, 0.0))
     with pytest.raises(InputError, match="'of another patient' (could not be aligned|would have to be moved)"):
         align(away, patient["t1"])
+
+
+@pytest.mark.parametrize(("shift_mm", "degrees"), [(41.0, 1.0), (1.0, 31.0)])
+def test_a_motion_that_is_too_far_in_one_way_alone_is_refused(patient, monkeypatch, shift_mm, degrees):
+    monkeypatch.setattr(align_module, "ITERATIONS", 1)
+    monkeypatch.setattr(align_module, "_motion", lambda *_: Motion(shift_mm, degrees, np.eye(4)))
+    with pytest.raises(InputError, match=f"would have to be moved by {shift_mm:.0f} mm and {degrees:.0f} degrees"):
+        align(patient["t2"], patient["t1"])
+
+
+def test_slices_are_thick_along_one_axis_and_that_is_said():
+    thick = Volume(np.random.default_rng(0).uniform(1, 2, (6, 9, 9)).astype(np.float32), np.diag([1, 1, 5.0, 1]), "t1")
+    notes = prepare_study({"t1": thick}, "t1", thick.with_array(np.ones(thick.shape, np.uint8))).notes
+    assert notes == ("Slices are up to 5.0 mm thick: small parts are blurred, and the model learned on 1 mm volumes.",)
 
 
 def replace_name(volume, name):

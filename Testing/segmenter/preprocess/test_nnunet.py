@@ -5,7 +5,7 @@ import pytest
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
-from DanteSegmenterLib.model_folder.spec import AS_STORED, NnunetSteps
+from DanteSegmenterLib.model_folder.spec import AS_STORED, NnunetSteps, SplineSteps
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.volume import Volume
 
@@ -104,6 +104,16 @@ def test_logits_are_looked_at_after_they_were_resampled():
     back = prepared.geometry.restore(logits, lambda resized: 1 / (1 + np.exp(50 - resized)))
     # Lines between -50 and 50 about the threshold: at 3/4 and 5/4 of a voxel's width the logits are 25 and 75.
     assert np.allclose(back[0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1], atol=1e-6)
+
+
+def test_the_way_back_has_splines_of_its_own_between_the_networks_voxels_and_the_images():
+    """Thick along K in the network, along I in the image: the slices that are repeated are the network's."""
+    splines = {"to_network": SplineSteps(1, 1, by_slices=False), "to_image": SplineSteps(1, 0, by_slices=True)}
+    given = settings([("a", "none")], (4.0, 1.0, 3.0), **splines)
+    prepared = prepare({"a": volume(np.ones((4, 4, 4)) + np.eye(4), spacing_ijk=(3, 1, 2))}, ["a"], given)
+    logits = np.zeros((1, 2, 4, 4), np.float32)
+    logits[:, 1] = 100
+    assert (prepared.geometry.restore(logits)[0].mean(axis=(1, 2)) == [0, 0, 100, 100]).all()
 
 
 @pytest.mark.parametrize(

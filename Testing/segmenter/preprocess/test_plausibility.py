@@ -85,8 +85,9 @@ def test_a_mask_in_an_images_place_is_said(values):
         lambda a: a.astype(np.int16),
         lambda a: a * 3.7,
         lambda a: (a / a.max() * 255).astype(np.uint8),
+        lambda a: np.rint(a / a.max() * 63),
     ],
-    ids=["copy", "int16", "scaled", "8 bits"],
+    ids=["copy", "int16", "scaled", "8 bits", "6 bits"],
 )
 def test_one_image_under_two_names_is_said(copy):
     notes = notes_of([head(1), head(), copy(head())])
@@ -158,6 +159,16 @@ def test_what_the_free_memory_cannot_hold_is_refused_before_it_is_asked_for(monk
     monkeypatch.setattr("DanteSegmenterLib.preprocess.preparing.resample", None)
     with pytest.raises(ResourceError, match="MB are free"):
         notes_of([head()])
+
+
+@pytest.mark.parametrize(("free", "enough"), [(6000, True), (5999, False)])
+def test_what_is_needed_is_the_input_twice_the_sums_of_one_output_and_their_weights(monkeypatch, free, enough):
+    monkeypatch.setattr(plausibility, "available_bytes", lambda: free)
+    check = lambda: plausibility.check_network_grid((5, 5, 10), (1, 1, 1), channels=2)  # noqa: E731
+    if enough:  # 250 voxels of 4 bytes, 2 x 2 + 1 + 1 times
+        check()
+    else:
+        pytest.raises(ResourceError, check)
 
 
 @pytest.mark.parametrize(

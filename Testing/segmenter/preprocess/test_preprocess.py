@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import Normalisation, Preprocessing
 from DanteSegmenterLib.preprocess import prepare, reorient, resample
+from DanteSegmenterLib.preprocess.geometry import axes_towards
 from DanteSegmenterLib.volume import Volume
 
 ZSCORE = {name: Normalisation("zscore_nonzero") for name in ("a", "b")}
@@ -86,6 +87,12 @@ def test_every_axis_of_the_network_gets_its_own_of_the_voxels_by_the_best_assign
         assert reorient(volume, "RAS").ijk_to_ras[:3, :3] == pytest.approx(expected)
 
 
+def test_which_way_axes_point_does_not_depend_on_how_large_voxels_are():
+    for n, direction in enumerate(Rotation.random(50, random_state=0).as_matrix()):
+        axes = axes_towards(matrix_of(direction, (1, 1, 1)), "LPS")
+        assert axes_towards(matrix_of(direction, np.roll((0.4, 1, 6), n)), "LPS") == axes
+
+
 def test_without_resampling_the_inverse_is_exact():
     volume = cornered(GRIDS["permuted"])
     geometry = prepare({"a": volume}, ["a"], preprocessing()).geometry
@@ -101,6 +108,25 @@ def test_a_foreground_box_is_cut_out_and_put_back_where_it_was():
     assert prepared.tensor.shape == (1, 4, 6, 1)
     restored = prepared.geometry.restore(np.ones((1, 4, 6, 1), np.float32))[0]
     assert np.array_equal(restored == 1, array > 0)
+
+
+def test_the_box_holds_what_is_not_background_in_any_volume():
+    first, second = np.zeros((10, 8, 8), np.float32), np.zeros((10, 8, 8), np.float32)
+    first[2:5, 3:5, 3:5], second[4:8, 1:3, 3:6] = np.arange(12).reshape(3, 2, 2) + 1, np.arange(24).reshape(4, 2, 3) + 1
+    volumes = {name: Volume(array, np.eye(4)) for name, array in (("a", first), ("b", second))}
+    for order in (["a", "b"], ["b", "a"]):
+        assert prepare(volumes, order, preprocessing(orientation="RAS")).geometry.box == ((2, 8), (1, 5), (3, 6))
+
+
+def test_what_is_thinner_than_half_a_voxel_of_the_networks_is_one_of_them():
+    thin = Volume(np.random.default_rng(0).uniform(1, 2, (2, 6, 8)).astype(np.float32), np.diag([-1, -1, 0.25, 1]))
+    assert prepare({"a": thin}, ["a"], preprocessing(spacing=(2, 2, 2))).tensor.shape == (1, 1, 3, 4)
+
+
+def test_an_array_that_is_not_on_the_networks_grid_is_not_restored():
+    geometry = prepare({"a": cornered(np.eye(4))}, ["a"], preprocessing()).geometry
+    with pytest.raises(ValueError, match="not on the network's grid"):
+        geometry.restore(np.ones((1, 6, 8, 10), np.float32))
 
 
 def test_two_millimetres_from_one_are_means_of_eight_voxels():
@@ -172,6 +198,40 @@ def test_a_fine_volume_on_a_thick_reference_is_the_mean_of_what_its_voxels_cover
     means = fine[10:25, 3:9, 3:9].reshape(3, 5, 6, 6).mean(axis=1)
     assert prepared.tensor.shape == (2, 3, 6, 6)
     assert prepared.tensor[1] == pytest.approx((means - means.mean()) / means.std(), abs=1e-4)
+
+
+def parts(slices, spacing=(1, 1, 1), origin=(0, 0, 0)):
+    """A volume of 24 slices, and one of so many from the first on, said to lie anywhere."""
+    whole = np.random.default_rng(0).uniform(1, 2, (24, 24, 24)).astype(np.float32)
+    return {"a": Volume(whole, np.eye(4), "whole"), "b": Volume(whole[:slices], matrix_of(np.eye(3), spacing, origin))}
+
+
+@pytest.mark.parametrize(("slices", "said"), [(18, "; it covers 75% of it."), (23, " by their headers.")])
+def test_what_a_volume_does_not_reach_is_said_from_a_twentieth_on(slices, said):
+    notes = prepare(parts(slices), ["a", "b"], preprocessing(orientation="RAS")).notes
+    assert notes[0].endswith(said)
+
+
+def test_voxels_reach_to_their_edges():
+    """A volume of the same field of view in voxels twice as long, whose outermost middles lie further in."""
+    volumes = parts(12, (2, 2, 2), (0.5, 0.5, 0.5))
+    volumes["b"] = Volume(volumes["b"].array[:, :12, :12], volumes["b"].ijk_to_ras)
+    notes = prepare(volumes, ["a", "b"], preprocessing(orientation="RAS")).notes
+    assert notes[0].endswith(" by their headers.")
+
+
+def test_what_a_ct_does_not_reach_is_air():
+    window = Normalisation("ct_window", low=-160, high=240, mean=40, std=50)
+    volumes = {name: Volume(40 * v.array, v.ijk_to_ras) for name, v in parts(18).items()}
+    prepared = prepare(volumes, ["a", "b"], Preprocessing("RAS", (1, 1, 1), {"a": window, "b": window}))
+    assert (prepared.tensor[1, 18:] == -4).all() and (prepared.tensor[1, :18] >= 0).all()  # (-160 - 40) / 50
+
+
+def test_a_volume_that_is_not_the_reference_is_looked_at_too():
+    volumes = parts(24)
+    volumes["b"] = Volume(np.where(volumes["b"].array > 1.9, np.nan, 1), np.eye(4), "of NaN")
+    with pytest.raises(InputError, match="'of NaN' holds .* NaN or infinite"):
+        prepare(volumes, ["a", "b"], preprocessing())
 
 
 def test_volumes_that_lie_at_different_places_are_refused_by_name():

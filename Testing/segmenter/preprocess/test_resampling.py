@@ -56,6 +56,7 @@ def test_slices_are_clipped_to_their_own_values():
     [
         (SplineSteps(), (3.1, 1, 1), (1, 1, 1), True),  # thick before
         (SplineSteps(), (1, 1, 1), (3.1, 1, 1), True),  # thick after
+        (SplineSteps(), (3.1, 1, 1), (1, 3.1, 1), True),  # thick in another way after: as they were before
         (SplineSteps(), (3, 1, 1), (1, 1, 1), False),  # three times is not more than three times
         (SplineSteps(), (4, 4, 1), (1, 1, 1), False),  # two axes are thick
         (SplineSteps(by_slices=False), (9, 1, 1), (1, 1, 1), False),

@@ -36,6 +36,12 @@ def test_regions_are_written_in_order_later_over_earlier():
     assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
 
 
+def test_a_probability_of_one_half_is_not_enough():
+    p = np.zeros((3, 1, 1, 2), np.float32)
+    p[0] = 0.5, 0.51
+    assert label_map_of(p, SPEC).ravel().tolist() == [0, 2]
+
+
 def test_labels_that_exclude_each_other_go_to_the_most_probable():
     spec = replace(SPEC, output="labels")
     p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
@@ -123,6 +129,11 @@ def test_shown_probabilities_are_scaled_and_shifted_logits_and_nothing_stays_not
     assert shown(raw, Scaling(temperature=2.0)) == pytest.approx([0.75, 0.5, 0.0], abs=1e-6)
     assert shown(raw, Scaling(temperature=2.0, offset=-np.log(3))) == pytest.approx([0.5, 0.25, 0.0], abs=1e-6)
     assert shown(raw, Scaling()) is raw
+
+
+def test_what_is_wholly_sure_can_be_doubted_too():
+    # Six nines have odds of a million to one; half of the logit is a thousand to one.
+    assert shown(np.ones(1), Scaling(temperature=2.0)) == pytest.approx([1000 / 1001], abs=1e-6)
 
 
 def test_scaling_changes_what_is_shown_and_the_range_but_no_mask():

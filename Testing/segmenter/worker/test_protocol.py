@@ -97,6 +97,7 @@ def test_a_frame_with_any_byte_wrong_is_refused_or_read_and_never_crashes():
         (raw({"type": "cancel", "id": 1, "arrays": [{"dtype": "uint8", "shape": [-4]}]}, b""), "cannot be"),
         (raw({"type": "cancel", "id": 1, "arrays": [{"dtype": "uint8", "shape": [1 << 40]}]}, b""), "cannot be"),
         (raw({"type": "cancel", "id": 1, "arrays": [{"dtype": "uint8", "shape": [9]}]}, b"1"), "do not add up"),
+        (raw({"type": "cancel", "id": 1, "arrays": [{"dtype": "uint8", "shape": [1]}]}, b"12"), "do not add up"),
     ],
 )  # fmt: skip
 def test_what_breaks_a_rule_is_refused_before_anything_is_allocated(stream, reason):

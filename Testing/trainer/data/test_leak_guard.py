@@ -54,6 +54,16 @@ def test_a_test_patient_under_another_name_is_kept_out_of_stage_1(folders):
     assert names(cases) == ["BraTS2021_00002", "BraTS20_Training_001"] and refused == ["BraTS2021_00003"]
 
 
+def test_a_scan_of_two_further_folders_is_read_once_and_its_mask_never(folders):
+    small, large = map(read_dataset, folders)
+    cases, _ = pretraining_cases(small, SPLIT, [large, large])
+    assert names(cases) == ["BraTS2021_00002", "BraTS20_Training_001"]
+    assert {case.name: case.label is not None for case in cases} == {
+        "BraTS20_Training_001": True,
+        "BraTS2021_00002": False,
+    }
+
+
 def test_the_switch_lets_test_patients_in_and_validation_is_a_choice(folders):
     small, large = map(read_dataset, folders)
     cases, refused = pretraining_cases(small, SPLIT, [large], on_val=True, include_held_out=True)

@@ -1,4 +1,6 @@
 import itertools
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,8 @@ from DanteSegmenterLib.files import write_volume
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import background_of
 from DanteSegmenterLib.volume import Volume
+from DanteTrainerLib.data import cache
+from DanteTrainerLib.data.cache import _digest as digest
 from DanteTrainerLib.data.cache import cache_cases
 from DanteTrainerLib.data.dataset import read_dataset
 from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
@@ -56,6 +60,41 @@ def test_cases_are_prepared_once_and_again_when_a_file_or_a_setting_changes(data
     assert (cache_cases(cases, BRAIN, PREPROCESSING, tmp_path)[0].folder / "images.npy").stat().st_mtime_ns == stamp
     coarser = replace(PREPROCESSING, spacing_mm=(8.0, 8.0, 8.0))
     assert cache_cases(cases, BRAIN, coarser, tmp_path)[0].folder != first.folder
+
+
+def test_a_prepared_case_is_of_its_files_and_of_what_their_numbers_mean_wherever_they_lie(tmp_path):
+    folder = write_dataset(tmp_path / "data", cases=3)
+    case = read_dataset(folder).cases["A"]
+
+    def name_of(case):
+        return cache_cases([case], BRAIN, PREPROCESSING, tmp_path / "cache")[0].folder.name
+
+    first = name_of(case)
+    shutil.copytree(folder, tmp_path / "moved", copy_function=shutil.copy2)
+    assert name_of(read_dataset(tmp_path / "moved").cases["A"]) == first
+    others = {name_of(replace(case, regions={**case.regions, "TC": (1,)}))}
+    os.utime(case.images["t2"].path, ns=(0, 0))
+    others.add(name_of(case))
+    write_volume(
+        case.images["t2"].path, Volume(np.ones((20, 22, 24), np.uint8) + np.eye(24, dtype=np.uint8)[:22], LPS_4MM)
+    )
+    os.utime(case.images["t2"].path, ns=(0, 0))
+    others.add(name_of(case))
+    assert len(others | {first}) == 4
+    # Of an image with four channels in one file, which one.
+    channels = [replace(case.images["t2"], component=n) for n in range(4)]
+    assert (
+        len({digest(replace(case, images={**case.images, "t2": one}), BRAIN, PREPROCESSING) for one in channels}) == 4
+    )
+
+
+def test_of_a_large_region_a_share_of_the_places_is_kept_from_all_over_it(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PLACES", 10)
+    monkeypatch.setattr(cache, "PLACES_SHARE", 0.25)
+    (few,) = cache_cases(list(dataset.cases.values())[:1], BRAIN, PREPROCESSING, tmp_path)
+    whole, core = few.places(0), few.places(1)
+    assert (len(whole), len(core)) == (128, 16)  # of 512 and 64
+    assert (np.ptp(whole, axis=0) == 7).all()  # a cube of 8 voxels
 
 
 def test_preparing_shows_its_progress_unless_it_is_to_be_quiet(dataset, tmp_path, capsys):
@@ -123,6 +162,19 @@ def test_forced_patches_look_at_every_region_equally_often(cached):
     centres = [source.batch(step).regions[0, :, 1, 1, 1].tolist() for step in range(300)]
     core = np.mean([c[1] for c in centres])  # the core is an eighth of the tumour, but in two of three draws
     assert 0.55 < core < 0.85
+
+
+def test_forced_patches_stay_within_the_image(cached):
+    source = PatchSource(cached, 3, (12, 14, 16), batch_size=1, seed=0, augmentation="none", foreground_share=1.0)
+    assert all(source.batch(step).foreground.all() for step in range(40))  # all of these images is brain
+
+
+def test_where_labels_do_not_count_no_patch_is_forced(cached):
+    """As in Stage 1, whatever was cached of the masks."""
+    unlabelled = [replace(case, labelled=False) for case in cached]
+    forced = PatchSource(unlabelled, 3, (4, 4, 4), batch_size=2, seed=0, foreground_share=1.0)
+    free = PatchSource(cached, 3, (4, 4, 4), batch_size=2, seed=0, foreground_share=0.0)
+    assert all(torch.equal(forced.batch(step).images, free.batch(step).images) for step in range(5))
 
 
 def test_labels_stay_on_the_images_through_every_augmentation(cached):

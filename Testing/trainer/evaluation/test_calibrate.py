@@ -3,18 +3,21 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from models import LIMITED, write_brain_model
 from small_trainings import small, train
 
-from DanteSegmenterLib.errors import InputError, ResourceError
-from DanteSegmenterLib.model_folder import read_spec
+from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
+from DanteSegmenterLib.model_folder import Scaling, read_spec, write_spec
 from DanteTrainerLib import whole_files
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.data.dataset import read_dataset
-from DanteTrainerLib.evaluation import calibrate as module
-from DanteTrainerLib.evaluation.calibrate import MARGINS, RegionOfCase, calibrate, fit
+from DanteTrainerLib.evaluation import calibrate as calibrating
+from DanteTrainerLib.evaluation.calibrate import MARGINS, Fit, RegionOfCase, calibrate, fit
+from DanteTrainerLib.evaluation.calibrate import _region_of_case as region_of_case
 
 
 def case(p, truth, range_ml=None, truth_ml=1.0):
@@ -64,6 +67,16 @@ def test_without_a_voxel_to_fit_probabilities_are_shown_as_they_are():
     assert (found.scaling.temperature, found.scaling.offset) == (1.0, 0.0) and np.isnan(found.sure)
 
 
+def test_voxels_are_fitted_that_are_not_surely_outside_or_were_called_so():
+    p = np.array([[[0.05, 0.2, 0.9, 0.04]]], np.float32)
+    truth, mask = np.array([[[1, 1, 0, 0]]], bool), np.array([[[0, 0, 1, 1]]], bool)
+    seen = region_of_case(p, truth, mask, voxel_ml=0.5)
+    assert seen.probability.tolist() == p.ravel()[1:].tolist()
+    assert (seen.truth.tolist(), seen.mask.tolist()) == ([True, False, False], [False, True, True])
+    assert seen.truth_ml == 1.0  # of all voxels
+    assert seen.range_ml[0].tolist() == [0.5, 0.5] and seen.range_ml[-1].tolist() == [0.0, 2.0]  # margins 0 and 7
+
+
 def test_a_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path, capsys):
     model = train(data, tmp_path / "run", small("lower"))
     before = json.loads((model / "model.json").read_text())
@@ -82,7 +95,7 @@ def test_a_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path
 
 def test_a_model_folder_that_cannot_be_written_is_known_before_its_cases_are_segmented(data, tmp_path, monkeypatch):
     model = train(data, tmp_path / "run", small("lower"))
-    monkeypatch.setattr(module, "segment_and_truth", lambda *_: pytest.fail("segmented"))
+    monkeypatch.setattr(calibrating, "segment_and_truth", lambda *_: pytest.fail("segmented"))
     monkeypatch.setattr(whole_files.tempfile, "TemporaryFile", refused)
     with pytest.raises(ResourceError, match="nothing can be written to .*model': Permission denied"):
         calibrate(model, read_dataset(data), ["A", "B", "C"], "cpu", quiet=True)
@@ -90,6 +103,33 @@ def test_a_model_folder_that_cannot_be_written_is_known_before_its_cases_are_seg
 
 def refused(*_, **__):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_of_a_model_that_was_calibrated_before_the_raw_probabilities_are_looked_at(data, tmp_path, monkeypatch):
+    model, seen = write_brain_model(tmp_path, with_full=True), []
+    spec = read_spec(model)
+    scaled = {name: replace(p, scaling={"WT": Scaling(temperature=3.0)}) for name, p in spec.pathways.items()}
+    write_spec(model, replace(spec, **scaled))
+
+    def look(model, case, pathway, options):
+        seen.append((case.name, pathway.modalities, pathway.scaling, options.probabilities))
+        raise Cancelled
+
+    monkeypatch.setattr(calibrating, "segment_and_truth", look)
+    with pytest.raises(Cancelled):
+        calibrate(model, read_dataset(data), ["A", "B", "C"], "cpu", quiet=True)
+    assert seen == [("A", LIMITED, {}, True)]
+
+
+def test_each_network_gets_the_scaling_that_was_fitted_to_it(data, tmp_path, monkeypatch):
+    def fitted(model, pathway, *_):
+        return [Fit("TC", Scaling(temperature=len(pathway.modalities), cases=3), 0.5, 0.5, 0.5, 0.5)]
+
+    monkeypatch.setattr(calibrating, "_fit_pathway", fitted)
+    model = write_brain_model(tmp_path, with_full=True)
+    calibrate(model, read_dataset(data), ["A", "B", "C"], "cpu", quiet=True)
+    scalings = [pathway.scaling_of("TC").temperature for pathway in read_spec(model).pathways.values()]
+    assert scalings == [3, 4]
 
 
 def test_too_few_cases_are_refused_and_the_model_is_as_before(data, tmp_path):

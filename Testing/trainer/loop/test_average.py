@@ -26,6 +26,13 @@ def test_an_average_follows_by_what_it_forgets():
     assert average.weight.item() == pytest.approx(0.75 * 1 + 0.25 * 3)
 
 
+def test_numbers_that_count_are_taken_over_and_not_averaged():
+    average, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    network.num_batches_tracked.fill_(7)
+    follow(average, network, 0.75)
+    assert average.num_batches_tracked == 7
+
+
 def test_first_steps_count_little_and_the_deployed_network_has_the_averages_weights():
     whole = with_average(stage(), decay=0.2)
     weight = whole.networks["net"].weight

@@ -49,7 +49,7 @@ def test_two_processes_give_the_losses_and_weights_of_one_within_rounding(data, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
-def test_a_mean_over_some_samples_is_that_of_one_process(tmp_path):
+def test_what_some_of_the_processes_know_is_known_to_all_as_if_they_were_one(tmp_path):
     """Losses 1, 2 and 3 of chosen samples: two in one process, one in the other, none in the third."""
     script = tmp_path / "means.py"
     script.write_text(
@@ -60,11 +60,16 @@ def test_a_mean_over_some_samples_is_that_of_one_process(tmp_path):
         "share = share_of_chosen(torch.arange(2) < len(losses), group.size)\n"
         "mean = group.mean(share * losses.mean() if len(losses) else torch.tensor(0.0))\n"
         "none = share_of_chosen(torch.zeros(2, dtype=torch.bool), group.size)\n"
-        "print(f'mean {mean.item()} none {none.item()}\\n', end='', flush=True)\n"
+        "said = [group.any(group.rank == n, torch.device('cpu')) for n in (0, 2, 3)]\n"
+        "reached, nowhere = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))\n"
+        "reached.grad = torch.tensor([3.0, 6.0]) if group.rank == 1 else None\n"
+        "group.average_gradients([reached, nowhere])\n"
+        "print(f'mean {mean.item()} none {none.item()} {said} {reached.grad.tolist()} {nowhere.grad}\\n', end='')\n"
         "torch.distributed.destroy_process_group()\n"
     )
     said = torchrun(3, str(script))
-    assert said.count("mean 2.0 none 0.0\n") == 3
+    # True for one is true for all; a gradient that one of three has is a third of it in all.
+    assert said.count("mean 2.0 none 0.0 [True, True, False] [1.0, 2.0] None\n") == 3
 
 
 PMKL_IN_TWO_PROCESSES = """

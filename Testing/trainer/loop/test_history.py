@@ -5,6 +5,7 @@ from PIL import Image
 from small_trainings import small, train
 
 from DanteTrainerLib.loop import history, trainer
+from DanteTrainerLib.loop.history import seconds_trained
 from DanteTrainerLib.run import train as whole_run
 
 
@@ -20,6 +21,12 @@ def test_curves_are_drawn_at_the_end_and_before_it_at_the_checkpoints_that_a_min
     monkeypatch.setattr(trainer, "DRAW_EVERY_SECONDS", 0)
     train(data, tmp_path / "long", small("lower"))
     assert drawn == [[5], [5, 10], [5, 10]]
+
+
+def test_steps_are_counted_anew_in_every_stage():
+    rows = [{"stage": "a", "step": 10, "seconds_per_step": 1.0}, {"stage": "a", "step": 15, "seconds_per_step": 2.0}]
+    rows += [{"stage": "b", "step": 20, "seconds_per_step": 3.0}]
+    assert seconds_trained(rows) == 10 + 2 * 5 + 3 * 20
 
 
 def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):

@@ -8,7 +8,7 @@ from steps import batch, context
 from torch import nn
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteTrainerLib.loop.optimiser import Updater, rate_of
+from DanteTrainerLib.loop.optimiser import TrainingFailed, Updater, rate_of
 from DanteTrainerLib.loop.stage import LossTerms, Stage, Term
 from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.settings.loading import load_experiment
@@ -127,6 +127,39 @@ def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
         moved.append({name: network.weight.detach() - before[name] for name, network in stage.networks.items()})
     assert torch.equal(moved[1]["fast"], moved[0]["fast"])
     assert torch.allclose(moved[1]["slow"], 0.1 * moved[0]["slow"], atol=1e-7)
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["single precision", "losses of fp16 scaled up"])
+def test_gradients_are_no_longer_than_their_clip_whatever_losses_are_scaled_by(scaled):
+    plain = OptimiserSettings(momentum=0.0, weight_decay=0.0, clip_norm=0.25)
+    stage = two_networks()
+    mover = Updater(stage, plain, torch.device("cpu"), torch.float16 if scaled else torch.float32)
+    mover.dtype = torch.float32  # CPUs convolve in no other
+    before = nn.utils.parameters_to_vector(stage.networks.parameters()).detach()
+    mover.step(batch(), context(0))
+    moved = nn.utils.parameters_to_vector(stage.networks.parameters()).detach() - before
+    assert moved.norm().item() == pytest.approx(0.01 * 0.25, rel=1e-3)
+
+
+def test_a_network_rests_until_its_share_of_the_stage_and_moves_from_then_on():
+    stage = two_networks(frozen_until={"slow": 0.5})
+    for share, moves in ((0.0, False), (0.49, False), (0.5, True), (0.99, True)):
+        stage.freeze(share)
+        assert stage.networks["slow"].weight.requires_grad == moves and stage.networks["fast"].weight.requires_grad
+    never = two_networks(frozen_until={"slow": 1.0})
+    never.freeze(1.0)
+    assert not never.networks["slow"].weight.requires_grad
+
+
+def test_a_loss_that_is_no_number_moves_nothing():
+    stage = two_networks()
+    mover = Updater(stage, OptimiserSettings(), torch.device("cpu"), torch.float32)
+    before = copy.deepcopy(stage.networks.state_dict())
+    nothing = batch()
+    nothing.images[0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingFailed, match=r"step 7: the loss is not finite \(fast nan, slow nan\)"):
+        mover.step(nothing, context(7))
+    assert all(torch.equal(value, before[name]) for name, value in stage.networks.state_dict().items())
 
 
 def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():

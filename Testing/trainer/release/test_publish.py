@@ -11,8 +11,10 @@ from models import write_brain_model
 from safetensors.numpy import load_file, save_file
 
 from DanteSegmenterLib.errors import ConfigError, DanteError, InputError, ModelError, ResourceError
-from DanteSegmenterLib.model_folder import read_spec, sha256_of, write_spec
+from DanteSegmenterLib.model_folder import Calibration, read_spec, sha256_of, write_spec
+from DanteSegmenterLib.strict_dataclass import to_plain
 from DanteTrainerLib.data.dataset import Split
+from DanteTrainerLib.evaluation.evaluate import SUMMARY_FILE, RegionSummary, Summary
 from DanteTrainerLib.release import publish as publishing
 from DanteTrainerLib.release.provenance import provenance, read_provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
@@ -92,6 +94,42 @@ def test_a_model_that_cannot_be_published_leaves_the_published_one(model, card, 
     with pytest.raises(error):
         publish(model, card, [], published)
     assert content(published) == before and not list(published.parent.glob(".*"))
+
+
+def write_summary(folder, pathway, confidence, weights, mirror=False):
+    """An evaluation of two cases, Dice 0.8; without its table, as if it were of a version that did not say."""
+    folder.mkdir()
+    told = Calibration(2, confidence, 0.5, 0.5)
+    whole = RegionSummary(0.81234, (0.7, 0.9), 2, None, (None, None), 0, 0.8, 9.0, told)
+    summary = Summary("test model", pathway, "test", 2, {"WT": whole}, mirror, weights)
+    (folder / SUMMARY_FILE).write_text(json.dumps(to_plain(summary)))
+    return folder
+
+
+def test_each_network_is_told_the_scores_and_the_calibration_of_its_own_evaluation(card, tmp_path):
+    model = write_brain_model(tmp_path / "both", with_full=True)
+    write_provenance(model, provenance(load_experiment("brats-2mm"), SPLIT, (), 60.0))
+    spec = read_spec(model)
+    evaluations = [
+        write_summary(tmp_path / "l", "limited", 0.6, spec.limited.digest),
+        write_summary(tmp_path / "f", "full", 0.7, spec.full.digest, mirror=True),
+    ]
+    for given in (evaluations, evaluations[::-1]):
+        told = publish(model, card, given, tmp_path / "public")
+        assert [p.calibration["WT"].confidence for p in told.pathways.values()] == [0.6, 0.7]
+        assert told.scores == {
+            "Scores (test split, 2 cases)": {"WT Dice": 0.8123},
+            "Scores (test split, 2 cases with the privileged scan, mirrored)": {"WT Dice": 0.8123},
+        }
+    assert not publish(model, card, evaluations[:1], tmp_path / "public").full.calibration
+
+
+@pytest.mark.parametrize("pathway", ["limited", "full"])  # it has no full one
+def test_scores_of_other_weights_are_refused(model, card, tmp_path, pathway):
+    digest = "0" * 64 if pathway == "limited" else read_spec(model).limited.digest
+    with pytest.raises(InputError, match="are those of other weights. Evaluate this model first"):
+        publish(model, card, [write_summary(tmp_path / "e", pathway, 0.6, digest)], tmp_path / "public")
+    assert not (tmp_path / "public").exists()
 
 
 def test_weights_that_half_precision_cannot_hold_are_refused(model, card, tmp_path):

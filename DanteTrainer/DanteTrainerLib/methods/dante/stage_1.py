@@ -38,9 +38,8 @@ def cross_modal(experiment: Experiment, task: Task) -> Stage:
         mask = masked.draw(x_f, context)
         z_l = masked.encode(encoders["E_L"], x_l, mask_for(mask, limited))
         z_a, z_p = (masked.encode(encoders[name], x_f, mask) for name in ("E_A", "E_P"))
-        visible = masked.visible(z_l, mask)
-        from_ap, _ = psi_1(z_a, z_p, visible)
-        from_lp, _ = psi_2(z_l, z_p, visible)
+        from_ap, _ = psi_1(z_a, z_p)
+        from_lp, _ = psi_2(z_l, z_p)
         terms = {
             "L_from_L": Term(masked.error(rec_l, z_l, x_l, mask, limited)),
             "F_from_AP": Term(masked.error(rec_f, from_ap, x_f, mask)),
@@ -119,10 +118,6 @@ class _Masked:
         if self._sparse:
             return encode_visible(encoder, image, mask)
         return encoder(image * mask_at(mask, image.shape[2:]))
-
-    def visible(self, features: list[Tensor], mask: Tensor) -> list[Tensor] | None:
-        """The mask at every level, for the fusion to keep hidden positions at 0."""
-        return [mask_at(mask, x.shape[2:]) for x in features] if self._sparse else None
 
     def error(
         self,

@@ -54,6 +54,15 @@ def test_a_modality_that_is_there_counts_in_all_terms(monkeypatch):
     assert not any(torch.equal(plain[name].value, changed[name].value) for name in plain)
 
 
+def test_a_training_drops_as_much_of_the_transformers_as_is_asked_for():
+    def value(dropout, seed):
+        stage = stage_of(f"mmformer.dropout={dropout}")
+        torch.manual_seed(seed)
+        return stage.loss(batch(), context(0)).total.item()
+
+    assert value(0.0, 1) == value(0.0, 2) and value(0.5, 1) == value(0.5, 1) != value(0.5, 2)
+
+
 def test_logits_of_any_resolution_are_judged_at_the_images():
     example, fine = batch(), torch.randn(2, 3, 16, 16, 16)
     values = torch.tensor([0.3, -1.0, 2.0]).view(1, 3, 1, 1, 1)

@@ -41,6 +41,11 @@ def test_a_dropped_modality_is_reconstructed_from_the_others_content():
     of_t1ce = stage.networks["segmentation"].encoders[BRAIN.full.index("t1ce")]
     for name in ("reconstruction", "segmentation"):
         assert all((gradient == 0).all() for gradient in gradients(terms[name].value, of_t1ce.parameters()))
+    other = batch()
+    other.images[:, BRAIN.full.index("t1ce")] += 5
+    changed = stage.loss(other, context(0)).terms
+    assert torch.equal(changed["segmentation"].value, terms["segmentation"].value)
+    assert changed["reconstruction"].value > terms["reconstruction"].value + 1  # its own image is what it is to become
     rebuilds = stage.networks["images"][BRAIN.full.index("t1ce")]
     assert any((gradient != 0).any() for gradient in gradients(terms["reconstruction"].value, rebuilds.parameters()))
 

@@ -6,6 +6,7 @@ from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.fusion import Fusion
 from DanteSegmenterLib.networks.unet import Encoder, brats_1mm, chest_ct, initialise
 from DanteTrainerLib.methods.dante.masking import (
+    Densify,
     ReconstructionDecoder,
     block_size,
     draw_mask,
@@ -97,14 +98,20 @@ def test_the_papers_fusion_has_584800_parameters():
     assert sum(p.numel() for p in Fusion(brats_1mm()).parameters()) == 584_800
 
 
-def test_the_correction_is_zero_at_masked_positions_in_spite_of_its_bias():
-    fusion = Fusion(NetworkSpec((1, 1), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3),) * 2))
-    visible = [torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)] * 2
-    ones = [torch.ones(1, 1, 2, 1, 1)] * 2
-    for p in fusion.projections:
-        torch.nn.init.ones_(p.bias)
-    _, corrections = fusion(ones, ones, visible)
-    assert all(c.ravel()[0] != 0 and c.ravel()[1] == 0 for c in corrections)
+def test_what_a_fusions_bias_leaves_at_hidden_positions_reaches_no_reconstruction():
+    encoder, decoder, mask = Encoder(1, SPEC), ReconstructionDecoder(1, SPEC), mask_for()
+    initialise(encoder)
+    features = encode_visible(encoder, torch.randn(2, 1, 16, 16, 16), mask)
+    biased = [x + 9 * (1 - mask_at(mask, x.shape[2:])) for x in features]
+    assert not torch.equal(features[0], biased[0]) and torch.equal(decoder(features, mask), decoder(biased, mask))
+
+
+def test_a_decoder_reads_normalised_features_where_visible_and_a_learned_token_elsewhere():
+    fill = Densify(1, convolve=False)
+    torch.nn.init.constant_(fill.token, 7.0)
+    x = torch.tensor([1.0, 3.0, 100.0, -50.0]).reshape(1, 1, 4, 1, 1)
+    mask = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4, 1, 1)
+    assert fill(x, mask).ravel().tolist() == pytest.approx([-1, 1, 7, 7], abs=1e-4)  # mean 2, deviation 1
 
 
 def test_a_reconstruction_decoder_gives_an_image_of_the_targets_channels():

@@ -75,6 +75,24 @@ def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
     assert moved == learns
 
 
+def test_the_gradient_of_a_mean_of_magnitudes_is_the_sign_shared_by_all_elements():
+    x, z = (
+        torch.tensor(v).reshape(1, 1, 4, 1, 1).requires_grad_() for v in ([2.0, -1.0, 0.0, 5.0], [3.0, -2.0, 0.0, 1.0])
+    )
+    (8 * compaction([x])).backward()
+    assert x.grad.ravel().tolist() == [2, -2, 0, 2]  # 8 / 4
+    x.grad = None
+    (8 * alignment_l1([x], [z])).backward()
+    assert x.grad.ravel().tolist() == [-2, 2, 0, 2] and torch.equal(z.grad, -x.grad)
+
+
+def test_infonce_asks_at_most_so_many_positions_of_a_level():
+    features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)
+    everywhere, chance = torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0)
+    loss = alignment_infonce([features], [features], everywhere, chance, 2, 0.5)
+    assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 1)))
+
+
 def test_infonce_of_identical_one_hot_features_is_the_cross_entropy_by_hand():
     features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)  # four places, four orthogonal directions
     loss = alignment_infonce(

@@ -101,6 +101,13 @@ def test_without_foreground_or_background_nothing_is_told_apart():
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_what_is_told_apart_in_some_samples_is_weighted_as_one_process_would(monkeypatch):
+    stage = cpmn.stages(small("cpmn"), BRAIN)[0]
+    alone = stage.loss(batch(), context(0)).terms["ifd"].value
+    monkeypatch.setattr(cpmn, "share_of_chosen", lambda chosen, _: 0.25 * chosen.sum())
+    torch.testing.assert_close(stage.loss(batch(), context(0)).terms["ifd"].value, 0.5 * alone)
+
+
 def test_features_that_are_zero_move_nothing_out_of_bounds():
     for zeros in ((..., 0), (...,)):  # at some places, at all
         first, second = maps(0, 4), maps(1, 4)

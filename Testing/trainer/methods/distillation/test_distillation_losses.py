@@ -93,6 +93,12 @@ def test_a_teacher_of_labels_counts_where_its_most_probable_label_is_the_true_on
     assert listed(better_known(student, teacher, truth, "labels")) == [log(1.5), 0]
 
 
+def test_by_how_much_the_teacher_knows_better_is_a_constant():
+    student = voxels(0.0, 1.0).requires_grad_()
+    weights = better_known(student, voxels(2.0, 3.0), voxels(1.0, 1.0), "regions")
+    assert (weights > 0).all() and not weights.requires_grad
+
+
 def test_where_a_teacher_knows_nothing_better_nothing_is_learned():
     values = voxels(1.0, 2.0, 5.0).requires_grad_()
     assert weighted_mean(values, voxels(1.0, 3.0, 0.0)).item() == pytest.approx(7 / 4)

@@ -5,9 +5,11 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
+from taught import taught_by
 
 from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteTrainerLib.methods.distillation import mmanet
+from DanteTrainerLib.methods.segmentation_loss import segmentation_loss
 from DanteTrainerLib.settings.tasks import BRAIN
 
 
@@ -23,6 +25,18 @@ def test_mmanets_terms_begin_late_and_never_move_the_teacher(teacher):
     sum(t.value for t in terms.values()).backward()
     assert all(p.grad is None for p in stage.networks["teacher"].parameters())
     assert any(p.grad is not None for p in stage.networks["auxiliary"].parameters())
+
+
+def test_the_auxiliary_decoder_learns_from_the_samples_that_lack_the_scan_weighted_as_one_process_would(monkeypatch):
+    present = torch.ones(2, 4)
+    present[1, BRAIN.full.index("t1ce")] = 0
+    monkeypatch.setattr(mmanet, "draw_present", lambda *_: present)
+    monkeypatch.setattr(mmanet, "share_of_chosen", lambda chosen, _: 0.25 * chosen.sum())
+    stage = taught_by(monkeypatch, mmanet, "mmanet")()
+    given, net = batch(), stage.networks
+    features = net["student"].encoder((given.images * present[..., None, None, None])[1:])
+    by_hand = segmentation_loss(net["auxiliary"].all_logits(features), given.regions[1:], BRAIN.output)
+    torch.testing.assert_close(stage.loss(given, context(50)).terms["weak"].value, 0.25 * by_hand)
 
 
 def test_distillation_is_zero_for_equal_features_and_blind_to_their_scale():

@@ -81,6 +81,11 @@ def test_a_teacher_with_dropout_says_the_same_twice_in_a_training():
     assert torch.equal(dropping.logits(torch.ones(100)), torch.ones(100))
 
 
+def test_a_teacher_of_any_network_has_nothing_that_could_move():
+    network = torch.nn.Conv3d(1, 1, 1)
+    assert not any(parameter.requires_grad for parameter in teachers.Teacher(network).parameters())
+
+
 def test_an_architecture_this_version_does_not_know_is_refused(teacher, tmp_path):
     folder = shutil.copytree(teacher, tmp_path / "model")
     spec = json.loads((folder / "model.json").read_text())

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from DanteTrainerLib.evaluation.metrics import bootstrap_mean
+from DanteTrainerLib.study.reporting.statistics import _resampled as resampled
 from DanteTrainerLib.study.reporting.statistics import compare, holm, interval_of, share_of
 
 NAN = math.nan
@@ -33,11 +34,17 @@ def test_one_seed_leaves_the_bootstrap_over_cases_alone():
     assert (ours.count, ours.excluded) == (theirs.count, theirs.excluded) == (4, 1)
 
 
-def test_the_variance_is_that_of_drawn_seeds_plus_that_of_drawn_cases():
+@pytest.mark.parametrize(
+    ("seeds", "cases"),
+    [
+        (np.array([-0.05, 0.0, 0.05, 0.1]), np.linspace(-0.3, 0.3, 12)),
+        (np.linspace(-0.3, 0.3, 8), np.linspace(-0.3, 0.3, 8)),  # as many, and each draw its own
+    ],
+)
+def test_the_variance_is_that_of_drawn_seeds_plus_that_of_drawn_cases(seeds, cases):
     """Of additive effects the mean's variance is var(seed effects) / S + var(case effects) / C, exactly."""
-    seeds, cases = np.array([-0.05, 0.0, 0.05, 0.1]), np.linspace(-0.3, 0.3, 12)
     i = interval_of(table(*(seeds[:, None] + cases)))
-    deviation = math.sqrt(seeds.var() / 4 + cases.var() / 12)
+    deviation = math.sqrt(seeds.var() / len(seeds) + cases.var() / len(cases))
     assert i.high - i.low == pytest.approx(2 * 1.96 * deviation, rel=0.04)
 
 
@@ -45,6 +52,12 @@ def test_a_case_that_one_seed_lacks_counts_with_the_other_seeds_value():
     i = interval_of(table([0.2, NAN], [0.4, 0.5]))
     assert i.mean == pytest.approx((0.3 + 0.5) / 2) and i.count == 2
     assert interval_of(table([NAN, NAN])).count == 0
+
+
+def test_in_a_drawn_table_too_a_case_counts_once_however_many_seeds_have_it():
+    values, once = table([0.0, NAN], [0.0, 1.0]), np.ones((1, 2))
+    assert resampled(values, cases=once, seeds=once) == pytest.approx([0.5])
+    assert resampled(values, cases=once, seeds=np.array([[2.0, 0.0]])) == pytest.approx([0.0])  # the first seed twice
 
 
 def test_rows_are_compared_on_the_seeds_and_cases_that_both_have():
@@ -65,9 +78,10 @@ def test_wilcoxons_test_is_of_the_cases_means_over_seeds():
     assert math.isnan(compare(first, first).wilcoxon_p)
 
 
-def test_a_share_is_resampled_with_its_gap():
-    """Every case closes a quarter of its own gap: a quarter in every resample, however the gaps vary."""
-    gap = table([0.1, 0.5, 0.9, 0.3])
+@pytest.mark.parametrize("rows", [[[0.1, 0.5, 0.9, 0.3]], [[0.1, 0.5, 0.9, 0.3], [0.4, 0.2, 0.8, 0.6]]])
+def test_a_share_is_resampled_with_its_gap(rows):
+    """Every case closes a quarter of its own gap under every seed: a quarter in every resample, however gaps vary."""
+    gap = table(*rows)
     share = share_of(gap / 4, gap)
     assert (share.value, *share.interval) == pytest.approx((0.25, 0.25, 0.25))
 

@@ -1,0 +1,65 @@
+"""One request, one answer; and no more words in between than a window can use."""
+
+from types import SimpleNamespace
+
+import pytest
+from models import study
+
+from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.worker import server as module
+from DanteSegmenterLib.worker.protocol import FailureMessage, Frame, Grid, SegmentRequest, arrays_of
+from DanteSegmenterLib.worker.server import Server
+
+
+@pytest.fixture
+def request_of_a_study():
+    volumes = study()
+    grids = tuple(Grid(name, name, tuple(map(float, v.ijk_to_ras.ravel()))) for name, v in volumes.items())
+    return Frame(SegmentRequest(7, "nowhere", "cpu", grids), arrays_of(volumes))
+
+
+def answers(frame, monkeypatch, error, cancelled=()):
+    """What is answered where a model that is loaded raises an error."""
+    sent = []
+
+    def model(*_):
+        raise error
+
+    monkeypatch.setattr(Server, "_model", model)
+    outbox, inbox = SimpleNamespace(send=sent.append), SimpleNamespace(cancelled=set(cancelled))
+    Server(outbox, inbox).serve(frame)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (InputError("No such model."), "refused", "No such model."),
+        (ResourceError("No such device."), "lacking", "No such device."),
+        (MemoryError("Unable to allocate 9 TiB"), "lacking", "memory"),
+        (ZeroDivisionError("by 0"), "defect", "ZeroDivisionError: by 0"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_answer_of_its_kind(request_of_a_study, monkeypatch, error, kind, said):
+    (answer,) = answers(request_of_a_study, monkeypatch, error)
+    assert (answer.id, answer.kind) == (7, kind) and said in answer.message
+
+
+def test_the_other_side_that_is_gone_gets_no_answer(request_of_a_study, monkeypatch):
+    with pytest.raises(BrokenPipeError):
+        answers(request_of_a_study, monkeypatch, BrokenPipeError())
+
+
+def test_for_a_run_that_was_cancelled_while_it_waited_no_model_is_loaded(request_of_a_study, monkeypatch):
+    sent = answers(request_of_a_study, monkeypatch, AssertionError("loaded"), cancelled=[7])
+    assert sent == [FailureMessage(7, "cancelled", "Stopped; nothing was changed.")]
+
+
+def test_progress_is_told_ten_times_a_second_and_when_the_phase_changes(monkeypatch):
+    told, now = [], [50.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    tell = module._Throttle(told.append)
+    for n in range(32):  # every sixteenth of a second: every second one of them
+        now[0] = 50 + n / 16
+        tell(SimpleNamespace(phase="network" if n < 21 else "restore", n=n))
+    assert [progress.n for progress in told] == [*range(0, 21, 2), *range(21, 32, 2)]
