@@ -51,9 +51,10 @@ class Child:
         Raises:
             ResourceError: it cannot be started.
         """
-        # A pipe that nobody reads would fill up and block the process.
-        self._errors = None if pipes else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._errors: IO[bytes] | None = None
         try:
+            if not pipes:  # a pipe that nobody reads would fill up and block the process
+                self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """Processes of ours: what they find, what they must not run, and how they end."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -90,4 +91,13 @@ def test_no_file_of_the_current_folder_is_run_in_place_of_a_module(tmp_path):
 def test_a_child_that_cannot_be_started_is_said(monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.child_process.interpreter", lambda: str(REPOSITORY / "no such program"))
     with pytest.raises(ResourceError, match="could not be started"):
+        Child.of_module("json.tool")
+
+
+def test_without_a_folder_for_temporary_files_the_child_is_refused_with_what_is_wrong(monkeypatch):
+    def full(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("DanteSegmenterLib.child_process.tempfile.TemporaryFile", full)
+    with pytest.raises(ResourceError, match="could not be started: .*No usable temporary directory"):
         Child.of_module("json.tool")
