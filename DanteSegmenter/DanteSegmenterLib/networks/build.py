@@ -9,13 +9,13 @@ from torch import nn
 from ..errors import ModelError
 from ..model_folder.architectures import MmFormerOptions, ShaSpecOptions, UnetrOptions, options_of
 from ..model_folder.spec import ModelSpec, Pathway
+from .baselines.gated_unet import GatedNetwork
+from .baselines.mmformer import MmFormer
+from .baselines.shaspec import ShaSpec
+from .baselines.unetr import Unetr
 from .dante_full import FullNetwork
 from .fusion import Fusion
 from .nnunet.residual_encoder import ResidualUNet
-from .rivals.gated_unet import GatedNetwork
-from .rivals.mmformer import MmFormer
-from .rivals.shaspec import ShaSpec
-from .rivals.unetr import Unetr
 from .unet import Decoder, Encoder, UNet
 
 

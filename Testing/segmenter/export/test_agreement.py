@@ -14,8 +14,8 @@ from DanteSegmenterLib.export.bundle import agreement_with, recorded
 from DanteSegmenterLib.export.onnx_file import write_onnx
 from DanteSegmenterLib.export.source import Source, noise, patient
 from DanteSegmenterLib.model_folder import Normalisation, Pathway, Preprocessing
+from DanteSegmenterLib.networks.baselines.vision_transformer import initialise_transformers
 from DanteSegmenterLib.networks.build import ARCHITECTURES, build
-from DanteSegmenterLib.networks.rivals.vision_transformer import initialise_transformers
 from DanteSegmenterLib.networks.unet import initialise
 
 OPTIONS = {

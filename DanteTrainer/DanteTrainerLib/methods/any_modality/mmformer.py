@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from DanteSegmenterLib.networks.baselines.mmformer import MmFormer, encoder_spec
 from DanteSegmenterLib.networks.convolution import Conv3d
-from DanteSegmenterLib.networks.rivals.mmformer import MmFormer, encoder_spec
 from DanteSegmenterLib.networks.unet import Decoder, initialise
 
 from ...data.patches import Batch

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from DanteSegmenterLib.model_folder import NetworkSpec
+from DanteSegmenterLib.networks.baselines.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.instance_norm import instance_norm
-from DanteSegmenterLib.networks.rivals.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.unet import initialise
 
 from ...data.patches import Batch

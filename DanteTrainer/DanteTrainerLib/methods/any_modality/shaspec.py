@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from DanteSegmenterLib.networks.rivals.shaspec import ShaSpec
+from DanteSegmenterLib.networks.baselines.shaspec import ShaSpec
 from DanteSegmenterLib.networks.unet import initialise, narrowed
 
 from ...data.patches import Batch

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.model_folder.architectures import UnetrOptions
-from DanteSegmenterLib.networks.rivals.vision_transformer import Transformer, VisionTransformer, blocks_of, waves
+from DanteSegmenterLib.networks.baselines.vision_transformer import Transformer, VisionTransformer, blocks_of, waves
 
 from ...loop.stage import StepContext
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from DanteSegmenterLib.errors import ConfigError, ModelError
-from DanteSegmenterLib.networks.rivals.unetr import Unetr
-from DanteSegmenterLib.networks.rivals.vision_transformer import initialise_transformers
+from DanteSegmenterLib.networks.baselines.unetr import Unetr
+from DanteSegmenterLib.networks.baselines.vision_transformer import initialise_transformers
 from DanteSegmenterLib.networks.unet import initialise
 
 from ...data.patches import Batch

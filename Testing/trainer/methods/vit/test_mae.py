@@ -6,7 +6,7 @@ from small_trainings import small
 from steps import batch, context
 
 from DanteSegmenterLib.errors import ConfigError
-from DanteSegmenterLib.networks.rivals.vision_transformer import blocks_of
+from DanteSegmenterLib.networks.baselines.vision_transformer import blocks_of
 from DanteTrainerLib.methods.vit import stages
 from DanteTrainerLib.methods.vit.mae import draw_order, normalised, reconstruction_error, rows_at, visible_tokens
 from DanteTrainerLib.settings.tasks import BRAIN

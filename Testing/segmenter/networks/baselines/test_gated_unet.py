@@ -1,7 +1,7 @@
 import torch
 
 from DanteSegmenterLib.model_folder import NetworkSpec
-from DanteSegmenterLib.networks.rivals.gated_unet import GatedNetwork
+from DanteSegmenterLib.networks.baselines.gated_unet import GatedNetwork
 from DanteSegmenterLib.networks.unet import initialise
 
 SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, 1)

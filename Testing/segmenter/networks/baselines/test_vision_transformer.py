@@ -5,7 +5,7 @@ import torch
 
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder.architectures import UnetrOptions
-from DanteSegmenterLib.networks.rivals.vision_transformer import (
+from DanteSegmenterLib.networks.baselines.vision_transformer import (
     Transformer,
     VisionTransformer,
     blocks_of,

@@ -3,7 +3,7 @@ import torch
 
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.model_folder.architectures import AVERAGE_PRESENT, FIRST_PRESENT, ShaSpecOptions
-from DanteSegmenterLib.networks.rivals.shaspec import Composition, ShaSpec, substitute
+from DanteSegmenterLib.networks.baselines.shaspec import Composition, ShaSpec, substitute
 from DanteSegmenterLib.networks.unet import brats_1mm, initialise
 
 SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, 1)

@@ -3,8 +3,8 @@ import torch
 
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder.architectures import UnetrOptions
-from DanteSegmenterLib.networks.rivals.unetr import Residual, Unetr, UnetrDecoder, as_map
-from DanteSegmenterLib.networks.rivals.vision_transformer import initialise_transformers
+from DanteSegmenterLib.networks.baselines.unetr import Residual, Unetr, UnetrDecoder, as_map
+from DanteSegmenterLib.networks.baselines.vision_transformer import initialise_transformers
 from DanteSegmenterLib.networks.unet import initialise
 
 # The last is flat, and twice as wide as high.

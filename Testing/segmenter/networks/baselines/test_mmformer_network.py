@@ -7,8 +7,7 @@ from torch import nn
 from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder import NetworkSpec
 from DanteSegmenterLib.model_folder.architectures import MmFormerOptions
-from DanteSegmenterLib.networks.convolution import Conv3d
-from DanteSegmenterLib.networks.rivals.mmformer import (
+from DanteSegmenterLib.networks.baselines.mmformer import (
     InterModal,
     MmFormer,
     TransformerLayer,
@@ -16,6 +15,7 @@ from DanteSegmenterLib.networks.rivals.mmformer import (
     reductions,
     token_level,
 )
+from DanteSegmenterLib.networks.convolution import Conv3d
 from DanteSegmenterLib.networks.unet import Decoder, brats_1mm, chest_ct, initialise
 
 OPTIONS = MmFormerOptions(token_width=8, heads=2, mlp_width=16, layers=1, narrowing=2)
