@@ -82,7 +82,7 @@ def _calibration(pathway: Pathway) -> list[str]:
 
 def _steps(experiment: Experiment) -> str:
     pretrained = experiment.run.pretrain_steps if experiment.method in BEGIN_WITHOUT_MASKS else 0
-    matured = experiment.mature_steps if experiment.method == "dante" else 0
     before = [f"{pretrained} steps of pre-training, "] if pretrained else []
+    matured = experiment.mature_steps
     before += [f"{matured} of the full-modality network alone, "] if matured else []
     return f"{''.join(before)}{experiment.supervised_steps} steps"

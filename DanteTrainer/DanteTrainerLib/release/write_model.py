@@ -73,11 +73,8 @@ def _with_scaling_of_before(pathways: dict[str, Pathway], target: Path) -> dict[
         before = read_spec(target).pathways
     except ModelError:  # there is none
         return pathways
-    same = {name for name, pathway in pathways.items() if name in before and before[name].digest == pathway.digest}
-    return {
-        name: replace(pathway, scaling=before[name].scaling) if name in same else pathway
-        for name, pathway in pathways.items()
-    }
+    scaling = {(name, pathway.digest): pathway.scaling for name, pathway in before.items()}
+    return {name: replace(own, scaling=scaling.get((name, own.digest), {})) for name, own in pathways.items()}
 
 
 def other_things(folder: Path) -> list[Path]:

@@ -74,7 +74,7 @@ class Experiment:
     @property
     def mature_steps(self) -> int:
         """Steps of DANTE's stage in which f_F learns alone; 0 without that stage."""
-        share = self.dante.mature_teacher
+        share = self.dante.mature_teacher if self.method == "dante" else 0
         return max(1, round(share * self.run.steps)) if share else 0
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.errors import InputError
 
 from ..data.cache import clean_cache, is_prepared
-from ..locks import holding, in_use
+from ..locks import holding
 from ..run.run_folder import cache_of, read_run
 from ..status import RUN_FILE
 from .plan import RUNS_FOLDER
@@ -30,10 +31,10 @@ def clean(folder: Path) -> str:
         with holding(folder):
             return _said(clean_cache(cache), cache)
     if (folder / RUNS_FOLDER).is_dir() and (folder / CACHE_FOLDER).is_dir():
-        trained = [run for run in sorted((folder / RUNS_FOLDER).iterdir()) if in_use(run)]
-        if trained:
-            raise ResourceError(f"another process works on the run '{trained[0]}'. Wait for it, or stop it first.")
-        return _said(clean_cache(folder / CACHE_FOLDER), folder / CACHE_FOLDER)
+        with contextlib.ExitStack() as held:
+            for run in filter(Path.is_dir, sorted((folder / RUNS_FOLDER).iterdir())):
+                held.enter_context(holding(run))
+            return _said(clean_cache(folder / CACHE_FOLDER), folder / CACHE_FOLDER)
     if folder.is_dir() and any(folder.iterdir()) and all(map(is_prepared, folder.iterdir())):
         return _said(clean_cache(folder), folder)
     raise InputError(f"'{folder}' is neither a run, nor a study, nor a cache of prepared cases; nothing was removed.")
