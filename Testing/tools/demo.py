@@ -24,7 +24,7 @@ from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError  # noq
 from DanteSegmenterLib.files import write_atomically, write_segmentation, write_volume  # noqa: E402
 from DanteSegmenterLib.model_folder import choose_pathway, read_spec  # noqa: E402
 from DanteSegmenterLib.volume import Volume  # noqa: E402
-from DanteTrainerLib.evaluation.metrics import dice  # noqa: E402
+from DanteTrainerLib.evaluation.metrics.region import dice  # noqa: E402
 
 MODELS = REPOSITORY / "Resources" / "Models"
 EMBEDDED = {"brain": "brats-without-t1ce", "chest": "embolism-without-contrast"}

@@ -27,7 +27,10 @@ from DanteSegmenterLib.volume import Volume
 from ..data.dataset import Dataset, Split, check_cases, check_masks
 from ..whole_files import files_together, make_writable
 from .dropping import without
-from .metrics import bootstrap_mean, dice_of_the_whole, score_region, the_whole_said
+from .metrics.intervals import bootstrap_mean
+from .metrics.lesion_wise import score_lesions
+from .metrics.region import score_region
+from .metrics.whole_tumour import dice_of_the_whole, the_whole_said
 from .subject import load_for, pathway_of
 from .tables import write_table
 
@@ -37,9 +40,10 @@ MORE_PICTURES = re.compile(r"contact_sheet_\d+\.png")
 
 @dataclass(frozen=True)
 class RegionSummary:
-    """Means over cases with 95 % bootstrap intervals, of how many cases each, and the BraTS convention (`metrics`).
+    """Means over cases with 95 % bootstrap intervals, of how many cases each, and two conventions of BraTS (`metrics`).
 
-    None stands for what cannot be told, for example the HD95 of a region that no case has.
+    None stands for what cannot be told, for example the HD95 of a region that no case has, or the lesion-wise scores
+    in summaries of older versions.
     """
 
     dice: float | None
@@ -51,6 +55,8 @@ class RegionSummary:
     brats_dice: float
     brats_hd95_mm: float
     calibration: Calibration | None
+    lesion_dice: float | None = None
+    lesion_hd95_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,16 @@ class Summary:
         lines = [
             f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}{self._dropping_said()}.",
             "",
-            "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm |",
-            "|---|---|---|---|---|---|---|",
+            "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm "
+            "| lesion-wise Dice | lesion-wise HD95 mm |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for region, s in self.regions.items():
             lines.append(
                 f"| {region} | {_interval(s.dice, s.dice_95, 3)} | {s.dice_cases} "
                 f"| {_interval(s.hd95_mm, s.hd95_mm_95, 1)} | {s.hd95_cases} "
-                f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} |"
+                f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} "
+                f"| {_number(s.lesion_dice, 3)} | {_number(s.lesion_hd95_mm, 1)} |"
             )
         said = the_whole_said(self.dice_of_the_whole, next(iter(self.regions), ""))
         return "\n".join([*lines, "", said] if said else lines)
@@ -135,6 +143,8 @@ def summarise(rows: pd.DataFrame) -> RegionSummary:
         brats_dice=float(rows.brats_dice.mean()),
         brats_hd95_mm=float(rows.brats_hd95_mm.mean()),
         calibration=calibration_of(rows),
+        lesion_dice=float(rows.lesion_dice.mean()),
+        lesion_hd95_mm=float(rows.lesion_hd95_mm.mean()),
     )
 
 
@@ -149,6 +159,10 @@ def calibration_of(rows: pd.DataFrame) -> Calibration | None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(mean: float | None, interval: tuple[float | None, float | None], digits: int) -> str:
@@ -241,6 +255,7 @@ def evaluate_case(
     for region, mask in masks.items():
         found = result.masks[region]
         score = score_region(mask, found, result.reference.spacing_mm)
+        lesions = score_lesions(mask, found, result.reference.spacing_mm)
         finding = result.report.finding(region)
         rows.append(
             {
@@ -251,6 +266,8 @@ def evaluate_case(
                 "hd95_mm": score.hd95_mm,
                 "brats_dice": score.brats_dice,
                 "brats_hd95_mm": score.brats_hd95_mm,
+                "lesion_dice": lesions.dice,
+                "lesion_hd95_mm": lesions.hd95_mm,
                 "volume_ml": finding.volume_ml,
                 "volume_low_ml": finding.low_ml,
                 "volume_high_ml": finding.high_ml,

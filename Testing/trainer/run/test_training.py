@@ -187,7 +187,8 @@ def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(who
     assert sorted(os.listdir(out)) == ["cases.csv", "contact_sheet.png", "summary.json"]
     rows = (out / "cases.csv").read_text().splitlines()
     assert rows[0].startswith("model,case,region,dice,hd95_mm") and len(rows) == 1 + 3
-    printed = capsys.readouterr().out
+    printed, lesions = capsys.readouterr().out, pd.read_csv(out / "cases.csv").set_index("region").loc["WT"]
+    assert f"| {lesions.lesion_dice:.3f} | {lesions.lesion_hd95_mm:.1f} |" in printed
     assert "| WT |" in printed and "test split, 1 cases, without mirroring." in printed
 
 

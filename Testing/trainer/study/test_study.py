@@ -51,9 +51,9 @@ def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(da
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
     text = write_report(study, plan(study, tmp_path), "test", tmp_path)
     scores = pd.read_csv(tmp_path / "results.csv")
-    values = ["dice", "hd95_mm", "brats_dice", "brats_hd95_mm", "truth_ml"]
+    values = ["dice", "hd95_mm", "brats_dice", "brats_hd95_mm", "lesion_dice", "lesion_hd95_mm", "truth_ml"]
     assert list(scores.columns) == ["method", "seed", "case", "region", *values]
-    assert scores.brats_dice.notna().all() and scores.brats_hd95_mm.notna().all()
+    assert scores[values].drop(columns=["dice", "hd95_mm"]).notna().all(axis=None)
     assert list(dict.fromkeys(scores.method)) == ["lower", "upper", "MMANet", "DANTE", "DANTE (all modalities)"]
     assert sorted(scores[scores.method == "lower"].seed.unique()) == [1, 2]
     assert "Scored on the split 'test', without mirroring." in text

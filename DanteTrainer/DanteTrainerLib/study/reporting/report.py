@@ -15,15 +15,27 @@ from ..study_file import Study
 from .measured import deployed_costs, training_costs, use_of_levels
 from .paper import beside_paper, conditions, remarks
 from .pictures import SWEEP_FILE, draw_sweeps
-from .tables import BRATS_COLUMNS, FULL, Findings, brats_table, gap_table, of_the_whole, score_table, selection_tables
+from .tables import (
+    BRATS_COLUMNS,
+    FULL,
+    LESION_COLUMNS,
+    Findings,
+    brats_table,
+    gap_table,
+    lesion_table,
+    of_the_whole,
+    score_table,
+    selection_tables,
+)
 
 RESULTS_FILE, TABLE_FILE = "results.csv", "results.md"
-SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm", *BRATS_COLUMNS, "truth_ml"]
+SCORE_COLUMNS = ["method", "seed", "case", "region", "dice", "hd95_mm", *BRATS_COLUMNS, *LESION_COLUMNS, "truth_ml"]
 SECTIONS: dict[str, Callable[[Findings], str]] = {
     "Conditions": conditions,
     "Scores": score_table,
     "What the whole tumour alone would have": of_the_whole,
     "Scores by the BraTS convention": brats_table,
+    "Scores by lesion": lesion_table,
     "Against the baseline": gap_table,
     "Values chosen on validation cases": selection_tables,
     "Beside the paper": beside_paper,

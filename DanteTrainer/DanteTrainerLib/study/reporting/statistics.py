@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ...evaluation.metrics import Interval
+from ...evaluation.metrics.intervals import Interval
 
 RESAMPLES = 5000
 

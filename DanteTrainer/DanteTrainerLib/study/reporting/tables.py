@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...evaluation.metrics import Interval, dice_of_the_whole, the_whole_said
+from ...evaluation.metrics.intervals import Interval
+from ...evaluation.metrics.whole_tumour import dice_of_the_whole, the_whole_said
 from ...settings.tasks import TASKS
 from ..plan import Planned
 from ..study_file import Study, Sweep
@@ -19,6 +20,7 @@ FULL = " (all modalities)"
 """Suffix of the row of a method's full-modality network f_F."""
 CHOSEN_ON = "val"
 BRATS_COLUMNS = ("brats_dice", "brats_hd95_mm")
+LESION_COLUMNS = ("lesion_dice", "lesion_hd95_mm")
 """Of `cases.csv`: the scores in which no case is left out (`evaluation.metrics`)."""
 
 
@@ -86,6 +88,17 @@ def brats_table(found: Findings) -> str:
         "and the image's diagonal where one of them is."
     )
     return f"{said}\n\n{_score_table(found, dice, hd95)}"
+
+
+def lesion_table(found: Findings) -> str:
+    """The same by lesions; "" where older runs were scored without."""
+    if not set(LESION_COLUMNS) <= set(found.scores) or found.scores[list(LESION_COLUMNS)].isna().any(axis=None):
+        return ""
+    said = (
+        "As BraTS 2023 ranks: the mean over a case's lesions and the parts of the network's mask that meet none, which "
+        "count 0 and the image's diagonal, as a lesion does of which nothing is found."
+    )
+    return f"{said}\n\n{_score_table(found, *LESION_COLUMNS)}"
 
 
 def _score_table(found: Findings, dice: str, hd95: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from DanteTrainerLib.evaluation.metrics import bootstrap_mean
+from DanteTrainerLib.evaluation.metrics.intervals import bootstrap_mean
 from DanteTrainerLib.study.reporting.statistics import _resampled as resampled
 from DanteTrainerLib.study.reporting.statistics import compare, holm, interval_of, share_of
 

@@ -11,9 +11,11 @@ from DanteTrainerLib.study.reporting.paper import beside_paper, conditions
 from DanteTrainerLib.study.reporting.report import SCORE_COLUMNS, SECTIONS, collect, write_report
 from DanteTrainerLib.study.reporting.tables import (
     BRATS_COLUMNS,
+    LESION_COLUMNS,
     Findings,
     brats_table,
     gap_table,
+    lesion_table,
     of_the_whole,
     p_value,
     score_table,
@@ -159,8 +161,8 @@ def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, 
 
 
 def scored(*rows):
-    """Method, case, Dice and HD95, and both by the BraTS convention."""
-    named = [(method, 1, case, "ET", *scores, math.nan) for method, case, *scores in rows]
+    """Method, case, Dice and HD95, both by the BraTS convention, and by lesion where they are given."""
+    named = [(method, 1, case, "ET", *(*scores, math.nan, math.nan)[:6], math.nan) for method, case, *scores in rows]
     return Findings(Study("brats-2mm"), [], "test", pd.DataFrame(named, columns=SCORE_COLUMNS))
 
 
@@ -185,10 +187,19 @@ def test_where_no_mask_is_empty_or_older_scores_say_nothing_of_it_there_is_no_su
     assert brats_table(replace(empty, scores=empty.scores.drop(columns=list(BRATS_COLUMNS)))) == ""
 
 
+def test_scores_by_lesion_are_tabled_where_every_run_has_them():
+    found = scored(("new", "A", 0.5, 4.0, 0.5, 4.0, 0.25, 200.0), ("new", "B", 0.5, 4.0, 0.5, 4.0, 0.75, 10.0))
+    assert line_of(lesion_table(found), "new") == "| new | 1 | 0.500 (0.250-0.750; 2) | 105.0 (10.0-200.0; 2) |"
+    older = scored(("old", "A", 0.5, 4.0, 0.5, 4.0))
+    assert lesion_table(older) == ""
+    assert lesion_table(replace(older, scores=older.scores.drop(columns=list(LESION_COLUMNS)))) == ""
+    assert lesion_table(replace(older, scores=pd.concat([older.scores, found.scores]))) == ""
+
+
 def test_a_report_says_what_the_whole_tumour_alone_would_have(tmp_path):
     volumes = {"WT": 30.0, "TC": 10.0, "ET": 0.0}
     scores = pd.DataFrame(
-        [(m, 1, "A", region, 0.5, 4.0, 0.5, 4.0, ml) for m in ("lower", "upper") for region, ml in volumes.items()],
+        [(m, 1, "A", region, *(0.5, 4.0) * 3, ml) for m in ("lower", "upper") for region, ml in volumes.items()],
         columns=SCORE_COLUMNS,
     )
     found = Findings(STUDY, plan(STUDY, tmp_path), "test", scores)
@@ -200,7 +211,7 @@ def test_a_report_says_what_the_whole_tumour_alone_would_have(tmp_path):
 
 
 def test_what_no_case_has_is_a_dash():
-    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, 0.0, 373.1, 2.0)], columns=SCORE_COLUMNS)
+    nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, *(0.0, 373.1) * 2, 2.0)], columns=SCORE_COLUMNS)
     assert score_table(Findings(Study("brats-2mm"), [], "test", nowhere)).splitlines()[-1] == (
         "| lower | 1 | 0.000 (0.000-0.000; 1) | - |"
     )

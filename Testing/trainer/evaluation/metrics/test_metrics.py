@@ -6,14 +6,9 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from DanteTrainerLib.evaluation.metrics import (
-    bootstrap_mean,
-    dice,
-    dice_of_the_whole,
-    hd95_mm,
-    score_region,
-    the_whole_said,
-)
+from DanteTrainerLib.evaluation.metrics.intervals import bootstrap_mean
+from DanteTrainerLib.evaluation.metrics.region import dice, hd95_mm, score_region
+from DanteTrainerLib.evaluation.metrics.whole_tumour import dice_of_the_whole, the_whole_said
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 UNIT = (1.0, 1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Scores of one region in one case, and their means over cases."""

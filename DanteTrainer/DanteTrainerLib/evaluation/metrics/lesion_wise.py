@@ -1,0 +1,75 @@
+"""Lesion-wise Dice and HD95 of one region in one case, as the BraTS challenge of 2023 ranks gliomas by.
+
+Lesions of the experts' mask that lie close together are one: it is dilated three times (18 neighbours), and what is
+connected then (26 neighbours) is a lesion. Connected parts of the prediction that meet the dilated lesion are its
+finding, together. Each lesion larger than 50 mm^3 scores the Dice and HD95 of its finding, 0 and a penalty if it has
+none; a part of the prediction that meets no lesion, however small, counts as one more of 0 and the penalty. The
+score is the mean of these; 1 and 0 mm where there is nothing to find and nothing is found.
+
+The penalty is the image's diagonal, rounded up: 374 mm on the challenge's grid of 240x240x155 mm. HD95 is
+`region.hd95_mm`; the challenge weighs surfaces by their area.
+
+Source: the challenge's evaluation code, github.com/rachitsaluja/BraTS-2023-Metrics; for grids other than 1 mm, which
+it does not have, the dilation is by the whole number of voxels closest to 3 mm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .region import dice, hd95_mm
+
+REACH_MM = 3.0
+"""How far a lesion is dilated."""
+SMALLEST_MM3 = 50.0
+"""Lesions up to this volume are neither to be found nor false when they are."""
+_FACES_AND_EDGES, _ALL_26 = ndimage.generate_binary_structure(3, 2), ndimage.generate_binary_structure(3, 3)
+
+
+@dataclass(frozen=True)
+class LesionScore:
+    """Means over the lesions of one region in one case, and the parts of the prediction that meet none."""
+
+    dice: float
+    hd95_mm: float
+
+
+def score_lesions(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> LesionScore:
+    """Compare two masks bool [K, J, I]; `spacing_mm` along K, J, I."""
+    penalty = float(math.ceil(np.linalg.norm(np.array(truth.shape) * spacing_mm)))
+    steps = max(1, round(REACH_MM / min(spacing_mm)))
+    box = _box(truth | prediction, steps)
+    truth, prediction = truth[box], prediction[box]
+    reached = ndimage.label(ndimage.binary_dilation(truth, _FACES_AND_EDGES, steps), _ALL_26)[0]
+    parts = ndimage.label(prediction, _ALL_26)[0]
+    lesions, findings = np.where(truth, reached, 0), _findings(reached, parts)
+    scores = []
+    for lesion, own_parts in findings.items():
+        own = lesions == lesion
+        if own.sum() * math.prod(spacing_mm) <= SMALLEST_MM3:
+            continue
+        found = np.isin(parts, own_parts)
+        scores.append((dice(own, found), hd95_mm(own, found, spacing_mm) if own_parts else penalty))
+    met = {part for own_parts in findings.values() for part in own_parts}
+    scores += [(0.0, penalty)] * (parts.max() - len(met))
+    return LesionScore(*np.mean(scores, axis=0).tolist()) if scores else LesionScore(1.0, 0.0)
+
+
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
+    """What holds the mask and `margin` voxels around it; of an empty mask the image's first voxel."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0]) if found else (slice(1),) * 3
+
+
+def _findings(reached: np.ndarray, parts: np.ndarray) -> dict[int, list[int]]:
+    """By lesion, the parts of the prediction that meet it after its dilation."""
+    both = (reached > 0) & (parts > 0)
+    findings: dict[int, list[int]] = {lesion: [] for lesion in range(1, reached.max() + 1)}
+    for lesion, part in np.unique(np.stack([reached[both], parts[both]]), axis=1).T.tolist():
+        findings[lesion].append(part)
+    return findings
