@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import InputError, ResourceError
+from DanteSegmenterLib.guard.busy_files import patiently
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from .locks import in_use
@@ -116,7 +117,7 @@ class StatusWriter:
 def stored_status(folder: Path) -> RunStatus:
     """What the status file says; a new run's status where there is none that can be read."""
     try:
-        plain = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+        plain = json.loads(patiently(lambda: (folder / STATUS_FILE).read_text(encoding="utf-8")))
         return from_plain(RunStatus, plain, STATUS_FILE, InputError)
     except (OSError, ValueError, InputError):
         return RunStatus()

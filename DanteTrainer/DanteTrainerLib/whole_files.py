@@ -7,13 +7,13 @@ left beside it is restored or removed by the next one.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
+from DanteSegmenterLib.guard.busy_files import move
 from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in, to_disk
 
 from .ending import at_end, placing
@@ -43,7 +43,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         write(new)
         if sync:
             to_disk(new)
-        os.replace(new, path)
+        move(new, path)
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def files_together(target: Path) -> Iterator[Path]:
             for file in files:
                 to_disk(file)
             for file in files:
-                os.replace(file, target / file.name)
+                move(file, target / file.name)
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:

@@ -1,10 +1,11 @@
 """When a run's status is told while it trains."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from DanteTrainerLib.status import StatusWriter, stored_status
+from DanteTrainerLib.status import RunStatus, StatusWriter, stored_status, write_status
 
 
 @pytest.fixture
@@ -35,3 +36,19 @@ def test_the_time_that_is_left_is_that_of_the_steps_since_the_first(tmp_path, cl
     writer.step("stage-2", 1, 100, None)
     status = stored_status(tmp_path)
     assert (status.stage, status.step, status.seconds_left) == ("stage-2", 1, None)
+
+
+def test_a_status_that_is_being_replaced_on_windows_is_read_a_moment_later(tmp_path, monkeypatch):
+    """Else it would seem to be that of a new run, and who follows it would be told nothing any more."""
+    write_status(tmp_path, RunStatus("running", step=7))
+    read, refused = Path.read_text, []
+
+    def read_unless_replaced(path, **options):
+        if not refused:
+            refused.append(PermissionError(13, "Access is denied"))
+            refused[0].winerror = 5
+            raise refused[0]
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_unless_replaced)
+    assert stored_status(tmp_path) == RunStatus("running", step=7)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DanteError
 from ..files.images import SEGMENTATION_ENDING
+from ..guard.busy_files import move
 from ..model_folder.spec import ModelSpec, Pathway
 from ..options import SegmentOptions
 from ..result.report import Report
@@ -56,12 +56,12 @@ def earlier_kept(path: Path, ending: str = SEGMENTATION_ENDING) -> Iterator[Path
     if path.exists():
         stem = path.name.removesuffix(ending)
         kept = free_name(path.with_name(f"{stem}.earlier{ending}"), ending)
-        os.replace(path, kept)
+        move(path, kept)
     try:
         yield kept
     except BaseException:
         if kept is not None:
-            os.replace(kept, path)
+            move(kept, path)
         raise
 
 

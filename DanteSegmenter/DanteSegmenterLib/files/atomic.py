@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DanteError, ResourceError, reason
+from ..guard.busy_files import move
 from ..guard.replace_folder import folder_in_the_making, to_disk
 
 
@@ -33,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             to_disk(temporary)
-            os.replace(temporary, path)
+            move(temporary, path)
         except DanteError:
             raise
         except Exception as error:

@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .busy_files import move
+
 PREFIX = ".dante-new-"
 # Stands before the number of the process that builds a folder: machines share disks, not processes.
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
@@ -73,12 +75,12 @@ def swap_in(new: Path, target: Path) -> None:
         return
     replaces = target.exists()
     if replaces:
-        os.replace(target, before)
+        move(target, before)
     try:
-        os.replace(new, target)
+        move(new, target)
     except OSError:
         if replaces:
-            os.replace(before, target)
+            move(before, target)
         raise
     shutil.rmtree(before, ignore_errors=True)
 
@@ -101,7 +103,7 @@ def bring_back(target: Path) -> None:
     """Put an earlier folder back to `target` that a killed `swap_in` has moved aside; else nothing happens."""
     before = _before(target)
     if before.is_dir() and not target.exists():
-        os.replace(before, target)
+        move(before, target)
 
 
 def _before(target: Path) -> Path:

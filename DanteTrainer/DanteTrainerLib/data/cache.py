@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from DanteSegmenterLib.cases.case import Case
 from DanteSegmenterLib.errors import InputError, ResourceError, reason
+from DanteSegmenterLib.guard.busy_files import move
 from DanteSegmenterLib.model_folder import Preprocessing
 from DanteSegmenterLib.preprocess import Background, background_of, prepare
 from DanteSegmenterLib.strict_dataclass import to_plain
@@ -208,7 +208,7 @@ def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, reg
             np.save(temporary / "labels.npy", bits)
             for r in range(regions):
                 np.save(temporary / f"places_{r}.npy", _places(bits, r))
-            os.replace(temporary, target)
+            move(temporary, target)
     except OSError as error:
         if not target.is_dir():  # else another process was faster: the same content
             raise ResourceError(f"the cache '{target.parent}' could not be written: {reason(error)}.") from None

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from DanteSegmenterLib.errors import ResourceError, reason
+from DanteSegmenterLib.guard.busy_files import move
 
 FORMAT, VERSION = b"DANTE checkpoint ", b"1\n"
 MAGIC = FORMAT + VERSION
@@ -39,8 +40,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = NAME) -> No
             file.flush()
             os.fsync(file.fileno())
         if name == NAME and (folder / NAME).exists():
-            os.replace(folder / NAME, folder / PREVIOUS)
-        os.replace(temporary, folder / name)
+            move(folder / NAME, folder / PREVIOUS)
+        move(temporary, folder / name)
     except OSError as error:
         raise ResourceError(
             f"the checkpoint could not be written to '{folder}': {reason(error)}. The one before is intact; make room "
