@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_what_is_not_finished_leaves_nothing_and_changes_nothing(tmp_path):
         make(new, "new")
         raise ValueError
     assert (target / "file").read_text() == "old" and os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.parametrize(("platform", "private"), [("linux", True), ("darwin", True), ("win32", False)])
+def test_what_is_being_built_is_its_owners_alone_but_for_windows_where_moving_would_not_change_that(
+    tmp_path, monkeypatch, platform, private
+):
+    modes, make_folder = [], Path.mkdir
+    monkeypatch.setattr(Path, "mkdir", lambda path, mode=0o777: (modes.append(mode), make_folder(path, mode)))
+    monkeypatch.setattr(sys, "platform", platform)
+    with folder_in_the_making(tmp_path):
+        pass
+    assert modes == [0o700 if private else 0o777]
 
 
 def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path, monkeypatch):
