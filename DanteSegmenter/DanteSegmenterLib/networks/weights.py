@@ -44,7 +44,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         tensors = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' cannot be read as safetensors ({error}). Copy the model folder again.") from None
-    tensors = {name: t.float() for name, t in tensors.items()}  # first: what float64 holds may be too much for it
+    # First: what float64 holds may be too much for it. A copy, for Windows lets nobody replace a file that is mapped.
+    tensors = {name: t.to(torch.float32, copy=True) for name, t in tensors.items()}
     _check_values(tensors, f"'{path}'")
     network.load_state_dict(tensors, strict=True, assign=True)
 

@@ -184,6 +184,17 @@ def test_weights_that_are_not_finite_or_absurd_are_neither_written_nor_loaded(tm
         load_weights(UNet(3, 3, TINY_NETWORK), path)
 
 
+def test_a_loaded_network_keeps_no_hold_of_its_file(tmp_path):
+    """On Windows a file that is mapped into memory, as safetensors does, can be neither replaced nor deleted."""
+    path = tmp_path / "w.safetensors"
+    save_weights(UNet(3, 3, TINY_NETWORK), path)
+    network = UNet(3, 3, TINY_NETWORK)
+    load_weights(network, path)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    path.write_bytes(bytes(path.stat().st_size))  # what is mapped follows
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
 def test_weights_come_back_bit_equal(tmp_path):
     network, other = UNet(3, 3, TINY_NETWORK), UNet(3, 3, TINY_NETWORK)
     save_weights(network, tmp_path / "w.safetensors")
