@@ -41,7 +41,9 @@ class Batch:
     foreground: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.images, self.regions, self.foreground)))
+        # MPS would read memory that is free again, if it is not waited for (PyTorch's issues 139550 and 189690).
+        at_once = device.type != "mps"
+        return Batch(*(part.to(device, non_blocking=at_once) for part in (self.images, self.regions, self.foreground)))
 
     def pin_memory(self) -> Batch:
         """Called by DataLoader."""

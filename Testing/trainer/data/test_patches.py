@@ -18,7 +18,7 @@ from DanteTrainerLib.data import cache
 from DanteTrainerLib.data.cache import _digest as digest
 from DanteTrainerLib.data.cache import cache_cases
 from DanteTrainerLib.data.dataset import read_dataset
-from DanteTrainerLib.data.patches import PRETRAINING, PatchLoader, PatchSource
+from DanteTrainerLib.data.patches import PRETRAINING, Batch, PatchLoader, PatchSource
 from DanteTrainerLib.loop.stage import Stage
 from DanteTrainerLib.run.cases import sources_of
 from DanteTrainerLib.settings.experiment import Experiment
@@ -243,3 +243,21 @@ def test_the_settings_choose_what_is_augmented(cached, of_stage, switches, kind,
     stage = Stage("any", nn.ModuleDict(), 1, lambda batch, context: {}, augmentation=of_stage)
     learn, check = sources_of(experiment, BRAIN, stage, list(cached), list(cached))
     assert (learn.augmentation, check.augmentation, learn.strength) == (kind, "none", strength)
+
+
+class Noted:
+    """A tensor that notes how it is sent to a device."""
+
+    waits = None
+
+    def to(self, device, non_blocking):
+        self.waits = not non_blocking
+        return self
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cuda", False), ("mps", True)])
+def test_a_batch_is_waited_for_where_the_device_would_read_memory_that_is_free_again(device, waits):
+    """pytorch/pytorch issues 139550 and 189690: on MPS the values would silently be others."""
+    parts = [Noted(), Noted(), Noted()]
+    Batch(*parts).to(torch.device(device))
+    assert [part.waits for part in parts] == [waits] * 3
