@@ -6,6 +6,7 @@ list
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from .command_line.parser import WITH_PARENT, parser
 from .ending import EndRequest, end_children, wait_if_ending
 
 # Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
+
+# PyTorch reads it when it is imported: what it lacks on Apple's graphics, such as adaptive_max_pool3d, a CPU computes.
+MPS_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
 def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None) -> int:
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
 def run() -> None:
     """The command line as a process of its own: its streams, its signals, and nothing left behind."""
     program.prepare_streams()
+    os.environ.setdefault(MPS_FALLBACK, "1")
     stop = EndRequest()
     if WITH_PARENT in sys.argv:  # at once: the parent may be gone before torch is imported
         stop.end_with_standard_input()
