@@ -5,8 +5,11 @@ Files store LPS directions; everything inside is RAS: the change of sign is `gri
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import locale
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -160,11 +163,32 @@ def _write_whole(image: sitk.Image, path: Path) -> None:
         RuntimeError: ITK could not write it.
         DamageError: not all of it was written.
     """
-    sitk.WriteImage(image, str(path), useCompression=True)
+    with _utf8_names() if _is_misread(path) else contextlib.nullcontext():
+        sitk.WriteImage(image, str(path), useCompression=True)
     written, _, _ = _reader(path)(path, 0)  # to its end, and the checksum there
     wanted = sitk.GetArrayViewFromImage(image)
     if not np.array_equal(written, wanted[0] if wanted.ndim > 3 else wanted, equal_nan=True):
         raise DamageError("what was written is not what is there")
+
+
+def _is_misread(path: Path) -> bool:
+    """Whether the C library takes ITK's name of a file, which is in UTF-8, for one of another code page.
+
+    On Windows nothing could be written to the folders of somebody called Jürgen (ITK's issues 4388 and 6739).
+    """
+    return sys.platform == "win32" and not str(path).isascii()
+
+
+@contextlib.contextmanager
+def _utf8_names() -> Iterator[None]:
+    """Meanwhile the C library of Windows takes names of files for UTF-8, as it does while its locale says so."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    with contextlib.suppress(locale.Error):  # a Windows of before 2018
+        locale.setlocale(locale.LC_CTYPE, ".UTF8")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def write_segmentation(

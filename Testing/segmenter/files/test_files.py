@@ -1,4 +1,5 @@
 import gzip
+import locale
 import os
 import signal
 import subprocess
@@ -29,6 +30,31 @@ def test_a_volume_is_read_as_it_was_written(tmp_path, ending):
     assert np.array_equal(again.array, numbered().array)
     assert again.ijk_to_ras == pytest.approx(MATRIX, abs=1e-5)
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("platform", "folder", "locales"),
+    [("win32", "Jürgen", ["C", ".UTF8", "C"]), ("win32", "Ann", ["C"]), ("linux", "Jürgen", ["C"])],
+)
+def test_on_windows_the_c_library_takes_itks_names_for_utf8_while_it_writes(
+    tmp_path, monkeypatch, platform, folder, locales
+):
+    (tmp_path / folder).mkdir()
+    known, write = ["C"], sitk.WriteImage
+
+    def set_locale(_, wanted=None):
+        known.extend([wanted] if wanted else [])
+        return known[-1]
+
+    def write_there(image, path, **options):
+        assert (known[-1] == ".UTF8") == (len(locales) > 1)
+        write(image, path, **options)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(locale, "setlocale", set_locale)
+    monkeypatch.setattr(sitk, "WriteImage", write_there)
+    write_volume(tmp_path / folder / "a.nii.gz", numbered())
+    assert known == locales
 
 
 def test_files_are_lps_and_volumes_ras(tmp_path):
