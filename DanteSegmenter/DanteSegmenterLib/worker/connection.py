@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from ..child_process import Child
+from ..errors import ResourceError
 from ..host.address import Host
 from ..host.explain import explain_end, no_answer, not_ours, other_version
 from ..host.ssh import ssh_command, ssh_environment
@@ -52,8 +53,9 @@ class Connection:
         """Start the process.
 
         Raises:
-            ResourceError: it cannot be started.
+            ResourceError: it cannot be started, or could not be heard.
         """
+        _check_python()
         self.host = host
         self.hello: Hello | None = None
         self._reader = FrameReader()
@@ -226,6 +228,15 @@ class Connection:
         """Keep the last `ERROR_BYTES` of what the process writes to standard error."""
         self._errors += data or b""
         del self._errors[:-ERROR_BYTES]
+
+
+def _check_python() -> None:
+    """
+    Raises:
+        ResourceError: this Python cannot read from a pipe without waiting.
+    """
+    if not hasattr(os, "set_blocking"):
+        raise ResourceError("on Windows this needs Python 3.12 or newer. Take another Python, or leave out --host.")
 
 
 def _start(host: Host | None, idle_seconds: float) -> Child:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from models import brain_spec, study, write_brain_model
 
-from DanteSegmenterLib.errors import Cancelled
+from DanteSegmenterLib.errors import Cancelled, ResourceError
 from DanteSegmenterLib.host.address import Host
 from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.options import DEFAULTS
@@ -168,3 +168,10 @@ def test_a_model_is_named_by_where_it_lies_whatever_folder_the_process_is_in(beg
     client = WorkerClient()
     client.begin(folder.name, study(), "cpu")
     assert client._connection.sent[0].model == os.path.abspath(folder)
+
+
+def test_a_python_that_cannot_read_without_waiting_is_refused_in_a_sentence(folder, monkeypatch):
+    """Windows, before Python 3.12."""
+    monkeypatch.delattr(os, "set_blocking")
+    with pytest.raises(ResourceError, match="on Windows this needs Python 3.12 or newer"):
+        WorkerClient().begin(folder, study(), "cpu")
