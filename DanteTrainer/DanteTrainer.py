@@ -235,7 +235,8 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
         self.logic = slicer.util.getModuleLogic("DanteTrainer")
         self.folder = tempfile.TemporaryDirectory(prefix="DanteTrainerTest-", ignore_cleanup_errors=True)
-        self.data, self.out = Path(self.folder.name) / "data", Path(self.folder.name) / "run"
+        folder = Path(self.folder.name).resolve()  # as `runs` knows it: on macOS temporary folders lie behind a link
+        self.data, self.out = folder / "data", folder / "run"
         self.patients = writeSyntheticDataset(self.data)
         self.told = []
 
