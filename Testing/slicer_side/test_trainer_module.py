@@ -109,6 +109,19 @@ def test_a_part_of_the_self_test_passes(slicer, name):
         test.tearDown()
 
 
+def test_the_self_test_installs_nothing(slicer, monkeypatch, caplog):
+    """PyTorch's extension asks nobody in testing mode: it would install gigabytes where extensions are built."""
+    import PyTorchUtils
+
+    from DanteSlicerLib import requirements
+
+    monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "torch" else "99")
+    monkeypatch.setattr(type(slicer.app), "testingEnabled", lambda app: True)
+    monkeypatch.setattr(PyTorchUtils.PyTorchUtilsLogic, "installTorch", lambda *_, **__: pytest.fail("it installs"))
+    slicer.selfTests["DanteTrainer"](msec=0)
+    assert "not installed: torch>=2.5; training was not tested" in caplog.text
+
+
 def test_the_self_test_knows_its_training_where_temporary_folders_lie_behind_a_link(slicer, tmp_path, monkeypatch):
     """As on macOS: otherwise a training goes on, in a folder that is gone, after a part that has failed."""
     from DanteTrainerLib.status import RunStatus
