@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import secrets
 import shutil
+import socket
 import sys
 import time
 import zlib
@@ -17,8 +17,9 @@ from pathlib import Path
 from .busy_files import move
 
 PREFIX = ".dante-new-"
-# Stands before the number of the process that builds a folder: machines share disks, not processes.
-MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+# Stands before the number of the process that builds a folder: machines share disks, not processes. `platform` would
+# ask WMI on Windows, while Slicer starts: ten seconds, or for ever where that does not answer (CPython's issue 112278).
+MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 # A folder that was being built so long ago is of a process that was killed, whatever its number says.
 ABANDONED_S = 24 * 3600.0
 # <fcntl.h>, <stdio.h>: paths are relative to the current folder; two paths change places.

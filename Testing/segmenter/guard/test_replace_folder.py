@@ -129,3 +129,20 @@ def test_an_interruption_just_when_it_is_made_leaves_nothing(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt), folder_in_the_making(tmp_path):
         pass
     assert os.listdir(tmp_path) == []
+
+
+AT_START = """
+import numpy, platform, sys
+platform.uname = lambda: sys.exit("asked")
+from DanteSegmenterLib import batch, nnunet
+from DanteSegmenterLib.guard import replace_folder
+from DanteSegmenterLib.model_folder import library
+from DanteSegmenterLib.worker import client
+"""
+
+
+def test_nobody_asks_which_system_this_is_while_slicer_starts():
+    """On Windows that is a question to WMI, which takes ten seconds or for ever where it does not answer."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", AT_START], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
