@@ -254,10 +254,9 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
     def runTest(self):
         from DanteSlicerLib import requirements
 
+        # PyTorch's extension asks nobody while Slicer is tested: it would install where extensions are built.
         missing = requirements.missing([requirements.TORCH, *packagesBesideTorch()])
-        if (
-            missing
-        ):  # PyTorch's extension asks nobody while Slicer is tested: it would install where extensions are built
+        if missing:
             logging.warning("not installed: %s; training was not tested", ", ".join(missing))
             return
         for name in [name for name in dir(self) if name.startswith("test_")]:
