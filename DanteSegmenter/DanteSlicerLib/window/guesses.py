@@ -1,6 +1,6 @@
 """Which volumes stand in the boxes that the user has not filled: those of the patient they look at."""
 
-from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, previousResult, resultReference
+from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, modelName, previousResult, resultReference
 from DanteSlicerLib.scene.segments import otherSegments
 from DanteSlicerLib.scene.studies import isLeftOut, studyOf, volumeInView, volumeNodes, volumesBeside
 
@@ -12,6 +12,7 @@ class Guesses:
         self._choices = choices
         self._inView = None  # the volume that the slices showed when the boxes were filled
         self._reference = None  # the volume whose result was looked for last
+        self._model = None  # and the name of the model; None before the first one
         self._passedOver = {}  # modality -> ids of volumes that were there when the chosen one was deleted
         self._guessed = {}  # modality -> id of the node that was put there by guess
         self._chosenByHand = set()
@@ -108,15 +109,25 @@ class Guesses:
         return None if node in chosen else node
 
     def followReference(self):
-        """Take up the result of the chosen volumes, and let go of another patient's: it must not be written over."""
+        """Take up the chosen model's result of the chosen volumes; let go of another's: it must not be written over."""
         output, reference = self._choices.output(), self._choices.referenceVolume()
-        another, self._reference = reference is not self._reference, reference
-        if reference is None or (output is None and not another):
-            return
+        anotherModel, anotherVolume = self._modelHasChanged(), reference is not self._reference
+        self._reference = reference
         if output is not None and (not output.GetAttribute(MODEL_ATTRIBUTE) or otherSegments(output)):
+            return
+        if output is not None and anotherModel and output.GetAttribute(MODEL_ATTRIBUTE) != self._model:
+            output = self._choices.parameters.outputSegmentation = None
+        if reference is None or (output is None and not (anotherModel or anotherVolume)):
             return
         if output is None or resultReference(output) is not reference:
             self._choices.parameters.outputSegmentation = previousResult(reference, self._choices.spec)
+
+    def _modelHasChanged(self):
+        """Whether another model is chosen than when this was asked last."""
+        if self._choices.spec is None:
+            return False
+        before, self._model = self._model, modelName(self._choices.spec)
+        return before not in (None, self._model)
 
     def chooseVolumes(self, inputs, byHand=True):
         """Put a study's volumes into the boxes, as the user's choice or as a guess, and take up its result, if any."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+from models import write_brain_model
 from slicer_scene import choose, two_patients  # noqa: F401
 from slicer_window import add_study, model_folder, module, slicer, until, window  # noqa: F401
+
+from DanteSegmenterLib.model_folder import read_spec, write_spec
 
 
 def visible(result):
@@ -146,3 +152,45 @@ def test_two_models_results_for_one_volume_are_shown_together(slicer, window, tw
     another = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "another model's")
     window.logic.segment(patients["two"], outputSegmentation=another)
     assert visible(another) and visible(results["two"])
+
+
+@pytest.fixture
+def another_model(slicer, module, window, tmp_path):
+    """The place in the list of a second model, which was added beside the first and is not chosen."""
+    folder = write_brain_model(tmp_path / "another")
+    write_spec(folder, replace(read_spec(folder), name="another"))
+    window.modelPanel.addModel(str(folder))
+    window.ui.modelSelector.setCurrentIndex(0)
+    yield 1
+    slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
+
+
+def test_another_models_result_is_not_written_over_and_each_model_brings_its_own_back(slicer, window, another_model):
+    add_study(slicer)
+    window.ui.segmentButton.click()
+    first = window.choices.output()
+    window.ui.modelSelector.setCurrentIndex(another_model)
+    assert window.choices.output() is None
+    window.ui.modelSelector.setCurrentIndex(0)
+    assert window.choices.output() is first
+    window.ui.modelSelector.setCurrentIndex(another_model)
+    window.ui.segmentButton.click()
+    second = window.choices.output()
+    assert second is not first
+    window.ui.modelSelector.setCurrentIndex(0)
+    assert window.choices.output() is first
+    window.ui.modelSelector.setCurrentIndex(another_model)
+    assert window.choices.output() is second
+
+
+def test_another_models_result_that_was_chosen_to_be_seen_stays_chosen(slicer, window, another_model):
+    nodes = add_study(slicer)
+    window.ui.segmentButton.click()
+    first = window.choices.output()
+    window.ui.modelSelector.setCurrentIndex(another_model)
+    window.ui.outputSelector.setCurrentNode(first)
+    window.parent.exit()
+    window.parent.enter()
+    slicer.mrmlScene.RemoveNode(nodes["t2"])
+    slicer.app.processEvents()
+    assert window.choices.output() is first
