@@ -131,10 +131,23 @@ def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtk
     study = studyOf(reference)[0]
     if studyOf(volume)[0] != study or volume.GetAttribute(PROBABILITY_ATTRIBUTE):
         return False
+    if not study and not liesOver(volume, reference):
+        return False
     # Volumes without a study are one patient's as long as no modality is there twice.
     together = [guess_modality(node.GetName() or "") for node in volumeNodes() if studyOf(node)[0] == study]
     known = [guess for guess in together if guess]
     return bool(study) or len(known) == len(set(known))
+
+
+def liesOver(volume, reference) -> bool:
+    """Whether a volume's box in space holds the middle of the reference's: a view would show nothing there else."""
+    boxes = []
+    for node in (volume, reference):
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        boxes.append(np.reshape(bounds, (3, 2)))
+    (low, high), middle = boxes[0].T, boxes[1].mean(axis=1)
+    return bool((low <= middle).all() and (middle <= high).all())
 
 
 def firstFound(output: vtkMRMLSegmentationNode) -> str | None:

@@ -55,6 +55,15 @@ def test_another_patients_volume_makes_room_for_flair(slicer, module, window, st
     assert set(backgrounds(slicer)) == {nodes["flair"].GetID()}
 
 
+@pytest.mark.parametrize(("shift_mm", "stays"), [(1.0, True), (300.0, False)], ids=["beside them", "elsewhere"])
+def test_a_volume_without_a_study_stays_where_the_result_can_be_seen_on_it(slicer, window, shift_mm, stays):
+    nodes, other = add_study(slicer), add_volume(slicer, "crop of the chest")
+    other.SetOrigin(shift_mm, 0.0, 0.0)
+    read(slicer, other)
+    window.ui.segmentButton.click()
+    assert set(backgrounds(slicer)) == {(other if stays else nodes["flair"]).GetID()}
+
+
 def test_opening_the_editor_keeps_the_volume_in_the_slices_and_draws_on_it(slicer, window, editor):
     shown_now = backgrounds(slicer)
     assert editor.sourceVolumeNode().GetID() == shown_now[0] == window.choices.inputs()["flair"].GetID()
