@@ -62,7 +62,7 @@ def ensureDependencies():
     from DanteSlicerLib.installing import ensurePackages, ensureTorch
 
     ensureTorch()
-    ensurePackages(packagesBesideTorch())
+    ensurePackages(packagesBesideTorch(), "Training needs it.")
 
 
 def packagesBesideTorch() -> list[str]:

@@ -14,6 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DanteSegmenterLib.errors import ResourceError
+from DanteSegmenterLib.options import DEEPBET
 from DanteSlicerLib import requirements
 
 BATCH_PACKAGES = ["pynrrd>=1.0", "matplotlib>=3.8"]  # segmentation files and the contact sheet
@@ -99,8 +100,12 @@ def isIntelMac() -> bool:
     return sys.platform == "darwin" and platform.machine() == "x86_64"
 
 
-def ensurePackages(wanted: list[str]) -> None:
-    """Have the packages beside torch."""
+def ensurePackages(wanted: list[str], use: str = "") -> None:
+    """Have the packages beside torch.
+
+    Args:
+        use: a sentence on what needs them, for when they are missing; by default that segmenting does.
+    """
     missing = requirements.missing(wanted)
     if not missing:
         return
@@ -115,10 +120,24 @@ def ensurePackages(wanted: list[str]) -> None:
     if still:
         raise ResourceError(
             _(
-                "Not installed: {missing}. Segmenting needs it. {reason} To install it by hand, behind a proxy or from "
-                "a folder of wheels, run: PythonSlicer -m pip install {quoted}"
-            ).format(missing=" ".join(still), reason=asSentence(reason), quoted=forShell(still))
+                "Not installed: {missing}. {use} {reason} To install it by hand, behind a proxy or from a folder of "
+                "wheels, run: PythonSlicer -m pip install {quoted}"
+            ).format(
+                missing=" ".join(still),
+                use=use or _("Segmenting needs it."),
+                reason=asSentence(reason),
+                quoted=forShell(still),
+            )
         )
+
+
+def ensureBrainFinder() -> None:
+    """Have what extracts the brain where the user gives no mask of it.
+
+    Raises:
+        ResourceError: it is missing and was not installed.
+    """
+    ensurePackages([DEEPBET], _("Prepare finds the brain by it; it can do with a brain mask of your own instead."))
 
 
 def forShell(wanted: list[str]) -> str:

@@ -19,10 +19,10 @@ from DanteSegmenterLib.model_folder import ModelSpec, check_can_prepare, choose_
 from DanteSegmenterLib.model_folder.library import ModelEntry, choose_model, find_models
 from DanteSegmenterLib.model_folder.zip_file import unpack_model
 from DanteSegmenterLib.nnunet import ImportProcess, import_in_process, is_results_folder
-from DanteSegmenterLib.options import DEEPBET, SegmentOptions
+from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
-from DanteSlicerLib.installing import ensureDependencies, ensurePackages
+from DanteSlicerLib.installing import ensureBrainFinder, ensureDependencies
 from DanteSlicerLib.parameters import ADDED_MODELS_SETTING, DanteSegmenterParameterNode
 from DanteSlicerLib.scene.overlays import (
     PROBABILITY_ROLE,
@@ -66,7 +66,7 @@ class WarmInference:
         if host is None:  # another computer has its own packages
             ensureDependencies()
             if options.prepare and brainMask is None:
-                ensurePackages([DEEPBET])
+                ensureBrainFinder()
         self._client.begin(modelFolder, volumes, device, options, brainMask, host)
 
     def poll(self):

@@ -235,3 +235,14 @@ def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, m
     fake_pip.answer = False
     with pytest.raises(ResourceError, match=r"needs it\. User declined package installation\. To install it by hand"):
         module.ensurePackages(["needed>=0.4"])
+
+
+def test_without_deepbet_the_window_says_what_needs_it_and_what_to_use_instead(slicer, module, monkeypatch):
+    from DanteSegmenterLib.errors import ResourceError
+    from DanteSlicerLib import requirements
+
+    known = requirements.installed_version
+    monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "deepbet" else known(name))
+    monkeypatch.setattr("DanteSlicerLib.installing.installPackages", lambda missing: None)
+    with pytest.raises(ResourceError, match="deepbet>=1.0. Prepare finds the brain by it.* a brain mask of your own"):
+        module.ensureBrainFinder()

@@ -309,3 +309,14 @@ def test_segment_all_of_a_folder_waits_for_a_run_and_comes_back(slicer, window, 
     client.run = lambda *arguments: seen.append(window.ui.batchButton.enabled) or run(*arguments)
     window.ui.segmentButton.click()
     assert seen == [False] and window.ui.batchButton.enabled
+
+
+@pytest.mark.parametrize("prepare", [True, False])
+def test_a_folder_that_is_to_be_prepared_asks_for_what_finds_the_brain(window, folder, monkeypatch, prepare):
+    asked = []
+    panel = "DanteSlicerLib.window.panels.several_studies_panel"
+    monkeypatch.setattr(f"{panel}.ensurePackages", lambda wanted, use="": None)
+    monkeypatch.setattr(f"{panel}.ensureBrainFinder", lambda: asked.append(1), raising=False)
+    window.choices.parameters.prepare = prepare
+    window.ui.batchButton.click()
+    assert len(asked) == prepare and len(folder) == 1

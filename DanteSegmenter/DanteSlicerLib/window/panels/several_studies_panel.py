@@ -13,7 +13,7 @@ from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.worker.outcome import HostFailed
 from DanteSlicerLib.foreign_texts import toolTip
-from DanteSlicerLib.installing import BATCH_PACKAGES, ensureDependencies, ensurePackages
+from DanteSlicerLib.installing import BATCH_PACKAGES, ensureBrainFinder, ensureDependencies, ensurePackages
 from DanteSlicerLib.scene.studies import SceneStudy
 from DanteSlicerLib.window.runner import attempt
 
@@ -243,10 +243,12 @@ class SeveralStudiesPanel:
 
     def startProcess(self):
         try:
-            start = self.asChosen()
+            start, findsBrains = self.asChosen(), bool(self._choices.parameters.prepare)
             if not self._choices.host:
                 ensureDependencies()
-            ensurePackages(BATCH_PACKAGES)
+                if findsBrains:
+                    ensureBrainFinder()
+            ensurePackages(BATCH_PACKAGES, _("A folder of cases needs it."))
             self._process = None if self._givenUp else start()
         finally:
             self._starting = False

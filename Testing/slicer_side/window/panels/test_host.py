@@ -103,7 +103,7 @@ def test_several_studies_end_where_the_computer_is_not_reached(slicer, module, w
 
 def test_another_computer_needs_no_torch_here(slicer, module, window, model_folder, monkeypatch):
     monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", lambda: pytest.fail("asked for packages here"))
-    monkeypatch.setattr("DanteSlicerLib.logic.ensurePackages", lambda wanted: pytest.fail(f"asked for {wanted} here"))
+    monkeypatch.setattr("DanteSlicerLib.logic.ensureBrainFinder", lambda: pytest.fail("asked for deepbet here"))
     inference, asked = module.WarmInference(), []
     monkeypatch.setattr(inference._client, "begin", lambda *arguments: asked.append(arguments))
     inference.begin(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))
