@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from . import vocabulary as words
@@ -57,6 +57,22 @@ def same_patient(names: Sequence[str], name: str) -> list[int]:
     """Indices of the names that differ from `name` in nothing but the words that tell the modality."""
     rest = _rest(name)
     return [n for n, other in enumerate(names) if _rest(other) == rest]
+
+
+def doubts_of_names(names: Mapping[str, str], labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings where a volume's own name says that it is another scan than it was given as.
+
+    Args:
+        names: of the volumes, by the modality id that each was given as.
+        labels: what the model's modalities are called, by id.
+    """
+    guesses = {modality: guess_modality(name) for modality, name in names.items()}
+    return tuple(
+        f"WARNING: '{names[modality]}' was given as {labels[modality]}, but its name says {labels[guess]}. If the name is "
+        f"right, choose another volume for {labels[modality]}: the result cannot be relied on."
+        for modality, guess in guesses.items()
+        if guess in labels and guess != modality
+    )
 
 
 @lru_cache(maxsize=4096)  # the window asks for the same names again and again

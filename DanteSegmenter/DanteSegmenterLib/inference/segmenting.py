@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..cases.modality_guess import doubts_of_names
 from ..errors import Cancelled
 from ..model_folder.choosing import check_can_prepare, choose_pathway
 from ..model_folder.read_write import check_weights_file, read_spec
@@ -127,6 +128,8 @@ def segment(
     options = replace(options, **choices)
     clock = _Clock(progress or (lambda _: None), cancelled or (lambda: False))
     pathway, notes = choose_pathway(model.spec, volumes, options.limited)
+    labels = {modality.id: modality.label for modality in model.spec.modalities}
+    notes += doubts_of_names({modality: volumes[modality].name for modality in pathway.modalities}, labels)
     study = None
     if options.prepare:
         check_can_prepare(model.spec)

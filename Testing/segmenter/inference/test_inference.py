@@ -84,6 +84,15 @@ def test_without_a_full_network_the_privileged_volume_changes_nothing_and_that_i
     assert np.array_equal(result.probabilities, segment(model, study(), probabilities=True).probabilities)
 
 
+def test_a_volume_in_the_place_of_the_scan_that_its_name_says_is_warned_of_and_no_other(folder):
+    given = study()
+    given["t1"], given["t2"] = replace(given["t2"], name="A-t2w"), replace(given["t1"], name="anonymous 1")
+    assert segment(load_model(folder, "cpu"), given).notes == (
+        "WARNING: 'A-t2w' was given as T1, but its name says T2. If the name is right, choose another volume for T1: the "
+        "result cannot be relied on.",
+    )
+
+
 def test_a_missing_and_an_unknown_modality_are_named(folder):
     model = load_model(folder, "cpu")
     with pytest.raises(InputError, match="missing: flair"):
