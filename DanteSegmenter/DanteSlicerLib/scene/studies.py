@@ -102,6 +102,14 @@ def studyOf(node) -> tuple[int, str]:
     return study, ", ".join(names)
 
 
+def patientOf(node) -> int:
+    """The subject hierarchy item of the patient to whom a node belongs; 0 where that is not known."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
+    return hierarchy.GetItemAncestorAtLevel(item, level) if item else 0
+
+
 def usedModalities(spec: ModelSpec) -> list[Modality]:
     """What the model can make use of: the privileged modality only if it came with the full network."""
     used = {*spec.limited.modalities, *(spec.full.modalities if spec.full else ())}

@@ -9,6 +9,7 @@ from DanteSegmenterLib.result.regions import shows_whole_head
 from DanteSlicerLib.foreign_texts import askYesNo, nodeName, showError, toolTip
 from DanteSlicerLib.scene.read_nodes import volumeFromNode
 from DanteSlicerLib.scene.results import usersWork
+from DanteSlicerLib.scene.studies import patientOf
 from DanteSlicerLib.scene.write_result import partsOfReport
 
 ERROR_COLOR = "#c0392b"
@@ -159,9 +160,19 @@ class RunPanel:
         """The first thing below Segment: what speaks against the shown result, or against the chosen volumes."""
         raw = "" if self._choices.parameters.prepare else self.whatLooksRaw()
         _done, warnings, _notes = partsOfReport(self._choices.output())
-        text = "" if self._runner.running else "\n".join(warnings) or raw
+        doubts = [self.whatIsOfSeveralPatients(), *(warnings or [raw])]
+        text = "" if self._runner.running else "\n".join(doubt for doubt in doubts if doubt)
         self.ui.warningLabel.text = text
         self.ui.warningFrame.setVisible(bool(text))
+
+    def whatIsOfSeveralPatients(self):
+        """Which of the chosen volumes belong to more than one patient; empty if that is not so, or not known."""
+        patients = {node: patientOf(node) for node in self._choices.inputs().values()}
+        nodes = [node for node, patient in patients.items() if patient]
+        if len({patients[node] for node in nodes}) < 2:
+            return ""
+        names = ", ".join(f"'{nodeName(node)}'" for node in nodes)
+        return _("{names} are not of one patient. Choose volumes of one examination.").format(names=names)
 
     def whatLooksRaw(self):
         """Why the chosen volumes should be prepared first; empty if they need not."""
