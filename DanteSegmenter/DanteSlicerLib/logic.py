@@ -42,7 +42,7 @@ from DanteSlicerLib.scene.results import (
     usersWork,
 )
 from DanteSlicerLib.scene.show import centre3D, setFill, showResult
-from DanteSlicerLib.scene.studies import SceneStudy, isLeftOut, studyOf, usedModalities, volumeNodes
+from DanteSlicerLib.scene.studies import SceneStudy, isLeftOut, studyOf, usedModalities, volumeNodes, volumesBeside
 from DanteSlicerLib.scene.write_result import partsOfReport, writeSegmentation
 
 POLL_MS = 10  # how often the window looks after a run
@@ -184,7 +184,18 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             if node not in made:
                 item, name = studyOf(node)
                 groups.setdefault(item, (name, []))[1].append(node)
-        return [self.study(spec, name, nodes) for name, nodes in groups.values()]
+        found = [self.loose(spec, *group) if not item else [self.study(spec, *group)] for item, group in groups.items()]
+        return [study for studies in found for study in studies]
+
+    def loose(self, spec: ModelSpec, name: str, nodes: list) -> list[SceneStudy]:
+        """What can be made of volumes without a study: one, or one for each patient whom their names tell apart."""
+        parts, left = [], nodes
+        while left:
+            beside = volumesBeside(left[0], left)
+            parts.append(self.study(spec, left[0].GetName() or "", beside))
+            left = [node for node in left if node not in beside]
+        whole = [part for part in parts if set(spec.limited.modalities) <= set(part.inputs)]
+        return [part for part in parts if part.inputs] if len(whole) > 1 else [self.study(spec, name, nodes)]
 
     def study(self, spec: ModelSpec, name: str, nodes: list) -> SceneStudy:
         """What can be made of the volumes of one study."""

@@ -107,6 +107,21 @@ def test_volumes_without_a_study_are_one_study(slicer, window):
     assert list(states(window).values()) == ["will run"]
 
 
+def test_patients_without_a_study_are_told_apart_by_the_names_of_their_volumes(slicer, window):
+    for patient in ("Ada", "Bob"):
+        for modality in ("t1", "t2", "flair"):
+            add_volume(slicer, f"{patient}_{modality}")
+    add_volume(slicer, "Eve_t1")
+    window.severalStudies.refresh()
+    assert states(window) == {"Ada_t1": "will run", "Bob_t1": "will run", "Eve_t1": "no volume for T2, FLAIR"}
+    window.ui.batchButton.click()
+    until(slicer, lambda: not window.severalStudies.running)
+    names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    assert sorted(names) == ["Ada_t1 DANTE", "Bob_t1 DANTE"]
+    window.severalStudies.refresh()
+    assert [states(window)[name] for name in ("Ada_t1", "Bob_t1")] == 2 * ["finished already"]
+
+
 @pytest.fixture
 def folder(window, tmp_path):
     for name in ("A", "B"):
