@@ -88,7 +88,7 @@ class Case:
     def mask_problem(self) -> str:
         """Why the mask cannot be used, as far as names tell; empty if it can."""
         if self.label is None:
-            return f"'{self.name}' has no mask"
+            return f"'{self.name}' has no mask (a file *_seg or *-seg; with a dataset.json, one in labelsTr)"
         if isinstance(self.label, SeveralMasks):
             return self.label.problem
         return "" if self.regions else f"'{self.name}': {self.remark or 'the meaning of its labels is not known'}"
@@ -106,5 +106,6 @@ class Case:
         if strange:
             raise InputError(
                 f"the mask '{mask.name}' holds the labels {[f'{v:g}' for v in strange[:5]]}; this naming knows "
-                f"{sorted(allowed)}. Is it another data set's mask, or was it resampled with interpolation?"
+                f"{sorted(allowed)}. Is it another data set's mask, or was it resampled with interpolation? Where "
+                "these are its labels, a file labels.json beside the cases says what they mean."
             )

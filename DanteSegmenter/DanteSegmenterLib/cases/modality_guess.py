@@ -68,8 +68,8 @@ def doubts_of_names(names: Mapping[str, str], labels: Mapping[str, str]) -> tupl
     """
     guesses = {modality: guess_modality(name) for modality, name in names.items()}
     return tuple(
-        f"WARNING: '{names[modality]}' was given as {labels[modality]}, but its name says {labels[guess]}. If the name is "
-        f"right, choose another volume for {labels[modality]}: the result cannot be relied on."
+        f"WARNING: '{names[modality]}' was given as {labels[modality]}, but its name says {labels[guess]}. If the name "
+        f"is right, choose another volume for {labels[modality]}: the result cannot be relied on."
         for modality, guess in guesses.items()
         if guess in labels and guess != modality
     )

@@ -51,7 +51,7 @@ def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str
 
     resume = commands.add_parser("resume", help="go on with a run from its last checkpoint")
     resume.set_defaults(command=training.resume)
-    resume.add_argument("run", type=path, metavar="RUN")
+    resume.add_argument("run", type=path, metavar="RUN", help="run folder")
     resume.add_argument("--data", type=path, metavar="FOLDER", help="where the dataset lies now")
     resume.add_argument(
         "--set",
@@ -86,7 +86,9 @@ def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
     levels = commands.add_parser("levels", help="what the encoder's levels are good for: scores with means in place")
     levels.set_defaults(command=scoring.levels)
     _model_and_cases(levels)
-    levels.add_argument("--out", type=path, default=Path("levels"), metavar="FOLDER")
+    levels.add_argument(
+        "--out", type=path, default=Path("levels"), metavar="FOLDER", help="levels.csv (default: levels)"
+    )
     _network_options(levels)
     _run_options(levels)
 
@@ -102,7 +104,7 @@ def _add_study(commands: argparse._SubParsersAction, shipped: str) -> None:
     study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
     study.set_defaults(command=studies.study)
     study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {shipped}")
-    study.add_argument("--data", required=True, type=path, metavar="FOLDER")
+    study.add_argument("--data", required=True, type=path, metavar="FOLDER", help="dataset folder")
     study.add_argument("--out", required=True, type=path, metavar="FOLDER", help="runs, results.csv, results.md")
     study.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, for all rows"
@@ -120,8 +122,14 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
     features = commands.add_parser("features", help="t-SNE of a DANTE model's bottleneck features")
     features.set_defaults(command=scoring.features)
     _model_and_cases(features)
-    features.add_argument("--out", type=path, default=Path("features"), metavar="FOLDER")
-    features.add_argument("--seed", type=int, default=0)
+    features.add_argument(
+        "--out",
+        type=path,
+        default=Path("features"),
+        metavar="FOLDER",
+        help="feature_map.csv, feature_map.png (default: features)",
+    )
+    features.add_argument("--seed", type=int, default=0, help="of the patches and of t-SNE (default 0)")
     features.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
 
     publish = commands.add_parser("publish", help="fill in a model's card: licence, citations, scores")
@@ -133,7 +141,13 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
         metavar="MODEL",
         help="model folder, or a run folder; of several that differ in their seed the logits are averaged",
     )
-    publish.add_argument("--card", required=True, type=path, metavar="TOML")
+    publish.add_argument(
+        "--card",
+        required=True,
+        type=path,
+        metavar="TOML",
+        help="licence, citations, intended use; two to copy lie in DanteTrainer/Resources/Cards",
+    )
     publish.add_argument("--scores", action="append", default=[], type=path, metavar="FOLDER", help="from evaluate")
     publish.add_argument("--to", required=True, type=path, metavar="FOLDER", help="new model folder")
     publish.add_argument("--half", action="store_true", help="store weights as float16, in half the space")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import begin
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def study(options: argparse.Namespace) -> None:
-    from ..settings.loading import list_studies
+    from ..settings.loading import study_path
     from ..study.plan import plan
     from ..study.reporting.report import write_report
     from ..study.run import run_study
     from ..study.study_file import read_study
 
     begin(options, "Stopped; run the study again to go on.")
-    study = read_study(list_studies().get(options.study, Path(options.study).expanduser())).sized(options.size)
+    study = read_study(study_path(options.study)).sized(options.size)
     study = study.changed(options.set, options.seeds)
     runs, split = plan(study, options.out), options.split or study.split
     if not options.report:

@@ -37,6 +37,22 @@ def list_studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(resources_folder("Studies").glob("*.toml"))}
 
 
+def study_path(name: str) -> Path:
+    """Where a study is written down.
+
+    Args:
+        name: a shipped study's name or a TOML file's path.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    path = list_studies().get(name, Path(name).expanduser())
+    if not path.is_file():
+        known = ", ".join(list_studies())
+        raise ConfigError(f"there is no study '{name}': shipped are {known}; or give a TOML file's path.")
+    return path
+
+
 def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:
     """Defaults <- file <- values <- overrides.
 

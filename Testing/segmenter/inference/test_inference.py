@@ -88,8 +88,8 @@ def test_a_volume_in_the_place_of_the_scan_that_its_name_says_is_warned_of_and_n
     given = study()
     given["t1"], given["t2"] = replace(given["t2"], name="A-t2w"), replace(given["t1"], name="anonymous 1")
     assert segment(load_model(folder, "cpu"), given).notes == (
-        "WARNING: 'A-t2w' was given as T1, but its name says T2. If the name is right, choose another volume for T1: the "
-        "result cannot be relied on.",
+        "WARNING: 'A-t2w' was given as T1, but its name says T2. If the name is right, choose another volume for T1: "
+        "the result cannot be relied on.",
     )
 
 

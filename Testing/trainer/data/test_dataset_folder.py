@@ -212,7 +212,7 @@ def mixed(folder):
     ("spoil", "reason"),
     [
         (empty, "holds no case"),
-        (missing_mask, "'A' has no mask"),
+        (missing_mask, r"'A' has no mask \(a file \*_seg or \*-seg"),
         (missing_modality, "'B' has no t1ce"),
         (same_name, "case name.*twice, for example 'A'"),
         (two_files, "two files for t1"),

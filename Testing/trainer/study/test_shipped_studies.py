@@ -93,3 +93,9 @@ def test_the_chest_study_brings_the_split_of_its_80_generated_patients(tmp_path)
     path = Path(list_studies()["chest-synthetic"]).with_name("chest-synthetic.split.json")
     split = read_split(Dataset(tmp_path, TASKS["chest"], patients), path)
     assert [len(split.part(name)) for name in ("train", "val", "test")] == [28, 16, 36]
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(tmp_path, capsys):
+    assert main(["study", "table-3", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "there is no study 'table-3': shipped are ablations, " in said and "table-1, table-2" in said
