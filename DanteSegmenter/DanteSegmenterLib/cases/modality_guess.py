@@ -71,7 +71,7 @@ def doubts_of_names(names: Mapping[str, str], labels: Mapping[str, str]) -> tupl
         f"WARNING: '{names[modality]}' was given as {labels[modality]}, but its name says {labels[guess]}. If the name "
         f"is right, choose another volume for {labels[modality]}: the result cannot be relied on."
         for modality, guess in guesses.items()
-        if guess in labels and guess != modality
+        if guess is not None and guess in labels and guess != modality
     )
 
 

@@ -128,3 +128,14 @@ def test_a_new_run_into_an_edited_result_is_the_models_again(slicer, module, win
     window.ui.segmentButton.click()
     row = edited(slicer, module, window)[0]
     assert not row.edited and row.volume == pytest.approx(0.072)
+
+
+def test_each_row_has_its_segments_colour_wherever_the_segment_stands(slicer, window, editor):
+    segmentation = window.choices.output().GetSegmentation()
+    colours = [segmentation.GetSegment(name).GetColor() for name in ("WT", "TC", "ET")]
+    segmentation.SetSegmentIndex("ET", 0)
+    window.updateGui()
+    table = window.ui.volumesTable
+    shown = [table.item(row, 0).icon().pixmap(12, 12).toImage().pixelColor(6, 6) for row in range(3)]
+    expected = [tuple(int(255 * part) for part in colour) for colour in colours]
+    assert [(pixel.red(), pixel.green(), pixel.blue()) for pixel in shown] == expected

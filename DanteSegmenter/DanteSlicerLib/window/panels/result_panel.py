@@ -50,14 +50,19 @@ class ResultPanel:
                 self.ui.fillSlider.value = round(100 * fillOf(output))
         table = output.GetNodeReference(TABLE_ROLE) if output else None
         rows = readTable(table)
-        segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
-        self.fillTable(rows, [segment.GetColor() for segment in segments])
+        self.fillTable(rows, self.colors(output))
         self.ui.volumesCollapsibleButton.setVisible(bool(rows))
         self.ui.preparedButton.setVisible(wasPrepared(output))
         self.ui.preparedButton.checked = showsPrepared(output)
         _done, _warnings, notes = partsOfReport(output)
         self.ui.notesLabel.text = "\n".join(notes)
         self.ui.notesLabel.setVisible(bool(notes))
+
+    def colors(self, output):
+        """Of the segments as they are now, by the name of each: the user may have moved or removed some."""
+        segmentation, ids = (output.GetSegmentation(), ourSegments(output).values()) if output else (None, ())
+        segments = [segmentation.GetSegment(segmentId) for segmentId in ids]
+        return {segment.GetName(): segment.GetColor() for segment in segments}
 
     def fillTable(self, rows, colors):
         table = self.ui.volumesTable
@@ -76,8 +81,8 @@ class ResultPanel:
                 item = qt.QTableWidgetItem(text)
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(n, column, item)
-            if n < len(colors):
-                red, green, blue = (int(255 * part) for part in colors[n])
+            if row.name in colors:
+                red, green, blue = (int(255 * part) for part in colors[row.name])
                 pixmap = qt.QPixmap(12, 12)
                 pixmap.fill(qt.QColor(red, green, blue))
                 table.item(n, 0).setIcon(qt.QIcon(pixmap))
