@@ -56,15 +56,21 @@ class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible 
         self._draw_arrow()
         for child in self.children():
             if isinstance(child, QtWidgets.QWidget) and child is not self._header:
-                child.setVisible(not collapsed)
+                self._fold(child, collapsed)
         self.setMaximumHeight(self.sizeHint().height() if collapsed else 16777215)
         self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
 
+    def _fold(self, child: QtWidgets.QWidget, collapsed: bool) -> None:
+        """What somebody else has hidden stays hidden, as CTK has it."""
+        if not (child.isHidden() and child.testAttribute(QtCore.Qt.WA_WState_ExplicitShowHide)):
+            child.setVisible(not collapsed)
+            child.setAttribute(QtCore.Qt.WA_WState_ExplicitShowHide, False)
+
     def childEvent(self, event: QtCore.QChildEvent) -> None:
         child = event.child()
         if event.added() and self._collapsed and isinstance(child, QtWidgets.QWidget):
-            child.hide()
+            self._fold(child, True)
         super().childEvent(event)
 
     def showEvent(self, event: object) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from at_once import ImmediateInference, at_once
-from slicer_window import NAMES, FakeRun, add_study, add_volume, module, slicer  # noqa: F401
+from slicer_window import NAMES, FakeRun, add_study, add_volume, module, shown, slicer  # noqa: F401
 
 WIDTH = 450
 LONG_PATH = "/home/a radiologist with a long name/some archive of models/of_2026/without_contrast_and_with_it/model"
@@ -93,6 +93,14 @@ def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel
     window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.SCENE)
     window.ui.batchCollapsibleButton.collapsed = True
     assert width == WIDTH
+
+
+def test_a_row_that_is_not_for_now_is_not_seen_when_the_panel_is_shown(slicer, window, panel):
+    assert not shown(window.ui.maskFrame, window) and shown(window.ui.sampleLabel, window)
+    add_study(slicer)
+    panel.hide()
+    panel.settle()
+    assert not shown(window.ui.maskFrame, window) and not shown(window.ui.sampleLabel, window)
 
 
 def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
