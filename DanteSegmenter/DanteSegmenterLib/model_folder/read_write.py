@@ -35,7 +35,8 @@ def read_spec(folder: Path | str) -> ModelSpec:
     folder = Path(folder)
     path = folder / SPEC_FILE
     if not path.is_file():
-        raise ModelError(f"'{folder}' is no model folder: it has no {SPEC_FILE}. Choose a folder that training wrote.")
+        choose = f"'{folder / 'model'}'" if (folder / "model" / SPEC_FILE).is_file() else "one that holds that file"
+        raise ModelError(f"'{folder}' is no model folder: it has no {SPEC_FILE}. Choose {choose}.")
     try:
         plain = _plain_texts(_read_json(path))
         _check_version(plain)

@@ -73,7 +73,8 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
         for panel, (title, prefix) in zip(axes[:, column], used.items()):
             for key in dict.fromkeys(key for row in of_stage for key in row if key.startswith(prefix)):
                 points = [(row["step"], row[key]) for row in of_stage if row.get(key) is not None]
-                panel.plot(*zip(*points), label=key.removeprefix("log_"), linewidth=1)
+                marker = "o" if len(points) == 1 else ""  # one point makes no line
+                panel.plot(*zip(*points), label=key.removeprefix("log_"), linewidth=1, marker=marker)
             panel.set(xlabel="step", ylabel=title, title=stage if title == "loss" else "")
             panel.grid(alpha=0.3)
             if panel.lines:

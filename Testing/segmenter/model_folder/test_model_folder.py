@@ -91,8 +91,15 @@ def test_what_is_no_description_is_refused(tmp_path, text):
 
 
 def test_another_folder_is_no_model_folder(tmp_path):
-    with pytest.raises(ModelError, match="is no model folder"):
+    with pytest.raises(ModelError, match="is no model folder: it has no model.json. Choose one that holds that file."):
         read_spec(tmp_path)
+
+
+def test_of_a_run_the_folder_of_its_model_is_named(tmp_path):
+    write_brain_model(tmp_path / "model")
+    with pytest.raises(ModelError) as refusal:
+        read_spec(tmp_path)
+    assert str(refusal.value).endswith(f"Choose '{tmp_path / 'model'}'.")
 
 
 def test_edited_weights_are_refused_by_their_digest(tmp_path):

@@ -45,3 +45,11 @@ def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):
 def parts(filled):
     """How many runs of filled lines there are."""
     return int(np.count_nonzero(np.diff(filled.astype(int)) == 1))
+
+
+def test_a_curve_of_one_point_is_seen(tmp_path):
+    history.draw_history(tmp_path, [{"stage": "one", "step": 2, "loss": 1.0}])
+    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
+    rows, columns = picture.shape[:2]
+    middle = picture[rows // 3 : 2 * rows // 3, columns // 3 : 2 * columns // 3]
+    assert (np.ptp(middle, axis=2) > 60).any()  # a colour, in the middle of the panel
