@@ -71,7 +71,7 @@ def start(
             once: that `data` or the folder around `out` is missing, or that `out` is a run already.
     """
     arguments = ["train", method, "--data", str(data), "--out", str(out), "--experiment", experiment]
-    arguments += [part for override in overrides for part in ("--set", override)]
+    arguments += _set(overrides)
     run = Path(out)
     if not Path(data).exists():
         raise ConfigError(f"the dataset folder '{data}' does not exist.")
@@ -105,9 +105,15 @@ def resume(
     if is_starting(run) or in_use(run):
         raise ResourceError(f"the run '{run}' is being trained already.")
     arguments = ["resume", str(run), "--device", device, *(["--data", str(data)] if data is not None else [])]
-    arguments += [part for override in overrides for part in ("--set", override)]
+    arguments += _set(overrides)
     _launch(arguments, run, detach, until_begun)
     return run
+
+
+def _set(overrides: Sequence[str]) -> list[str]:
+    """As the command line has them; one alone may be a text, which would be taken apart letter by letter else."""
+    each = [overrides] if isinstance(overrides, str) else overrides
+    return [part for override in each for part in ("--set", override)]
 
 
 def status(run: Path | str) -> RunStatus:

@@ -47,6 +47,15 @@ def test_a_short_training_finishes_and_can_be_evaluated(data, tmp_path):
     assert (background.evaluate(run, data, "test", "cpu") / "cases.csv").is_file()
 
 
+@pytest.mark.parametrize("overrides", ["run.steps=3", ["run.steps=3"]], ids=["a text", "a list"])
+def test_a_single_setting_may_be_given_as_a_text(data, tmp_path, monkeypatch, overrides):
+    launched = []
+    monkeypatch.setattr(background, "_launch", lambda arguments, *_others: launched.append(arguments))
+    background.start("lower", data, tmp_path / "run", overrides)
+    [arguments] = launched
+    assert arguments[arguments.index("--set") + 1] == "run.steps=3" and arguments.count("--set") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
