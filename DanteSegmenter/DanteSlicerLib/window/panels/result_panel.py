@@ -60,8 +60,7 @@ class ResultPanel:
 
     def colors(self, output):
         """Of the segments as they are now, by the name of each: the user may have moved or removed some."""
-        segmentation, ids = (output.GetSegmentation(), ourSegments(output).values()) if output else (None, ())
-        segments = [segmentation.GetSegment(segmentId) for segmentId in ids]
+        segments = [output.GetSegmentation().GetSegment(i) for i in ourSegments(output).values()] if output else []
         return {segment.GetName(): segment.GetColor() for segment in segments}
 
     def fillTable(self, rows, colors):
