@@ -132,3 +132,15 @@ def test_a_volume_in_view_that_belongs_to_no_study_of_the_model_changes_nothing(
     nodes = patient(slicer, module, "first")
     view(slicer, add_volume(slicer, "MRHead"))
     assert boxes(window) == {**nodes, "t1ce": None}
+
+
+def test_volumes_of_two_patients_are_warned_of_before_segment_is_clicked(slicer, module, window):
+    mine, others = add_study(slicer), add_study(slicer, prefix="b ")
+    module.makeStudy("a", "MR", [mine["t1"], mine["flair"]])
+    module.makeStudy("b", "MR", list(others.values()))
+    for modality, node in {"t1": mine["t1"], "t2": others["t2"], "flair": mine["flair"]}.items():
+        window.inputsPanel.selectors[modality].setCurrentNode(node)
+    named = ", ".join(f"'{node.GetName()}'" for node in (mine["t1"], others["t2"], mine["flair"]))
+    assert window.ui.warningLabel.text == f"{named} are not of one patient. Choose volumes of one examination."
+    window.inputsPanel.selectors["t2"].setCurrentNode(mine["t2"])  # in no study: nobody knows
+    assert not shown(window.ui.warningFrame, window)
