@@ -128,8 +128,6 @@ def segment(
     options = replace(options, **choices)
     clock = _Clock(progress or (lambda _: None), cancelled or (lambda: False))
     pathway, notes = choose_pathway(model.spec, volumes, options.limited)
-    labels = {modality.id: modality.label for modality in model.spec.modalities}
-    notes += doubts_of_names({modality: volumes[modality].name for modality in pathway.modalities}, labels)
     study = None
     if options.prepare:
         check_can_prepare(model.spec)
@@ -150,7 +148,7 @@ def segment(
             probabilities, label_map, model.spec, pathway, prepared.geometry.reference.voxel_volume_ml
         )
     clock.report("restore", 1.0, "Done")
-    notes = (*notes, *prepared.notes, *fallbacks, *_not_mirrored(plan))
+    notes = (*notes, *_misplaced(model.spec, pathway, volumes), *prepared.notes, *fallbacks, *_not_mirrored(plan))
     return Result(
         spec=model.spec,
         reference=prepared.geometry.reference,
@@ -210,6 +208,12 @@ def _predicted(
         # Outside the patient there is nothing to find, whatever a window's edge may say.
         prediction.covered.logical_and_(torch.from_numpy(prepared.background.foreground(prepared.tensor)))
     return prediction, fallbacks
+
+
+def _misplaced(spec: ModelSpec, pathway: Pathway, volumes: dict[str, Volume]) -> tuple[str, ...]:
+    """Warnings about volumes in the place of the scan that their names say."""
+    labels = {modality.id: modality.label for modality in spec.modalities}
+    return doubts_of_names({modality: volumes[modality].name for modality in pathway.modalities}, labels)
 
 
 def _not_mirrored(plan: Plan) -> tuple[str, ...]:
