@@ -4,8 +4,8 @@
     run = logic.start("dante", data="/data/BraTS2021", out="/runs/mine")
     logic.follow(run, print)
 
-The training is a process of its own (`DanteTrainerLib.run.background`); this file only knows where Slicer keeps what it
-remembers and how it is told news: by timers of the event loop, for nothing here waits. Slicer imports it at start-up,
+Training runs in a separate process (`DanteTrainerLib.run.background`). This file only remembers runs in Slicer's
+settings and reports their status by timers of the event loop, so that nothing blocks. Slicer imports it at start-up,
 before torch is installed.
 """
 
@@ -25,7 +25,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
-if find_spec("DanteSegmenter") is None:  # installed modules share one folder, the development tree keeps them apart
+if find_spec("DanteSegmenter") is None:  # installed modules share one folder, unlike the source tree
     sys.path.append(str(Path(__file__).resolve().parent.parent / "DanteSegmenter"))
 
 from DanteTrainerLib.run import background
@@ -37,7 +37,7 @@ GOING_ON = ("starting", "running")
 
 
 class DanteTrainer(ScriptedLoadableModule):
-    """The module as Slicer knows it; hidden, because it has no window."""
+    """The module's entry in Slicer; hidden, because it has no GUI."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -54,10 +54,10 @@ class DanteTrainer(ScriptedLoadableModule):
 
 
 def ensureDependencies():
-    """Have torch and the packages that training needs, asking before anything is installed.
+    """Make sure that torch and the training packages are installed; asks before installing.
 
     Raises:
-        ResourceError: something is missing and was not installed; the message says what to do.
+        ResourceError: a package is missing and was not installed; the message says what to do.
     """
     from DanteSlicerLib.installing import ensurePackages, ensureTorch
 
@@ -72,7 +72,7 @@ def packagesBesideTorch() -> list[str]:
 
 
 class DanteTrainerWidget(ScriptedLoadableModuleWidget):
-    """Holds the logic: Slicer finds that of a scripted module through its widget. There is nothing to see in it."""
+    """Holds the logic, which Slicer finds through a scripted module's widget; shows nothing else."""
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -86,11 +86,11 @@ class DanteTrainerWidget(ScriptedLoadableModuleWidget):
 
 
 class DanteTrainerLogic(ScriptedLoadableModuleLogic):
-    """Starts, follows, stops and resumes trainings; every call returns at once and the window stays alive."""
+    """Starts, follows, stops and resumes trainings; every call returns at once, so the GUI stays responsive."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._ticks = {}  # what is looked after every second, by what it is for
+        self._ticks = {}  # key -> function called every second
         self._timer = qt.QTimer()
         self._timer.setInterval(FOLLOW_INTERVAL_MS)
         self._timer.timeout.connect(self._onTimer)
@@ -98,10 +98,10 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
     def start(
         self, method, data, out, overrides=(), experiment="brats-2mm", smoke=False, device="auto", detach=False
     ) -> Path:
-        """Begin to train `method` on the dataset folder `data`; returns the run folder `out` at once.
+        """Start training `method` on the dataset folder `data`; returns the run folder `out` at once.
 
-        The training process then takes some seconds to look at the settings and the dataset; meanwhile its state is
-        "starting". What it refuses is written into the log, and `follow` tells it as "failed" with the reason.
+        The training process then takes a few seconds to check the settings and the dataset; meanwhile its state is
+        "starting". A refusal is written to the log, and reported by `follow` as "failed" with the reason.
 
         Args:
             method: "dante", "lower", "upper", ... (`python -m DanteTrainerLib list`).
@@ -111,8 +111,8 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
             detach: let the training outlive Slicer; otherwise it ends with Slicer, after a checkpoint.
 
         Raises:
-            DanteError: what can be seen at once: a package that is not installed, `data` or the folder around `out`
-                missing, `out` a run already.
+            DanteError: for what can be checked at once: a package is not installed, `data` or the parent folder of
+                `out` is missing, or `out` is already a run.
         """
         ensureDependencies()
         run = background.start(method, data, out, overrides, experiment, smoke, device, detach, False)
@@ -120,11 +120,11 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         return run
 
     def runs(self) -> dict[Path, RunStatus]:
-        """Every run started from this Slicer installation whose folder is there, or soon will be: where it stands."""
+        """Status of every run started from this Slicer installation whose folder exists, or soon will."""
         return {run: background.status(run) for run in self._known()}
 
     def follow(self, run, callback) -> None:
-        """Call `callback(status)` every second, from Slicer's event loop, until the run is no longer trained.
+        """Call `callback(status)` every second, from Slicer's event loop, until the run's training has ended.
 
         Raises:
             InputError: there is no such run.
@@ -141,15 +141,15 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         self._everySecond(run, tick)
 
     def stop(self, run) -> RunStatus:
-        """Ask a run to write a checkpoint and end; returns at once where it stands, and `follow` tells its end."""
+        """Ask a run to write a checkpoint and end; returns its present status at once, `follow` reports the end."""
         return background.stop(run, 0)
 
     def resume(self, run, device="auto", detach=False, data=None, overrides=()) -> Path:
-        """Go on with a run, of this or an earlier session, from its last checkpoint; returns at once, as `start`.
+        """Resume a run, of this or an earlier session, from its last checkpoint; returns at once, like `start`.
 
         Args:
-            data: the dataset folder, if it lies elsewhere now.
-            overrides: settings that change from here on: of optimiser and run, and data.workers.
+            data: the dataset folder, if it has moved.
+            overrides: settings to change from here on: `optimiser.*`, `run.*` and `data.workers`.
         """
         ensureDependencies()
         run = background.resume(run, device, detach, False, data, overrides)
@@ -157,10 +157,10 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         return run
 
     def evaluate(self, run, data, split="test", device="auto", callback=print) -> Path:
-        """Score a finished run, Dice and HD95, in a process of its own.
+        """Evaluate a finished run (Dice and HD95) in a separate process.
 
-        Returns at once the folder that will hold cases.csv and contact_sheet.png; `callback(status)` is called when
-        they are there, with the state "finished", or "failed" and the reason.
+        Returns at once the future folder of cases.csv and contact_sheet.png; `callback(status)` is called at the end
+        with the state "finished", or "failed" and the reason.
         """
         ensureDependencies()
         evaluation = background.begin_evaluation(run, data, split, device)
@@ -177,12 +177,12 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         return evaluation.out
 
     def close(self) -> None:
-        """Nobody is told anything any more; trainings go on."""
+        """Stop all notifications; trainings continue."""
         self._timer.stop()
         self._ticks.clear()
 
     def _begun(self, run) -> None:
-        """Remember a run, and say in the log if it is refused, for nobody may be following it."""
+        """Remember a run, and log an error if it is refused, since nobody may be following it."""
         known = [str(path) for path in self._known()]
         path = Path(run).resolve()
         if str(path) not in known:
@@ -193,7 +193,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
             if status.state != "starting":
                 self._forget(("refused", path))
             if status.state == "failed":
-                # Not why: the reason may name a case, which is a patient, and a log is sent to others.
+                # Without the reason: it may contain a case name, i.e. a patient, and logs are shared.
                 logging.error("DANTE: the training '%s' was refused; follow(run, print) says why.", run)
 
         self._everySecond(("refused", path), tick)
@@ -214,7 +214,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         for key, tick in list(self._ticks.items()):
             try:
                 tick()
-            except Exception:  # of a user's callback, or the run's folder is gone; the others are called all the same
+            except Exception:  # in a user's callback, or the run's folder is gone; still call the others
                 self._forget(key)
                 logging.exception("DANTE: a training is followed no longer")
         if not self._ticks:
@@ -222,9 +222,9 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
 
 
 class DanteTrainerTest(ScriptedLoadableModuleTest):
-    """Trains a few steps on synthetic patients, with processes that prepare batches, as from the console."""
+    """Trains a few steps on synthetic patients with loader processes, as from the console."""
 
-    # A step takes a moment, all of them hours.
+    # A single step is fast, all of them take hours.
     LONG = (
         "run.steps=100000",
         "run.validate_every=0",
@@ -271,7 +271,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         return self.out in self.logic.runs() and self.logic.runs()[self.out].state in GOING_ON
 
     def waitUntil(self, condition, seconds=120):
-        """Let the window live until something is so."""
+        """Process GUI events until the condition holds."""
         end = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), end, f"it did not happen in {seconds} s; last told: {self.told[-1:]}")
@@ -279,7 +279,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
             time.sleep(0.02)
 
     def atOnce(self, function, *arguments, **options):
-        """What a call returns, which the window must not wait for."""
+        """Call a function and check that it returns quickly."""
         start = time.monotonic()
         result = function(*arguments, **options)
         self.assertLess(time.monotonic() - start, 1.0)
@@ -328,7 +328,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
 
 
 def writeSyntheticDataset(folder: Path) -> list:
-    """Four synthetic patients at 8 mm as BraTS case folders."""
+    """Write four synthetic patients at 8 mm as BraTS case folders."""
     from DanteSegmenterLib.files import write_volume
     from DanteSegmenterLib.synthetic.sample import brain_mr
 

@@ -1,1 +1,1 @@
-"""Training half of SlicerDANTE: datasets, stages, loop, evaluation. Builds on DanteSegmenterLib; never on Slicer."""
+"""Training half of SlicerDANTE: datasets, stages, loop, evaluation. Depends on DanteSegmenterLib, never on Slicer."""

@@ -15,17 +15,17 @@ from DanteSegmenterLib import program
 from .command_line.parser import WITH_PARENT, parser
 from .ending import EndRequest, end_children, wait_if_ending
 
-# Everything else is imported where it is needed: until then a signal finds nothing that could get stuck.
+# Everything else is imported where needed, so that a signal during start-up interrupts nothing critical.
 
 # PyTorch reads it when it is imported: what it lacks on Apple's graphics, such as adaptive_max_pool3d, a CPU computes.
 MPS_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
 def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None) -> int:
-    """Run a command; 0 success, 1 stopped (resume goes on), 2 refused or failed with one line of reason.
+    """Run a command; returns 0 for success, 1 if stopped (resumable), 2 for an error, which is printed in one line.
 
     Args:
-        stop: how a program is asked to end; None in a process of somebody else, whose signals are not ours.
+        stop: receives requests to stop; None when called inside another program, whose signal handlers must stay.
     """
 
     from DanteSegmenterLib.memory import keep_freed_memory
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None, stop: EndRequest | None = None)
 
 
 def run() -> None:
-    """The command line as a process of its own: its streams, its signals, and nothing left behind."""
+    """Run the command line as a separate process: set up streams and signals, and end all child processes."""
     program.prepare_streams()
     os.environ.setdefault(MPS_FALLBACK, "1")
     stop = EndRequest()
-    if WITH_PARENT in sys.argv:  # at once: the parent may be gone before torch is imported
+    if WITH_PARENT in sys.argv:  # at once: the parent may end before torch is imported
         stop.end_with_standard_input()
     code = main(stop=stop)
     end_children()

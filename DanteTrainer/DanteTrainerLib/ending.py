@@ -1,9 +1,9 @@
-"""How a command is stopped early: by Ctrl-C, SIGTERM, the stop file, or the end of its parent process. No torch.
+"""Early stop of a command by Ctrl-C, SIGTERM, the stop file, or the end of its parent process. Does not import torch.
 
-A thread receives the request at once, whatever the main thread does meanwhile. The training loop asks for requests
-after every step and saves a checkpoint before it ends. At any other time (while torch is imported, or cases are
-prepared or scored) there is nothing to save: child processes are killed, the registered cleanups run (half-written
-folders are removed, the status becomes "stopped"), and the process exits.
+A thread receives requests immediately, whatever the main thread is doing. The training loop checks for requests after
+every step and saves a checkpoint before it ends. At any other time (importing torch, preparing or scoring cases) there
+is nothing to save: child processes are killed, the registered cleanups run (half-written folders are removed, the
+status becomes "stopped"), and the process exits.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pathlib import Path
 from DanteSegmenterLib.child_process import when_parent_ends
 from DanteSegmenterLib.program import STOPPED
 
-# How often the stop file and the parent are checked.
+# Interval for checking the stop file and the parent.
 LOOK_SECONDS = 0.3
-# How long the loop has to finish its current step; then the state before that step is saved, and the step is lost.
+# Time for the loop to finish its current step; after that, the state before the step is saved and the step is lost.
 STEP_SECONDS = 1.0
-# How long a loop that cannot be saved from another thread has to finish its step and write a checkpoint.
+# Time for a loop that cannot be saved from another thread to finish its step and write a checkpoint.
 PATIENCE_SECONDS = 300.0
-# How long the end waits for a file or folder that is just being moved into place; the disk may not answer any more.
+# Maximum wait for a file or folder being moved into place; the disk may have stopped responding.
 PLACING_SECONDS = 1.5
 
 Cleanup = Callable[[str], object]
-"""Called with the message that the command ends with."""
+"""Called with the final message of the command."""
 
 _CLEANUPS: list[Cleanup] = []
 _ANSWERING: list[Callable[[], str] | None] = []
@@ -42,7 +42,7 @@ _ENDING_THREAD: list[int] = []  # identity of the thread in `end_now`, which mus
 
 @contextlib.contextmanager
 def at_end(cleanup: Cleanup) -> Iterator[None]:
-    """Have `cleanup` called if the process is stopped within this block."""
+    """Call `cleanup` if the process is stopped within this block."""
     _CLEANUPS.append(cleanup)
     try:
         yield
@@ -52,9 +52,9 @@ def at_end(cleanup: Cleanup) -> Iterator[None]:
 
 @contextlib.contextmanager
 def placing() -> Iterator[None]:
-    """A block in which a file or folder is completed and moved into place; `end_now` waits until it is over.
+    """Block in which a file or folder is completed and moved into place; `end_now` waits until it is over.
 
-    Otherwise a cleanup, in another thread, could delete what is just being moved.
+    Otherwise a cleanup in another thread could delete what is being moved.
     """
     if _ENDING_THREAD and _ENDING_THREAD[0] == threading.get_ident():
         yield
@@ -65,11 +65,11 @@ def placing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
-    """A block in which a loop asks for requests itself, after every step.
+    """Block in which a loop checks for requests itself, after every step.
 
     Args:
-        save: called from another thread when a step takes long; saves the state before that step and returns the
-            message to end with.
+        save: called from another thread when a step takes long; saves the state before that step and returns the final
+            message.
     """
     _ANSWERING.append(save)
     try:
@@ -79,13 +79,13 @@ def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
 
 
 def end_now(message: str) -> None:
-    """Exit with `message`, leaving no child process and no half-written folder. May be called from any thread."""
+    """Exit with `message`, leaving no child processes or half-written folders. May be called from any thread."""
     with _ENDING:  # never released
         end_children()
         _PLACING.acquire(timeout=PLACING_SECONDS)  # never released either
         _ENDING_THREAD.append(threading.get_ident())
         for cleanup in reversed(_CLEANUPS):
-            with contextlib.suppress(Exception):  # one that fails must not keep the others from running
+            with contextlib.suppress(Exception):  # a failing cleanup must not prevent the others
                 cleanup(message)
         with contextlib.suppress(OSError):
             os.write(2, f"{message}\n".encode("utf-8", "backslashreplace"))
@@ -93,14 +93,14 @@ def end_now(message: str) -> None:
 
 
 def wait_if_ending() -> None:
-    """Called by the main thread before it reports an error: while the process is being ended, the end caused it."""
+    """Wait while the process is being ended; call before reporting an error that the ending may have caused."""
     with _ENDING:
         pass
 
 
 def end_children() -> None:
-    """Kill the child processes that are left; none of them has anything to save."""
-    with contextlib.suppress(AttributeError, ValueError):  # Windows; another thread than the main one
+    """Kill all remaining child processes; none has anything to save."""
+    with contextlib.suppress(AttributeError, ValueError):  # Windows; not the main thread
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each
     children = multiprocessing.active_children()
     for child in children:
@@ -110,10 +110,11 @@ def end_children() -> None:
 
 
 class EndRequest:
-    """Whether the work shall end (call it); create it in the main thread, before anything else."""
+    """Callable that tells whether to stop; create it in the main thread, before anything else."""
 
     def __init__(self, message: str = "Stopped.") -> None:
-        """
+        """Install the signal handlers.
+
         Args:
             message: printed at the end if there is nothing to save; each command sets its own.
         """
@@ -135,16 +136,16 @@ class EndRequest:
         return self._asked
 
     def end_with_standard_input(self) -> None:
-        """Treat the end of standard input, which the parent holds open, as a request."""
+        """Treat the end of standard input, which the parent holds open, as a request to stop."""
         when_parent_ends(self._ask)
 
     def end_with_parent(self) -> None:
-        """Treat the end of the parent as a request."""
+        """Treat the end of the parent process as a request to stop."""
         self._start_thread(self._wait_for_parent, os.getppid())
 
     @contextlib.contextmanager
     def watching(self, file: Path) -> Iterator[None]:
-        """A block in which touching `file` is a request; an answering loop checks the file itself."""
+        """Block in which touching `file` is a request to stop; a loop in `answering` checks the file itself."""
         over = threading.Event()
         self._start_thread(self._wait_for_file, file, _touched(file), over)
         try:
@@ -161,7 +162,7 @@ class EndRequest:
         threading.Thread(target=self._ask, daemon=True).start()
 
     def _ask(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Handle a request: leave it to the loop if one answers, else end the process."""
+        """Handle a request: leave it to the loop if there is one, otherwise end the process."""
         if not _ANSWERING:
             end_now(self.message)
         if self._asked:
@@ -174,7 +175,7 @@ class EndRequest:
         while time.monotonic() < end:
             time.sleep(0.02)
             if not _ANSWERING:
-                return  # the loop has answered
+                return  # the loop has ended
         end_now(save() if save else self.message)
 
     def _wait_for_parent(self, parent: int) -> None:
@@ -205,7 +206,7 @@ def _touched(file: Path) -> int:
 
 
 def end_with_parent() -> None:
-    """Called in a process of a pool: it ignores Ctrl-C, which its parent handles, and ends when its parent ends."""
+    """Initialise a pool process: ignore Ctrl-C, which the parent handles, and end when the parent ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -214,7 +215,7 @@ def end_with_parent() -> None:
 
 
 def _killed_by_the_system() -> None:
-    """Linux kills this process with its parent: the thread below may have to wait while a library computes."""
+    """Have Linux kill this process with its parent; the waiting thread alone may be blocked by a computing library."""
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
@@ -223,6 +224,6 @@ def _killed_by_the_system() -> None:
 
 def _wait_and_end() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a process of a pool
+    assert parent is not None  # called in a pool process
     parent.join()
     os._exit(STOPPED)

@@ -1,4 +1,4 @@
-"""Who works in which folder: told by locks, which end with their process; looking takes nothing away. No torch."""
+"""Locks that show who works in a folder; released when their process ends, probed without side effects. No torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_FILE, HELD_FILE = ".lock", ".held.lock"
-# Others hold the file that shows who works for microseconds, while they look.
+# Probing processes hold the file that shows the owner for microseconds.
 LOOKERS_SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def holding(folder: Path) -> Iterator[None]:
-    """The right to work on a run.
+    """Hold the exclusive right to work on a run.
 
     Raises:
-        ResourceError: another process has it; the folder cannot be written.
+        ResourceError: another process holds it; the folder cannot be written.
     """
     from filelock import FileLock, Timeout  # comes with torch; Slicer reads this file before either is installed
 
@@ -46,10 +46,10 @@ def holding(folder: Path) -> Iterator[None]:
 
 
 def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
-    """A file of ours that is a link to somebody's file would be written into.
+    """Refuse symbolic links in place of our files, which would make us overwrite their targets.
 
     Raises:
-        ResourceError: one is.
+        ResourceError: one of the files is a link.
     """
     for name in names:
         if (folder / name).is_symlink():
@@ -58,7 +58,7 @@ def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _shown(path: Path) -> Iterator[None]:
-    """Held by who holds the run. Lookers share it for a moment: it is they who are waited for, never the run's lock."""
+    """Held by the owner of a run. Probes share this lock briefly, so they never block the run's own lock."""
     if sys.platform == "win32":
         from filelock import FileLock
 
@@ -71,7 +71,7 @@ def _shown(path: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process works on this run now; looking makes no file, and refuses nobody."""
+    """Whether a process is working on this run; probing creates no file and blocks nobody."""
     path = Path(folder) / HELD_FILE
     if not path.is_file():
         return False
@@ -89,7 +89,7 @@ def in_use(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder that goes with the block. A lock beside it, made before it, says that somebody works in it."""
+    """A new folder that is removed after the block; a lock beside it, taken first, shows that it is in use."""
     from filelock import FileLock
 
     folder = parent / f"{prefix}{uuid4().hex[:12]}"
@@ -103,7 +103,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_left_over(parent: Path, prefix: str) -> bool:
-    """Remove the scratch folders of processes that were killed; returns whether somebody works in another one."""
+    """Remove scratch folders of killed processes; returns whether another one is still in use."""
     from filelock import FileLock, Timeout
 
     in_work = False
@@ -128,7 +128,7 @@ def _try(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a disk without locks: nobody can be told
+    except OSError:  # file system without locks
         return True
     return True
 

@@ -1,4 +1,4 @@
-"""Where a run stands, as a small file in its folder: any process, now or later, can read it. No torch."""
+"""Status of a run, stored in a small file in its folder for any process to read. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class RunStatus:
     """State of a run.
 
     Attributes:
-        state: "new", "starting" (of a training that this session has just begun), "running", "stopped" (resumable),
-            "finished", "failed" or "interrupted" (killed; resumable).
-        stage: name of the stage it is in.
-        step, steps: of this stage.
-        loss: of the last logged steps; None before.
-        seconds_left: of this stage at the present speed; None if not known.
+        state: "new", "starting" (launched by this session a moment ago), "running", "stopped" (resumable), "finished",
+            "failed" or "interrupted" (killed; resumable).
+        stage: name of the current stage.
+        step, steps: within this stage.
+        loss: of the last logged steps; None before the first.
+        seconds_left: until the end of this stage at the present speed; None if unknown.
         message: why it failed or stopped.
     """
 
@@ -43,7 +43,7 @@ class RunStatus:
 
 
 def write_status(folder: Path, status: RunStatus) -> None:
-    """Replace the status file in one move, so that a reader never sees half of it.
+    """Replace the status file atomically, so that readers never see a partial file.
 
     Raises:
         ResourceError: no space left or not writable.
@@ -59,7 +59,7 @@ def read_status(folder: Path) -> RunStatus:
     """Read a run's status; "interrupted" if it says running but no process holds the run.
 
     Raises:
-        InputError: the folder is no run folder.
+        InputError: not a run folder.
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
@@ -71,7 +71,7 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def status_changed(folder: Path) -> int:
-    """When the status was written last, in nanoseconds; 0 for never."""
+    """Modification time of the status in nanoseconds; 0 if there is none."""
     try:
         return (folder / STATUS_FILE).stat().st_mtime_ns
     except OSError:
@@ -79,12 +79,12 @@ def status_changed(folder: Path) -> int:
 
 
 def ask_to_stop(folder: Path) -> None:
-    """Have whoever trains this run write a checkpoint after the present step and end."""
+    """Ask the process that trains this run to write a checkpoint after the current step and end."""
     (folder / STOP_FILE).touch()
 
 
 class StatusWriter:
-    """Writes the status at a stage's first step, which tells that it moves, and then at most once a second."""
+    """Writes the status at a stage's first step, then at most once per second."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -100,11 +100,11 @@ class StatusWriter:
         self._last = now
         done = step - self._first_step
         left = (now - self._start) / done * (steps - step) if done else None
-        with contextlib.suppress(ResourceError):  # where the training stands is no reason to end it
+        with contextlib.suppress(ResourceError):  # the training matters more than its status
             write_status(self._folder, RunStatus("running", stage, step, steps, loss, left))
 
     def end(self, state: str, message: str = "") -> None:
-        """The run's last word; keeps where it stood. On a full disk it takes the place that the file has already."""
+        """Write the final status, keeping the progress; on a full disk, overwrites the existing file in place."""
         status = replace(stored_status(self._folder), state=state, message=message, seconds_left=None)
         try:
             write_status(self._folder, status)
@@ -115,7 +115,7 @@ class StatusWriter:
 
 
 def stored_status(folder: Path) -> RunStatus:
-    """What the status file says; a new run's status where there is none that can be read."""
+    """The stored status; that of a new run if the file is missing or unreadable."""
     try:
         plain = json.loads(patiently(lambda: (folder / STATUS_FILE).read_text(encoding="utf-8")))
         return from_plain(RunStatus, plain, STATUS_FILE, InputError)

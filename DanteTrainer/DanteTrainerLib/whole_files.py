@@ -1,7 +1,7 @@
-"""Files and folders that are written completely or not at all: built beside their place, then moved there. No torch.
+"""Atomic writes of files and folders: built beside the target, then moved into place. Does not import torch.
 
-Whatever happens meanwhile (a full disk, an error, Ctrl-C, SIGKILL), the earlier content stays. What a killed process
-left beside it is restored or removed by the next one.
+Whatever happens in between (full disk, an error, Ctrl-C, SIGKILL), the earlier content is kept. Leftovers of a killed
+process are restored or removed by the next one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_mak
 
 from .ending import at_end, placing
 
-# safetensors reports a full disk in an exception type of its own, with this text.
+# safetensors reports a full disk with its own exception type and this text.
 _FULL = "No space left on device"
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """Have `write` fill a file of the same ending, in a folder of its own beside `path`, then move it to `path`.
+    """Let `write` fill a temporary file with the same suffix beside `path`, then move it to `path`.
 
-    Where several processes write one file at once, as those of a study do, the last one's stays.
+    If several processes write the same file, as in a study, the last one wins.
 
     Args:
-        sync: flush it to the disk before it is moved, so that a power failure cannot leave an empty file.
+        sync: flush it to disk before the move, so that a power failure cannot leave an empty file.
 
     Raises:
         ResourceError: no space left or not writable; the earlier file is untouched.
@@ -48,9 +48,9 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
 
 @contextlib.contextmanager
 def files_together(target: Path) -> Iterator[Path]:
-    """A temporary folder whose files move to the folder `target` when the block ends without an error.
+    """A temporary folder whose files are moved to the folder `target` if the block ends without an error.
 
-    Earlier files with the same names are replaced; others stay.
+    Earlier files with the same names are replaced; others are kept.
 
     Raises:
         ResourceError: no space left or not writable; the earlier files are untouched.
@@ -66,15 +66,15 @@ def files_together(target: Path) -> Iterator[Path]:
 
 
 def write_text_whole(path: Path, text: str, sync: bool = True) -> None:
-    """`write_whole` of a text in UTF-8; file names in it that are not valid UTF-8 keep their bytes."""
+    """`write_whole` for text in UTF-8; file names that are not valid UTF-8 keep their bytes."""
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8", errors="surrogateescape"), sync)
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder and check that files can be written to it, before hours of work for them begin.
+    """Create a folder and check that it is writable, before hours of work whose results go there.
 
     Raises:
-        ResourceError: it cannot be made, or nothing can be written to it.
+        ResourceError: it cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,9 +85,9 @@ def make_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that replaces it when the block ends without an error.
+    """A temporary folder beside `target` that replaces it if the block ends without an error.
 
-    What `target` held before is deleted then: the caller must have checked that it is one of this program's folders.
+    The previous contents of `target` are deleted: the caller must have checked that it is one of our folders.
 
     Raises:
         ResourceError: no space left or not writable; the earlier folder is untouched.
@@ -106,9 +106,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _errors_name(target: Path) -> Iterator[None]:
-    """
+    """Report errors about the temporary folder with the name of the target.
+
     Raises:
-        ResourceError: the temporary folder could not be written; names the target instead, which the user knows.
+        ResourceError: the temporary folder could not be written; names `target`, which the user knows.
     """
     try:
         yield

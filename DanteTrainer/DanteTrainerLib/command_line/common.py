@@ -1,4 +1,4 @@
-"""What several verbs share: words for a stop, and what is scored on which cases."""
+"""Helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def begin(options: argparse.Namespace, stopped: str) -> None:
-    """Have the command end in these words when it is stopped and has nothing to save."""
+    """Set the message for a command that is stopped and has nothing to save."""
     if options.stop is not None:
         options.stop.message = stopped
 
 
 def opened(options: argparse.Namespace) -> tuple[Path, Dataset, Split]:
-    """The model's folder, the dataset, and the split that its scores are of."""
+    """The model folder, the dataset, and the split for scoring the model."""
     from ..data.dataset import read_dataset
     from ..run.split import split_for
 
@@ -26,7 +26,7 @@ def opened(options: argparse.Namespace) -> tuple[Path, Dataset, Split]:
 
 
 def model_folder(path: Path) -> Path:
-    """A run folder stands for the model it ended in."""
+    """The model folder of a run folder; any other path is returned as is."""
     from ..status import RUN_FILE
 
     return path / "model" if (path / RUN_FILE).is_file() else path

@@ -1,4 +1,4 @@
-"""`publish` and `clean`: what is handed out, and what is thrown away."""
+"""Commands `publish` and `clean`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line's verbs and arguments."""
+"""Commands and arguments of the command line."""
 
 from __future__ import annotations
 
@@ -177,6 +177,6 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    # For whoever starts this in the background.
+    # For programs that start this in the background.
     parser.add_argument("--log", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(WITH_PARENT, action="store_true", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""`evaluate`, `levels`, `cost`, `calibrate` and `features`: what a model is worth, does, takes and knows of itself."""
+"""Commands `evaluate`, `levels`, `cost`, `calibrate` and `features`."""
 
 from __future__ import annotations
 

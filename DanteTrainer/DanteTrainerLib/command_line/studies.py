@@ -1,4 +1,4 @@
-"""`study` and `list`: what is compared, and what there is to compare."""
+"""Commands `study` and `list`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def listing(_: argparse.Namespace) -> None:
 
 
 def _said_of(method: Method) -> str:
-    """One sentence on a method: its file's, where all of the file is of it; else its own."""
+    """Description of a method: the first paragraph of its module, or of its function if the module has several."""
     whole_file = method.__name__ == "stages"
     text = sys.modules[method.__module__].__doc__ if whole_file else method.__doc__
     return " ".join((text or "").strip().split("\n\n")[0].split())

@@ -1,4 +1,4 @@
-"""`train` and `resume`: a run, from its beginning or its last checkpoint to its model folder."""
+"""Commands `train` and `resume`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _continue(run: Path, options: argparse.Namespace) -> None:
 
 
 def _log_to(run: Path) -> None:
-    """What is printed from here on goes to the run's train.log: a pipe would end with whoever reads it."""
+    """Redirect output to the run's train.log; a pipe would break when its reader ends."""
     from ..status import LOG_FILE
 
     if not run.is_dir():

@@ -1,10 +1,10 @@
-"""nnU-Net's default augmentation (batchgeneratorsv2): chance is drawn first, then applied by a pure function.
+"""nnU-Net's default augmentation (batchgeneratorsv2): parameters are drawn first, then applied by a pure function.
 
-Intensity transforms are drawn once for the stack of all modalities, so that both pathways of a method see the same
+Intensity transforms are drawn jointly for the stack of all modalities, so that both pathways of a method see the same
 spatial patch and the same limited channels.
 
-As in nnU-Net, what is outside the brain in MR without skull stays what it is under every intensity transform, and a CT
-is transformed as a whole, its air too.
+As in nnU-Net, intensity transforms leave the background outside a skull-stripped brain unchanged, but transform a CT as
+a whole, including air.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from DanteSegmenterLib.preprocess import Background
 from DanteSegmenterLib.volume import triple
 
 Per = tuple[float | None, ...]
-"""One value a channel; None leaves the channel as it is."""
+"""One value per channel; None leaves the channel unchanged."""
 Sigmas = tuple[tuple[float, float, float] | None, ...]
-"""One value an axis K, J, I of each channel."""
+"""One value per axis K, J, I of each channel."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """All that chance decides about one patch.
+    """Drawn augmentation parameters of one patch.
 
     Attributes:
         angles: rotation about the K, J, I axes in radians, or None.
-        scale: of the cut-out region relative to the patch, or None; below 1 zooms in.
-        noise: standard deviation, or None; `noise_seed` fixes the noise itself.
+        scale: of the sampled region relative to the patch, or None; below 1 zooms in.
+        noise: standard deviation, or None; `noise_seed` determines the noise itself.
         blur: sigmas in voxels along K, J, I per channel.
         brightness, contrast: factors per channel.
-        resolution: zoom of simulated low resolution per channel.
+        resolution: zoom factor of the simulated low resolution per channel.
         gamma_inverted, gamma: exponents per channel.
         shift: added per channel.
         mirror: whether each axis K, J, I is mirrored.
@@ -65,11 +65,11 @@ MAX_ANGLE = math.radians(30)
 
 @dataclass(frozen=True)
 class Chance:
-    """When a transform is applied, and from which range its values are drawn.
+    """Probability of a transform, and the range of its values.
 
     Attributes:
-        probability: that it is applied to a patch.
-        each: that it is then applied to a given channel.
+        probability: of applying it to a patch.
+        each: of then applying it to a given channel.
         low, high: range of its values.
     """
 
@@ -81,16 +81,16 @@ class Chance:
 
 @dataclass(frozen=True)
 class Strength:
-    """How often each transform is applied, and with which range of values; the defaults are nnU-Net's.
+    """Probability and value range of each transform; the defaults are nnU-Net's.
 
     Attributes:
-        p_rotation, p_scaling: probability that a patch is rotated, scaled.
-        noise: its values are standard deviations, one for all channels.
-        blur: its values are sigmas in voxels.
+        p_rotation, p_scaling: probability that a patch is rotated or scaled.
+        noise: standard deviations, one for all channels.
+        blur: sigmas in voxels.
         brightness, contrast: factors.
-        resolution: zooms of the simulated low resolution.
+        resolution: zoom factors of the simulated low resolution.
         gamma_inverted, gamma: exponents.
-        shift: its values are added; the unit of a z-score is one standard deviation of the brain.
+        shift: added; for z-scores the unit is one standard deviation of the brain.
     """
 
     p_rotation: float = 0.2
@@ -105,7 +105,7 @@ class Strength:
     shift: Chance = Chance(0.0, 0.0, 0.0, 0.0)
 
 
-# Changes are more frequent and go further, those of values channel by channel: scanners differ in single sequences.
+# "strong" is more frequent with wider ranges; intensities vary per channel, as scanners differ in single sequences.
 STRENGTHS = {
     "nnunet": Strength(),
     "strong": Strength(
@@ -122,13 +122,13 @@ STRENGTHS = {
 
 
 def draw(generator: np.random.Generator, channels: int, kind: str = "full", strength: str = "nnunet") -> Augmentation:
-    """Draw what chance decides.
+    """Draw the augmentation parameters of one patch.
 
     Args:
-        channels: of the image.
-        kind: "full"; "calibrated", the same but for brightness, contrast, gamma and shift, which change what a value
-            means; "spatial", no intensities (Stage 1).
-        strength: one of STRENGTHS.
+        channels: number of image channels.
+        kind: "full"; "calibrated", without brightness, contrast, gamma and shift, which change the meaning of values;
+            "spatial", without intensity transforms (Stage 1).
+        strength: a key of STRENGTHS.
     """
     g, s = generator, STRENGTHS[strength]
     angles = triple(g.uniform(-MAX_ANGLE, MAX_ANGLE, 3).tolist()) if g.random() < s.p_rotation else None
@@ -143,7 +143,7 @@ def draw(generator: np.random.Generator, channels: int, kind: str = "full", stre
         return tuple(value(chance.low, chance.high) if g.random() < chance.each else None for _ in range(channels))
 
     def around_one(low: float, high: float) -> float:
-        """Below and above 1 with equal probability (BGContrast)."""
+        """Below or above 1 with equal probability (BGContrast)."""
         return float(g.uniform(low, 1) if g.random() < 0.5 else g.uniform(1, high))
 
     drawn = Augmentation(
@@ -162,12 +162,13 @@ def draw(generator: np.random.Generator, channels: int, kind: str = "full", stre
     )
     if kind == "full":
         return drawn
-    # Drawn all the same: what is left is then what "full" draws, and the two compare in pairs.
+    # Drawn nevertheless, so that the remaining parameters are the same as with "full" and runs can be compared in
+    # pairs.
     return replace(drawn, brightness=(), contrast=(), gamma_inverted=(), gamma=(), shift=())
 
 
 def source_size(patch: Sequence[int], augmentation: Augmentation) -> tuple[int, int, int]:
-    """Size of the region that a rotated or scaled patch reaches into, K, J, I; at least the patch."""
+    """Size of the source region that a rotated or scaled patch covers, K, J, I; at least the patch."""
     if augmentation.angles is None and augmentation.scale is None:
         return triple(patch)
     reach = np.abs(_matrix(augmentation)) @ np.array(patch, float)
@@ -183,11 +184,11 @@ def apply(
         images: float32 [C, *source_size].
         regions: float32 0/1 [R, *source_size].
         patch: size of the result.
-        background: of the images; fills what a rotated patch has beyond the source.
+        background: of the images; fills the part of a rotated patch beyond the source.
 
     Returns:
-        images [C, *patch], regions [R, *patch], and the foreground, bool [1, *patch]: voxels that were not background
-        in every channel before intensities were changed.
+        images [C, *patch], regions [R, *patch], and the foreground, bool [1, *patch]: voxels that are not background in
+            every channel, determined before the intensity transforms.
     """
     empty = torch.tensor(background.values)[:, None, None, None]
     if augmentation.angles is not None or augmentation.scale is not None:
@@ -206,7 +207,7 @@ def apply(
 
 
 def _matrix(augmentation: Augmentation) -> np.ndarray:
-    """Patch offsets (K, J, I) -> source offsets."""
+    """Matrix from patch offsets (K, J, I) to source offsets."""
     matrix = np.eye(3) * (augmentation.scale or 1.0)
     for axis, angle in enumerate(augmentation.angles or ()):
         a, b = [n for n in range(3) if n != axis]
@@ -220,13 +221,13 @@ def _matrix(augmentation: Augmentation) -> np.ndarray:
 def _spatial(
     images: Tensor, regions: Tensor, patch: Sequence[int], augmentation: Augmentation
 ) -> tuple[Tensor, Tensor]:
-    """Rotate and scale about the centre, 0 beyond the source: images linearly, regions linearly and rounded."""
+    """Rotate and scale about the centre, with 0 beyond the source; linear interpolation, regions thresholded at 0.5."""
     source = images.shape[1:]
     offsets = torch.stack(
         torch.meshgrid(*(torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch), indexing="ij"), dim=-1
     )
     moved = offsets @ torch.from_numpy(_matrix(augmentation)).float().T
-    # grid_sample wants I, J, K in -1..1 from voxel edge to voxel edge (align_corners=False).
+    # grid_sample expects I, J, K in -1..1 from voxel edge to voxel edge (align_corners=False).
     grid = (moved * (2 / torch.tensor(source, dtype=torch.float32))).flip(-1)
     both = torch.cat((images, regions))[None]
     sampled = functional.grid_sample(both, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
@@ -275,7 +276,7 @@ def _low_resolution(image: Tensor, zoom: float) -> Tensor:
 
 
 def _gamma(image: Tensor, exponent: float) -> Tensor:
-    """Power of the value scaled to 0..1; mean and deviation are kept."""
+    """Gamma correction on the range 0..1; mean and standard deviation are preserved."""
     low, span = image.min(), (image.max() - image.min()).clamp_min(1e-7)
     mean, deviation = image.mean(), image.std()
     curved = ((image - low) / span).clamp_min(1e-7) ** exponent * span + low

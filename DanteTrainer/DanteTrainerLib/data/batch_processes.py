@@ -1,4 +1,4 @@
-"""The processes that prepare batches ahead: how many there is room for, and what is said when one ends too early."""
+"""Worker processes that prepare batches ahead: how many fit in shared memory, and errors when one dies."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from DanteSegmenterLib.errors import ResourceError
 
 from ..ending import end_with_parent
 
-# Batches travel from process to process through a memory disk; in a container it is small (64 MB with Docker).
+# Batches travel between processes through shared memory, which is small in a container (64 MB with Docker).
 MEMORY_DISK = "/dev/shm"
 AHEAD = 3
 """Batches that each process prepares ahead."""
-# Others use the memory disk too.
+# Others use the shared memory too.
 USABLE_SHARE = 0.8
-# Exit code of a process that could not hand a batch over.
+# Exit code of a process that could not hand over a batch.
 NOT_HANDED_OVER = 75
 _WITHOUT = "resume with --set data.workers=0"
 
 
 def affordable_workers(workers: int, batch: int) -> int:
-    """As many processes as the memory disk holds batches, of so many bytes, for; says so where they are fewer."""
+    """Limit the processes to what shared memory holds, at `batch` bytes per batch; prints a note if fewer."""
     free = _free_bytes()
     if not workers or free is None:
         return workers
-    # Besides those ahead: one that is being handed over and one that is computed with.
+    # Besides the batches prepared ahead: one being handed over, and one in use.
     possible = max(0, int((USABLE_SHARE * free / batch - 2) // AHEAD))
     if possible < workers:
         print(
@@ -46,7 +46,7 @@ def affordable_workers(workers: int, batch: int) -> int:
 
 
 def _free_bytes() -> int | None:
-    """None where there is no memory disk."""
+    """Free bytes of shared memory; None where there is none."""
     try:
         disk = os.statvfs(MEMORY_DISK)
     except (OSError, AttributeError):
@@ -56,10 +56,10 @@ def _free_bytes() -> int | None:
 
 @contextlib.contextmanager
 def loaders_watched() -> Iterator[None]:
-    """While batches come from processes: if that ends early, for whatever reason, they end at once.
+    """Context for using worker processes: on an early end, for whatever reason, they are killed at once.
 
     Raises:
-        ResourceError: a process that prepares batches was killed, or could not hand one over.
+        ResourceError: a worker process was killed, or could not hand over a batch.
     """
     others = multiprocessing.active_children()
     try:
@@ -72,7 +72,7 @@ def loaders_watched() -> Iterator[None]:
 
 
 def _end_all(processes: list[BaseProcess]) -> None:
-    """They have nothing to save. Torch's handler would take each of these ends for an accident."""
+    """Kill the workers, which have nothing to save, without torch's SIGCHLD handler reporting them as failures."""
     if not processes or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -84,11 +84,12 @@ def _end_all(processes: list[BaseProcess]) -> None:
 
 
 def _say_why(error: RuntimeError) -> None:
-    """
+    """Translate a DataLoader error.
+
     Raises:
-        ResourceError: the error is that of a process that ended.
+        ResourceError: the error is that of a worker process that died.
     """
-    text = f"{error} {error.__cause__}"  # torch says how a process ended in one of the two
+    text = f"{error} {error.__cause__}"  # torch reports how a process ended in one of the two
     if "DataLoader worker" not in text or "Caught" in text:
         return
     if "Bus error" in text or f"exit code {NOT_HANDED_OVER}" in text:
@@ -103,12 +104,12 @@ def _say_why(error: RuntimeError) -> None:
 
 
 def set_up_worker(_: int) -> None:
-    """One thread; signals are the training's affair; and no batch is lost in silence, for it would be waited for."""
+    """Initialise a worker: one thread, tied to its parent, exit if a batch cannot be sent (or training would hang)."""
     torch.set_num_threads(1)
     end_with_parent()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
 
 
 def _end(error: BaseException, batch: object) -> None:
-    """Called in the thread that hands batches over."""
+    """Exit the process; called in the thread that sends batches."""
     os._exit(NOT_HANDED_OVER)

@@ -1,4 +1,4 @@
-"""Every case prepared once and kept on disk, memory-mapped: drawing a patch then costs a read of the patch alone."""
+"""Cache of prepared cases on disk, memory-mapped: drawing a patch reads only that patch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ..locks import remove_left_over, scratch_folder
 from ..settings.tasks import Task
 from ..whole_files import make_writable
 
-# Changed whenever the same files would be prepared differently.
+# Increase when preparation of the same files gives a different result.
 CACHE_VERSION = 1
-# Beginning of the names of folders in which processes build what then moves into place.
+# Prefix of the folders in which processes build files before moving them into place.
 SCRATCH = ".writing-"
-# Places kept per region for foreground oversampling, as nnU-Net: at most so many, or one per cent if that is more.
+# Voxels stored per region for foreground oversampling, as in nnU-Net: at most 10,000, or 1 % if that is more.
 PLACES = 10_000
 PLACES_SHARE = 0.01
 
@@ -44,11 +44,11 @@ PLACES_SHARE = 0.01
 class CachedCase:
     """A prepared case on disk.
 
-    background: of the images, as `images.npy` holds it.
+    background: value of the background in `images.npy`, per channel.
 
-    Files: `images.npy` float16 [C, K, J, I], all modalities of the task, normalised (three decimals are plenty for
-    z-scores, and half the disk); `labels.npy` uint8 [K, J, I], bit r set where region r is; `places_r.npy` int32
-    [N, 3] voxels (K, J, I) of region r.
+    Files: `images.npy` float16 [C, K, J, I], all modalities of the task, normalised (float16 is precise enough for
+    z-scores and halves the size); `labels.npy` uint8 [K, J, I], bit r set inside region r; `places_r.npy` int32 [N, 3]
+    voxels (K, J, I) of region r.
     """
 
     name: str
@@ -69,7 +69,7 @@ class CachedCase:
 def cache_cases(
     cases: Sequence[Case], task: Task, preprocessing: Preprocessing, folder: Path, workers: int = 0, quiet: bool = False
 ) -> list[CachedCase]:
-    """Prepare what is not in `folder` yet; in `workers` processes, or in this one; with a progress bar, or `quiet`.
+    """Prepare the cases that are not in `folder` yet, in `workers` processes or in this one.
 
     Raises:
         InputError: an image or mask cannot be used; names the case.
@@ -78,7 +78,7 @@ def cache_cases(
     targets = [folder / f"{case.name}-{_digest(case, task, preprocessing)}" for case in cases]
     remove_left_over(folder, SCRATCH)
     if not all(target.is_dir() for target in targets):
-        with _scratch(folder) as scratch:  # whatever is half written goes with it
+        with _scratch(folder) as scratch:  # removes anything half-written
             todo = [
                 (case, task, preprocessing, target, scratch)
                 for case, target in zip(cases, targets)
@@ -98,13 +98,14 @@ def cache_cases(
 
 
 def _as_stored(background: Background) -> Background:
-    """Rounded as the images are, to be recognised among them."""
+    """Round background values to float16 as the images are, so that they compare equal."""
     return replace(background, values=tuple(float(np.float16(value)) for value in background.values))
 
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[str]:
-    """
+    """Scratch folder inside the cache.
+
     Raises:
         ResourceError: the cache cannot be written.
     """
@@ -114,10 +115,10 @@ def _scratch(folder: Path) -> Iterator[str]:
 
 
 def _check_intact(case: CachedCase, task: Task) -> None:
-    """Its files are as long as they say; looked at here, not by the processes that draw patches.
+    """Check the files of a cached case before workers use them.
 
     Raises:
-        ResourceError: one of them is damaged.
+        ResourceError: a file is damaged.
     """
     try:
         images, labels = case.images(), case.labels()
@@ -136,7 +137,7 @@ def _check_intact(case: CachedCase, task: Task) -> None:
 
 
 Job = tuple[Case, Task, Preprocessing, Path, str]
-"""A case, how it is prepared, its folder in the cache, and a folder for what is not whole yet."""
+"""A case, task and preprocessing, its target folder in the cache, and the scratch folder."""
 
 
 def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
@@ -152,7 +153,7 @@ def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
                 "a process that prepares cases was killed, as the system does when memory runs out. Resume the run; if "
                 "it happens again, with fewer of them: --set data.workers=0."
             ) from None
-        except BaseException:  # an unusable case, or a request to stop: the rest is not waited for
+        except BaseException:  # an unusable case, or a request to stop: do not wait for the rest
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 if process not in others:
@@ -162,13 +163,13 @@ def _map(workers: int, todo: list[Job]) -> Generator[None, None, None]:
 
 
 def _digest(case: Case, task: Task, preprocessing: Preprocessing) -> str:
-    """Of all that decides what is in the cache: files, settings, labels."""
+    """Hash of everything that determines the cached content: files, settings, labels."""
     sources = {**case.images, "label": case.label}
     files = {}
     for name, source in sources.items():
         if source is not None:
             stat = source.path.stat()
-            # Not where it lies: a dataset that is moved need not be prepared again.
+            # Without the directory: a moved dataset need not be prepared again.
             files[name] = [source.path.name, source.component, stat.st_size, stat.st_mtime_ns]
     plain = [CACHE_VERSION, files, task.full, to_plain(preprocessing), {k: list(v) for k, v in case.regions.items()}]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
@@ -187,10 +188,10 @@ def _prepare_case(job: Job) -> None:
 
 
 def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
-    """Integer labels -> uint8 with bit r set where region r of the task is.
+    """Integer labels -> uint8 with bit r set inside region r of the task.
 
     Raises:
-        InputError: the mask holds labels that its naming does not know.
+        InputError: the mask has labels unknown to its label scheme.
     """
     case.check_labels(labels)
     bits = np.zeros(labels.shape, np.uint8)
@@ -200,7 +201,7 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
 
 
 def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
-    """All files or none: written beside and moved into place."""
+    """Write all files or none: built in the scratch folder, then moved into place."""
     try:
         with placing():
             temporary = Path(tempfile.mkdtemp(dir=scratch))
@@ -210,7 +211,7 @@ def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, reg
                 np.save(temporary / f"places_{r}.npy", _places(bits, r))
             move(temporary, target)
     except OSError as error:
-        if not target.is_dir():  # else another process was faster: the same content
+        if not target.is_dir():  # else another process was faster, with the same content
             raise ResourceError(f"the cache '{target.parent}' could not be written: {reason(error)}.") from None
 
 
@@ -223,10 +224,10 @@ def _places(bits: np.ndarray, region: int) -> np.ndarray:
 
 
 def clean_cache(folder: Path) -> int:
-    """Delete the prepared cases of a cache, and nothing that is not ours; returns how many there were.
+    """Delete a cache's prepared cases, and nothing else; returns their number.
 
     Raises:
-        ResourceError: somebody prepares cases there at this moment.
+        ResourceError: another process is preparing cases there.
     """
     if not folder.is_dir():
         return 0
@@ -235,13 +236,13 @@ def clean_cache(folder: Path) -> int:
     ours = [path for path in folder.iterdir() if is_prepared(path)]
     for path in ours:
         shutil.rmtree(path)
-    with contextlib.suppress(OSError):  # something else lies in it
+    with contextlib.suppress(OSError):  # the folder contains other files
         folder.rmdir()
     return len(ours)
 
 
 def is_prepared(path: Path) -> bool:
-    """A folder that we wrote: its name ends in a digest, and it holds our files alone."""
+    """Whether a folder was written by this cache: its name ends in a digest, and it has only our files."""
     if path.is_symlink() or not path.is_dir() or not re.fullmatch(r".+-[0-9a-f]{16}", path.name, re.DOTALL):
         return False
     return all(re.fullmatch(r"(images|labels|places_\d+)\.npy", file.name) for file in path.iterdir())

@@ -1,7 +1,7 @@
-"""A folder of many patients -> `Dataset`; and its split into training, validation and test.
+"""Read a dataset folder with many patients, and its split into training, validation and test cases.
 
-Read are: any tree of case folders in the namings of `DanteSegmenterLib.cases.case_folder` (BraTS 2018 with its HGG and
-LGG folders, 2019-2023, mixtures, paired chest CT), MSD Task01 and nnU-Net raw folders (`dataset.json`).
+Supported: any tree of case folders in the naming schemes of `DanteSegmenterLib.cases.case_folder` (BraTS 2018 with its
+HGG and LGG folders, 2019-2023, mixtures, paired chest CT), MSD Task01 and nnU-Net raw folders (`dataset.json`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .names import patients_by_name
 
 SPLIT_FILE = "split.json"
 SPLIT_NAMES = ("train", "val", "test")
-# 70/10/20, as the paper.
+# 70/10/20, as in the paper.
 SPLIT_SHARES = (0.7, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases of one task, by name in `cases`."""
+    """A dataset folder and its cases, by name; all of one task."""
 
     folder: Path
     task: Task
@@ -45,10 +45,10 @@ class Split:
     test: tuple[str, ...]
 
     def part(self, name: str) -> tuple[str, ...]:
-        """Names of "train", "val" or "test".
+        """Case names of "train", "val" or "test".
 
         Raises:
-            InputError: another name, or the part is empty.
+            InputError: the name is unknown, or the part is empty.
         """
         if name not in SPLIT_NAMES:
             raise InputError(f"unknown split '{name}'; use one of {', '.join(SPLIT_NAMES)}.")
@@ -59,10 +59,10 @@ class Split:
 
 
 def read_dataset(folder: Path | str) -> Dataset:
-    """Find all cases below a folder.
+    """Find all cases in a folder.
 
     Raises:
-        InputError: no case is there, two have one name, or they belong to different tasks.
+        InputError: there are no cases, two have the same name, or they belong to different tasks.
     """
     folder = Path(folder)
     cases = find_cases(folder)
@@ -83,10 +83,10 @@ def _task_of(folder: Path, cases: Sequence[Case]) -> Task:
 
 
 def check_cases(dataset: Dataset, names: Sequence[str], modalities: Sequence[str], labelled: bool = True) -> None:
-    """Refuse, before the first step, cases that lack a file.
+    """Check before training that no case lacks a file.
 
     Raises:
-        InputError: names the first such case and says how many there are.
+        InputError: names the first such case and how many there are.
     """
     problems = []
     for name in names:
@@ -107,10 +107,10 @@ def check_cases(dataset: Dataset, names: Sequence[str], modalities: Sequence[str
 
 
 def check_masks(dataset: Dataset, names: Sequence[str]) -> None:
-    """Refuse, before the first case is segmented, masks whose numbers would be read wrongly; reads them all.
+    """Check before evaluation that no mask has unexpected labels; reads all masks.
 
     Raises:
-        InputError: names the first such mask and says how many there are.
+        InputError: names the first such mask and how many there are.
     """
     problems = []
     for name in names:
@@ -126,16 +126,16 @@ def check_masks(dataset: Dataset, names: Sequence[str]) -> None:
 
 
 def remarks_on_labels(dataset: Dataset, names: Sequence[str]) -> list[str]:
-    """What a user should know of these cases' masks, once a kind."""
+    """Notes on these cases' masks for the user, one per kind of note."""
     remarks = Counter(dataset.cases[name].remark for name in names if dataset.cases[name].label is not None)
     return [f"{count} case(s) have {remark}." for remark, count in remarks.items() if remark]
 
 
 def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) -> Split:
-    """The split in `path`, else in the folder's split.json, else a new one (70/10/20, seeded, stratified by group).
+    """Read the split from `path` or the folder's split.json, or make one (70/10/20, seeded, stratified by group).
 
     Raises:
-        InputError: the file is not a split, names unknown cases, or one case twice.
+        InputError: the file is not a valid split, names unknown cases, or names a case twice.
     """
     path = path or (dataset.folder / SPLIT_FILE if (dataset.folder / SPLIT_FILE).is_file() else None)
     if path is None:
@@ -156,9 +156,10 @@ def read_split(dataset: Dataset, path: Path | None = None, seed: int = 12345) ->
 
 
 def _names_in(part: object) -> tuple[str, ...]:
-    """
+    """Case names of a JSON list.
+
     Raises:
-        TypeError: it is no list of texts.
+        TypeError: it is not a list of texts.
     """
     if not isinstance(part, list) or not all(isinstance(name, str) for name in part):
         raise TypeError(f"got {str(part)[:60]}")
@@ -166,13 +167,13 @@ def _names_in(part: object) -> tuple[str, ...]:
 
 
 def make_split(cases: Sequence[Case], seed: int = 12345) -> Split:
-    """Shuffle the patients within each group, cut at 70 and 80 per cent; the rest is the test set.
+    """Shuffle the patients within each group, and cut at 70 and 80 per cent; the rest is the test set.
 
-    All time points of a patient stay together. A group of fewer than three patients cannot be cut, and is none.
+    All time points of a patient stay together. Groups of fewer than three patients are merged into one.
     """
     groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     patients = patients_by_name([case.name for case in cases])
-    group_of = {patients[case.name]: case.group for case in cases}  # one group a patient
+    group_of = {patients[case.name]: case.group for case in cases}  # one group per patient
     sizes = Counter(group_of.values())
     group_of = {patient: group if sizes[group] >= 3 else "" for patient, group in group_of.items()}
     for name in sorted(patients):

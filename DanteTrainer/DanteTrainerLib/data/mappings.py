@@ -1,4 +1,4 @@
-"""Tables that say which names of BraTS cases mean one scan, as the data sets bring them and spreadsheets save them."""
+"""Read mapping tables of BraTS case names that denote the same scan, as published or as saved by spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from DanteSegmenterLib.files.user_files import decode, entries
 # Columns that hold case names in the published files: BraTS2021, BraTS_2019_subject_ID, TCGA_TCIA_subject_ID.
 NAME_COLUMN_WORDS = ("brats", "subject_id", "subject id")
 NO_NAME = ("", "na", "n/a", "nan", "none", "-")
-# Of a column's values so many must differ: "train" and "test" in a column of BraTS's name no patients.
+# Minimum share of distinct values: a column of "train" and "test" with BraTS in its title does not name cases.
 MOST_DIFFER = 0.5
 
 
 def mapping_files(folders: Iterable[Path]) -> list[Path]:
-    """The tables with "mapping" in their name in these folders and one above each."""
+    """CSV tables with "mapping" in their name, in these folders and their parents."""
     found = set()
     for folder in folders:
         for place in (folder, folder.resolve().parent):
             try:
                 paths = entries(place)
-            except InputError:  # the folder above may be closed to us; the cases need not be
+            except InputError:  # the parent may be unreadable; the cases need not be
                 continue
             found |= {path.resolve() for path in paths if _is_mapping(path.name.lower())}
     return sorted(found)
@@ -35,9 +35,9 @@ def _is_mapping(name: str) -> bool:
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    """The names of one scan in each row; none where the table names no cases, or cannot be read.
+    """The names of one scan in each row; empty if the table names no cases, or cannot be read.
 
-    The encoding is told by its mark or tried, the separator by the head: Excel writes semicolons and tabs, too.
+    The separator is detected from the header: Excel also writes semicolons and tabs.
     """
     try:
         text = decode(path.read_bytes())

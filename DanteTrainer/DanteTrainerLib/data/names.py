@@ -1,4 +1,4 @@
-"""What case names say of patients, without any mapping: time points of one patient, one scan under two names."""
+"""What case names reveal about patients without a mapping: time points, and one scan under two names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from DanteSegmenterLib.cases.time_points import without_time_point
 
-# A longer row of "time points" is a row of patients: "site1_001" to "site1_040".
+# More "time points" than this are different patients: "site1_001" to "site1_040".
 MOST_TIME_POINTS = 10
 
-# Public collections that took patients from each other, by the beginnings of their names.
+# Public collections that share patients, by the prefixes of their case names.
 _GLIOMAS = (
     (r"brats1[3-9]|brats_(?:tcia|2013)", "BraTS 2013-2019"),
     (r"brats20_", "BraTS 2020"),
@@ -27,9 +27,9 @@ _GLIOMAS = (
 
 
 def scan_key(name: str) -> str:
-    """One key for the names that releases gave to one scan, as far as their rule is known.
+    """A key shared by the names of one scan in different releases, where the naming rule is known.
 
-    BraTS 2017 to 2019 changed the year alone, and BraTS 2023 kept the numbers of 2021.
+    BraTS 2017 to 2019 changed only the year; BraTS 2023 kept the numbers of 2021.
     """
     name = name.strip().lower()
     name = re.sub(r"^brats1[789]_", "brats1x_", name)
@@ -37,12 +37,12 @@ def scan_key(name: str) -> str:
 
 
 def patient_key(name: str) -> tuple[str, bool]:
-    """The patient's part of a name, and whether it is sure that the rest is a time point."""
+    """The patient part of a name, and whether the rest is certainly a time point."""
     return without_time_point(scan_key(name))
 
 
 def patients_by_name(names: Sequence[str]) -> dict[str, str]:
-    """For each case's name one for its patient; what may be a time point is one where its row is short."""
+    """Case name -> patient; suffixes that only may be time points count as such if there are few of them."""
     perhaps: dict[str, list[str]] = defaultdict(list)
     for name in names:
         key, sure = patient_key(name)
@@ -56,7 +56,7 @@ def patients_by_name(names: Sequence[str]) -> dict[str, str]:
 
 
 def collection(name: str) -> str:
-    """Where a name comes from, for a sentence; empty for those whose patients are in no other collection."""
+    """Title of a name's collection; empty for collections that share no patients with others."""
     known = glioma_collection(name)
     if known or re.match(r"brats[-_]?(ssa|men|met|ped)", name.strip().lower()):
         return known
@@ -64,6 +64,6 @@ def collection(name: str) -> str:
 
 
 def glioma_collection(name: str) -> str:
-    """The public collection of gliomas that a name comes from; empty for any other name."""
+    """The public glioma collection that a name belongs to; empty for any other name."""
     name = name.strip().lower()
     return next((title for start, title in _GLIOMAS if re.match(start, name)), "")

@@ -1,7 +1,7 @@
 """Training patches: `PatchSource.batch(step)` is a pure function of the seed and the step.
 
-Nothing about the data has to be saved in a checkpoint: a resumed training asks for the next step's batch and gets it,
-whatever the number of worker or training processes.
+Checkpoints need no data state: a resumed training requests the next step's batch, with any number of worker or training
+processes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .cache import CachedCase
 
 # nnU-Net's rule: the last third of a batch is forced to contain foreground (at least one of two samples).
 FOREGROUND_SHARE = 0.33
-# Streams of chance: a supervised stage of one method sees the same batches as that of another, whatever went before it.
+# Random streams: supervised stages of all methods see the same batches, whatever stages came before.
 SUPERVISED, PRETRAINING, VALIDATION = range(3)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees.
+    """The data of one step.
 
     Attributes:
-        images: float32 [B, C, K, J, I], all modalities of the task (X^F); methods slice X^L out.
+        images: float32 [B, C, K, J, I], all modalities of the task (X^F); methods select X^L.
         regions: float32 0/1 [B, R, K, J, I]; all 0 for an unlabelled case.
-        foreground: bool [B, 1, K, J, I], where some modality is no background; in a CT the images do not tell any more,
-            once their intensities were augmented.
+        foreground: bool [B, 1, K, J, I], where any modality is not background; cannot be recovered from augmented CT
+            images.
     """
 
     images: Tensor
@@ -52,19 +52,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class PatchSource(Dataset[Batch]):
-    """Draws batches.
+    """Draws batches of training patches.
 
     Attributes:
-        cases: where from, uniformly with replacement.
+        cases: drawn uniformly with replacement.
         regions: number of regions.
         patch: size along K, J, I.
-        batch_size: of the whole step, over all processes.
+        batch_size: samples per step, over all processes.
         seed: of the run.
-        stream: what these patches are for; sources of one seed and stream draw the same patches, whatever the method.
+        stream: purpose of the patches; sources with the same seed and stream draw the same patches, whatever the
+            method.
         augmentation: "none", or a kind of `augment.draw`.
-        foreground_share: of each batch that is forced to contain a region.
-        strength: of the augmentation, as `augment.draw` knows it.
-        rank, world_size: this process draws every sample n of the batch with n % world_size == rank.
+        foreground_share: share of each batch that is forced to contain a region.
+        strength: strength of the augmentation, see `augment.draw`.
+        rank, world_size: this process draws the samples n of the batch with n % world_size == rank.
     """
 
     cases: Sequence[CachedCase]
@@ -83,7 +84,7 @@ class PatchSource(Dataset[Batch]):
         return self.batch(step)
 
     def batch_bytes(self) -> int:
-        """Of this process's share of a batch: float32 images and regions, and a byte for the foreground."""
+        """Size of this process's share of a batch: float32 images and regions, and one byte per foreground voxel."""
         samples = len(range(self.rank, self.batch_size, self.world_size))
         channels = self.cases[0].images().shape[0] + self.regions
         return samples * (4 * channels + 1) * math.prod(self.patch)
@@ -94,7 +95,7 @@ class PatchSource(Dataset[Batch]):
         return Batch(*map(torch.stack, zip(*samples)))
 
     def _sample(self, step: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What `apply` gives."""
+        """One sample, as returned by `apply`."""
         generator = np.random.default_rng([self.seed, self.stream, step, n])
         case = self.cases[int(generator.integers(len(self.cases)))]
         forced = n >= round(self.batch_size * (1 - self.foreground_share))
@@ -116,7 +117,7 @@ class PatchSource(Dataset[Batch]):
     def _centre(
         self, generator: np.random.Generator, case: CachedCase, shape: Sequence[int], forced: bool
     ) -> list[int]:
-        """Middle voxel of the patch: anywhere the patch fits, or on a voxel of a region drawn among those present."""
+        """Centre voxel of the patch: anywhere the patch fits, or on a random voxel of a random present region."""
         if forced and case.labelled:
             places = [case.places(r) for r in range(self.regions)]
             present = [p for p in places if len(p)]
@@ -129,14 +130,14 @@ class PatchSource(Dataset[Batch]):
 
     @staticmethod
     def _inside(centre: int, size: int, edge: int) -> int:
-        """Keep the patch inside the image, or the image inside the patch."""
+        """Keep the patch inside the image, or centre the image in the patch."""
         if size <= edge:
             return size // 2
         return min(max(centre, edge // 2), size - edge + edge // 2)
 
 
 def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int], outside: Sequence[float]) -> np.ndarray:
-    """Region [C, *size] of [C, K, J, I]; beyond the array each channel's value `outside`."""
+    """Crop [C, *size] from [C, K, J, I]; beyond the array, channels are filled with their value in `outside`."""
     source, target = [], []
     for first, length, n in zip(start, size, array.shape[1:]):
         begin = max(0, first)
@@ -151,7 +152,7 @@ def _cut(array: np.ndarray, start: Sequence[int], size: Sequence[int], outside: 
 
 
 class PatchLoader:
-    """Batches of steps `first` ... `last - 1`, prepared ahead in worker processes so that a step need not wait."""
+    """Loads the batches of steps `first` ... `last - 1`, prepared ahead by worker processes."""
 
     def __init__(self, source: PatchSource, first: int, last: int, workers: int, pin: bool = False) -> None:
         workers = affordable_workers(workers, source.batch_bytes()) if first < last else 0

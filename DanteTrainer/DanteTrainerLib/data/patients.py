@@ -1,7 +1,7 @@
-"""Which names mean one patient, what Stage 1 may therefore read, and what no name tells.
+"""Which case names denote one patient, what Stage 1 may therefore read, and what names cannot tell.
 
-BraTS 2021 contains the cases of 2018 to 2020 under other names. The mapping files that come with the data sets
-(`BraTS21-17_Mapping.csv`, `name_mapping.csv`) say which; they are looked for in the dataset folders and one above.
+BraTS 2021 contains the cases of 2018 to 2020 under other names. The mapping files shipped with the datasets
+(`BraTS21-17_Mapping.csv`, `name_mapping.csv`) link them; they are looked up in the dataset folders and their parents.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from .names import collection, glioma_collection, patient_key, patients_by_name,
 
 
 class Patients:
-    """Names -> scans and patients: one scan may have many names, one patient many scans."""
+    """Names -> scans and patients: a scan may have several names, a patient several scans."""
 
     def __init__(self, rows: Iterable[Sequence[str]] = (), passed_over: Iterable[Path] = ()) -> None:
-        """
+        """Join names by mapping rows.
+
         Args:
-            rows: the names of one scan each.
-            passed_over: tables that name no cases in two columns.
+            rows: lists of names that denote the same scan.
+            passed_over: mapping files that name no cases in two columns.
         """
         rows = list(rows)
         self.passed_over = tuple(passed_over)
@@ -33,11 +34,11 @@ class Patients:
         self._patients = _Joined([[_sure_patient(name) for name in row] for row in rows])
 
     def scan(self, case: str) -> str:
-        """One name for all names of a scan."""
+        """A canonical name for all names of a scan."""
         return self._scans.one_for(scan_key(case))
 
     def patient(self, case: str) -> str:
-        """One name for all names of a patient; time points are told by their names."""
+        """A canonical name for all names of a patient; recognises time points by their names."""
         return self._patients.one_for(_sure_patient(case))
 
     def knows(self, case: str) -> bool:
@@ -46,7 +47,7 @@ class Patients:
 
 
 class _Joined:
-    """Names of which some mean the same."""
+    """Groups of names that denote the same thing."""
 
     def __init__(self, rows: Iterable[Sequence[str]]) -> None:
         self._same: dict[str, set[str]] = {}
@@ -70,16 +71,16 @@ def _sure_patient(name: str) -> str:
 
 
 def check_split(dataset: Dataset, split: Split, patients: Patients | None = None) -> list[str]:
-    """Refuse a split with one patient, under two names or at two times, in two parts.
+    """Refuse a split in which a patient, under any name or time point, is in two parts.
 
     Args:
-        patients: as the mapping files say; read anew by default.
+        patients: from the mapping files; read by default.
 
     Returns:
-        what the names cannot tell, a sentence each.
+        warnings about what the names cannot tell.
 
     Raises:
-        InputError: names both.
+        InputError: a patient is in two parts; names both cases.
     """
     patients = patients or patients_of(dataset)
     seen: dict[str, tuple[str, str]] = {}
@@ -109,7 +110,7 @@ def _perhaps_time_points(split: Split) -> list[str]:
 
 
 def untold_of_pretraining(split: Split, others: Sequence[Dataset], on_val: bool, patients: Patients) -> list[str]:
-    """Where nothing tells whether patients that are held out are also among Stage 1's further cases."""
+    """Warnings where held-out patients may also be among Stage 1's additional cases."""
     held_out = (*(() if on_val else split.val), *split.test)
     return _untold([name for other in others for name in other.cases], held_out, patients, collection)
 
@@ -117,7 +118,7 @@ def untold_of_pretraining(split: Split, others: Sequence[Dataset], on_val: bool,
 def _untold(
     read: Sequence[str], held_out: Sequence[str], patients: Patients, collection_of: Callable[[str], str]
 ) -> list[str]:
-    """Where patients of `held_out` may be among `read` under other names that no mapping file links."""
+    """Warnings where patients of `held_out` may be in `read` under other names that no mapping file links."""
     of_read, of_held_out = _by_collection(read, collection_of), _by_collection(held_out, collection_of)
     sentences = []
     for title, names in of_held_out.items():
@@ -148,15 +149,15 @@ def pretraining_cases(
     include_held_out: bool = False,
     patients: Patients | None = None,
 ) -> tuple[list[Case], list[str]]:
-    """The cases that Stage 1 reads, those of `others` without their masks, and the names of those kept out.
+    """The cases that Stage 1 reads, and the names of those of `others` that are excluded.
 
-    Training cases of the split, then all cases of `others` but those of a patient who is in its validation or test
-    part, at whatever time, and scans that were taken already.
+    Reads the split's training cases, then the cases of `others`, without masks, except those of patients in the
+    validation or test part, at any time point, and scans that are already included.
 
     Args:
-        on_val: read the validation cases' images as well.
-        include_held_out: keep no patient of `others` out (`data.include_downstream_test_in_pretrain`).
-        patients: as the mapping files of all these folders say; read anew by default.
+        on_val: also read the validation cases' images.
+        include_held_out: exclude no patient of `others` (`data.include_downstream_test_in_pretrain`).
+        patients: from the mapping files of all these folders; read by default.
     """
     patients = patients or patients_of(dataset, others)
     own = [*split.train, *(split.val if on_val else ())]
@@ -176,12 +177,12 @@ def pretraining_cases(
 
 
 def read_mappings(folders: Iterable[Path]) -> Patients:
-    """As every mapping file in these folders and one above each says."""
+    """Patients according to the mapping files in these folders and their parents."""
     tables = {path: rows_of(path) for path in mapping_files(folders)}
     passed_over = [path for path, rows in tables.items() if not rows]
     return Patients((row for rows in tables.values() for row in rows), passed_over)
 
 
 def patients_of(dataset: Dataset, others: Sequence[Dataset] = ()) -> Patients:
-    """As the mapping files of these folders say."""
+    """Patients according to the mapping files of these datasets' folders."""
     return read_mappings([dataset.folder, *(other.folder for other in others)])

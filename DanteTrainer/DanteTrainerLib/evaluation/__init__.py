@@ -1,1 +1,1 @@
-"""Scores of a model on the cases of a split."""
+"""Evaluation of a model on the cases of a split."""

@@ -1,7 +1,7 @@
-"""Probabilities that say how right they are, fitted on validation cases and written into the model folder.
+"""Calibrate a model's probabilities on validation cases; the result is written to its model folder.
 
-Per region a temperature and an offset (Guo et al. 2017, arXiv 1706.04599; Platt 1999), so that what a mask is shown to
-be sure of is what experts agree with; and a margin, so that the volume range holds the true volume as often as it says.
+Fits a temperature and an offset per region (Guo et al. 2017, arXiv 1706.04599; Platt 1999), so that a mask's mean
+probability matches its precision; and a margin, so that the volume range contains the true volume at its stated rate.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from ..whole_files import make_writable, write_text_whole
 from .evaluate import segment_and_truth
 from .subject import load_for, with_one_network
 
-# Of a region's raw probabilities, those that say anything; so many voxels of each case are enough.
+# Lowest raw probability used for fitting, and the maximum number of voxels per case.
 WORTH_FITTING, VOXELS_PER_CASE = 0.1, 20_000
-# Of the cases, the share whose true volume a range is to hold; margins that are tried, in units of logits.
+# Share of cases whose true volume the range should contain; candidate margins, in logits.
 COVERAGE, MARGINS = 0.75, np.linspace(0.0, 7.0, 141)
 FEWEST_CASES = 3
 
 
 @dataclass(frozen=True)
 class RegionOfCase:
-    """What the network said of one region in one case, and what is true.
+    """Prediction and ground truth of one region in one case.
 
     Attributes:
-        probability: raw, float32 [N], of the voxels worth fitting; `truth` bool [N] beside it.
-        mask: whether they were called this region.
-        range_ml: the volume range at each of MARGINS, [len(MARGINS), 2].
-        truth_ml: the true volume.
+        probability: raw, float32 [N], at the voxels used for fitting; `truth` is bool [N].
+        mask: bool [N], whether they were predicted as this region.
+        range_ml: volume range at each of MARGINS, [len(MARGINS), 2].
+        truth_ml: true volume.
     """
 
     probability: np.ndarray
@@ -56,7 +56,7 @@ class RegionOfCase:
 
 @dataclass(frozen=True)
 class Fit:
-    """One region's scaling and what it brings: means over cases of how sure and how right, before and after."""
+    """Scaling of one region, and its effect: mean confidence before and after, precision, and range coverage."""
 
     region: str
     scaling: Scaling
@@ -69,12 +69,12 @@ class Fit:
 def calibrate(
     model_folder: Path, dataset: Dataset, names: Sequence[str], device: str = "auto", quiet: bool = False
 ) -> dict[str, list[Fit]]:
-    """Fit both pathways of a model folder on these cases and write the result into its model.json.
+    """Fit both pathways of a model folder on these cases, and write the result to its model.json.
 
     Raises:
         InputError: too few cases, or one lacks a volume or a mask.
         ModelError: the model folder cannot be used.
-        ResourceError: it cannot be written; it is as before.
+        ResourceError: it cannot be written; it is unchanged.
     """
     model = load_for(dataset, model_folder, device)
     if len(names) < FEWEST_CASES:
@@ -101,7 +101,7 @@ def _scaled(pathway: Pathway, fits: Sequence[Fit]) -> Pathway:
 
 
 def fit(region: str, cases: Sequence[RegionOfCase]) -> Fit:
-    """The scaling of one region; as it was, where no case has a voxel to fit."""
+    """Fit one region's scaling; the identity if no case has a voxel to fit."""
     told = [case for case in cases if len(case.probability)]
     temperature, offset = _fit_probabilities(told) if told else (1.0, 0.0)
     margin = _fit_margin(cases)
@@ -118,7 +118,7 @@ def fit(region: str, cases: Sequence[RegionOfCase]) -> Fit:
 
 
 def _fit_probabilities(cases: Sequence[RegionOfCase]) -> tuple[float, float]:
-    """Temperature and offset of the least cross-entropy, every case with the same weight."""
+    """Temperature and offset that minimise cross-entropy, with equal weight for every case."""
     p = np.clip(np.concatenate([case.probability for case in cases]).astype(np.float64), NEARLY_0, 1 - NEARLY_0)
     truth = np.concatenate([case.truth for case in cases])
     weight = np.concatenate([np.full(len(case.truth), 1 / len(case.truth)) for case in cases]) / len(cases)
@@ -134,7 +134,7 @@ def _fit_probabilities(cases: Sequence[RegionOfCase]) -> tuple[float, float]:
 
 
 def _fit_margin(cases: Sequence[RegionOfCase]) -> float:
-    """The smallest margin that holds the truth of COVERAGE of the cases; the largest, where none does."""
+    """Smallest margin whose range contains the truth in a share COVERAGE of cases; the largest if none does."""
     held = [np.mean([_holds(case, margin) for case in cases]) for margin in MARGINS]
     enough = np.flatnonzero(np.array(held) >= COVERAGE)
     return float(MARGINS[enough[0] if len(enough) else -1])
@@ -146,7 +146,7 @@ def _holds(case: RegionOfCase, margin: float) -> bool:
 
 
 def _looked_at(model: Model, cases: Sequence[Case], quiet: bool) -> Iterator[dict[str, RegionOfCase]]:
-    """Each case by region, from the button's own `segment`."""
+    """Each case's regions, predicted by the same `segment` as in the application."""
     pathway = model.spec.limited
     for case in tqdm(cases, desc="Calibrating", unit="case", disable=quiet):
         result, masks = segment_and_truth(model, case, pathway, SegmentOptions(probabilities=True))
@@ -174,7 +174,7 @@ def _mean(values: Iterator[float | None]) -> float:
 
 
 def fits_table(fits: dict[str, list[Fit]]) -> str:
-    """Markdown."""
+    """The fits as a markdown table."""
     lines = [
         "| network | region | temperature | offset | sure before | sure | right | range holds | margin |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""What a network costs: its size, the work for one window, the memory and seconds of whole cases; and its training's.
+"""Cost of a network: parameters, multiply-adds per window, memory and time per case; and cost of its training.
 
-Multiply-adds are counted by PyTorch on tensors without memory, where every convolution is PyTorch's own: a count on a
-CPU would miss those that take a faster way here (`networks.convolution`).
+PyTorch counts multiply-adds on meta tensors, where all convolutions are PyTorch's own; a count on a CPU would miss
+those with a faster implementation here (`networks.convolution`).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .subject import pathway_of, with_one_network
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network of a model costs.
+    """Cost of one network of a model.
 
     Attributes:
-        parameters: how many numbers its weights are, of all members.
-        multiply_adds: of convolutions and matrix products, for one window of `patch`, of all members.
-        patch: voxels of a window along K, J, I.
-        seconds: of a case, from loaded volumes to masks with the network loaded; the median. None without cases.
-        memory_bytes: the most that the first case took, weights included: on a CPU by how much the process grew, on
-            CUDA what tensors took there. None without cases, and where the system does not tell (CPU: Linux does).
-        cases: that seconds are of.
-        device: where and in which number format, such as "cpu (float32)"; "" without cases.
-        members: of the pathway.
+        parameters: number of weights, over all members.
+        multiply_adds: of convolutions and matrix products, for one window of `patch`, over all members.
+        patch: window size in voxels along K, J, I.
+        seconds: per case, from loaded volumes to masks with the network loaded; the median. None without cases.
+        memory_bytes: peak for the first case, including weights: growth of the process on a CPU, memory of tensors on
+            CUDA. None without cases, or if the system does not report it (on CPU, Linux does).
+        cases: number of timed cases.
+        device: device and precision, such as "cpu (float32)"; "" without cases.
+        members: number of networks in the pathway.
     """
 
     parameters: int
@@ -54,7 +54,7 @@ class Cost:
     members: int = 1
 
     def table(self) -> str:
-        """Markdown."""
+        """The cost as a markdown table."""
         window = " x ".join(map(str, self.patch))
         lines = [
             "| cost | |",
@@ -74,21 +74,21 @@ class Cost:
 
 
 def cost_of(model: Model, full: bool = False, cases: Sequence[Case] = ()) -> Cost:
-    """The cost of f_L, or with `full` of f_F.
+    """Cost of f_L, or with `full` of f_F.
 
     Args:
-        cases: to segment; the first one twice, for its first time, of which the memory is, warms things up.
+        cases: to segment; the first is run twice: once for warm-up and memory, once for time.
 
     Raises:
         InputError: the model has no f_F, or a case cannot be segmented.
-        ModelError: the weights are missing, were altered or do not fit.
-        ResourceError: memory ran out at every step down.
+        ModelError: the weights are missing, altered or do not fit.
+        ResourceError: out of memory even with the smallest settings.
     """
     pathway = pathway_of(model.spec, full)
     size = Cost(*size_of(model.spec, pathway), model.spec.patch, members=len(pathway.members))
     if not cases:
         return size
-    alone = with_one_network(model, pathway)  # loads its weights anew: they are part of what is held
+    alone = with_one_network(model, pathway)  # loads its weights anew, so that they count
     first, where = _volumes(cases[0], pathway), ""
 
     def warm_up() -> None:
@@ -100,7 +100,7 @@ def cost_of(model: Model, full: bool = False, cases: Sequence[Case] = ()) -> Cos
     for case in cases:
         volumes = _volumes(case, pathway)
         start = time.perf_counter()
-        segment(alone, volumes)  # masks are on the CPU when it returns: nothing is under way
+        segment(alone, volumes)  # masks are on the CPU when it returns, so nothing is still running
         seconds.append(time.perf_counter() - start)
     return replace(size, seconds=median(seconds), memory_bytes=memory, cases=len(cases), device=where)
 
@@ -110,29 +110,29 @@ def _volumes(case: Case, pathway: Pathway) -> dict[str, Volume]:
 
 
 def size_of(spec: ModelSpec, pathway: Pathway) -> tuple[int, int]:
-    """How many parameters a pathway's members have together, and multiply-adds for one window of the model's patch.
+    """Parameters of all members of a pathway, and multiply-adds for one window of the model's patch.
 
     Raises:
-        ModelError: its architecture is not known to this version.
+        ModelError: the architecture is not known to this version.
     """
     with torch.device("meta"):
-        network = build(spec, pathway).eval().requires_grad_(False)  # else the counter follows parameters backwards
+        network = build(spec, pathway).eval().requires_grad_(False)  # else the counter includes the backward pass
         window = torch.empty(1, len(pathway.modalities), *spec.patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(window)
     members, operations = len(pathway.members), counter.get_total_flops()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return members * parameters, members * operations // 2  # a multiplication and an addition are two operations
+    return members * parameters, members * operations // 2  # one multiply-add is two operations
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
-    """The most memory that `work` held at once, beyond what was held before; None where the system does not tell."""
+    """Peak memory of `work` beyond what was used before; None if the system does not report it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
-    give_back_freed_memory()  # what lies free in the process would be taken first, unseen
+    give_back_freed_memory()  # free memory in the process would be reused and not counted
     counting = device.type == "cpu" and _forget_peak()
     resident = peak_resident_bytes() if counting else None
     work()
@@ -141,7 +141,7 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Have Linux count the largest resident set anew from here on; whether it does (proc(5), clear_refs)."""
+    """Reset Linux's peak resident set size; returns whether that worked (proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -151,12 +151,12 @@ def _forget_peak() -> bool:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What the steps of one stage of a training took, by its log; pauses between sessions are not in it.
+    """Cost of one training stage according to its log, without pauses between sessions.
 
     Attributes:
-        memory_mb: the most that the process held, on CUDA what tensors took there; None where the log does not say.
-        without_privileged: steps' worth of samples that a method that drops saw without the privileged scan; None of
-            other methods.
+        memory_mb: peak memory of the process, or of tensors on CUDA; None if not logged.
+        without_privileged: number of steps' worth of samples without the privileged modality; None for methods that do
+            not drop it.
     """
 
     stage: str
@@ -171,7 +171,7 @@ class StageCost:
 
 
 def training_cost(run: Path) -> list[StageCost]:
-    """What a run's log says, stage by stage; empty before its first rows.
+    """Cost of each stage from a run's log; empty if it has no rows yet.
 
     Raises:
         InputError: the log cannot be read.
@@ -197,7 +197,7 @@ def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
 
 
 def training_table(stages: Sequence[StageCost]) -> str:
-    """Markdown."""
+    """The training cost as a markdown table."""
     lines = ["| training | steps | s per step | minutes | peak memory |", "|---|---|---|---|---|"]
     for s in stages:
         memory = "not told" if s.memory_mb is None else f"{s.memory_mb:.0f} MB"

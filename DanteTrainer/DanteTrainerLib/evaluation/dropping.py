@@ -1,6 +1,6 @@
-"""Robustness: a model's scores where a scan that it reads is missing, without training again.
+"""Robustness: scores of a model when an input scan is missing, without retraining.
 
-The network gets its own value of background in the place of the scan: 0 for MR, which is also the mean of a brain.
+The missing channel is filled with the network's background value: 0 for MR, which is also the mean of a brain.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .subject import with_one_network
 
 
 class FilledNetwork(nn.Module):
-    """A network behind channels of one value each: [B, given, K, J, I] -> what it says of [B, C, K, J, I].
+    """A network with some input channels fixed to constants: [B, given, K, J, I] -> output for [B, C, K, J, I].
 
     Args:
         network: reads C channels.
-        fill: C entries; the value of a channel that is not given, None for one that is.
+        fill: C entries: the constant of a channel that is not given, None for one that is.
     """
 
     def __init__(self, network: nn.Module, fill: Sequence[float | None]) -> None:
@@ -38,16 +38,16 @@ class FilledNetwork(nn.Module):
 
 
 def without(model: Model, pathway: Pathway, dropped: Sequence[str]) -> Model:
-    """The model that reads all modalities of a pathway but the dropped ones.
+    """The model restricted to a pathway's modalities without the dropped ones.
 
-    It is never given them: neither the grid of the result nor the box around the foreground nor the windows that are
-    computed keep a trace of a dropped scan, and cases that lack it can be scored.
+    Dropped scans are never passed to it: they affect neither the result's grid, the foreground box nor the computed
+    windows, and cases that lack them can be scored.
 
     Args:
         dropped: modality ids.
 
     Raises:
-        InputError: the pathway does not read one of them, or nothing is left.
+        InputError: the pathway does not read one of them, or none would be left.
     """
     reads = ", ".join(pathway.modalities)
     strangers = [modality for modality in dropped if modality not in pathway.modalities]

@@ -1,4 +1,4 @@
-"""A model's scores on a split: the very `segment` of the button, compared with the experts' masks."""
+"""Evaluate a model on a split with the same `segment` as in the application, against the experts' masks."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ MORE_PICTURES = re.compile(r"contact_sheet_\d+\.png")
 
 @dataclass(frozen=True)
 class RegionSummary:
-    """Means over cases with 95 % bootstrap intervals, of how many cases each, and two conventions of BraTS (`metrics`).
+    """Means over cases with 95 % bootstrap intervals and case counts, and two BraTS conventions (see `metrics`).
 
-    None stands for what cannot be told, for example the HD95 of a region that no case has, or the lesion-wise scores
-    in summaries of older versions.
+    None means undefined, for example the HD95 of a region that no case has, or the lesion-wise scores in summaries of
+    older versions.
     """
 
     dice: float | None
@@ -61,13 +61,14 @@ class RegionSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """`summary.json`: one model's pathway ("limited" or "full") on one split, with or without mirroring.
+    """`summary.json`: scores of one pathway ("limited" or "full") on one split, with or without mirroring.
 
     Attributes:
-        dropped: modalities that the network reads and was not given (`dropping`).
-        weights: digest of the network that was scored; "" in summaries of older versions, which did not say.
-        table_sha256: of the cases.csv that this is the summary of; likewise.
-        dice_of_the_whole: by region, what the experts' mask of the outermost one would have (`metrics`); likewise.
+        dropped: modalities that the network reads but was not given (see `dropping`).
+        weights: digest of the evaluated network; "" in summaries of older versions.
+        table_sha256: digest of the matching cases.csv; "" in older versions.
+        dice_of_the_whole: by region, Dice of the experts' mask of the outermost region (see `metrics`); {} in older
+            versions.
     """
 
     model: str
@@ -82,7 +83,7 @@ class Summary:
     dice_of_the_whole: dict[str, float] = field(default_factory=dict)
 
     def table(self) -> str:
-        """Markdown."""
+        """The summary as a markdown table."""
         lines = [
             f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}{self._dropping_said()}.",
             "",
@@ -106,15 +107,15 @@ class Summary:
 
 
 def mirroring_said(mirror: bool) -> str:
-    """What every table says, for it moves the scores as much as a method does."""
+    """Description of test-time mirroring for tables; it affects scores as much as the method does."""
     return "averaged over the eight mirrorings of each window" if mirror else "without mirroring"
 
 
 def read_summary(folder: Path) -> Summary:
-    """What `evaluate` wrote to a folder.
+    """Read the summary that `evaluate` wrote to a folder.
 
     Raises:
-        InputError: it is no such folder, or its files do not belong together.
+        InputError: not such a folder, or its files do not belong together.
     """
     try:
         plain = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -131,7 +132,7 @@ def read_summary(folder: Path) -> Summary:
 
 
 def summarise(rows: pd.DataFrame) -> RegionSummary:
-    """One region's rows of `cases.csv`."""
+    """Summarise one region's rows of `cases.csv`."""
     dice, hd95 = bootstrap_mean(rows.dice.tolist()), bootstrap_mean(rows.hd95_mm.tolist())
     return RegionSummary(
         dice=_finite(dice.mean),
@@ -149,7 +150,7 @@ def summarise(rows: pd.DataFrame) -> RegionSummary:
 
 
 def calibration_of(rows: pd.DataFrame) -> Calibration | None:
-    """What one region's probabilities were worth; None if no voxel was called so in any case."""
+    """Calibration of one region's probabilities; None if no case has a voxel predicted as this region."""
     if not rows.precision.notna().any():
         return None
     holds = (rows.volume_low_ml <= rows.truth_ml) & (rows.truth_ml <= rows.volume_high_ml)
@@ -183,16 +184,15 @@ def evaluate(
     mirror: bool = False,
     dropped: Sequence[str] = (),
 ) -> Summary:
-    """Segment every case of a part of a split and write cases.csv, summary.json and contact_sheet.png to `out`.
+    """Segment every case of a part of a split, and write cases.csv, summary.json and contact_sheet.png to `out`.
 
-    The deployed network f_L is given its own modalities alone; with `full`, f_F is given all of them. With `mirror`
-    logits are averaged over the eight mirrorings of each window. The `dropped` modalities of those that the network
-    reads are kept from it (`dropping`).
+    f_L is given only its own modalities; with `full`, f_F is given all of them. With `mirror`, logits are averaged over
+    the eight mirrorings of each window. `dropped` modalities are withheld from the network (see `dropping`).
 
     Raises:
         InputError: the part does not exist, a case lacks a volume or a mask, or a modality cannot be dropped.
         ModelError: the model folder cannot be used.
-        ResourceError: `out` cannot be written; its files of before are kept.
+        ResourceError: `out` cannot be written; its existing files are kept.
     """
     model = load_for(dataset, model_folder, device)
     pathway = pathway_of(model.spec, full)
@@ -223,10 +223,10 @@ def evaluate(
 
 
 def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet) -> Summary:
-    """All files of an evaluation, none of them before all can be; the summary names the table that it belongs to.
+    """Write all files of an evaluation, or none; the summary stores the digest of its table.
 
     Raises:
-        ResourceError: no space left or not writable; the files of before are kept.
+        ResourceError: no space left or not writable; existing files are kept.
     """
     with files_together(out) as folder:
         write_table(table, folder / CASES_FILE)
@@ -234,7 +234,7 @@ def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet)
         (folder / SUMMARY_FILE).write_text(json.dumps(to_plain(summary), indent=1) + "\n", encoding="utf-8")
         sheet.save(folder / CONTACT_SHEET_FILE)
         written = {file.name for file in folder.iterdir()}
-    for page in out.iterdir():  # of an evaluation before with more cases
+    for page in out.iterdir():  # left by an earlier evaluation with more cases
         if MORE_PICTURES.fullmatch(page.name) and page.name not in written:
             page.unlink(missing_ok=True)
     return summary
@@ -243,10 +243,10 @@ def write_scores(out: Path, table: pd.DataFrame, summary: Summary, sheet: Sheet)
 def evaluate_case(
     model: Model, case: Case, pathway: Pathway, sheet: Sheet | None = None, mirror: bool = False
 ) -> list[dict[str, Any]]:
-    """One row a region: the scores of `metrics`, the volume with its range and the true one in mL, the mean probability
-    inside the mask (confidence) and the share of the mask that is right (precision).
+    """One row per region: scores (see `metrics`), volume with its range and true volume in mL, mean probability inside
+    the mask (confidence), and the share of the mask that is correct (precision).
 
-    Exactly the modalities that the pathway reads are given to the model.
+    The model is given exactly the modalities that the pathway reads.
     """
     result, masks = segment_and_truth(model, case, pathway, SegmentOptions(mirror=mirror))
     if sheet is not None:
@@ -282,10 +282,10 @@ def evaluate_case(
 def segment_and_truth(
     model: Model, case: Case, pathway: Pathway, options: SegmentOptions
 ) -> tuple[Result, dict[str, np.ndarray]]:
-    """What the button's own `segment` makes of a case, and the experts' masks beside it.
+    """Segment a case with the same `segment` as in the application; returns the result and the experts' masks.
 
     Raises:
-        InputError: the mask is missing, lies on another grid, or does not fit the case's labels.
+        InputError: the mask is missing, on another grid, or does not fit the case's labels.
     """
     volumes = {modality: case.images[modality].read() for modality in pathway.modalities}
     truth = case.label.read() if case.label else None
@@ -296,10 +296,10 @@ def segment_and_truth(
 
 
 def truth_masks(truth: Volume, case: Case, spec: ModelSpec) -> dict[str, np.ndarray]:
-    """The experts' masks, bool [K, J, I] by region id, from the case's own labels.
+    """The experts' masks, bool [K, J, I] by region id, from the case's labels.
 
     Raises:
-        InputError: the mask holds a label that its naming does not know, or a region has no labels in it.
+        InputError: the mask has a label unknown to its label scheme, or a region has no labels in it.
     """
     case.check_labels(truth)
     return {region.id: np.isin(truth.array, _labels(case, region.id)) for region in spec.regions}

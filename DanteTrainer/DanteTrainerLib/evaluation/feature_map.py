@@ -1,6 +1,6 @@
 """t-SNE of bottleneck features Z^L, Z^A, Z^P over patches of a split (DANTE, AAAI 2026, Fig. 5).
 
-What alignment and compaction should leave behind: Z^L and Z^A as one cloud, Z^P apart from both.
+Expected after alignment and compaction: Z^L and Z^A overlap, Z^P is separate from both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .tables import write_table
 
 CSV_FILE, PICTURE_FILE = "feature_map.csv", "feature_map.png"
 COLOURS = {"Z^L": "tab:blue", "Z^A": "tab:orange", "Z^P": "tab:green"}
-# Neighbours that a point has, in the mean; t-SNE is asked for a map of no fewer than three times as many points.
+# Mean number of neighbours of a point; we require more patches than that, in three times as many points.
 PERPLEXITY = 30
 LEAST_PATCHES = PERPLEXITY + 1
 
@@ -46,14 +46,14 @@ def draw_feature_map(
     """Write feature_map.csv (pathway, patch, x, y) and feature_map.png.
 
     Args:
-        model_folder: a model with both pathways, trained by DANTE.
-        names: of the cases.
-        patches_per_case: on average, more where that makes fewer than 31 patches in all; each contains a region where
-            its case has one.
+        model_folder: a model with both pathways, trained with DANTE.
+        names: names of the cases.
+        patches_per_case: on average, more if that gives fewer than 31 patches in all; each contains a region if its
+            case has one.
         seed: of the patches and of t-SNE.
 
     Raises:
-        ModelError: the model has no full-modality network of DANTE, or several.
+        ModelError: the model has no full-modality DANTE network, or several members.
         InputError: cases lack files.
     """
     model = load_model(model_folder, device)
@@ -73,7 +73,7 @@ def draw_feature_map(
 
 @contextlib.contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    """For prepared images of patients, which do not outlive the map."""
+    """Folder for prepared patient images, removed afterwards."""
     folder = out / ".prepared"
     with at_end(lambda _: shutil.rmtree(folder, ignore_errors=True)):
         try:
@@ -83,7 +83,7 @@ def _scratch(out: Path) -> Iterator[Path]:
 
 
 def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
-    """Each encoder and the modalities it reads."""
+    """Each encoder and the modalities that it reads."""
     full = model.spec.full
     if full is None or full.architecture != "dante_full":
         raise ModelError(f"'{model.spec.name}' holds no E_A and E_P; train method dante to map its features.")
@@ -93,7 +93,7 @@ def _encoders(model: Model) -> dict[str, tuple[Encoder, Sequence[str]]]:
             f"'{model.spec.name}' averages the logits of {most} networks, each with features of its own; "
             "map those of the run of one seed."
         )
-    # `build` makes these of a model with that architecture.
+    # `build` creates these classes for that architecture.
     limited, both = cast(UNet, model.network(model.spec.limited)), cast(FullNetwork, model.network(full))
     return {
         "Z^L": (limited.encoder, model.spec.limited.modalities),
@@ -110,7 +110,7 @@ def _features(
     patches: int,
     modalities: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Bottleneck maps averaged over their positions, float32 [patches, C] by encoder."""
+    """Bottleneck maps averaged over positions, float32 [patches, C] by encoder."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
     for n in range(patches):
         images = source.batch(n).images.to(model.device)

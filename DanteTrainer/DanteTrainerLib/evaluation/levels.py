@@ -1,7 +1,7 @@
-"""What the levels of an encoder are good for: scores with the feature maps of the deep ones replaced by their means.
+"""Contribution of an encoder's levels: scores with the feature maps of deep levels replaced by their means.
 
-A level whose maps can be replaced by one number a channel, window by window, without a loss of Dice says nothing of
-where things are. After a short training that is so of all but the finest two.
+If a level's maps can be replaced by one number per channel and window without loss of Dice, it carries no spatial
+information. After a short training this holds for all but the finest two levels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TABLE_COLUMNS = ("levels_kept", *LEVEL_COLUMNS)
 
 
 class MeansBelow(nn.Module):
-    """A decoder to which all but the `kept` finest maps come as their means over space, of each sample and channel."""
+    """A decoder that reads all but the `kept` finest maps as spatial means per sample and channel."""
 
     def __init__(self, decoder: Decoder, kept: int) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ def _flat(z: Tensor) -> Tensor:
 
 
 def with_levels(network: nn.Module, kept: int) -> nn.Module:
-    """A network that shares the weights of `network` and keeps the `kept` finest of its levels, in every member.
+    """A network with shared weights that keeps only the `kept` finest levels, in every member.
 
-    Replaced is what the decoder is given: of f_F the fused maps Z^F_n.
+    The decoder's inputs are replaced: for f_F, the fused maps Z^F_n.
 
     Raises:
-        ModelError: there is no encoder with levels before a decoder.
+        ModelError: the network has no encoder levels that feed a decoder.
     """
     if isinstance(network, MeanOfMembers):
         return MeanOfMembers([with_levels(member, kept) for member in network.members]).eval()
@@ -66,7 +66,7 @@ def with_levels(network: nn.Module, kept: int) -> nn.Module:
 
 
 def has_levels(network: nn.Module) -> bool:
-    """Whether there is an encoder with levels before a decoder."""
+    """Whether the network has encoder levels that feed a decoder."""
     return isinstance(getattr(_first_member(network), "decoder", None), Decoder)
 
 
@@ -75,10 +75,10 @@ def _first_member(network: nn.Module) -> nn.Module:
 
 
 def count_levels(network: nn.Module) -> int:
-    """N, the bottleneck included.
+    """Number of levels N, including the bottleneck.
 
     Raises:
-        ModelError: there is no encoder with levels before a decoder.
+        ModelError: the network has no encoder levels that feed a decoder.
     """
     return len(_decoder(network).ups) + 1
 
@@ -97,10 +97,10 @@ def _decoder(network: nn.Module) -> Decoder:
 def score_levels(
     model: Model, pathway: Pathway, dataset: Dataset, names: Sequence[str], mirror: bool = False, quiet: bool = True
 ) -> pd.DataFrame:
-    """Scores on whole cases of the network as it is, then with one more level replaced each time.
+    """Scores on whole cases of the unchanged network, then with one more level replaced each time.
 
     Returns:
-        levels_kept (N: as trained, ..., 1), case, region, dice, hd95_mm.
+        table with columns levels_kept (N: unchanged, ..., 1), case, region, dice, hd95_mm.
 
     Raises:
         ModelError: the network has no levels.
@@ -122,14 +122,14 @@ def score_levels(
 
 
 def mean_of_levels(table: pd.DataFrame, value: str = "dice") -> pd.DataFrame:
-    """Means over cases, NaN left out: one row a `levels_kept`, N first, and one column a region."""
+    """Means over cases, ignoring NaN: one row per `levels_kept`, N first, and one column per region."""
     regions = list(dict.fromkeys(table.region))
     means = table.pivot_table(index="levels_kept", columns="region", values=value, aggfunc="mean", dropna=False)
     return means.sort_index(ascending=False).reindex(columns=regions)
 
 
 def levels_table(table: pd.DataFrame) -> str:
-    """Markdown: what is left of the scores where levels are replaced by their means."""
+    """Scores with levels replaced by their means, as a markdown table."""
     dice, hd95 = (mean_of_levels(table, value) for value in ("dice", "hd95_mm"))
     heads = [f"{region} {value}" for value in ("Dice", "HD95 mm") for region in dice.columns]
     lines = [f"| replaced by means | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
@@ -150,16 +150,16 @@ def ablate_levels(
     full: bool = False,
     mirror: bool = False,
 ) -> pd.DataFrame:
-    """`score_levels` of f_L, or with `full` of f_F, written to levels.csv in `out`.
+    """Run `score_levels` for f_L, or with `full` for f_F, and write levels.csv to `out`.
 
     Raises:
         InputError: a case lacks a volume or a mask, or the model has no f_F.
         ModelError: the model folder cannot be used, or its network has no levels.
-        ResourceError: `out` cannot be written; the table of before is kept.
+        ResourceError: `out` cannot be written; an existing table is kept.
     """
     model = load_for(dataset, model_folder, device)
     pathway = pathway_of(model.spec, full)
-    count_levels(model.network(pathway))  # before a folder is made for nothing
+    count_levels(model.network(pathway))  # before a folder is created in vain
     make_writable(out)
     table = score_levels(model, pathway, dataset, names, mirror, quiet)
     write_table(table, out / LEVELS_FILE)

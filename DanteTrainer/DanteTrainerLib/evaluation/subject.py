@@ -1,4 +1,4 @@
-"""The network that is looked at: loaded for a dataset, chosen, and changed where something is tried out on it."""
+"""The network under evaluation: load it for a dataset, choose its pathway, or replace it by a variant."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..data.dataset import Dataset
 
 
 def load_for(dataset: Dataset, model_folder: Path | str, device: str = "auto") -> Model:
-    """The model in a folder, to be run on the cases of a dataset.
+    """Load a model to run it on the cases of a dataset.
 
     Raises:
-        InputError: the model and the dataset are of different tasks.
+        InputError: model and dataset have different tasks.
         ModelError: the model folder cannot be used.
         ResourceError: the device does not exist.
     """
@@ -29,7 +29,7 @@ def load_for(dataset: Dataset, model_folder: Path | str, device: str = "auto") -
 
 
 def pathway_of(spec: ModelSpec, full: bool) -> Pathway:
-    """That of the deployed network f_L; with `full` that of f_F.
+    """The pathway of the deployed network f_L, or with `full` of f_F.
 
     Raises:
         InputError: the model has no f_F.
@@ -42,12 +42,12 @@ def pathway_of(spec: ModelSpec, full: bool) -> Pathway:
 
 
 def with_one_network(model: Model, pathway: Pathway, network: nn.Module | None = None) -> Model:
-    """The model with this pathway as its only one; `model` stays as it is.
+    """A copy of the model with this pathway as its only one.
 
-    What is tried out on a network is tried through the very `segment` of the button, which knows nothing of it.
+    Lets a modified network be evaluated through the same `segment` as in the application.
 
     Args:
-        network: in the place of the pathway's own, which else is loaded when it is needed.
+        network: replaces the pathway's own, which is otherwise loaded when needed.
     """
     spec = replace(model.spec, limited=pathway, full=None)
     return Model(model.folder, spec, model.device, {} if network is None else {pathway.files: network})

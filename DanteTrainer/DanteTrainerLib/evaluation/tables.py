@@ -1,4 +1,4 @@
-"""Tables as CSV, written whole. Names are texts, also for a spreadsheet, whatever a case's folder is called."""
+"""Read and write score tables as CSV; names are escaped so that spreadsheets treat them as text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from DanteSegmenterLib.guard.plain_text import csv_cell
 from ..whole_files import write_whole
 
 NAMES = ("model", "method", "case", "region")
-"""Columns that hold texts of others; they are compared as `csv_cell` shows them."""
+"""Columns with names from outside; they are compared in the form of `csv_cell`."""
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Six digits, no index.
+    """Write a table atomically, with six significant digits and no index.
 
     Raises:
-        ResourceError: no space left or not writable; the table of before is kept.
+        ResourceError: no space left or not writable; an existing table is kept.
     """
     texts = {name: table[name].map(csv_cell) for name in NAMES if name in table}
     write_whole(path, lambda file: table.assign(**texts).to_csv(file, index=False, float_format="%.6g"))
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """What `write_table` wrote; a case whose name is "NA" is one.
+    """Read a table written by `write_table`; a case named "NA" is kept as text.
 
     Raises:
-        InputError: it is no table of scores.
+        InputError: not a table of scores.
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])

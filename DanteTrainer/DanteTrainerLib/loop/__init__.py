@@ -1,1 +1,1 @@
-"""The one training loop and what belongs to a step."""
+"""The training loop shared by all methods, and the parts of a training step."""

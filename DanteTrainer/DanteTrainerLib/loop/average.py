@@ -1,6 +1,6 @@
-"""An exponential average of the weights over the steps, deployed in place of the last ones.
+"""Exponential moving average (EMA) of the weights, deployed in place of the last ones.
 
-The average forgets with `decay`, sooner at first, when weights move far: min(decay, (1 + step) / (10 + step)).
+The decay is lower at first, while weights change fast: min(decay, (1 + step) / (10 + step)).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AVERAGE = "average"
 
 
 def with_average(stage: Stage, decay: float) -> Stage:
-    """The same stage with the average as one more network, which never learns; what is deployed has its weights."""
+    """The same stage with an additional, frozen network that holds the averaged weights, which are deployed."""
     moving = {name: network for name, network in stage.networks.items() if stage.frozen_until.get(name, 0.0) < 1.0}
     live, average = nn.ModuleDict(moving), nn.ModuleDict(copy.deepcopy(moving))
 

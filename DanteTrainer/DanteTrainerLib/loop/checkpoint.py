@@ -1,7 +1,7 @@
-"""The full state of a training in one file, written all or nothing, with its digest, the one before kept.
+"""Checkpoints: the full training state in one file with a digest, written atomically; the previous one is kept.
 
-There is no state of random generators to keep: patches, augmentation, masks and the global generators are seeded anew
-for every step by (seed, stage, step), so a resumed run draws what an uninterrupted one would have drawn.
+No random state is saved: patches, augmentation, masks and the global generators are reseeded for every step from
+(seed, stage, step), so a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], name: str = NAME) -> None:
-    """Write `state`; the checkpoint of before stays beside it.
+    """Write `state`; the previous checkpoint is kept beside it.
 
     Raises:
-        ResourceError: no space left or not writable; the checkpoints of before are untouched.
+        ResourceError: no space left or not writable; existing checkpoints are untouched.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -53,13 +53,13 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = NAME) -> No
 
 
 def load_checkpoint(folder: Path, run_id: str = "") -> tuple[dict[str, Any] | None, str | None]:
-    """The newest checkpoint that can be gone on from, and a word if it is not the newest; (None, None) without any.
+    """The newest usable checkpoint, and a note if it is not the newest file; (None, None) if there is none.
 
     Args:
-        run_id: of the run in this folder; "" accepts every run's.
+        run_id: id of the run in this folder; "" accepts any run's.
 
     Raises:
-        ResourceError: there are checkpoints, but none that is intact and of this run.
+        ResourceError: there are checkpoints, but none is intact and belongs to this run.
     """
     problems: list[str] = []
     for name in (NAME, PREVIOUS):
@@ -78,7 +78,7 @@ def load_checkpoint(folder: Path, run_id: str = "") -> tuple[dict[str, Any] | No
 
 
 def read_state(path: Path, run_id: str = "") -> dict[str, Any] | None:
-    """The state in a checkpoint file of this run; None if there is none that can be used."""
+    """The state in a checkpoint file of this run; None if it is missing or unusable."""
     try:
         return _checked(path, run_id)
     except ResourceError:
@@ -86,10 +86,11 @@ def read_state(path: Path, run_id: str = "") -> dict[str, Any] | None:
 
 
 def _checked(path: Path, run_id: str) -> dict[str, Any]:
-    """
+    """Read and validate a checkpoint.
+
     Raises:
-        ResourceError: the file is damaged, of another version or another run, or its weights are no numbers; without a
-            full stop, for a list.
+        ResourceError: the file is damaged, from another version or run, or has non-finite weights; without a final full
+            stop, to be joined in a list.
     """
     state = _unpacked(path)
     if not isinstance(state, dict) or not isinstance(state.get("networks"), dict) or not _is_count(state.get("step")):
@@ -115,7 +116,7 @@ def _unpacked(path: Path) -> object:
         raise ResourceError(f"'{path.name}' is damaged")
     try:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # a right digest of something that we do not write: torch's and pickle's own errors
+    except Exception as error:  # valid digest, but not our content: various errors of torch and pickle
         raise ResourceError(f"'{path.name}' holds something else than a state ({type(error).__name__})") from None
 
 

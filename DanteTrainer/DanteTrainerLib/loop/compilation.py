@@ -1,7 +1,7 @@
-"""torch.compile for the networks of a stage: their parts, and nothing around them.
+"""torch.compile for a stage's networks: only their parts, not the losses.
 
-The losses stay as they are. They read the step's number and draw masks: compiled with the networks, every number and
-every count of visible voxels would be a reason to compile all of it again.
+Losses are not compiled: they depend on the step number and draw masks, and every new step number and count of visible
+voxels would trigger a recompilation.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from DanteSegmenterLib.networks.unet import Decoder
 
 
 def compile_networks(networks: nn.Module, device: torch.device) -> None:
-    """Compile the parts in place; their weights and the names of these stay what they are.
+    """Compile the networks' parts in place; weights and state-dict keys do not change.
 
-    Patches are of one size, so that shapes are compiled as constants. Stage 1's sparse encoding goes through an
-    encoder's blocks one by one and is not compiled.
+    Patches have one size, so shapes are compiled as constants. Stage 1's sparse encoding calls an encoder's blocks one
+    by one and is not compiled.
 
     On one AVX2 core, a Stage 2 step of DANTE (brats-2mm) took 3.1 s instead of 4.0 s, after half a minute of compiling.
 
     Raises:
-        ConfigError: this machine cannot compile; found out here, before the first step.
+        ConfigError: nothing can be compiled on this machine; raised before the first step.
     """
     _check_compiler(device)
     for part in compiled_parts(networks):
-        if isinstance(part, Decoder):  # all that it is asked for comes through here
+        if isinstance(part, Decoder):  # the loop and the networks use it through `decode` only
             part.decode = torch.compile(part.decode, dynamic=False)  # type: ignore[method-assign]  # as Module.compile
         else:
             part.compile(dynamic=False)
 
 
 def compiled_parts(networks: nn.Module) -> list[nn.Module]:
-    """The parts of any architecture that are compiled; none lies in another."""
+    """The parts of any architecture that are compiled; parts nested in another part are left out."""
     parts = [part for part in networks.modules() if isinstance(part, (Part, Decoder))]
     within = {id(inner) for part in parts for inner in part.modules() if inner is not part}
     return [part for part in parts if id(part) not in within]
@@ -43,7 +43,7 @@ def compiled_parts(networks: nn.Module) -> list[nn.Module]:
 def _check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
-    except Exception as error:  # a missing compiler, missing headers, a version torch cannot use: types of all kinds
+    except Exception as error:  # no compiler or headers, or an unsupported version: errors of many types
         reason = str(error).strip().splitlines()
         raise ConfigError(
             f"run.compile = true: nothing can be compiled here ({reason[0] if reason else type(error).__name__}). "

@@ -1,9 +1,9 @@
-"""Several training processes as one: each computes its share of the global batch, gradients are averaged.
+"""Data-parallel training: each process computes its share of the global batch, and gradients are averaged.
 
-Started by `torchrun`; alone, everything here is the identity. Losses are means over a process's samples, shares are of
-equal size, and instance norm knows no other samples: the average over processes is the gradient of the whole batch. A
-mean over some of the samples, or of voxels with weights, is weighted by `share_of_chosen`.
-Methods' losses call their networks' parts directly, so gradients are averaged here instead of in a wrapper's backward.
+Started by `torchrun`; with a single process everything here is the identity. Losses are means over a process's samples,
+shares have equal size, and instance norm does not mix samples, so the averaged gradient is that of the whole batch.
+Means over a subset of samples, or weighted means over voxels, are corrected by `share_of_chosen`.
+Losses call the networks' parts directly, so gradients are averaged here instead of in a wrapper such as DDP.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from DanteSegmenterLib.errors import ConfigError
 
 @dataclass(frozen=True)
 class Group:
-    """This process among its like: `rank` of `size`."""
+    """A process group: this process is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -32,12 +32,12 @@ class Group:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
     def any(self, value: bool, device: torch.device) -> bool:
-        """Whether it is true for one of the processes."""
+        """Whether the value is true in any process."""
         if self.size == 1:
             return value
         flag = torch.tensor(float(value), device=device)
@@ -53,7 +53,7 @@ class Group:
         return value / self.size
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes; a parameter that none of them reached keeps None."""
+        """Average every gradient over the processes; parameters without a gradient in any of them keep None."""
         if self.size == 1:
             return
         moving = [p for p in parameters if p.requires_grad]
@@ -70,12 +70,12 @@ class Group:
 
 
 def share_of_chosen(chosen: Tensor, processes: int) -> Tensor:
-    """What a mean over this process's chosen samples weighs: the processes' average is then the mean over all chosen.
+    """Factor for a mean over this process's chosen samples: the processes' average is then the mean over all chosen.
 
-    Every process of the step must ask, one that has chosen none too.
+    Collective: every process must call it in the step, even with no chosen samples.
 
     Args:
-        chosen: bool [B]; or, of a weighted mean, its weights, of any shape.
+        chosen: bool [B]; for a weighted mean its weights, of any shape.
     """
     own = chosen.sum(dtype=torch.float32)
     if processes == 1:
@@ -86,7 +86,7 @@ def share_of_chosen(chosen: Tensor, processes: int) -> Tensor:
 
 
 def join(device_name: str) -> tuple[Group, str]:
-    """The group that torchrun's environment describes, and this process's device; alone without torchrun."""
+    """Join the group described by torchrun's environment; returns it and this process's device."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group(), device_name
@@ -98,10 +98,10 @@ def join(device_name: str) -> tuple[Group, str]:
 
 
 def check_batch(batch_size: int, group: Group) -> None:
-    """Refuse a batch that cannot be shared equally.
+    """Check that the batch divides equally among the processes.
 
     Raises:
-        ConfigError: it is not a multiple of the number of processes.
+        ConfigError: `batch_size` is not a multiple of the number of processes.
     """
     if batch_size % group.size:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a training wrote down: rows of a CSV, and a picture of them."""
+"""The training log: rows of a CSV file, and its curves as a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..whole_files import write_whole
 
 HISTORY_FILE, CURVES_FILE = "log.csv", "curves.png"
 MEMORY_COLUMN = "peak_memory_mb"
-# Of methods that drop the privileged scan: the share of samples without it.
+# For methods that drop the privileged modality: the share of samples without it.
 WITHOUT_PRIVILEGED = "without_privileged_share"
 DROPPED_COLUMN = f"log_{WITHOUT_PRIVILEGED}"
 
@@ -18,10 +18,10 @@ Row = dict[str, Any]
 
 
 def write_history(folder: Path, rows: list[Row]) -> None:
-    """All rows as `log.csv`; columns are the union of the rows' keys, in order of appearance.
+    """Write all rows to `log.csv`; columns are the union of the rows' keys, in order of appearance.
 
     Raises:
-        ResourceError: no space left or not writable; the log of before is untouched.
+        ResourceError: no space left or not writable; the existing log is untouched.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
 
@@ -35,9 +35,9 @@ def write_history(folder: Path, rows: list[Row]) -> None:
 
 
 def added_up(rows: list[Row], column: str) -> float:
-    """Sum over all logged steps of a quantity whose rows are means over steps; 0 where a row does not have it.
+    """Sum over all logged steps of a quantity whose rows are means over steps; rows without it count as 0.
 
-    Of `log_without_privileged_share` it is the number of steps seen without the privileged scan.
+    For `log_without_privileged_share` it is the number of steps without the privileged modality.
     """
     total, before = 0.0, (None, 0)
     for row in rows:
@@ -48,12 +48,12 @@ def added_up(rows: list[Row], column: str) -> float:
 
 
 def seconds_trained(rows: list[Row]) -> float:
-    """What all logged steps took, whatever lay between them."""
+    """Total duration of all logged steps in seconds, without pauses between them."""
     return added_up(rows, "seconds_per_step")
 
 
 def draw_history(folder: Path, rows: list[Row]) -> None:
-    """Losses, validation and logged magnitudes over the steps, one column of panels a stage, as `curves.png`."""
+    """Plot losses, validation scores and logged quantities over the steps as `curves.png`, one column per stage."""
     from DanteSegmenterLib.pictures.figure import new_figure
 
     stages = list(dict.fromkeys(row["stage"] for row in rows))
@@ -79,14 +79,14 @@ def draw_history(folder: Path, rows: list[Row]) -> None:
             panel.grid(alpha=0.3)
             if panel.lines:
                 panel.legend(fontsize="x-small", ncols=2)
-            else:  # a quantity that this stage does not have
+            else:  # this stage does not log this quantity
                 panel.set_visible(False)
     write_whole(folder / CURVES_FILE, lambda path: figure.savefig(path, dpi=90), sync=False)
 
 
 def _margins(rows: int, columns: int) -> dict[str, float]:
-    """Of panels that have room for their words; a layout that measures every word takes as long as the drawing."""
-    left, right, below, above = 0.85, 0.15, 0.6, 0.3  # inches of each panel
+    """Fixed margins with room for the labels; a layout that measures the text takes as long as the drawing."""
+    left, right, below, above = 0.85, 0.15, 0.6, 0.3  # inches per panel
     width, height = 6.5, 3.2
     inner = width - left - right, height - below - above
     return {

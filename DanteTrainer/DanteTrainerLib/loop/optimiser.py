@@ -1,4 +1,4 @@
-"""The update of the weights: SGD or AdamW under a schedule, with mixed precision and clipped gradients, as nnU-Net."""
+"""Weight updates: SGD or AdamW with a schedule, mixed precision and gradient clipping, as in nnU-Net."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .stage import LossTerms, Stage, StepContext
 
 
 class TrainingFailed(DanteError):
-    """The training itself went wrong, for example the loss is no longer a number."""
+    """Training failed, for example because the loss became NaN."""
 
 
 def poly(step: int, steps: int, initial: float, exponent: float = 0.9) -> float:
-    """initial * (1 - step / steps)^exponent, nnU-Net's schedule taken step by step; steps count from 0."""
+    """initial * (1 - step / steps)^exponent: nnU-Net's polynomial decay per step; steps count from 0."""
     return initial * (1 - step / steps) ** exponent
 
 
 def rate_of(step: int, steps: int, settings: OptimiserSettings) -> float:
-    """The learning rate of a step: rising over the warm-up, then falling by the schedule to 0 after the last step."""
+    """Learning rate of a step: rises linearly during warm-up, then follows the schedule towards 0."""
     warm_up = round(settings.warm_up * steps)
     if step < warm_up:
         return settings.learning_rate * (step + 1) / warm_up
@@ -41,7 +41,7 @@ def rate_of(step: int, steps: int, settings: OptimiserSettings) -> float:
 
 
 def optimiser_of(stage: Stage, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); a group a learning rate."""
+    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
     rate, decay = settings.learning_rate, settings.weight_decay
     groups = parameter_groups(stage)
     if settings.kind == "adamw":
@@ -51,7 +51,7 @@ def optimiser_of(stage: Stage, settings: OptimiserSettings) -> torch.optim.Optim
 
 
 def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
-    """The stage's parameters by the factor of their learning rate."""
+    """The stage's parameters, grouped by the factor of their learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in stage.networks.named_parameters():
         groups.setdefault(stage.rates.get(name.partition(".")[0], 1.0), []).append(parameter)
@@ -59,14 +59,14 @@ def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
 
 
 class Updater:
-    """Updates a stage's networks, and holds all state of that: weights, momentum, the loss scale of fp16.
+    """Updates a stage's networks; owns the state of that: weights, momentum, and the loss scale of fp16.
 
     Args:
         stage: its networks are moved to the device, in channels-last layout.
-        settings: of the optimiser, unless the stage has its own.
-        device: where the networks are.
-        dtype: of the networks' arithmetic; weights are float32.
-        group: the processes that train together.
+        settings: used unless the stage has its own optimiser settings.
+        device: device of the networks.
+        dtype: precision of the forward pass; weights stay float32.
+        group: processes that train together.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Updater:
         self.settings = stage.optimiser or settings
         self.networks: nn.ModuleDict = stage.networks.to(device).train()
         self.networks.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
-        # Parameters without gradient (frozen) are skipped: no decay and no momentum.
+        # Parameters without a gradient (frozen ones) are skipped: no decay and no momentum.
         self.optimiser = optimiser_of(stage, self.settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        # Held while the weights, or anything else in a checkpoint, change: a thread that holds it may save.
+        # Held while the weights, or anything else in a checkpoint, change: whoever holds it may save.
         self.updating = threading.RLock()
 
     def rate(self, context: StepContext) -> float:
@@ -92,10 +92,10 @@ class Updater:
         return rate_of(context.step, context.steps, self.settings)
 
     def step(self, batch: Batch, context: StepContext, updated: Callable[[], object] = lambda: None) -> LossTerms:
-        """Forward, backward, clip, update.
+        """Forward pass, backward pass, gradient clipping and update.
 
         Args:
-            batch: of any device.
+            batch: on any device.
             context: of this step.
             updated: called after the update, before another thread may save.
 
@@ -125,10 +125,10 @@ class Updater:
         return terms
 
     def check_weights(self, step: int) -> None:
-        """Called before they are saved: a finite loss may still have given an infinite update.
+        """Check weights before saving: even a finite loss can lead to a non-finite update.
 
         Raises:
-            TrainingFailed: one is NaN or infinite.
+            TrainingFailed: a weight is NaN or infinite.
         """
         for name, tensor in self.networks.state_dict().items():
             if not torch.isfinite(tensor).all():
@@ -138,7 +138,7 @@ class Updater:
 
     @property
     def _advice(self) -> str:
-        """What a user may try whose training failed."""
+        """What the user can try after a failed training."""
         lower = self.settings.learning_rate / 10
         return (
             f"Resume with smaller steps, for example --set {self.stage.rate_setting}={lower:g}, or with --set "
@@ -152,7 +152,7 @@ class Updater:
             raise TrainingFailed(f"step {context.step}: the loss is not finite ({parts}). {self._advice}")
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """State for a checkpoint."""
         return {
             "networks": self.networks.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -160,22 +160,22 @@ class Updater:
         }
 
     def _load_optimiser(self, state: dict[str, Any]) -> None:
-        """Its momentum, not its settings: torch would take both, and they may change when a run is resumed."""
+        """Load momentum but not the settings, which may change when a run is resumed; torch would load both."""
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state)
         for group, own in zip(self.optimiser.param_groups, settings):
             group.update(own)
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, by this run's own settings.
+        """Restore what `state` returned, keeping this run's own settings.
 
         Raises:
-            ResourceError: it is of other networks.
+            ResourceError: the state does not fit the networks.
         """
         try:
             self.networks.load_state_dict(state["networks"])
             self._load_optimiser(state["optimiser"])
-            # Empty where the run went without: it may go on in fp16.
+            # Empty if the run did not use fp16 so far; it may be resumed in fp16.
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:

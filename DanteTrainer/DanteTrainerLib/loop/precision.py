@@ -1,4 +1,4 @@
-"""Number formats of a training step."""
+"""Precision of a training step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The format for "auto", told by the hardware's own word: a run that is resumed goes on in the same one.
+    """Resolve "auto" from the hardware's reported support alone, so that a resumed run gets the same precision.
 
-    bf16 where there are instructions for it (GPUs since Ampere, processors with AMX or AVX512-BF16), fp16 on older
-    GPUs, else fp32. A step of the 2 mm lower bound takes 0.49 s in bf16 and 0.85 s in fp32 on one AVX512-BF16 core.
+    bf16 where the hardware has instructions for it (GPUs since Ampere, CPUs with AMX or AVX512-BF16), fp16 on older
+    GPUs, otherwise fp32. A step of the 2 mm lower bound takes 0.49 s in bf16 and 0.85 s in fp32 on one AVX512-BF16
+    core.
 
     Raises:
         ConfigError: fp16 on a CPU, which has no kernels for it.
@@ -31,5 +32,5 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Mixed precision, or nothing for float32."""
+    """Autocast context for mixed precision; a no-op for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

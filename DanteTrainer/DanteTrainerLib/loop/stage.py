@@ -1,4 +1,4 @@
-"""What a method tells the loop: its stages, each with networks, what moves, and a loss of named terms."""
+"""What a method defines for the training loop: stages with networks, what is trained, and a loss of named terms."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..settings.tables import OptimiserSettings
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step stands.
+    """Context of one training step.
 
     Attributes:
-        step, steps: this step of so many; `share` is the part of the stage that is done.
-        generator: on the CPU, seeded by the run's seed, the stage and the step; all chance of a loss comes from here.
+        step, steps: index of this step, and number of steps; `share` is the fraction of the stage already done.
+        generator: on the CPU, seeded by the run's seed, the stage and the step; a loss draws all its randomness from
+            it.
         rank, world_size: this process among those that train together.
     """
 
@@ -35,18 +36,18 @@ class StepContext:
         return self.step / self.steps
 
     def own(self, samples: int, draw: Callable[[int], Tensor]) -> Tensor:
-        """This process's part of what is drawn for all samples of the step, one row each.
+        """This process's rows of a tensor drawn for all samples of the step.
 
         Args:
-            samples: of this process.
-            draw: number of samples -> tensor of as many rows, from `generator`.
+            samples: number of samples of this process.
+            draw: number of samples -> tensor with that many rows, drawn from `generator`.
         """
         return draw(samples * self.world_size)[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True)
 class Term:
-    """A scalar and its weight in the sum that is minimised."""
+    """A scalar loss term and its weight in the total."""
 
     value: Tensor
     weight: float = 1.0
@@ -54,7 +55,7 @@ class Term:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What a step minimises, by name, and what it only writes down."""
+    """A step's loss terms by name, and further values that are only logged."""
 
     terms: Mapping[str, Term]
     logged: Mapping[str, float] = field(default_factory=dict)
@@ -66,13 +67,13 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A network that goes into the model folder.
+    """A network that is written to the model folder.
 
     Attributes:
-        network: called when the stage is over; gives the network as `DanteSegmenterLib.networks.build` builds it.
-        modalities: what it reads, in channel order.
-        architecture: its name there.
-        options: its numbers beside those of the backbone, for `model.json`.
+        network: called after the stage; returns the network as `DanteSegmenterLib.networks.build` would build it.
+        modalities: its input, in channel order.
+        architecture: its name in `model.json`.
+        options: its options besides the backbone's, for `model.json`.
     """
 
     network: Callable[[], nn.Module]
@@ -83,13 +84,13 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose weights a network begins with, strictly.
+    """Source of a network's initial weights, loaded strictly.
 
     Attributes:
-        network: its name in the stage; in a model folder "limited" or "full", with a part of it after a dot, e.g.
-            "limited.encoder".
-        stage: name of an earlier stage of this training; "" for the one just before.
-        folder: a model folder, instead.
+        network: name in the stage; in a model folder "limited" or "full", optionally followed by a dot and a submodule,
+            e.g. "limited.encoder".
+        stage: name of an earlier stage of this training; "" for the previous one.
+        folder: a model folder to load from instead.
     """
 
     network: str
@@ -99,25 +100,25 @@ class Origin:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a training.
+    """One stage of a training.
 
     Attributes:
         name: for logs and files.
-        networks: everything that is saved; only what lies in here is trained.
-        steps: how many.
-        loss: batch and context -> terms. A term that is not due yet is simply absent, and not computed.
-        frozen_until: network name -> share of the stage during which it does not move; 1 for never.
-        carried: network name -> whose weights it begins with.
-        optimiser: of this stage, where it is not the run's.
-        rate_setting: what its learning rate is called in the settings, for advice.
-        rates: network name -> factor of the learning rate, where it is not 1.
-        after_step: called when the weights have moved and before anybody may look at them, without gradients.
-        augmentation: "full" or "spatial"; the settings may take away from it.
-        labelled_only: whether unlabelled cases are left out.
-        deployed: "limited" (f_L), and "full" (f_F) where a method has it; of the last stage.
-        predict: images [B, C, K, J, I] of all modalities -> logits at full resolution, to validate with.
-        also_predict: further ways to predict by name, validated beside it.
-        remark: the log's rows of this stage -> a sentence for the user at its end, or None.
+        networks: everything that is saved; only parameters in here are trained.
+        steps: number of steps.
+        loss: batch and context -> terms. A term that does not apply yet is left out and not computed.
+        frozen_until: network name -> share of the stage during which it is frozen; 1 for the whole stage.
+        carried: network name -> source of its initial weights.
+        optimiser: this stage's settings, if they differ from the run's.
+        rate_setting: name of the setting with its learning rate, for error messages.
+        rates: network name -> factor on the learning rate, if not 1.
+        after_step: called without gradients right after each update, before the weights can be saved.
+        augmentation: "full" or "spatial"; the settings can reduce it further.
+        labelled_only: whether unlabelled cases are excluded.
+        deployed: "limited" (f_L), and "full" (f_F) if the method has it; last stage only.
+        predict: images [B, C, K, J, I] of all modalities -> logits at full resolution, used for validation.
+        also_predict: further predictions by name, validated as well.
+        remark: the stage's log rows -> a message for the user at its end, or None.
     """
 
     name: str
@@ -138,6 +139,6 @@ class Stage:
     remark: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None
 
     def freeze(self, share: float) -> None:
-        """Let exactly those networks move that may at this share of the stage."""
+        """Set `requires_grad` of each network for this share of the stage."""
         for name, network in self.networks.items():
             network.requires_grad_(share >= self.frozen_until.get(name, 0.0) and self.frozen_until.get(name, 0.0) < 1.0)

@@ -1,4 +1,4 @@
-"""The one training loop: every method runs through here."""
+"""The training loop that all methods use."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from .optimiser import Updater
 from .precision import autocast, choose_precision
 from .stage import LossTerms, Stage, StepContext
 
-# Rows of the log are means over so many steps.
+# Rows of the log are means over this many steps.
 LOG_EVERY = 10
-# Drawing takes about a second, a checkpoint of a small network a hundredth. The last picture is drawn by `run.train`.
+# Drawing takes about a second, a checkpoint of a small network a hundredth. `run.train` draws the final curves.
 DRAW_EVERY_SECONDS = 60
 
 
 @dataclass
 class Progress:
-    """Where a run stands; this is what checkpoints hold beside weights."""
+    """Progress of a run; saved in checkpoints beside the weights."""
 
     stage: int = 0
     step: int = 0
     rows: list[Row] = field(default_factory=list)
-    drawn: float = field(default_factory=time.monotonic)  # when the curves were, or could have been first; not saved
+    drawn: float = field(default_factory=time.monotonic)  # time of the last drawing, or of the start; not saved
 
     @classmethod
     def of(cls, state: dict[str, Any], stages: Sequence[Stage]) -> Progress:
-        """Where a checkpoint stands.
+        """Progress stored in a checkpoint.
 
         Raises:
-            ResourceError: at a stage or a step that there is not.
+            ResourceError: its stage or step does not exist in this run.
         """
         stage, step, rows = state.get("stage"), state["step"], state.get("rows")
         if not isinstance(stage, int) or not 0 <= stage < len(stages) or not isinstance(rows, list):
             raise ResourceError(f"the checkpoint stands in stage {stage}; this run has {len(stages)}. Start a new run.")
-        # Its own number of steps: that of the run may have been lowered since.
+        # Compared with the checkpoint's own number of steps: the run's may have been reduced since.
         if step > state.get("steps", stages[stage].steps):
             raise ResourceError(f"the checkpoint stands at step {step} of {state.get('steps')}. Start a new run.")
         return cls(stage, step, rows)
@@ -62,17 +62,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Runs the stages of one experiment.
+    """Trains the stages of one experiment.
 
     Attributes:
         experiment: settings.
-        device: where.
-        folder: of the run; checkpoints, log and curves go here.
+        device: device to train on.
+        folder: run folder for checkpoints, log and curves.
         workers: processes that prepare batches.
         quiet: no progress bar.
-        stop: asked after every step; True ends the run with a checkpoint.
-        group: the processes that train together; only the first writes.
-        run_id: of the run; its checkpoints carry it.
+        stop: called after every step; if it returns True, the run ends with a checkpoint.
+        group: processes that train together; only the first writes.
+        run_id: id of the run, stored in its checkpoints.
     """
 
     experiment: Experiment
@@ -92,17 +92,17 @@ class Trainer:
         progress: Progress,
         resumed: dict[str, Any] | None = None,
     ) -> None:
-        """Run one stage from `progress.step` to its end.
+        """Train one stage from `progress.step` to its end.
 
         Args:
-            stage: whose networks are trained in place.
-            source, validation: where patches come from.
-            progress: updated; `progress.stage` names the stage.
-            resumed: a checkpoint's state of this very stage, to go on from.
+            stage: its networks are trained in place.
+            source, validation: training and validation patches.
+            progress: updated in place; `progress.stage` is the index of the stage.
+            resumed: state from a checkpoint of this stage, to continue from.
 
         Raises:
-            Cancelled: `stop` said so; a checkpoint was written.
-            TrainingFailed: the loss or a weight became NaN or infinite; the last checkpoint is from before.
+            Cancelled: `stop` returned True; a checkpoint was written.
+            TrainingFailed: the loss or a weight became NaN or infinite; the last checkpoint is from before that.
             ResourceError: a checkpoint could not be written, or does not fit; a process that draws batches was killed.
         """
         dtype = choose_precision(self.experiment.run.precision, self.device)
@@ -116,7 +116,7 @@ class Trainer:
         def advance() -> None:
             progress.step += 1
 
-        # Processes that train together can only stop together, after a step.
+        # Processes that train together must stop together, after a step.
         aside = None if self.group.size > 1 else lambda: self._save_aside(updater, progress)
         with answering(aside), loaders_watched():
             for batch in mean.timed(self._bar(stage, source, progress)):
@@ -129,7 +129,7 @@ class Trainer:
                 self._after_step(updater, validation, progress, mean)
 
     def _context(self, stage: Stage, progress: Progress) -> StepContext:
-        """Seed everything that draws during this step, so that no generator has a history."""
+        """Seed everything that draws during this step, so that no generator carries state over from earlier steps."""
         seed = hash((self.experiment.seed, progress.stage, progress.step)) & 0x7FFF_FFFF_FFFF_FFFF
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -178,14 +178,14 @@ class Trainer:
             raise Cancelled(_stopped(step, stage))
 
     def _save(self, updater: Updater, progress: Progress) -> None:
-        """Checkpoint and log."""
+        """Save the checkpoint and the log."""
         updater.check_weights(progress.step)
         place = {"run": self.run_id, "stage": progress.stage, "step": progress.step, "steps": updater.stage.steps}
         save_checkpoint(self.folder, place | {"rows": progress.rows} | updater.state())
         write_history(self.folder, progress.rows)
 
     def _save_aside(self, updater: Updater, progress: Progress) -> str:
-        """Called from another thread while a step computes: saves the state before that step."""
+        """Save the state before the current step; called from another thread while the step computes."""
         updater.updating.acquire()  # never released: the process ends
         with contextlib.suppress(DanteError):  # the last checkpoint remains
             self._save(updater, progress)
@@ -193,7 +193,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:
-        """Pseudo-Dice by region, `dice_0` and so on; `also_NAME_0` for each of the stage's `also_predict`."""
+        """Pseudo-Dice per region, as `dice_0` etc.; `also_NAME_0` for each of the stage's `also_predict`."""
         ways = {"dice": stage.predict, **{f"also_{name}": predict for name, predict in stage.also_predict.items()}}
         counts = {name: _Overlap() for name in ways}
         for n in range(self.experiment.run.validation_batches):
@@ -209,7 +209,7 @@ class Trainer:
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:
-    """Peak memory of the process, on CUDA of its tensors; empty where the system does not report it."""
+    """Peak memory of the process, or of its tensors on CUDA; empty if the system does not report it."""
     on_card = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(device) if on_card else peak_resident_bytes()
     return {} if peak is None else {MEMORY_COLUMN: round(peak / 1e6)}
@@ -226,7 +226,7 @@ def _exclusive(logits: torch.Tensor) -> torch.Tensor:
 
 
 class _Overlap:
-    """Pseudo-Dice of nnU-Net: true and false voxels added up over fixed, unaugmented patches, per region."""
+    """Pseudo-Dice as in nnU-Net: counts accumulated over fixed, unaugmented patches, per region."""
 
     def __init__(self) -> None:
         self._hit = self._size = torch.zeros(1)
@@ -242,7 +242,7 @@ class _Overlap:
 
 
 class _RunningMean:
-    """Means of loss, terms and logged values since the last row, seconds a step, and the share spent waiting."""
+    """Accumulates means of loss, terms and logged values, seconds per step, and the share of time spent waiting."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -252,7 +252,7 @@ class _RunningMean:
         self._waited = 0.0
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; measures how long the training waits for them."""
+        """Yield the batches while measuring how long the training waits for them."""
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
@@ -271,7 +271,7 @@ class _RunningMean:
         self._rate = rate
 
     def row(self) -> dict[str, float]:
-        """The means since the last row; starts the next."""
+        """Means since the last row; resets the accumulators."""
         steps, seconds = self._counts.get("loss", 0), time.perf_counter() - self._start
         row = {name: round(total / self._counts[name], 6) for name, total in self._sums.items()}
         row |= {"learning_rate": self._rate, "seconds_per_step": round(seconds / max(1, steps), 4)}

@@ -34,10 +34,10 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """Look a method up.
+    """Look up a method.
 
     Raises:
-        ConfigError: there is none; names the nearest.
+        ConfigError: there is no such method; suggests the nearest name.
     """
     if name not in METHODS:
         raise ConfigError(unknown_key_message(name, list(METHODS), "method").replace("key", "method"))

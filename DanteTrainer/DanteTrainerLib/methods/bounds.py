@@ -1,4 +1,4 @@
-"""The bounds between which every method lies: one plain U-Net, on X^L (lower) or on X^F (upper)."""
+"""Lower and upper bound of every method: a plain U-Net on X^L (lower) or X^F (upper)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .segmentation_loss import segmentation_loss
 
 
 def lower(experiment: Experiment, task: Task) -> list[Stage]:
-    """Trained and used without the privileged modality."""
+    """Train and deploy without the privileged modality."""
     return [_supervised(experiment, task, task.limited)]
 
 
 def upper(experiment: Experiment, task: Task) -> list[Stage]:
-    """Trained and used with all modalities."""
+    """Train and deploy with all modalities."""
     return [_supervised(experiment, task, task.full)]
 
 
 def untrained(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> UNet:
-    """The network of `run.seed`, before any step: a method that begins with it too can be compared in pairs."""
+    """The network as initialised by `experiment.seed`; methods that start from it can be compared in pairs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         network = UNet(len(modalities), task.outputs, experiment.network)
@@ -52,17 +52,17 @@ def _supervised(experiment: Experiment, task: Task, modalities: tuple[str, ...])
         networks=nn.ModuleDict({"unet": network}),
         steps=experiment.run.steps,
         loss=loss,
-        carried={"unet": _begun(experiment, task, modalities)} if experiment.begin_with else {},
+        carried={"unet": _initial_weights(experiment, task, modalities)} if experiment.begin_with else {},
         deployed={"limited": Deployed(lambda: network, modalities)},
         predict=predict,
     )
 
 
-def _begun(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Origin:
-    """The pathway of the model folder `begin_with` that reads these modalities.
+def _initial_weights(experiment: Experiment, task: Task, modalities: tuple[str, ...]) -> Origin:
+    """Where `begin_with` has initial weights: its U-Net that reads exactly these modalities.
 
     Raises:
-        ConfigError: it has none that is a U-Net of them, or knows images prepared in another way.
+        ConfigError: the model folder has no such U-Net, or its images are prepared differently.
     """
     spec = read_spec(experiment.begin_with)
     check_same_images(experiment.begin_with, spec, task)

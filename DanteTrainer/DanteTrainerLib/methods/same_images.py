@@ -1,4 +1,4 @@
-"""Whether a trained network that a method learns from, or begins with, knows images as this task prepares them."""
+"""Check that a model used as teacher or initialisation was trained on images prepared as in this task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..settings.tasks import Task
 
 
 def check_same_images(folder: str, spec: ModelSpec, task: Task) -> None:
-    """Compare how a model folder and the task prepare images; grids may differ.
+    """Compare image preparation in a model folder with the task's; voxel grids may differ.
 
     Raises:
-        ConfigError: the axes differ, or the normalisation of a modality that both have.
+        ConfigError: the orientation differs, or the normalisation of a shared modality.
     """
     theirs, ours = spec.preprocessing, task.normalisation
     others = [m for m, rule in ours.items() if m in theirs.normalisation and theirs.normalisation[m] != rule]

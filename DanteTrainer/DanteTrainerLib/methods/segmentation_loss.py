@@ -1,7 +1,8 @@
-"""Segmentation losses of nnU-Net v2: soft Dice plus cross-entropy, with deep supervision. Pure functions, in float32.
+"""Segmentation losses of nnU-Net v2: soft Dice plus cross-entropy, with deep supervision; pure functions in float32.
 
-Source: Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z) and the published code's choices: Dice is -1 at best, so a
-loss starts near 1 and falls towards -1; smooth 1e-5; Dice per sample, background left out where labels exclude.
+Source: Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z), with the published code's conventions: the Dice term is
+negated (-1 at best, so a loss falls from about 1 towards -1), smoothing 1e-5, Dice per sample, and no background
+channel for exclusive labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ SMOOTH = 1e-5
 
 
 def soft_dice(probabilities: Tensor, target: Tensor) -> Tensor:
-    """- mean over samples and channels of (2 sum(pg) + s) / (sum(p) + sum(g) + s), both [B, R, K, J, I]."""
+    """Negative soft Dice, -mean over samples and channels of (2 sum(pg) + s) / (sum(p) + sum(g) + s); [B, R, ...]."""
     axes = (2, 3, 4)
     intersection = (probabilities * target).sum(axes)
     size = probabilities.sum(axes) + target.sum(axes)
@@ -22,19 +23,19 @@ def soft_dice(probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def region_loss(logits: Tensor, regions: Tensor) -> Tensor:
-    """Dice + binary cross-entropy of overlapping regions; both [B, R, K, J, I]."""
+    """Dice + binary cross-entropy for overlapping regions; both [B, R, K, J, I]."""
     logits = logits.float()
     return soft_dice(logits.sigmoid(), regions) + functional.binary_cross_entropy_with_logits(logits, regions)
 
 
 def label_loss(logits: Tensor, regions: Tensor) -> Tensor:
-    """Dice + cross-entropy of labels that exclude each other: logits [B, 1+R, K, J, I], regions [B, R, K, J, I]."""
+    """Dice + cross-entropy for mutually exclusive labels: logits [B, 1+R, K, J, I], regions [B, R, K, J, I]."""
     logits = logits.float()
     return soft_dice(logits.softmax(dim=1)[:, 1:], regions) + functional.cross_entropy(logits, labels_of(regions))
 
 
 def labels_of(regions: Tensor) -> Tensor:
-    """Regions 0/1 [B, R, K, J, I] that exclude each other -> label numbers [B, K, J, I], 0 for background."""
+    """Mutually exclusive regions 0/1 [B, R, K, J, I] -> label indices [B, K, J, I], 0 is background."""
     background = 1 - regions.amax(dim=1, keepdim=True)
     return torch.cat((background, regions), dim=1).argmax(dim=1)
 
@@ -43,7 +44,7 @@ LOSSES = {"regions": region_loss, "labels": label_loss}
 
 
 def deep_supervision_weights(levels: int) -> list[float]:
-    """1, 1/2, 1/4 ... with the coarsest left out, summing to one: 8/15, 4/15, 2/15, 1/15, 0 for five levels."""
+    """Weights 1, 1/2, 1/4, ..., 0 (coarsest), normalised to sum 1: 8/15, 4/15, 2/15, 1/15, 0 for five levels."""
     if levels == 1:
         return [1.0]
     weights = [0.5**n for n in range(levels - 1)]
@@ -51,11 +52,11 @@ def deep_supervision_weights(levels: int) -> list[float]:
 
 
 def segmentation_loss(logits: list[Tensor], regions: Tensor, output: str) -> Tensor:
-    """Deeply supervised loss.
+    """Segmentation loss with deep supervision.
 
     Args:
-        logits: of every decoder resolution, finest first.
-        regions: 0/1 [B, R, K, J, I] at full resolution; nearest voxels are taken for the coarser ones.
+        logits: one tensor per decoder resolution, finest first.
+        regions: 0/1 [B, R, K, J, I] at full resolution; resampled to coarser levels by nearest neighbour.
         output: "regions" or "labels".
     """
     total = logits[0].new_zeros((), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Runs of one training that differ in their seed -> one model, whose networks' logits are averaged."""
+"""Combine runs that differ only in their seed into one model that averages its members' logits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from DanteSegmenterLib.strict_dataclass import dotted, to_plain
 
 from .provenance import Told, read_provenance
 
-# What members have in common: of `model.json`, of its pathways, and of an experiment all but these.
+# What members must share: of `model.json`, of its pathways, and of the experiment everything except FREE.
 OF_MODEL = ("task", "preprocessing", "modalities", "privileged", "regions", "output", "patch", "network")
 OF_PATHWAY = ("modalities", "architecture", "options")
 FREE = {
@@ -29,12 +29,12 @@ FREE = {
     "run.validation_batches",
     "run.compile",
 }
-SHOWN = 60  # characters of a value
+SHOWN = 60  # maximum number of characters of a value in an error message
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model folder, and how each of its members came about."""
+    """A model folder, with the provenance of each member."""
 
     folder: Path
     spec: ModelSpec
@@ -43,12 +43,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Joined:
-    """One model of one or several.
+    """One model made of one or several.
 
     Attributes:
-        spec: with the names that its weights files are to have, and the digests that they have now.
-        sources: by these names, where each lies now.
-        told: how each member came about.
+        spec: with the new names of the weights files, and their present digests.
+        sources: new name -> present location of each weights file.
+        told: provenance of each member.
     """
 
     spec: ModelSpec
@@ -57,10 +57,11 @@ class Joined:
 
 
 def read_trained(folder: Path) -> Trained:
-    """
+    """Read a model folder with its provenance.
+
     Raises:
         ModelError: the model cannot be used.
-        InputError: its provenance is missing, or not that of all its members.
+        InputError: its provenance is missing or incomplete.
     """
     spec, told = read_spec(folder), read_provenance(folder)
     members = len(spec.limited.members)
@@ -72,12 +73,12 @@ def read_trained(folder: Path) -> Trained:
 
 
 def join(models: Sequence[Trained]) -> Joined:
-    """Put members together, in the order of the models; a single model stays as it is.
+    """Join members in the order of the models; a single model is unchanged.
 
-    What `calibrate` fitted to one model's probabilities does not hold for the mean of several and is left out.
+    A calibration fitted to one model's probabilities is not valid for the mean of several and is dropped.
 
     Raises:
-        InputError: two differ in more than their seed.
+        InputError: two models differ in more than their seed.
     """
     first, *others = models
     for other in others:
@@ -105,7 +106,7 @@ def _check_fits(model: Trained, first: Trained) -> None:
 
 
 def _facts(model: Trained) -> Iterator[tuple[str, Any]]:
-    """What must be the same, by its name."""
+    """Properties that must be equal, by name."""
     spec, (plain, experiment) = model.spec, model.told[0]
     yield from dotted({key: to_plain(getattr(spec, key)) for key in OF_MODEL})
     yield from dotted({name: _of_pathway(pathway) for name, pathway in spec.pathways.items()})

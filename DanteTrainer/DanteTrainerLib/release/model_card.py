@@ -1,4 +1,4 @@
-"""The model card: a README for whoever finds a model folder."""
+"""The model card: a README for users of a model folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from DanteSegmenterLib.model_folder.architectures import ARCHITECTURE_TITLES
 from ..settings.experiment import Experiment
 
 CARD_FILE = "README.md"
-# Methods with a stage before the supervised one, where `run.pretrain_steps` is not 0.
+# Methods with a pre-training stage, if `run.pretrain_steps` is not 0.
 BEGIN_WITHOUT_MASKS = ("dante", "vit")
 
 
 def model_card(spec: ModelSpec, experiment: Experiment, *more: Experiment) -> str:
-    """Markdown from what `model.json` and the experiment say; those of further members differ in their seed alone."""
+    """Markdown from `model.json` and the experiment; `more` are other members' experiments with different seeds."""
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     reads = ", ".join(spec.modality(modality).label for modality in spec.limited.modalities)
     regions = ", ".join(f"{region.name} ({region.id})" for region in spec.regions)
@@ -53,7 +53,7 @@ def model_card(spec: ModelSpec, experiment: Experiment, *more: Experiment) -> st
 
 
 def _network(spec: ModelSpec) -> str:
-    """What the deployed one is; a transformer does not have the backbone's features."""
+    """Description of the deployed network; a transformer does not have the backbone's features."""
     name = spec.limited.architecture
     features = f", features {', '.join(map(str, spec.network.features))}" if name != "unetr" else ""
     members = len(spec.limited.members)

@@ -1,7 +1,7 @@
-"""`provenance.json`: how a model's weights came about, without a path, a patient or the name of a machine.
+"""`provenance.json`: how a model was trained, without paths, patients or machine names.
 
-A model folder is handed out. Folders are named after users and hospitals, cases after patients: what stands here
-instead is how many there were, and digests that tell whether two models were trained alike.
+Model folders are shared, and folder names may contain users and hospitals, case names patients. It therefore stores
+counts, and digests that show whether two models were trained on the same data.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..whole_files import write_text_whole
 PROVENANCE_FILE = "provenance.json"
 _KEPT = ("hours", "versions", "machine")
 Told = tuple[dict[str, Any], Experiment]
-"""What may be handed out of one training's provenance, and the experiment."""
+"""The publishable part of one training's provenance, and its experiment."""
 
 
 def provenance(experiment: Experiment, split: Split, further: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Of a training that took so many seconds; Stage 1 read the cases `further` of other folders too."""
+    """Provenance of a training that took `seconds`; `further` are cases of other folders that Stage 1 read."""
     import torch
 
     said = {"pretraining": _counted({"cases": further})} if further else {}
@@ -46,18 +46,18 @@ def provenance(experiment: Experiment, split: Split, further: Sequence[str], sec
 
 
 def write_provenance(folder: Path, plain: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> None:
-    """That of a training; those of a model's further members stand in it under "more"."""
+    """Write the provenance of a training; that of a model's other members is stored under "more"."""
     told = {**plain, "more": list(more)} if more else plain
     write_text_whole(folder / PROVENANCE_FILE, json.dumps(told, indent=1) + "\n")
 
 
 def read_provenance(folder: Path) -> list[Told]:
-    """What is known of the training of each member of a model folder, in the order of the members.
+    """Provenance of each member of a model folder, in the members' order.
 
-    Only what is known is taken over: of older model folders the names of cases and folders stay behind.
+    Only known fields are kept: case and folder names in older model folders are dropped.
 
     Raises:
-        InputError: there is none, or it is none.
+        InputError: the file is missing or invalid.
     """
     path = folder / PROVENANCE_FILE
     try:
@@ -72,7 +72,7 @@ def read_provenance(folder: Path) -> list[Told]:
 def _told(plain: dict[str, Any]) -> Told:
     experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
     cases = plain["cases"]
-    # A digest says that names were replaced before.
+    # A digest means that the names have been replaced already.
     cases = cases if "sha256" in cases else _counted({part: cases[part] for part in SPLIT_NAMES})
     counted = {"cases": {key: cases[key] for key in (*SPLIT_NAMES, "sha256")}}
     known: dict[str, Any] = {key: plain[key] for key in ("teacher", "began_with", "pretraining") if key in plain}
@@ -80,7 +80,7 @@ def _told(plain: dict[str, Any]) -> Told:
 
 
 def _without_places(experiment: Experiment) -> dict[str, Any]:
-    """The settings, with digests of what folders held instead of where they lay."""
+    """The settings, with digests of the models in place of their paths."""
     models = {"teacher": experiment.distillation.teacher, "began_with": experiment.begin_with}
     said = {role: {"sha256": _weights_of(Path(folder))} for role, folder in models.items() if folder}
     plain = replace(
@@ -95,12 +95,12 @@ def _without_places(experiment: Experiment) -> dict[str, Any]:
 def _weights_of(model: Path) -> str:
     try:
         return read_spec(model).limited.digest
-    except (ModelError, OSError):  # it was needed for the training, not for its result
+    except (ModelError, OSError):  # only the training needed it, its result does not
         return "unknown"
 
 
 def _counted(parts: dict[str, Sequence[str]]) -> dict[str, Any]:
-    """Of each part how many; and one digest of all names together, from which none of them can be guessed alone."""
+    """Count the names of each part; and one digest of all names, from which no single name can be guessed."""
     names = json.dumps([sorted(names) for names in parts.values()])
     digest = hashlib.sha256(names.encode()).hexdigest()
     return {**{part: len(names) for part, names in parts.items()}, "sha256": digest}

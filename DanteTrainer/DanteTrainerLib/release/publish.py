@@ -1,6 +1,6 @@
-"""A trained model folder -> one to hand out: licence, citations, intended use and measured scores go into its card.
+"""Publish a trained model folder: licence, citations, intended use and measured scores are added to its card.
 
-It is built beside, read back and only then put into place; a published folder of before stays until that moment.
+It is built in a temporary folder and checked before it replaces an earlier published folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .write_model import other_things
 
 @dataclass(frozen=True)
 class Card:
-    """What training cannot know about a model."""
+    """Facts about a model that training cannot know."""
 
     name: str
     version: str
@@ -49,21 +49,21 @@ def publish(
     half: bool = False,
     more: Sequence[Path] = (),
 ) -> ModelSpec:
-    """Copy a model folder to `target` with its card filled in; an existing model folder there is replaced.
+    """Copy a model folder to `target` with its card completed; an existing model folder there is replaced.
 
     Args:
-        model: folder that training wrote.
+        model: folder written by training.
         card_file: TOML with the fields of `Card`.
         evaluations: folders that `evaluate` wrote for this model.
         target: new folder.
-        half: store weights as float16, in half the space; they are computed with as before.
+        half: store weights as float16, in half the space; inference is unaffected otherwise.
         more: folders of the same training with other seeds, whose networks become members of the model.
 
     Raises:
         ModelError: the model cannot be used.
         ConfigError: the card cannot be used.
-        InputError: an evaluation cannot be used, or is of another model; models differ in more than their seed.
-        ResourceError: `target` exists and is something else than a model folder; no space left. What is there is kept.
+        InputError: an evaluation cannot be used, or is for another model; the models differ in more than their seed.
+        ResourceError: `target` exists and is not a model folder; no space left. Existing files are kept.
     """
     joined, card = join([read_trained(folder) for folder in (model, *more)]), _read_card(card_file)
     spec = joined.spec
@@ -87,9 +87,10 @@ def publish(
 
 
 def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
-    """
+    """Read an evaluation and check that it belongs to this model.
+
     Raises:
-        InputError: `evaluate` wrote it for other weights, or with a scan dropped.
+        InputError: it was made with other weights, or with a scan dropped.
     """
     summary = read_summary(folder)
     pathway = spec.full if summary.pathway == "full" else spec.limited
@@ -104,7 +105,7 @@ def _of_this_model(folder: Path, spec: ModelSpec) -> Summary:
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether a training wrote it; one that this version does not read any more is replaced all the more."""
+    """Whether the folder holds a model, possibly in a format that this version no longer reads."""
     try:
         plain = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -113,9 +114,10 @@ def _is_model(folder: Path) -> bool:
 
 
 def _check_target(target: Path) -> None:
-    """
+    """Check that the target can be replaced.
+
     Raises:
-        ResourceError: something is there that is not ours to replace.
+        ResourceError: it contains something that is not ours.
     """
     if not target.parent.is_dir():
         raise ResourceError(f"the folder '{target.parent}' does not exist. Create it or choose another.")
@@ -127,10 +129,10 @@ def _check_target(target: Path) -> None:
 
 
 def _check_whole(folder: Path) -> None:
-    """As whoever gets the folder will: every file is right, and every weight a number.
+    """Load the published folder as a user would, to check all files and weights.
 
     Raises:
-        ModelError: it is not so.
+        ModelError: a file or weight is invalid.
     """
     model = load_model(folder, "cpu")
     for pathway in (model.spec.limited, model.spec.full):
@@ -144,9 +146,9 @@ def _copy_weights(source: Path, target: Path, half: bool) -> None:
         return
     from safetensors.numpy import load_file, save_file
 
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused when it is checked
+    with np.errstate(over="ignore"):  # values beyond float16 become infinite and are refused when checked
         save_file({name: array.astype("float16") for name, array in load_file(str(source)).items()}, str(target))
-    target.chmod(0o644)  # safetensors makes files that their owner alone can read
+    target.chmod(0o644)  # safetensors creates files that only their owner can read
 
 
 def _read_card(path: Path) -> Card:
@@ -160,7 +162,7 @@ def _read_card(path: Path) -> Card:
 
 
 def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
-    """Title and figures of one evaluation."""
+    """Title and scores of one evaluation."""
     figures = {}
     for region, values in summary.regions.items():
         for name, value, digits in (("Dice", values.dice, 4), ("HD95 mm", values.hd95_mm, 2)):
@@ -172,7 +174,7 @@ def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
 
 
 def _calibration(pathway: str, summaries: list[Summary]) -> dict[str, Calibration]:
-    """By region, from the evaluation of this pathway; empty where there is none."""
+    """Calibration by region from the last evaluation of this pathway; empty if there is none."""
     own = [summary for summary in summaries if summary.pathway == pathway]
     regions = own[-1].regions.items() if own else ()
     return {region: values.calibration for region, values in regions if values.calibration is not None}

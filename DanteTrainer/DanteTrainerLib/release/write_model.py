@@ -1,4 +1,4 @@
-"""The only thing that crosses from training to deployment: the model folder of a finished run."""
+"""Write the model folder of a finished run, the only interface between training and deployment."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def write_model(
     seconds: float,
     further: Sequence[str] = (),
 ) -> Path:
-    """Write the model folder, all of it or nothing; what somebody else put into it stays, and so does what `calibrate`
-    fitted to the same weights.
+    """Write the model folder atomically; keeps files that others added, and the calibration if the weights are
+    unchanged.
 
     Args:
-        name: of the model.
-        split: the cases it was trained, validated and not to be trained on.
-        stage: the last one; its deployed networks are written.
+        name: name of the model.
+        split: the run's training, validation and test cases.
+        stage: the last stage; its deployed networks are written.
         target: the model folder.
-        seconds: that the training took.
+        seconds: duration of the training.
         further: cases of other folders that Stage 1 read.
 
     Raises:
-        ResourceError: no space left or not writable; a folder of before is untouched.
+        ResourceError: no space left or not writable; an existing folder is untouched.
     """
     with whole_folder(target) as folder:
         pathways = {}
@@ -71,14 +71,14 @@ def write_model(
 def _with_scaling_of_before(pathways: dict[str, Pathway], target: Path) -> dict[str, Pathway]:
     try:
         before = read_spec(target).pathways
-    except ModelError:  # there is none
+    except ModelError:  # no earlier model
         return pathways
     scaling = {(name, pathway.digest): pathway.scaling for name, pathway in before.items()}
     return {name: replace(own, scaling=scaling.get((name, own.digest), {})) for name, own in pathways.items()}
 
 
 def other_things(folder: Path) -> list[Path]:
-    """What lies in a model folder besides a model and the leavings of macOS."""
+    """Files in a model folder that belong neither to the model nor to macOS."""
     if not folder.is_dir():
         return []
     weights = (weights_file(pathway, n) for pathway in PATHWAYS for n in range(1, MAX_MEMBERS + 1))
@@ -92,7 +92,7 @@ def _spec(name: str, experiment: Experiment, split: Split, task: Task, pathways:
         version="1",
         task=task.id,
         modalities=task.modalities,
-        # A network that reads the privileged modality always has no privilege to speak of.
+        # A network that always reads the privileged modality has none.
         privileged=task.privileged if task.privileged not in pathways["limited"].modalities else None,
         regions=task.regions,
         output=task.output,
@@ -107,5 +107,5 @@ def _spec(name: str, experiment: Experiment, split: Split, task: Task, pathways:
 
 
 def preprocessing_of(experiment: Experiment, task: Task) -> Preprocessing:
-    """What `prepare` does in this experiment."""
+    """The experiment's preprocessing, as `prepare` applies it."""
     return Preprocessing(task.orientation, experiment.data.spacing_mm, task.normalisation)

@@ -1,1 +1,1 @@
-"""One run, from its first step to its model folder; in this process or another."""
+"""A training run from its first step to its model folder, in this process or in the background."""

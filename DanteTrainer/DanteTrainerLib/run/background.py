@@ -1,8 +1,9 @@
-"""Training in a process of its own: start, resume, stop, from Slicer's Python console or any other. No torch here.
+"""Train in a background process: start, resume and stop from a Python console such as Slicer's. Does not import torch.
 
-The process ends, after a checkpoint, with the one that started it (its standard input closes, however that happens),
-unless it was started detached. From a shell or a script, `start`, `resume` and `stop` wait until it is certain how they
-went. A window must not wait: `until_begun=False` and a timeout of 0 return at once, and `status` tells the rest.
+The process ends, after a checkpoint, together with the one that started it (its standard input closes, in whatever way
+that ends), unless it was started detached. `start`, `resume` and `stop` wait until their outcome is certain, which
+suits shells and scripts. A GUI must not wait: `until_begun=False` and a timeout of 0 return at once, and `status` has
+the outcome.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from DanteSegmenterLib.errors import ConfigError, DanteError, ResourceError
 from ..locks import in_use
 from ..status import LOG_FILE, RUN_FILE, RunStatus, ask_to_stop, read_status, status_changed, stored_status
 
-# Importing torch and reading a dataset's folders; a training that is refused says so sooner.
+# Includes importing torch and reading the dataset's folders; a refused training ends sooner.
 START_TIMEOUT_S = 300
-# Between a run's last word and the moment when its process lets go of it there are some milliseconds.
+# A few milliseconds pass between a run's final status and its process releasing the lock.
 ENDING_S = 2
 
 
 @dataclass
 class _Launch:
-    """A process of this session. As long as it is referenced, its standard input stays open and it goes on.
+    """A training process started by this session. While it is referenced, its standard input stays open and it runs.
 
-    child: complains to its own file until it has a run folder to print to.
-    before: when the run's status was written last before it began.
+    child: writes errors to its own file until it has a run folder to log to.
+    before: when the run's status was last written before the launch.
     """
 
     child: Child
@@ -42,11 +43,11 @@ class _Launch:
         return self.child.running
 
     def begun(self, run: Path) -> bool:
-        """Whether it holds the run, or did; known from its status, for looking at the lock would take it away."""
+        """Whether the process has taken hold of the run; read from the status, as probing the lock could interfere."""
         return status_changed(run) != self.before
 
 
-# The last of every run, by its folder.
+# The latest launch of every run, by run folder.
 _LAUNCHES: dict[Path, _Launch] = {}
 
 
@@ -61,14 +62,14 @@ def start(
     detach: bool = False,
     until_begun: bool = True,
 ) -> Path:
-    """Begin a training and return its run folder, once the dataset and all settings were accepted.
+    """Start a training; returns its run folder once the dataset and all settings have been accepted.
 
-    Args: as `python -m DanteTrainerLib train`; `overrides` are its `--set`; `detach` lets it outlive this process.
-        until_begun: False returns at once; what is refused then is in `status`: "failed", with the reason.
+    Args: as for `python -m DanteTrainerLib train`; `overrides` are its `--set`; with `detach` it outlives this process.
+        until_begun: False returns at once; a later refusal appears in `status` as "failed", with the reason.
 
     Raises:
-        DanteError: what the training process refused, in its words; with `until_begun=False` only what can be seen at
-            once: that `data` or the folder around `out` is missing, or that `out` is a run already.
+        DanteError: the training process refused; has its message. With `until_begun=False` only what can be checked at
+            once: `data` or the parent folder of `out` is missing, or `out` is already a run.
     """
     arguments = ["train", method, "--data", str(data), "--out", str(out), "--experiment", experiment]
     arguments += _set(overrides)
@@ -89,13 +90,13 @@ def resume(
     data: Path | str | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Go on with a run from its last checkpoint; `until_begun` as in `start`.
+    """Resume a run from its last checkpoint; `until_begun` as in `start`.
 
-    Args: as `python -m DanteTrainerLib resume`: `data` where the dataset lies now, `overrides` its `--set`.
+    Args: as for `python -m DanteTrainerLib resume`: `data` is the dataset's new location, `overrides` its `--set`.
 
     Raises:
-        InputError: no run folder.
-        ResourceError: somebody trains it already.
+        InputError: not a run folder.
+        ResourceError: the run is already being trained.
     """
     run = Path(run)
     read_status(run)
@@ -117,16 +118,16 @@ def _set(overrides: Sequence[str]) -> list[str]:
 
 
 def status(run: Path | str) -> RunStatus:
-    """Where a run stands; of a training that this session has begun also "starting", and why it was refused.
+    """Status of a run; for trainings started by this session also "starting", and the reason for a refusal.
 
     Raises:
-        InputError: the folder is no run folder, and nothing of this session will make it one.
+        InputError: not a run folder, nor one that this session is about to create.
     """
     run = Path(run)
     launch = _LAUNCHES.get(run.resolve())
     if launch is None:
         return read_status(run)
-    running = launch.running  # before the status is read: it may write its last and end in between
+    running = launch.running  # before the status is read: the process may write its final status and end in between
     if launch.begun(run):
         return stored_status(run) if running else read_status(run)
     if running:
@@ -137,18 +138,18 @@ def status(run: Path | str) -> RunStatus:
 
 
 def is_starting(run: Path) -> bool:
-    """Whether a process of this session is about to train a run."""
+    """Whether a process of this session is about to train the run."""
     launch = _LAUNCHES.get(run.resolve())
     return launch is not None and launch.running and not launch.begun(run)
 
 
 def stop(run: Path | str, timeout_s: float = 60) -> RunStatus:
-    """Have a run write a checkpoint and end; returns its status when it has, or after the timeout.
+    """Ask a run to write a checkpoint and end; returns its status once it has, or after the timeout.
 
-    A training that is still starting is ended without.
+    A training that is still starting ends without a checkpoint.
     """
     run = Path(run)
-    status(run)  # it is a run
+    status(run)  # raises if it is not a run
     if is_starting(run):
         launch = _LAUNCHES[run.resolve()]
         launch.stopped = True
@@ -161,7 +162,7 @@ def stop(run: Path | str, timeout_s: float = 60) -> RunStatus:
 
 
 def wait(run: Path | str, timeout_s: float) -> RunStatus:
-    """Status of a run once nobody trains it any more and a process of this session is gone, or after the timeout."""
+    """Wait until no process trains the run, at most `timeout_s`; returns its status."""
     deadline = time.monotonic() + timeout_s
     while _trained(Path(run)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -170,10 +171,10 @@ def wait(run: Path | str, timeout_s: float) -> RunStatus:
 
 @dataclass
 class Evaluation:
-    """A process that scores a run; see `evaluate`.
+    """A background process that evaluates a run; see `evaluate`.
 
     Attributes:
-        out: the folder that it writes.
+        out: output folder.
     """
 
     out: Path
@@ -184,26 +185,26 @@ class Evaluation:
         return self.child.running
 
     def error(self) -> DanteError | None:
-        """What it refused, in its words; None if it did not, or still runs."""
+        """The error it reported; None if there is none, or it is still running."""
         return DanteError(_complaint(self.child)) if self.child.poll() else None
 
     def close(self) -> None:
-        """Let go of it; one that still runs ends."""
+        """Release the process; it ends if it is still running."""
         self.child.close()
 
 
 def begin_evaluation(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Evaluation:
-    """Begin to score a finished run on a split; returns at once."""
+    """Start the evaluation of a finished run on a split; returns at once."""
     out = Path(run) / f"evaluation-{split}"
     arguments = ["evaluate", str(run), "--data", str(data), "--split", split, "--out", str(out)]
     return Evaluation(out, _process([*arguments, "--device", device, "--quiet", "--with-parent"], detach=False))
 
 
 def evaluate(run: Path | str, data: Path | str, split: str = "test", device: str = "auto") -> Path:
-    """Scores of a finished run on a split; waits, and returns the folder that `evaluate` wrote.
+    """Evaluate a finished run on a split, wait for it, and return the output folder.
 
     Raises:
-        DanteError: what the evaluation refused, in its words.
+        DanteError: the evaluation failed; has its message.
     """
     evaluation = begin_evaluation(run, data, split, device)
     with contextlib.closing(evaluation):
@@ -215,13 +216,13 @@ def evaluate(run: Path | str, data: Path | str, split: str = "test", device: str
 
 
 def _trained(run: Path) -> bool:
-    """Whether a process trains a run, or is about to."""
+    """Whether a process trains the run, or is about to."""
     launch = _LAUNCHES.get(run.resolve())
     return (launch is not None and launch.running) or in_use(run)
 
 
 def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) -> None:
-    """Start the process; with `until_begun` wait until it holds the run, or has said why not."""
+    """Start the process; with `until_begun` wait until it holds the run or has reported an error."""
     if not run.parent.is_dir():
         raise ConfigError(f"the folder '{run.parent}' does not exist. Create it or choose another.")
     before = status_changed(run)
@@ -247,5 +248,5 @@ def _process(arguments: list[str], detach: bool) -> Child:
 
 
 def _complaint(child: Child) -> str:
-    """Why a process that has ended did not do its work."""
+    """Error message of a process that has ended."""
     return child.complaint() or "the process ended without a word"

@@ -1,4 +1,4 @@
-"""The cases of a run, prepared, and the patches that its stages draw from them."""
+"""Prepare a run's cases, and make the patch sources of its stages."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .split import held_out_but_seen
 
 
 def further_datasets(experiment: Experiment, dataset: Dataset) -> list[Dataset]:
-    """The folders that only Stage 1 reads.
+    """The datasets that only Stage 1 reads.
 
     Raises:
-        InputError: one cannot be used, is of another task, or a case of it lacks a modality.
+        InputError: one cannot be used, has another task, or has a case that lacks a modality.
     """
     others = [read_dataset(folder) for folder in experiment.data.pretrain_folders]
     for other in others:
@@ -37,20 +37,20 @@ def further_datasets(experiment: Experiment, dataset: Dataset) -> list[Dataset]:
 
 
 def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split) -> tuple[list[Case], list[str]]:
-    """What Stage 1 reads, and the names kept out of it.
+    """The cases that Stage 1 reads, and the names of those excluded.
 
     Raises:
-        InputError: a further folder cannot be used.
+        InputError: one of the additional folders cannot be used.
     """
     data, others = experiment.data, further_datasets(experiment, dataset)
     return pretraining_cases(dataset, split, others, data.pretrain_on_val, data.include_downstream_test_in_pretrain)
 
 
 def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Split, pretrains: bool) -> list[str]:
-    """Of patients in two parts of the split, or held out and yet read in Stage 1 or by a model that is learned from.
+    """Warnings about possible leakage between parts of the split, into Stage 1, or into a model that is learned from.
 
     Raises:
-        InputError: one patient is in two parts of the split; or, with `data.strict_leak_guard`, nothing tells.
+        InputError: a patient is in two parts of the split; or there is a warning and `data.strict_leak_guard` is set.
     """
     data = experiment.data
     others = further_datasets(experiment, dataset) if pretrains else []
@@ -83,7 +83,7 @@ def cached_cases(
 def cached_for_pretraining(
     run: Run, cache: Path, dataset: Dataset, task: Task, workers: int, quiet: bool, train: list[CachedCase]
 ) -> list[CachedCase]:
-    """The cases that only Stage 1 reads; their masks, where they have some, are not used."""
+    """Additional cases that only Stage 1 reads; their masks are ignored."""
     known = {case.name for case in train}
     cases = [case for case in pretraining_cases_of(run.experiment, dataset, run.split)[0] if case.name not in known]
     cached = cache_cases(cases, task, preprocessing_of(run.experiment, task), cache, workers, quiet)
@@ -114,7 +114,7 @@ def sources_of(
 
 
 def _augmentation(stage: Stage, data: DataSettings) -> str:
-    """The kind, as `augment.draw` and `PatchSource` know it."""
+    """Kind of augmentation, as accepted by `PatchSource`."""
     if not data.augment:
         return "none"
     return "calibrated" if stage.augmentation == "full" and not data.augment_values else stage.augmentation

@@ -1,4 +1,4 @@
-"""What may change in a run between a stop and its resumption: where the dataset lies, and how it goes on."""
+"""Changes to a stopped run before it is resumed: the dataset's location, and some settings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .run_folder import Run, read_run, write_run
 
 
 def change_run(folder: Path, data: Path | None = None, overrides: Sequence[str] = ()) -> Run:
-    """Write the changes into `run.json`, where they hold for this and every later resumption.
+    """Write changes to `run.json`, where they apply to this and all later resumptions.
 
     Args:
-        data: the dataset folder, where it lies now.
-        overrides: "key=value"; settings that say how the run goes on, not what its networks are.
+        data: new location of the dataset folder.
+        overrides: "key=value", for settings that do not affect the networks.
 
     Raises:
-        InputError: no run folder; the folder does not hold the run's cases.
-        ConfigError: a setting is unknown, wrong, or cannot change within a run.
-        ResourceError: another process works on the run, or nothing can be written.
+        InputError: not a run folder, or the dataset folder lacks the run's cases.
+        ConfigError: a setting is unknown, invalid, or cannot change within a run.
+        ResourceError: another process is working on the run, or it cannot be written.
     """
     run = read_run(folder)
     if data is None and not overrides:

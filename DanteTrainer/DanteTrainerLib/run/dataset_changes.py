@@ -1,4 +1,4 @@
-"""What became of a run's dataset since its start."""
+"""Detect changes to a run's dataset since it was started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .run_folder import Run
 
 
 def fingerprints(cases: Iterable[Case]) -> dict[str, str]:
-    """Case -> digest of the names and sizes of its files: cheap, and the same wherever the dataset lies."""
+    """Case -> digest of its files' names and sizes: cheap, and independent of the dataset's location."""
     return {case.name: _fingerprint(case) for case in cases}
 
 
@@ -25,11 +25,11 @@ def _fingerprint(case: Case) -> str:
 
 
 def dataset_of(run: Run) -> Dataset:
-    """The dataset a run trains on, as it is now.
+    """The run's dataset in its present state.
 
     Raises:
-        InputError: it is gone, of another task, or lacks cases that the run trains or validates on, or files of those
-            it trains on.
+        InputError: it is missing, has another task, or lacks training or validation cases of the run, or files of its
+            training cases.
     """
     try:
         dataset = read_dataset(run.data)
@@ -48,7 +48,7 @@ def dataset_of(run: Run) -> Dataset:
 
 
 def changes(run: Run, dataset: Dataset) -> list[str]:
-    """Sentences on what has changed and does not keep the run from going on; none for a run that knows no files."""
+    """Messages about changes that do not prevent the run from continuing; none if the run recorded no files."""
     if not run.files:
         return []
     now = fingerprints(dataset.cases[name] for name in run.files if name in dataset.cases)

@@ -1,4 +1,4 @@
-"""What a stage's networks begin with: weights of an earlier stage, or of a model folder."""
+"""Initial weights of a stage's networks, from an earlier stage or a model folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .run_folder import Run
 
 
 def carry(run: Run, folder: Path, stages: Sequence[Stage], index: int) -> None:
-    """Fill the networks that a stage says begin with others' weights.
+    """Load the initial weights that a stage takes from elsewhere.
 
     Raises:
-        ResourceError: the weights of an earlier stage are damaged or missing.
-        ConfigError: a model folder's weights are of another network.
+        ResourceError: an earlier stage's weights are damaged or missing.
+        ConfigError: a model folder's weights do not fit the network.
     """
     stage = stages[index]
     for name, origin in stage.carried.items():

@@ -1,4 +1,4 @@
-"""What a run folder holds before its first step: `run.json`, all that `resume` needs."""
+"""`run.json`, written before a run's first step."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MODEL_FOLDER, DEFAULT_CACHE = "model", "cache"
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` holds: all that `resume` needs.
+    """Contents of `run.json`: everything that `resume` needs.
 
     Attributes:
         experiment, split: settings and cases.
-        data: the dataset folder.
-        cache: where prepared cases are, seen from the run folder: in it, or a path of its own to share.
-        name: of the model.
-        id: drawn at the start; the run's checkpoints carry it. "" in runs of older versions.
-        files: case -> digest of the names and sizes of its files at the start.
-        normalisation: by modality, what the task's was at the start. Empty in runs of older versions.
+        data: dataset folder.
+        cache: folder of prepared cases, relative to the run folder; may be absolute, to share it between runs.
+        name: name of the model.
+        id: random id, also stored in the run's checkpoints; "" in runs of older versions.
+        files: case -> digest of its files' names and sizes at the start.
+        normalisation: the task's normalisation at the start, by modality; empty in runs of older versions.
     """
 
     experiment: Experiment
@@ -43,13 +43,13 @@ class Run:
     normalisation: dict[str, Normalisation] = field(default_factory=dict)
 
     def check_normalisation(self) -> None:
-        """Whether this version makes the same of voxels as the one that began the run.
+        """Check that this version normalises images as the one that started the run.
 
         Raises:
-            ConfigError: it does not: half a training would see other images than the other half.
+            ConfigError: it does not: the rest of the training would see different images.
         """
         now = TASKS[self.experiment.task].normalisation
-        # What older versions did not write down has changed for CT alone.
+        # Only CT normalisation has changed since versions that did not record it.
         unknown = not self.normalisation and any(rule.hounsfield for rule in now.values())
         if unknown or (self.normalisation and self.normalisation != now):
             raise ConfigError(
@@ -62,7 +62,7 @@ def read_run(folder: Path) -> Run:
     """Read `run.json`.
 
     Raises:
-        InputError: the folder is no run folder.
+        InputError: not a run folder, or the file cannot be read.
     """
     path = folder / RUN_FILE
     try:
@@ -82,11 +82,11 @@ def write_run(folder: Path, run: Run) -> None:
     """Write `run.json`.
 
     Raises:
-        ResourceError: no space left or not writable; the file of before is kept.
+        ResourceError: no space left or not writable; the existing file is kept.
     """
     write_text_whole(folder / RUN_FILE, json.dumps(to_plain(run), indent=1) + "\n", sync=False)
 
 
 def cache_of(folder: Path, run: Run) -> Path:
-    """Where the prepared cases of the run in `folder` are; an absolute path stays what it is."""
+    """Absolute path of the run's cache."""
     return (folder / run.cache).resolve()

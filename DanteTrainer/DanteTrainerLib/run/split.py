@@ -1,4 +1,4 @@
-"""Which cases a model is scored on: those that its own run kept apart, never a split drawn anew."""
+"""The split that a model is evaluated on: the one of its own run, never a newly drawn one."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .run_folder import read_run
 
 
 def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split:
-    """The split by which the model in a run folder, or in a run's model folder, may be scored on `dataset`.
+    """The split for evaluating the model of a run folder, or of a run's model folder, on `dataset`.
 
-    In this order: `file`; the split that the run trained with, if the dataset holds those cases; the dataset's own
+    In this order: `file`; the split that the run was trained with, if the dataset has those cases; the dataset's own
     split.json, for a model that was trained on other cases.
 
-    A file is taken at its word; it may score training cases on purpose.
+    An explicit file is not checked against the training: scoring training cases may be intended.
 
     Raises:
-        InputError: the file is no split of this dataset; the dataset's own split has a patient in two parts; some
-            cases of the run are missing; the run trained on a patient whom the dataset's own split holds out; or
-            nothing tells which cases the model has not seen.
+        InputError: the file is not a split of this dataset; the dataset's own split has a patient in two parts; some
+            cases of the run are missing; the run was trained on a patient in the own split's val or test part; or it is
+            unknown which cases the model has not seen.
     """
     if file is not None:
         return read_split(dataset, file)
     trained = _split_of_run(folder) or _split_of_run(folder.parent)
-    own = read_split(dataset) if (dataset.folder / SPLIT_FILE).is_file() else None  # refused if it contradicts itself
+    own = read_split(dataset) if (dataset.folder / SPLIT_FILE).is_file() else None  # raises if it is inconsistent
     if own is not None:
         check_split(dataset, own)
     names = [name for part in (trained.train, trained.val, trained.test) for name in part] if trained else []
@@ -52,13 +52,13 @@ def split_for(folder: Path, dataset: Dataset, file: Path | None = None) -> Split
 
 
 def held_out_but_seen(split: Split, models: dict[str, str], patients: Patients) -> list[str]:
-    """Where a model that a training learns from was itself trained on what the training's split holds out.
+    """Warnings where a model that a training learns from was itself trained on held-out patients of that training.
 
     Args:
-        models: setting -> model folder, "" for none. One that does not lie in its run's folder tells no cases.
+        models: setting -> model folder, "" for none. A model outside its run folder cannot be checked.
 
     Returns:
-        a sentence for each such model.
+        one sentence per affected model.
     """
     sentences = []
     for setting, folder in models.items():
@@ -74,14 +74,14 @@ def held_out_but_seen(split: Split, models: dict[str, str], patients: Patients) 
 
 
 def _split_beside(model: Path) -> Split | None:
-    """Of the run in whose folder a model lies; None where there is none that can be read."""
+    """Split of the run that contains a model folder; None if there is no readable run."""
     with contextlib.suppress(InputError):
         return _split_of_run(model) or _split_of_run(model.resolve().parent)
     return None
 
 
 def _seen(split: Split, trained: Split, patients: Patients) -> list[tuple[str, str]]:
-    """Held-out cases of `split` whose patient `trained` trains on, each with the case's name there."""
+    """Held-out cases of `split` whose patients are in `trained`'s training part, with the case's name there."""
     seen = {patients.patient(name): name for name in trained.train}
     held_out = [(name, patients.patient(name)) for name in (*split.val, *split.test)]
     return [(name, seen[patient]) for name, patient in held_out if patient in seen]

@@ -1,4 +1,4 @@
-"""Before the first step: everything is checked that can be, then the run folder is made."""
+"""Start a run: check everything that can be checked before the first step, then create the run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .cases import pretraining_cases_of, what_names_cannot_tell
 from .dataset_changes import fingerprints
 from .run_folder import DEFAULT_CACHE, Run, write_run
 
-# What two trainings that are started at once in one folder may find there of each other.
+# Files that two trainings started at once in one folder may find there of each other.
 OURS_BEFORE_THE_START = {LOCK_FILE, HELD_FILE}
 
 
@@ -28,13 +28,13 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
     """Check everything that can be checked before the first step, and write `run.json`.
 
     Args:
-        name: of the model, as it may be shown; the method's where nothing of it prints.
-        cache: of prepared cases; seen from the run folder, in which it is by default.
+        name: display name of the model; the method's if it has no printable characters.
+        cache: folder of prepared cases, relative to the run folder; inside it by default.
 
     Raises:
         InputError: the dataset cannot be used.
         ConfigError: a setting cannot be used.
-        ResourceError: the run folder exists already and is not empty, or cannot be made.
+        ResourceError: the run folder exists and is not empty, or cannot be created.
     """
     _check_free(out)
     dataset = read_dataset(data)
@@ -65,10 +65,10 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
 
 
 def _write(run: Run, out: Path) -> None:
-    """`run.json` into a new or empty folder, of two trainings that want the same one by one alone.
+    """Write `run.json` into a new or empty folder; of two concurrent trainings only one succeeds.
 
     Raises:
-        ResourceError: something is there, or nothing can be written; what was made until then is gone again.
+        ResourceError: the folder is not empty or not writable; anything created so far is removed.
     """
     made = not out.exists()
     make_writable(out)
@@ -83,9 +83,10 @@ def _write(run: Run, out: Path) -> None:
 
 
 def _check_free(out: Path) -> None:
-    """
+    """Check that the run folder is missing or empty.
+
     Raises:
-        ResourceError: the folder holds something.
+        ResourceError: the folder is not empty.
     """
     if not out.exists():
         return

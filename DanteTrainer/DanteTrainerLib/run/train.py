@@ -1,4 +1,4 @@
-"""One run from its last checkpoint, or its beginning, to its end: stages in order -> model folder."""
+"""Train a run from its last checkpoint, or its beginning, to the end: all stages, then the model folder."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def continue_run(
     stop: Callable[[], bool] = lambda: False,
     group: Group = Group(),  # noqa: B008 - frozen
 ) -> Path:
-    """Train from the last checkpoint, or from the beginning, to the model folder, which is returned.
+    """Train from the last checkpoint, or from the beginning; returns the model folder.
 
     Raises:
-        ConfigError: this version normalises images in another way than the one that began the run.
-        ResourceError: another process works on this run; no space left; no intact checkpoint.
-        Cancelled: `stop` said so; the run can be resumed.
+        ConfigError: this version normalises images differently from the one that started the run.
+        ResourceError: another process is working on this run; no space left; no intact checkpoint.
+        Cancelled: `stop` returned True; the run can be resumed.
     """
     run = read_run(folder)
     run.check_normalisation()
@@ -51,11 +51,11 @@ def continue_run(
     with holding(folder):
         (folder / STOP_FILE).unlink(missing_ok=True)
         write_status(folder, RunStatus("running"))
-        return _told(folder, lambda: _train(run, folder, device, quiet, stop, group))
+        return _with_status(folder, lambda: _train(run, folder, device, quiet, stop, group))
 
 
-def _told(folder: Path, train: Callable[[], Path]) -> Path:
-    """Run `train` and leave the run's last word in its status file."""
+def _with_status(folder: Path, train: Callable[[], Path]) -> Path:
+    """Run `train` and write the run's final status."""
     status = StatusWriter(folder)
     with at_end(lambda message: status.end("stopped", message)):
         try:
@@ -87,7 +87,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
     further = cached_for_pretraining(run, cache, dataset, task, workers, quiet, train) if pretrained else []
     if group.leads:
         group.wait()
-    asked = folder / STOP_FILE  # by another process
+    asked = folder / STOP_FILE  # written by another process
     trainer = Trainer(experiment, where, folder, workers, quiet, lambda: stop() or asked.exists(), group, run.id)
     for index, stage in enumerate(stages):
         if index < progress.stage:
@@ -121,7 +121,7 @@ def _train(run: Run, folder: Path, device: str, quiet: bool, stop: Callable[[], 
 
 
 def _remark(stage: Stage, progress: Progress) -> None:
-    """Print what the stage says of its own log."""
+    """Print the stage's remark on its own log."""
     rows = [row for row in progress.rows if row["stage"] == stage.name]
     remark = stage.remark(rows) if stage.remark else None
     if remark:
@@ -129,10 +129,10 @@ def _remark(stage: Stage, progress: Progress) -> None:
 
 
 def stages_of(experiment: Experiment, task: Task) -> list[Stage]:
-    """The method's stages, as the settings that are no method's own want them.
+    """The method's stages, with the experiment's method-independent settings applied.
 
     Raises:
-        ConfigError: the method does not begin with a model folder's weights, and is asked to.
+        ConfigError: `begin_with` is set, but the method does not support it.
     """
     stages = method_named(experiment.method)(experiment, task)
     if experiment.begin_with and not any(origin.folder for stage in stages for origin in stage.carried.values()):
@@ -143,7 +143,7 @@ def stages_of(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def _place(run: Run, folder: Path, stages: Sequence[Stage]) -> tuple[dict[str, Any] | None, Progress]:
-    """The checkpoint to go on from, and where it stands; (None, the beginning) for a new run."""
+    """The checkpoint to resume from and its progress; (None, initial progress) for a new run."""
     state, note = load_checkpoint(folder, run.id)
     if note:
         print(f"note: {note}", flush=True)

@@ -1,1 +1,1 @@
-"""What can be set: experiments and tasks, as dataclasses."""
+"""Experiment and task settings, as dataclasses."""

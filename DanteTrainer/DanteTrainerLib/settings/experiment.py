@@ -1,4 +1,4 @@
-"""An experiment: every number a training depends on. Defaults are the paper's; files hold differences."""
+"""An experiment: all settings that a training depends on. Defaults are the paper's; files hold only differences."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Experiment:
     """All settings of a run."""
 
     method: str = "lower"
-    """One of DanteTrainerLib.methods.METHODS."""
+    """Name of the method, a key of `DanteTrainerLib.methods.METHODS`."""
     task: str = "brain"
-    """"brain" or "chest"; must be the dataset's."""
+    """"brain" or "chest"; must match the dataset."""
     seed: int = 12345
-    """Of initial weights, patches and augmentation."""
+    """Random seed of initial weights, patches and augmentation."""
     begin_with: str = ""
-    """Fine-tuning: the model folder whose network for the same modalities a bound begins with."""
+    """Fine-tuning of "lower" or "upper": model folder whose U-Net of the same modalities is the starting point."""
     weight_average: float = 0.0
-    """Decay, e.g. 0.999, of an exponential average of the last stage's weights over its steps, which is deployed in
-    their place; 0 for none. The pseudo-Dice in the log is of the last weights all the same."""
+    """Decay, e.g. 0.999, of an exponential moving average of the weights over the last stage's steps. The averaged
+    weights are the ones deployed; the pseudo-Dice in the log is still that of the current weights. 0 turns it off."""
     data: DataSettings = field(default_factory=DataSettings)
-    """How patches are made."""
+    """How training patches are drawn and augmented."""
     network: NetworkSpec = field(default_factory=brats_1mm)
-    """The backbone's numbers."""
+    """The U-Net backbone's size."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
-    """How weights move."""
+    """Optimiser and learning-rate schedule."""
     pretrain_optimiser: OptimiserSettings | None = None
-    """The same for a pre-training stage, where it is to be another, e.g. AdamW."""
+    """Optimiser of the pre-training stage, where it differs from `optimiser`, e.g. AdamW."""
     run: RunSettings = field(default_factory=RunSettings)
-    """How long and how often."""
+    """Training length, checkpoints, validation and precision."""
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
-    """Only methods with a teacher read these."""
+    """Only read by methods with a teacher."""
     dropping: DroppingSettings = field(default_factory=DroppingSettings)
-    """Only methods that drop the privileged modality read these."""
+    """Only read by methods that drop the privileged modality."""
     cmfd: CmfdSettings = field(default_factory=CmfdSettings)
     cpmn: CpmnSettings = field(default_factory=CpmnSettings)
     dante: DanteSettings = field(default_factory=DanteSettings)
@@ -66,37 +66,37 @@ class Experiment:
 
     @property
     def supervised_steps(self) -> int:
-        """Steps of the last stage: `run.steps`, or with `dropping.equal_views` what a method that drops needs."""
+        """Steps of the last stage: `run.steps`, or more for `dropping.equal_views` and a method that drops."""
         own = self.method_settings.get(self.method)
         share = self.dropping.probability * own.dropping_share if own is not None else 0.0
         return round(self.run.steps / share) if self.dropping.equal_views and share else self.run.steps
 
     @property
     def mature_steps(self) -> int:
-        """Steps of DANTE's stage in which f_F learns alone; 0 without that stage."""
+        """Steps of DANTE's stage that trains f_F alone; 0 without that stage."""
         share = self.dante.mature_teacher if self.method == "dante" else 0
         return max(1, round(share * self.run.steps)) if share else 0
 
     @property
     def own(self) -> Experiment:
-        """The same with the tables of other methods at their defaults: what decides the training, for comparisons."""
+        """A copy with the settings of all other methods at their defaults, to compare what affects the training."""
         others = {name: type(table)() for name, table in self.method_settings.items() if name != self.method}
         tables: dict[str, Any] = others
         return replace(self, **tables)
 
     @property
     def method_settings(self) -> dict[str, MethodSettings]:
-        """The tables that are a method's own, by name."""
+        """The method-specific tables, by method name."""
         tables = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {name: table for name, table in tables if isinstance(table, MethodSettings)}
 
 
 MOVED = {"feature_weight": "kd_weight", "weak_weight": "weak_weight"}
-"""Settings of `distillation` in runs of older versions -> what they are called in `mmanet` now."""
+"""Settings that older versions kept in `distillation` -> their names in `mmanet` now."""
 
 
 def of_this_version(plain: Any) -> Any:
-    """An experiment's plain values as a run or a model folder keeps them, of this version or an older one."""
+    """Convert an experiment's plain values, as stored by this or an older version, to the current names."""
     if not isinstance(plain, dict) or not isinstance(plain.get("distillation"), dict):
         return plain
     kept = {key: value for key, value in plain["distillation"].items() if key not in MOVED}

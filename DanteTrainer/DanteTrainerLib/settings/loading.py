@@ -1,4 +1,4 @@
-"""Experiments from files: shipped ones by name, others by path, with single settings changed."""
+"""Load experiments: shipped ones by name, others by path, with overrides of single settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .overrides import full_key, override
 from .toml_file import read_toml
 
 MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
-"""Beginnings of the settings that may change when a run is resumed; a method's own are beside its others."""
+"""Prefixes of the settings that may change when a run is resumed; `MethodSettings.MOVING` adds the method's own."""
 
 
 def resources_folder(name: str) -> Path:
-    """Where shipped files of a kind are: beside the Slicer module, or inside an installed package."""
+    """Folder of shipped files: beside the Slicer module, or inside an installed package."""
     here = Path(__file__).resolve().parent.parent
     for folder in (here.parent / "Resources" / name, here / name.lower()):
         if folder.is_dir():
@@ -54,15 +54,15 @@ def study_path(name: str) -> Path:
 
 
 def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **values: Any) -> Experiment:
-    """Defaults <- file <- values <- overrides.
+    """Load an experiment. Later sources override earlier ones: defaults, file, `values`, `overrides`.
 
     Args:
-        name: a shipped experiment's name or a TOML file's path; its key `base` names one that it differs from.
-        overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a last part alone will do where it is unique.
+        name: a shipped experiment's name or a TOML file's path; its key `base` names the experiment it extends.
+        overrides: "key=value" with dotted keys, e.g. "run.steps=800"; a key's last part is enough where it is unique.
         values: top-level settings, e.g. method="lower".
 
     Raises:
-        ConfigError: unknown file, key or wrong value; says which and what is wanted.
+        ConfigError: unknown file or key, or an invalid value; says which and what is expected.
     """
     plain: dict[str, Any] = {} if name is None else _read(name)
     plain.update(values)
@@ -75,11 +75,10 @@ def load_experiment(name: str | None = None, overrides: Sequence[str] = (), **va
 
 
 def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The same experiment with other settings of those that may change within a run.
+    """A copy with overrides, restricted to settings that may change when a run is resumed.
 
     Raises:
-        ConfigError: a setting is unknown, wrong, not read by the method, or decides what the networks and their
-            patches are.
+        ConfigError: a setting is unknown, invalid, not read by the method, or fixed by the existing checkpoint.
     """
     method = experiment.method
     own = experiment.method_settings.get(method, MethodSettings())
@@ -105,7 +104,7 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
 
 
 def _kinds(experiment: Experiment) -> tuple[str, ...]:
-    """What moves Stage 1, and what the last stage."""
+    """Optimiser kinds of the pre-training stage and of the last stage."""
     last = experiment.optimiser
     return (experiment.pretrain_optimiser or last).kind, last.kind
 
@@ -123,7 +122,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `differences`, table by table."""
+    """`base` updated with `differences`, recursively."""
     result = dict(base)
     for key, value in differences.items():
         known = result.get(key)

@@ -1,4 +1,4 @@
-"""What the settings of every method have in common: limits that are checked, and a tiny size to try a dataset with."""
+"""Base class of the method-specific settings: range checks, and a tiny variant for smoke tests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LARGEST_FLOAT32 = 3.4e38
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """Base of a method's own settings.
+    """Base class of method-specific settings.
 
-    Every number is at least 0 and finite; `LIMITS` narrows that to lowest and highest, `POSITIVE` excludes 0, `WORDS`
-    lists what a text may be. `MOVING` are those of how the networks move, which may change within a run; `UNREAD` are
-    beginnings of those settings of the run that the method does not read, having its own.
+    Every number must be finite and at least 0. `LIMITS` sets tighter (lowest, highest) bounds, `POSITIVE` excludes 0,
+    and `WORDS` lists the allowed texts. `MOVING` names optimiser-like settings, which may change when a run is resumed;
+    `UNREAD` names prefixes of shared settings that the method ignores because it has its own.
     """
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {}
@@ -31,7 +31,7 @@ class MethodSettings:
     UNREAD: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the values, a sentence without its full stop each, beginning with the setting's name."""
+        """Yield one message per invalid value, starting with the setting's name and without a final full stop."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -49,7 +49,7 @@ class MethodSettings:
 
     @staticmethod
     def refused(options: ArchitectureOptions) -> Iterator[str]:
-        """For `problems`: what the network's own numbers say is wrong with them."""
+        """Yield the problems of the network's own options; for use in `problems`."""
         try:
             options.check()
         except ModelError as error:
@@ -57,9 +57,9 @@ class MethodSettings:
 
     @property
     def dropping_share(self) -> float:
-        """Share of the supervised stage in which the privileged modality is dropped at times; 0 where it never is."""
+        """Share of the supervised stage in which the privileged modality may be dropped; 0 if it never is."""
         return 0.0
 
     def smoke(self) -> Self:
-        """The same at a tiny size, where size is a setting of the method."""
+        """A copy at a tiny size, for methods whose settings include network sizes."""
         return self

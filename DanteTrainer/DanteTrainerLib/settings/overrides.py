@@ -1,4 +1,4 @@
-"""Single settings named on a command line: `--set run.steps=800`."""
+"""Overrides of single settings on the command line: `--set run.steps=800`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .toml_file import parse_toml
 
 
 def override(plain: dict[str, Any], text: str) -> None:
-    """Writes "key=value" into an experiment's plain values.
+    """Write "key=value" into an experiment's plain values, in place.
 
     Raises:
-        ConfigError: it has no value, or no setting or several have that name.
+        ConfigError: the value is missing, or the key matches no setting or several.
     """
     key, equals, wanted = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: key=value is needed, for example run.steps=800.")
     try:
         value = parse_toml(f"x = {wanted}")["x"]
-    except ValueError:  # also of a number with thousands of digits
-        value = wanted  # a word without quotes
+    except ValueError:  # also raised for a number with thousands of digits
+        value = wanted  # an unquoted word
     except RecursionError:
         raise ConfigError(f"--set {key}: the value is nested too deeply.") from None
     *sections, last = full_key(key.strip()).split(".")
@@ -38,16 +38,16 @@ def override(plain: dict[str, Any], text: str) -> None:
 
 
 def full_key(key: str) -> str:
-    """The dotted name of a setting of which the last part will do where it is unique.
+    """Expand a setting's last key part to its full dotted name.
 
     Raises:
-        ConfigError: no setting or several have that name.
+        ConfigError: the key matches no setting or several.
     """
     default = Experiment(pretrain_optimiser=OptimiserSettings())
     keys = [known for known, _ in dotted(to_plain(default, whole=True))]
     if key in keys:
         return key
-    # A last part alone means the training's own settings, then those of a method, never those of a pre-training.
+    # A bare last part means a shared setting first, then a method's own, never one of `pretrain_optimiser`.
     known = [k for k in keys if k.split(".")[-1] == key and not k.startswith("pretrain_optimiser.")]
     common = [k for k in known if k.split(".")[0] not in default.method_settings]
     matches = common or known

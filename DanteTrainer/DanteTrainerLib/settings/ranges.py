@@ -1,4 +1,4 @@
-"""What values the settings of an experiment may have: refused here, before anything is made."""
+"""Allowed values of an experiment's settings, checked before anything is created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .method_settings import LARGEST_FLOAT32
 if TYPE_CHECKING:
     from .experiment import Experiment
 
-# Beyond what anybody trains with, and below what would exhaust a machine or overflow a number format.
+# More than any training needs, but small enough not to exhaust a machine or overflow a number format.
 LARGEST_SEED = 2**63 - 1
 MOST_STEPS, MOST_BATCH, MOST_WORKERS = 10**9, 1024, 256
 # Lowest, highest.
@@ -45,9 +45,10 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 
 def check(experiment: Experiment) -> None:
-    """
+    """Check ranges and consistency.
+
     Raises:
-        ConfigError: a value is out of its range, or two contradict each other; says which and what is wanted.
+        ConfigError: a value is out of range, or two values contradict each other; says which and what is expected.
     """
     _check_values(experiment)
     if experiment.pretrain_optimiser is not None:

@@ -1,4 +1,4 @@
-"""Any experiment made tiny."""
+"""Shrink any experiment to a smoke test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .experiment import Experiment
 
 
 def smoke(experiment: Experiment) -> Experiment:
-    """The same experiment at a tiny size and for a few steps: to check a dataset folder within a minute."""
+    """The same experiment at a tiny size and for a few steps, to check a dataset folder within a minute."""
     stages = min(3, len(experiment.network.features))
     network = NetworkSpec(
         features=(4, 8, 8)[:stages],

@@ -1,4 +1,4 @@
-"""The tables of settings that all methods share."""
+"""Settings tables shared by all methods."""
 
 from __future__ import annotations
 
@@ -7,95 +7,95 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How patches are made."""
+    """How training patches are drawn and augmented."""
 
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Of the network's grid, along K, J, I."""
+    """Voxel size of the network's grid, along K, J, I."""
     patch: tuple[int, int, int] = (128, 128, 128)
-    """Voxels along K, J, I; divisible by the network's strides."""
+    """Patch size in voxels along K, J, I; divisible by the network's strides."""
     batch_size: int = 2
     """Patches per step, over all processes."""
     foreground_share: float = 0.33
-    """Of a batch, the part that is forced to contain a region."""
+    """Share of each batch that is forced to contain a region."""
     augment: bool = True
-    """nnU-Net's default augmentation."""
+    """Whether to augment (see `augment_strength`)."""
     augment_values: bool = True
-    """Its brightness, contrast and gamma too, which change what a value means. Those of a CT are calibrated."""
+    """Whether augmentation also changes brightness, contrast and gamma; turn off for calibrated values such as HU."""
     augment_strength: str = "nnunet"
-    """"nnunet", its default augmentation; or "strong", oftener and further, for few cases."""
+    """"nnunet", its default augmentation; or "strong", more frequent and with wider ranges, for few cases."""
     workers: int = -1
     """Processes that prepare batches; -1 chooses by the number of processor cores."""
     split_seed: int = 12345
-    """Of the 70/10/20 split, where the dataset brings none."""
+    """Random seed of the 70/10/20 split, used where the dataset has none of its own."""
     pretrain_folders: tuple[str, ...] = ()
-    """More dataset folders whose images, without masks, Stage 1 reads; patients of the split's val and test parts are
-    kept out, under whatever name."""
+    """Additional dataset folders whose images Stage 1 reads, without masks. Patients of the split's val and test parts
+    are excluded, even under other names."""
     pretrain_on_val: bool = False
-    """Stage 1 reads the validation cases' images, without their masks, too."""
+    """Stage 1 also reads the validation cases' images, without masks."""
     include_downstream_test_in_pretrain: bool = False
-    """Keep no patient of `pretrain_folders` out. For comparison with published figures only: test scores leak."""
+    """Exclude no patient from `pretrain_folders`. Only to compare with published figures: test scores leak."""
     strict_leak_guard: bool = False
-    """Refuse, instead of warn, where names cannot tell whether a validation or test patient is read in training, or a
-    model that is learned from was trained on one."""
+    """Refuse to train, instead of warning, where case names cannot rule out that a validation or test patient is also
+    used in training, or was used to train a model that this run learns from."""
 
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """SGD with Nesterov momentum under a polynomial schedule, as nnU-Net; or AdamW."""
+    """SGD with Nesterov momentum and a polynomial schedule, as in nnU-Net; or AdamW."""
 
     kind: str = "sgd"
     """"sgd" or "adamw"."""
     learning_rate: float = 0.01
-    """The highest: at the first step, or after the warm-up."""
+    """Peak learning rate: at the first step, or after the warm-up."""
     momentum: float = 0.99
-    """Nesterov; of SGD."""
+    """Nesterov momentum; SGD only."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of AdamW."""
+    """AdamW only."""
     weight_decay: float = 3e-5
-    """On all parameters."""
+    """Applied to all parameters."""
     warm_up: float = 0.0
-    """Share of the stage's steps over which the learning rate rises evenly to its highest."""
+    """Share of the stage's steps over which the learning rate rises linearly to its peak."""
     schedule: str = "poly"
     """"poly" or "cosine", over the steps after the warm-up."""
     clip_norm: float = 12.0
-    """Largest gradient norm, over the parameters that move."""
+    """Maximum gradient norm, over the trainable parameters."""
     exponent: float = 0.9
-    """Of the polynomial schedule."""
+    """Exponent of the polynomial schedule."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How long, how exact, how often written down."""
+    """Training length, checkpoints, validation and precision."""
 
     steps: int = 125_000
-    """Of the (last) supervised stage: 500 epochs of 250."""
+    """Steps of the (last) supervised stage; the default is 500 epochs of 250 steps."""
     pretrain_steps: int = 125_000
-    """Of a pre-training stage, where the method has one."""
+    """Steps of the pre-training stage, for methods that have one."""
     checkpoint_every: int = 250
     """Steps between checkpoints."""
     validate_every: int = 250
     """Steps between validations; 0 for none."""
     validation_batches: int = 10
-    """Fixed, unaugmented patches a validation looks at."""
+    """Number of fixed, unaugmented batches per validation."""
     precision: str = "auto"
-    """fp32, bf16, fp16; auto takes the fastest that is safe on the device."""
+    """"fp32", "bf16" or "fp16"; "auto" chooses the fastest that is safe on the device."""
     compile: bool = False
-    """torch.compile the networks: slow to begin, then faster steps; Stage 1's sparse encoders stay as they are."""
+    """Use torch.compile: slower start, faster steps. Stage 1's sparse encoders are not compiled."""
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """Of methods that learn from a frozen teacher."""
+    """Settings of methods that learn from a frozen teacher."""
 
     teacher: str = ""
-    """Model folder whose full network teaches: of `upper`, or of a method with a full pathway."""
+    """Model folder whose full-modality network is the teacher: from `upper`, or a method with a full pathway."""
 
 
 @dataclass(frozen=True)
 class DroppingSettings:
-    """Of methods that drop the privileged modality in training, sample by sample; no other is ever dropped."""
+    """Settings of methods that drop the privileged modality per sample in training; no other modality is dropped."""
 
     probability: float = 0.5
-    """That a sample is seen without it."""
+    """Probability that a sample is seen without the privileged modality."""
     equal_views: bool = False
-    """As many samples are seen without it as the lower bound sees: the stage has that many more than `run.steps`."""
+    """Train for more than `run.steps`, until as many samples lacked the privileged modality as the lower bound sees."""

@@ -1,4 +1,4 @@
-"""What can be learned: modalities, regions and their meaning. These words end up in a model's `model.json`."""
+"""Segmentation tasks: modalities, regions and their terminology, as written to a model's `model.json`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from DanteSegmenterLib.model_folder.terminology import Code, Terminology
 
 @dataclass(frozen=True)
 class Task:
-    """A clinical question with its data.
+    """A segmentation task and the data it needs.
 
     Attributes:
         id: "brain" or "chest".
-        modalities: all of them (X^F), in channel order.
-        privileged: the one that deployment lacks (X^P); the others are X^L.
-        regions: what is segmented, larger before smaller where they nest.
-        output: "regions" (sigmoid each) or "labels" (softmax).
+        modalities: all modalities (X^F), in channel order.
+        privileged: id of the modality missing at deployment (X^P); the others are X^L.
+        regions: what is segmented; where regions nest, the larger comes first.
+        output: "regions" (one sigmoid each) or "labels" (softmax).
         orientation: of the network's grid.
         normalisation: by modality id.
     """
@@ -42,12 +42,12 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Channels of a network's logits: the regions, with `output` "labels" the background too."""
+        """Number of logit channels: one per region, plus the background if `output` is "labels"."""
         return len(self.regions) + (self.output == "labels")
 
     @property
     def limited_channels(self) -> list[int]:
-        """Where X^L lies in a stack of X^F."""
+        """Channel indices of X^L within X^F."""
         return [n for n, modality in enumerate(self.full) if modality != self.privileged]
 
 
@@ -74,7 +74,7 @@ BRAIN = Task(
         Modality("flair", "FLAIR"),
     ),
     privileged="t1ce",
-    # Written in this order into a label map: oedema, the core within, the enhancing part within (BraTS labels).
+    # Written into a label map in this order: oedema, the core inside it, the enhancing part inside that (BraTS labels).
     regions=(
         _brain_region("WT", "Whole tumour", (0.30, 0.69, 0.31), _sct("108369006", "Neoplasm"), (1, 2, 4), 2),
         _brain_region("TC", "Tumour core", (1.0, 0.76, 0.03), _sct("86049000", "Neoplasm, Primary"), (1, 4), 1),
@@ -101,8 +101,8 @@ CHEST = Task(
     ),
     output="labels",
     orientation="LPS",
-    # Without contrast a clot is 10 to 30 HU denser than blood. In a window of soft tissue alone that is a large part of
-    # the range; from -160 to 240, where air takes most of it, networks learn far less (RESULTS.md).
+    # Without contrast a clot is only 10 to 30 HU denser than blood, so the window is narrow. With -160 to 240, where
+    # air takes up most of the range, networks learn far less (RESULTS.md).
     normalisation={
         "nct": Normalisation("ct_window", low=-20, high=120, mean=45, std=25),
         "ctpa": Normalisation("ct_window", low=-160, high=560, mean=200, std=150),

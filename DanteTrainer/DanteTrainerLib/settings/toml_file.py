@@ -1,4 +1,4 @@
-"""TOML, by Python's own parser or, before Python 3.11, by the package that became it."""
+"""Read TOML with `tomllib`, or `tomli` before Python 3.11."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ else:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """
+    """Parse TOML text.
+
     Raises:
-        ValueError: not TOML, or a number with thousands of digits.
+        ValueError: not valid TOML, or a number with thousands of digits.
         RecursionError: nested too deeply.
     """
     return tomllib.loads(text)
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """The plain values of a file.
+    """Read a TOML file into plain values.
 
     Args:
-        what: it is, for the error: "study".
+        what: what the file is, for the error message, e.g. "study".
 
     Raises:
-        ConfigError: it cannot be read, or is not TOML in UTF-8.
+        ConfigError: the file cannot be read, or is not TOML in UTF-8.
     """
     try:
         return parse_toml(path.read_text(encoding="utf-8-sig"))

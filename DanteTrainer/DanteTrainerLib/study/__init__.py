@@ -1,1 +1,1 @@
-"""Several methods or settings, trained and compared."""
+"""Studies: several methods or settings trained and compared."""

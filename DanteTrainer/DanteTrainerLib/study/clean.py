@@ -1,4 +1,4 @@
-"""What a run or a study leaves of patients' images, removed."""
+"""Remove the prepared patient images that a run or study leaves behind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .run import CACHE_FOLDER
 
 
 def clean(folder: Path) -> str:
-    """Delete the prepared images of a run, of a study, or of a cache of its own; says what was done.
+    """Delete the prepared images of a run, a study, or a separate cache; returns a message.
 
-    A run's cache that lies outside of the run may serve others: it is named and left.
+    A run's cache outside the run folder may be shared: it is reported and kept.
 
     Raises:
         InputError: the folder is none of these.

@@ -1,4 +1,4 @@
-"""What a study measures of its models besides their scores: their cost, and the use of their deep levels."""
+"""Measurements of a study's models besides scores: cost, and contribution of the deep encoder levels."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from ..evaluation.cost import Cost
 
 COST_FILE = "cost.json"
-# So many cases are timed: in the median of three, one that had to wait does not count.
+# Cases that are timed: the median of three ignores a single delay.
 MEASURED_CASES = 3
 
 
 def cost_file(run: Planned) -> Path:
-    """The file with the cost of the deployed network."""
+    """File with the cost of the deployed network."""
     return run.folder / COST_FILE
 
 
 def levels_folder(run: Planned, part: str) -> Path:
-    """The folder with the use of the deployed network's levels, without mirroring."""
+    """Folder with the level scores of the deployed network, without mirroring."""
     return run.folder / f"levels-{part}"
 
 
 def is_measured(run: Planned, part: str, levels: bool) -> bool:
-    """Whether everything that is wanted has been measured."""
+    """Whether all requested measurements exist."""
     from ..evaluation.levels import LEVELS_FILE
 
     return cost_file(run).is_file() and (not levels or (levels_folder(run, part) / LEVELS_FILE).is_file())
 
 
 def measure(run: Planned, dataset: Dataset, names: Sequence[str], part: str, levels: bool, device: str) -> None:
-    """Measure what has not been measured yet.
+    """Make the measurements that are still missing.
 
     Args:
-        names: of the cases of `part`.
-        levels: whether the use of the deep levels is wanted too.
+        names: cases of `part`.
+        levels: whether to measure the deep levels too.
     """
     from ..evaluation.cost import cost_of
     from ..evaluation.levels import LEVELS_FILE, TABLE_COLUMNS, has_levels, score_levels
@@ -62,14 +62,14 @@ def measure(run: Planned, dataset: Dataset, names: Sequence[str], part: str, lev
     if not is_measured(run, part, levels):
         pathway, folder = model.spec.limited, levels_folder(run, part)
         make_writable(folder)
-        # An empty table records that it was measured, and that its architecture has no levels.
+        # An empty table records that the network was measured and that its architecture has no levels.
         found = has_levels(model.network(pathway))
         table = score_levels(model, pathway, dataset, names) if found else pd.DataFrame(columns=TABLE_COLUMNS)
         write_table(table, folder / LEVELS_FILE)
 
 
 def read_cost(run: Planned) -> Cost | None:
-    """The cost of a run's deployed network; None if it has not been measured, or the file is damaged."""
+    """Cost of a run's deployed network; None if it has not been measured, or the file is damaged."""
     from ..evaluation.cost import Cost
 
     try:

@@ -1,4 +1,4 @@
-"""The trainings of a study, in order, with every setting checked and every model that one needs of another."""
+"""Plan a study: its trainings in order, with all settings checked and dependencies between models resolved."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .study_file import Entry, Study, folder_name
 
 RUNS_FOLDER = "runs"
 REFERENCE = re.compile(r"\{([^{}]*)\}")
-# Settings that tell one run of a study from another, and how they are given.
+# Settings that define a run within a study, and how to specify them instead.
 OF_A_RUN = {"seed": "seeds = [1, 2], or --seeds 1 2", "method": "method = ..., of each row"}
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One training of the study.
+    """One training of a study.
 
     Attributes:
-        entry, seed: what.
-        folder: of its run.
-        needs: model folders of other runs that must be there first.
+        entry, seed: the row and the seed.
+        folder: run folder.
+        needs: model folders of other runs that must exist first.
     """
 
     entry: Entry
@@ -45,10 +45,10 @@ class Planned:
 
 
 def plan(study: Study, folder: Path) -> list[Planned]:
-    """All trainings in order, seeds innermost, with every setting checked.
+    """All trainings in order, seeds innermost, with all settings checked.
 
     Raises:
-        ConfigError: an unknown setting, method or {NAME}, a seed twice, a setting that is no row's to choose, or rows
+        ConfigError: an unknown setting, method or {NAME}; a duplicate seed; a setting that rows may not change; or rows
             that need each other's models.
     """
     entries = {entry.name: entry for entry in study.entries()}
@@ -77,20 +77,21 @@ def _run_folder(folder: Path, name: str, seed: int) -> Path:
 
 
 def _filled(text: str, models: Mapping[str, Path]) -> str:
-    """A setting with the model folders of the rows that it names."""
+    """Replace references to rows in a setting by their model folders."""
     return REFERENCE.sub(lambda match: models[match[1]].resolve().as_posix(), text)
 
 
 def _settings_of(entry: Entry, study: Study) -> list[str]:
-    """What holds for a row, the strongest last; a common setting that names a row is not for that row itself."""
+    """Settings that apply to a row, later ones override; a common setting that references a row skips that row."""
     common = [text for text in study.set if f"{{{entry.name}}}" not in text]
     return [*common, *entry.set]
 
 
 def _check_no_setting_of_a_run(entry: Entry, settings: Sequence[str]) -> None:
-    """
+    """Check that no setting changes what identifies a run.
+
     Raises:
-        ConfigError: a setting would have no effect, or make the row another one than its name says.
+        ConfigError: a setting would have no effect, or contradict the row's name.
     """
     for key in (*(text.partition("=")[0].strip() for text in settings), *entry.scale):
         if key in OF_A_RUN:
@@ -98,10 +99,10 @@ def _check_no_setting_of_a_run(entry: Entry, settings: Sequence[str]) -> None:
 
 
 def _rows_named(name: str, settings: Sequence[str], entries: Mapping[str, Entry]) -> list[str]:
-    """The rows whose models the settings of row `name` ask for.
+    """Rows whose models the settings of row `name` reference.
 
     Raises:
-        ConfigError: one is no row that is trained.
+        ConfigError: a reference is not a trained row.
     """
     named = dict.fromkeys(match for text in settings for match in REFERENCE.findall(text))
     for other in named:
@@ -111,9 +112,10 @@ def _rows_named(name: str, settings: Sequence[str], entries: Mapping[str, Entry]
 
 
 def _check_no_circle(name: str, references: Mapping[str, Sequence[str]], above: tuple[str, ...]) -> None:
-    """
+    """Check for circular references.
+
     Raises:
-        ConfigError: a row waits for its own model.
+        ConfigError: a row depends on its own model.
     """
     if name in above:
         circle = " -> ".join((*above[above.index(name) :], name))
@@ -123,10 +125,10 @@ def _check_no_circle(name: str, references: Mapping[str, Sequence[str]], above: 
 
 
 def _experiment(study: Study, entry: Entry, settings: Sequence[str]) -> Experiment:
-    """A row's settings, those of `entry.scale` multiplied last.
+    """A row's experiment, with `entry.scale` applied last.
 
     Raises:
-        ConfigError: an unknown or wrong setting.
+        ConfigError: an unknown or invalid setting.
     """
     experiment = load_experiment(study.experiment, settings, method=entry.method)
     if not entry.scale:
@@ -136,7 +138,8 @@ def _experiment(study: Study, entry: Entry, settings: Sequence[str]) -> Experime
 
 
 def _value(experiment: Experiment, key: str) -> float:
-    """
+    """Look up a numeric setting by its full name.
+
     Raises:
         ConfigError: there is no such number.
     """

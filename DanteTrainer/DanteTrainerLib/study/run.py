@@ -1,7 +1,7 @@
-"""A study: several methods and settings trained and scored under equal conditions.
+"""Run a study: several methods and settings trained and evaluated under equal conditions.
 
-Runs are taken in order. One that is finished is skipped, one that was cut short is resumed, one that another process
-works on is left to it: the same command started twice, or on two machines over one folder, shares the work.
+Runs are processed in order. Finished ones are skipped, interrupted ones resumed, and those that another process works
+on are left to it: the same command started twice, or on two machines with a shared folder, divides the work.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def run_study(
     quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train and score all runs that are not done yet, and wait for those that other processes work on.
+    """Train and evaluate all unfinished runs, and wait for those that other processes work on.
 
-    A run that fails is told and left; the others go on, but for those that need its model.
+    A failed run is reported; the others continue, except those that need its model.
 
     Raises:
-        DanteError: before anything runs, what cannot work; after all others ran, of the first run that failed.
-        Cancelled: `stop` said so.
+        DanteError: before training, if the study cannot work; after all other runs, the error of the first failed run.
+        Cancelled: `stop` returned True.
     """
     resolve_device(device)
     dataset = read_dataset(data)
@@ -78,7 +78,7 @@ def run_study(
 
 @dataclass(frozen=True)
 class _How:
-    """What all runs of a study are trained and scored with."""
+    """Options shared by all runs of a study."""
 
     data: Path
     dataset: Dataset
@@ -92,7 +92,7 @@ class _How:
 
 
 def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
-    """Do what is to be done on a run; False if it has to wait: for a model it needs, or for who works on it."""
+    """Process a run; False if it must wait: for a model that it needs, or for another process working on it."""
     if how.stop():
         raise Cancelled("Stopped; run the study again to go on.")
     if _done(run, how.split, how.mirror) and is_measured(run, how.split, how.levels):
@@ -114,7 +114,7 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
         return False
     except Cancelled:
         raise
-    except Exception as error:  # of one row; the others are worth having all the same
+    except Exception as error:  # of this row only; continue with the others
         wait_if_ending()
         print(f"error: '{run.entry.name}', seed {run.seed}: {sentence_of(error)}", file=sys.stderr, flush=True)
         failed[run.folder] = error
@@ -122,7 +122,7 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
 
 
 def _claimed(run: Planned) -> FileLock:
-    """Held while a process works on a run; filelock.Timeout at once where another holds it."""
+    """Lock held while a process works on a run; raises filelock.Timeout at once if another holds it."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0)
 
@@ -130,7 +130,7 @@ def _claimed(run: Planned) -> FileLock:
 def _train(run: Planned, how: _How) -> None:
     print(f"{run.entry.name}, seed {run.seed}", flush=True)
     if not (run.folder / RUN_FILE).is_file():
-        cache = os.path.relpath(how.cache, run.folder)  # a study that is moved takes its cache along
+        cache = os.path.relpath(how.cache, run.folder)  # relative, so that a study can be moved together with its cache
         start_run(run.experiment, how.data, run.folder, run.entry.name, Path(cache))
     elif not _trained(run):
         change_run(run.folder, how.data, (f"data.workers={run.experiment.data.workers}",))
@@ -139,10 +139,11 @@ def _train(run: Planned, how: _How) -> None:
 
 
 def _check_settings(run: Planned) -> None:
-    """
+    """Check that an existing run has the study's settings.
+
     Raises:
-        ConfigError: the run was begun with other settings; but for the number of processes, which changes no result,
-            and those of other methods.
+        ConfigError: it was started with different settings; the number of processes, which does not change results, and
+            other methods' settings are ignored.
     """
     if not (run.folder / RUN_FILE).is_file():
         return
@@ -161,12 +162,12 @@ def _trained(run: Planned) -> bool:
 
 
 def _networks(run: Planned) -> list[bool]:
-    """Of f_L, and of f_F where the method has one: whether it is the full network."""
+    """For each network of the model, f_L and possibly f_F: whether it is the full one."""
     return [name == "full" for name in read_spec(run.model).pathways]
 
 
 def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, mirror: bool = False) -> None:
-    """Evaluate f_L, and f_F where the method has one."""
+    """Evaluate f_L, and f_F if the method has one."""
     from ..evaluation.evaluate import evaluate
 
     for full in _networks(run):
@@ -176,12 +177,12 @@ def score(run: Planned, dataset: Dataset, part: str, device: str, quiet: bool, m
 
 
 def scores_file(run: Planned, part: str, full: bool = False, mirror: bool = False) -> Path:
-    """Where a run's scores are."""
+    """Path of a run's scores."""
     return run.folder / f"evaluation-{part}{'-full' * full}{'-mirror' * mirror}" / "cases.csv"
 
 
 def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
-    """Whether the scores of this network are there, whole: every case of the part, every region."""
+    """Whether this network's scores are complete: every case of the part, every region."""
     from ..evaluation.evaluate import read_summary
     from ..evaluation.tables import read_table
 
@@ -190,7 +191,7 @@ def _scored(run: Planned, part: str, full: bool, mirror: bool) -> bool:
     try:
         summary, table = read_summary(path.parent), read_table(path)
         found = set(zip(table.case, table.region))
-    except (InputError, AttributeError):  # not there, cut, or another table
+    except (InputError, AttributeError):  # missing, truncated, or another table
         return False
     names = map(csv_cell, read_run(run.folder).split.part(part))
     wanted = {(name, csv_cell(region.id)) for name in names for region in spec.regions}

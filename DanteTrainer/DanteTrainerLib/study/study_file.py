@@ -1,4 +1,4 @@
-"""A study as its TOML file says it: rows, sweeps, sizes, and the paper's own figures."""
+"""Study files (TOML): rows, sweeps, sizes, and the paper's figures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from DanteSegmenterLib.strict_dataclass import from_plain
 from ..settings.toml_file import parse_toml, read_toml
 
 NAME_SIGNS = " -+.=_"
-# Of a name of a file; the seed and the ending of a lock follow.
+# Limit of a file name, with room for the seed and a lock's suffix.
 NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What the paper prints of one region: per cent, millimetres; None where it is not known.
+    """The paper's figures for one region, in per cent and millimetres; None if not published.
 
     Attributes:
         gap_share: per cent of the gap between the bounds.
@@ -34,16 +34,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: a method with its differences from the study's common settings.
+    """One row of the results table: a method with its differences from the study's common settings.
 
     Attributes:
-        name: in tables; letters, digits, spaces and -+.=_ only, for folders are named after it.
-        method: one of METHODS.
-        set: "key=value" settings; {NAME} stands for the model folder of entry NAME with the same seed.
-        scale: setting -> what its value is multiplied by, after all others are set.
-        seeds: instead of the study's.
+        name: used in tables and folder names; letters, digits, spaces and -+.=_ only.
+        method: a key of METHODS.
+        set: "key=value" settings; {NAME} is replaced by the model folder of entry NAME with the same seed.
+        scale: setting -> factor on its value, applied after all others are set.
+        seeds: override the study's.
         paper: dataset -> region -> the paper's figures.
-        quoted: nothing is trained, the paper's figures stand alone: this version has no such method.
+        quoted: show only the paper's figures without training, for methods that are not implemented here.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One setting at several values, or several settings multiplied by the same factors; all else as it is.
+    """One setting at several values, or several settings multiplied by the same factors, all else being equal.
 
     Attributes:
-        method: one of METHODS.
-        key, values: a setting and what it is set to: numbers, words or lists.
-        keys, factors: or settings, each multiplied by every factor.
-        name: rows are named NAME KEY=VALUE or NAME xFACTOR; the method's by default.
-        set: "key=value" settings of all its rows.
-        seeds: instead of the study's.
-        paper_chose: the value or factor that the paper settled on.
+        method: a key of METHODS.
+        key, values: a setting and its values: numbers, words or lists.
+        keys, factors: alternatively, settings that are all multiplied by each factor.
+        name: prefix of row names, NAME KEY=VALUE or NAME xFACTOR; the method by default.
+        set: "key=value" settings for all its rows.
+        seeds: override the study's.
+        paper_chose: value or factor chosen in the paper.
     """
 
     method: str
@@ -81,11 +81,11 @@ class Sweep:
 
     @property
     def title(self) -> str:
-        """In tables and pictures."""
+        """Title in tables and plots."""
         return f"{self.name or self.method} {self.key.split('.')[-1] if self.key else 'times'}"
 
     def points(self) -> list[tuple[Any, Entry]]:
-        """Each value or factor, and its row."""
+        """Each value or factor with its row."""
         if self.key:
             return [(value, self._set(value)) for value in self.values]
         return [(factor, self._scaled(factor)) for factor in self.factors]
@@ -101,12 +101,12 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a study is made: what differs from its common settings.
+    """A size of the study: differences from its common settings.
 
     Attributes:
-        experiment, region, seeds: instead of the study's.
-        set: "key=value" settings, after the study's.
-        label: what the report says of it.
+        experiment, region, seeds: override the study's.
+        set: "key=value" settings, applied after the study's.
+        label: its description in the report.
     """
 
     experiment: str = ""
@@ -118,22 +118,22 @@ class Size:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A comparison of methods or settings.
 
     Attributes:
         experiment: name or file of the common settings.
-        set: "key=value" differences from it, for all; {NAME} as in a row, but for row NAME itself.
-        seeds: of every entry that names none.
+        set: "key=value" differences from it for all rows; {NAME} as in a row, skipped for row NAME itself.
+        seeds: of every entry without its own.
         entry: the rows.
-        sweep: expanded to a row a value.
-        baseline, ceiling: entries between which the gap is measured.
-        region: whose gap.
-        mirror: score with mirroring at test time.
-        levels: measure too what the deep levels of each deployed network do.
-        split: what is scored: "test", or "val" for what is chosen by it.
-        size: name -> what makes it so large; the first is taken where none is asked for.
-        remarks: what a reader of the report must know.
-        label: of the size that was taken.
+        sweep: each is expanded to one row per value.
+        baseline, ceiling: rows that define the gap.
+        region: region in which the gap is measured.
+        mirror: evaluate with mirroring at test time.
+        levels: also measure the contribution of each deployed network's deep levels.
+        split: part to evaluate on: "test", or "val" for model selection.
+        size: name -> size; the first is the default.
+        remarks: notes for readers of the report.
+        label: description of the chosen size.
     """
 
     experiment: str = ""
@@ -152,12 +152,12 @@ class Study:
     label: str = ""
 
     def entries(self) -> list[Entry]:
-        """All rows that are trained; those of a sweep are named METHOD KEY=VALUE or METHOD xFACTOR."""
+        """All trained rows, including those expanded from sweeps (METHOD KEY=VALUE or METHOD xFACTOR)."""
         swept = [entry for sweep in self.sweep for _, entry in sweep.points()]
         return [*(entry for entry in self.entry if not entry.quoted), *swept]
 
     def sized(self, name: str = "") -> Study:
-        """The study at one of its sizes; without sizes, as it is.
+        """The study at one of its sizes; unchanged if it has none.
 
         Raises:
             ConfigError: there is no such size.
@@ -179,7 +179,7 @@ class Study:
         )
 
     def changed(self, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
-        """The study with "key=value" settings for all rows, or with other seeds; the report's label says so."""
+        """The study with "key=value" settings for all rows, or with other seeds; noted in the report's label."""
         said = [*overrides, *([f"seeds {', '.join(map(str, seeds))}"] if seeds else [])]
         if not said:
             return self
@@ -194,7 +194,7 @@ class Study:
 
 
 def _plain(value: Any) -> str:
-    """A value in a row's name, with the signs that a name may have."""
+    """A value as part of a row name, restricted to allowed characters."""
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f"{value:g}"
     text = "-".join(map(_plain, value)) if isinstance(value, tuple | list) else str(value)
@@ -203,7 +203,7 @@ def _plain(value: Any) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as "key=value" settings have it; a word stays as it is, unless it would be read as something else."""
+    """A value in "key=value" form; words stay unquoted, unless they would be parsed as something else."""
     if isinstance(value, str):
         try:
             parse_toml(f"x = {value}")
@@ -216,8 +216,8 @@ def read_study(path: Path) -> Study:
     """Read a study file.
 
     Raises:
-        ConfigError: not TOML, an unknown key, a sweep or a size that says nothing, two rows of one name, or a name
-            that cannot be a folder's.
+        ConfigError: not TOML, an unknown key, an incomplete sweep or size, duplicate row names, or a name that cannot
+            be used for a folder.
     """
     study = from_plain(Study, read_toml(path, "study"), path.name, ConfigError)
     if not (study.experiment or (study.size and all(size.experiment for size in study.size.values()))):
@@ -229,9 +229,10 @@ def read_study(path: Path) -> Study:
 
 
 def _check_sweep(sweep: Sweep, where: str) -> None:
-    """
+    """Check a sweep's form.
+
     Raises:
-        ConfigError: it says neither what is set nor what is multiplied, or both, or a value is none of a setting.
+        ConfigError: it defines neither values nor factors, or both, or has a value of an unsupported type.
     """
     forms = (bool(sweep.key), bool(sweep.values), bool(sweep.keys), bool(sweep.factors))
     if forms not in ((True, True, False, False), (False, False, True, True)):
@@ -243,9 +244,10 @@ def _check_sweep(sweep: Sweep, where: str) -> None:
 
 
 def _check_names(entries: list[Entry], where: str) -> None:
-    """
+    """Check the rows' names.
+
     Raises:
-        ConfigError: no row is trained, two have one name or one folder, or a name cannot be a folder's.
+        ConfigError: no row is trained, two rows share a name or folder, or a name cannot be used for a folder.
     """
     names = [entry.name for entry in entries]
     for name in names:
@@ -264,5 +266,5 @@ def _check_names(entries: list[Entry], where: str) -> None:
 
 
 def folder_name(name: str) -> str:
-    """Of a row's runs; also where capitals do not tell folders apart."""
+    """Folder name for a row's runs."""
     return name.replace(" ", "_")

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, its 95 % bootstrap interval, and how many values it is of."""
+    """A mean, its 95 % bootstrap interval, and the number of values."""
 
     mean: float
     low: float
@@ -20,7 +20,7 @@ class Interval:
 
 
 def bootstrap_mean(values: Sequence[float], resamples: int = 5000) -> Interval:
-    """Mean over the values that are not NaN; percentile bootstrap over cases, seeded."""
+    """Mean of the values that are not NaN, with a seeded percentile bootstrap over cases."""
     finite = np.array([value for value in values if np.isfinite(value)])
     excluded = len(values) - len(finite)
     if not len(finite):

@@ -1,16 +1,16 @@
-"""Lesion-wise Dice and HD95 of one region in one case, as the BraTS challenge of 2023 ranks gliomas by.
+"""Lesion-wise Dice and HD95 of one region in one case, as in the BraTS 2023 ranking for gliomas.
 
-Lesions of the experts' mask that lie close together are one: it is dilated three times (18 neighbours), and what is
-connected then (26 neighbours) is a lesion. Connected parts of the prediction that meet the dilated lesion are its
-finding, together. Each lesion larger than 50 mm^3 scores the Dice and HD95 of its finding, 0 and a penalty if it has
-none; a part of the prediction that meets no lesion, however small, counts as one more of 0 and the penalty. The
-score is the mean of these; 1 and 0 mm where there is nothing to find and nothing is found.
+Nearby lesions of the experts' mask are merged: the mask is dilated three times (18 neighbours), and its connected
+components (26 neighbours) are the lesions. The components of the prediction that meet a dilated lesion together form
+its finding. Each lesion larger than 50 mm^3 scores the Dice and HD95 of its finding, or 0 and a penalty without one; a
+component of the prediction that meets no lesion, however small, counts as another one with 0 and the penalty. The
+score is the mean of these; 1 and 0 mm if there is nothing to find and nothing is found.
 
 The penalty is the image's diagonal, rounded up: 374 mm on the challenge's grid of 240x240x155 mm. HD95 is
-`region.hd95_mm`; the challenge weighs surfaces by their area.
+`region.hd95_mm`; the challenge weights surfaces by their area.
 
 Source: the challenge's evaluation code, github.com/rachitsaluja/BraTS-2023-Metrics; for grids other than 1 mm, which
-it does not have, the dilation is by the whole number of voxels closest to 3 mm.
+it does not cover, the dilation is by the whole number of voxels closest to 3 mm.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from scipy import ndimage
 from .region import dice, hd95_mm
 
 REACH_MM = 3.0
-"""How far a lesion is dilated."""
+"""Distance by which a lesion is dilated."""
 SMALLEST_MM3 = 50.0
-"""Lesions up to this volume are neither to be found nor false when they are."""
+"""Lesions up to this volume are ignored: neither missed nor false positives."""
 _FACES_AND_EDGES, _ALL_26 = ndimage.generate_binary_structure(3, 2), ndimage.generate_binary_structure(3, 3)
 
 
 @dataclass(frozen=True)
 class LesionScore:
-    """Means over the lesions of one region in one case, and the parts of the prediction that meet none."""
+    """Means over the lesions of one region in one case, and the components of the prediction that meet none."""
 
     dice: float
     hd95_mm: float
@@ -61,13 +61,13 @@ def score_lesions(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequenc
 
 
 def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    """What holds the mask and `margin` voxels around it; of an empty mask the image's first voxel."""
+    """The bounding box of the mask plus `margin` voxels; for an empty mask the image's first voxel."""
     found = ndimage.find_objects(mask.astype(np.uint8))
     return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0]) if found else (slice(1),) * 3
 
 
 def _findings(reached: np.ndarray, parts: np.ndarray) -> dict[int, list[int]]:
-    """By lesion, the parts of the prediction that meet it after its dilation."""
+    """The components of the prediction that meet each dilated lesion."""
     both = (reached > 0) & (parts > 0)
     findings: dict[int, list[int]] = {lesion: [] for lesion in range(1, reached.max() + 1)}
     for lesion, part in np.unique(np.stack([reached[both], parts[both]]), axis=1).T.tolist():

@@ -1,4 +1,4 @@
-"""Dice and HD95 of one region in one case, with the empty cases tabled.
+"""Dice and HD95 of one region in one case, including empty masks.
 
 | truth | prediction | Dice | HD95 | BraTS Dice | BraTS HD95 |
 |-------|------------|------|------|------------|------------|
@@ -7,8 +7,8 @@
 | empty | some       | 0    | NaN  | 0          | image diagonal |
 | empty | empty      | NaN  | NaN  | 1          | 0          |
 
-NaN is left out of means (nnU-Net's convention) and counted. The BraTS convention (until 2022) never leaves out; on its
-grid of 240x240x155 mm the diagonal is its penalty of 373.13 mm.
+NaN is excluded from means (nnU-Net's convention) and counted. The BraTS convention (until 2022) excludes nothing; on
+its grid of 240x240x155 mm the diagonal is its penalty of 373.13 mm.
 
 HD95 is the larger of the two directed 95th percentiles of the distances between surface voxels, in mm.
 """
@@ -33,7 +33,7 @@ class RegionScore:
 
 
 def score_region(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> RegionScore:
-    """Compare two masks bool [K, J, I]; `spacing_mm` along K, J, I."""
+    """Compare two masks, bool [K, J, I]; `spacing_mm` along K, J, I."""
     overlap, empty = dice(truth, prediction), (not truth.any(), not prediction.any())
     if all(empty):
         return RegionScore(overlap, float("nan"), 1.0, 0.0)
@@ -51,8 +51,8 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Larger of the directed 95th percentiles of surface distances; both masks bool [K, J, I] and not empty."""
-    box = _box(truth | prediction)  # distances do not depend on what lies around
+    """Larger of the directed 95th percentiles of surface distances; both masks bool [K, J, I], not empty."""
+    box = _box(truth | prediction)  # cropping does not change the distances
     surfaces = [_surface(mask[box]) for mask in (truth, prediction)]
     directed = []
     for one, other in (surfaces, surfaces[::-1]):
@@ -66,5 +66,5 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Voxels of the mask with a face towards outside, which all around the array is."""
+    """Voxels of the mask with a face on the outside, which includes the array's border."""
     return mask & ~ndimage.binary_erosion(mask)

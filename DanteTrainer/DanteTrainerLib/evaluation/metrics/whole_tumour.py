@@ -1,4 +1,4 @@
-"""The score to be exceeded by a network that tells the parts of a tumour apart."""
+"""Baseline score for a network that distinguishes the parts of a tumour."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from DanteSegmenterLib.model_folder import Region
 
 
 def dice_of_the_whole(rows: pd.DataFrame, regions: Sequence[Region]) -> dict[str, float]:
-    """Mean Dice that the experts' mask of the outermost region has, where it is taken for a region that lies in it.
+    """Mean Dice of the experts' outermost mask, used as the prediction for each nested region.
 
-    So much has a network that knows where the tumour is, and nothing of which part of it enhances.
+    This is what a network achieves that localises the tumour but cannot distinguish its parts.
 
     Args:
-        rows: columns case, region and truth_ml, as in `cases.csv`.
+        rows: table with columns case, region and truth_ml, as in `cases.csv`.
         regions: of the task, the outermost first.
 
     Returns:
-        by id of each region within the first; {} where none lies in it.
+        Dice by id of each region inside the first; {} if there are none.
     """
     outer = regions[0]
     truth = rows.drop_duplicates(["case", "region"]).pivot(index="case", columns="region", values="truth_ml")
     inner = [region.id for region in regions if set(region.labels) < set(outer.labels)]
-    # Of masks that nest the overlap is the smaller one.
+    # The intersection of nested masks is the smaller one.
     return {name: float((2 * truth[name] / (truth[name] + truth[outer.id])).mean()) for name in inner}
 
 
 def the_whole_said(dice: dict[str, float], outer: str) -> str:
-    """A sentence; "" for {}."""
+    """A sentence for reports; "" for {}."""
     if not dice:
         return ""
     named = ", ".join(f"{value:.3f} of {name}" for name, value in dice.items())

@@ -1,1 +1,1 @@
-"""Methods for any subset of modalities: one network, trained with the privileged one absent now and then."""
+"""Methods for any subset of modalities: one network, trained with the privileged one dropped at random."""

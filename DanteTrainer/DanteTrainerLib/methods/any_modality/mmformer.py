@@ -1,9 +1,9 @@
-"""mmFormer (Zhang et al., MICCAI 2022): tokens of every modality through transformers, within it and across all.
+"""mmFormer (Zhang et al., MICCAI 2022): transformers over the tokens of each modality, then across modalities.
 
-Our reading over the shared backbone, whose convolutions, norms and decoder it takes: encoders of half its width down to
-1/16 of the resolution, the stages below after the fusion; Dice and cross-entropy in place of weighted ones; the heads'
-logits, not probabilities, are brought to full resolution. Only the privileged modality is ever dropped. The published
-code reads the inter-modal tokens back in an order that mixes up their places; here each place keeps its own.
+Departures, to use the shared backbone's convolutions, norms and decoder: encoders of half its width down to 1/16
+resolution, with the stages below after the fusion; unweighted Dice and cross-entropy; auxiliary heads upsample logits,
+not probabilities. Only the privileged modality is dropped. The published code reads the inter-modal tokens back in an
+order that permutes their positions; here each position keeps its own.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .modality_dropout import draw_present, seen_without, without_privileged
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """One stage: the segmentation by all present modalities, by each alone, and at the coarser resolutions."""
+    """One stage: segmentation from all present modalities, from each alone, and at coarser resolutions."""
     settings, spec, modalities = experiment.mmformer, experiment.network, len(task.full)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         network = MmFormer(modalities, range(modalities), task.outputs, spec, experiment.data.patch, settings.options)
-        # Shared by all modalities, each alone; of its heads only the finest is published.
+        # One decoder for all single modalities; as published, only its finest head is used.
         separate = Decoder(task.outputs, encoder_spec(spec, settings.options))
         separate.heads = separate.heads[:1]
         networks = nn.ModuleDict({"segmentation": network, "separate": separate})
-        if network.below is None:  # the map of the tokens has no head in the decoder
+        if network.below is None:  # the token map has no head in the decoder
             networks["deepest"] = Conv3d(spec.features[-1], task.outputs, 1)
         initialise(networks)
 
@@ -44,7 +44,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         present = draw_present(batch, task, context, experiment.dropping)
         logged = seen_without(present, task)
         pyramids = network.pyramids(batch.images)
-        # Dropout draws from PyTorch's own generator, which the loop seeds for every step.
+        # Dropout draws from PyTorch's global generator, which the loop seeds for every step.
         fused = network.fuse(pyramids, present, settings.dropout)
         fine, *coarse = network.decoder.all_logits(fused)
         if "deepest" in networks:
@@ -52,7 +52,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         return LossTerms(
             {
                 "segmentation": Term(full_resolution_loss([fine], batch, task)),
-                # Of dropped modalities too.
+                # Dropped modalities are included.
                 "separate": Term(full_resolution_loss(map(separate, pyramids), batch, task), settings.separate_weight),
                 "coarse": Term(full_resolution_loss(coarse, batch, task), settings.coarse_weight),
             },
@@ -81,7 +81,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def full_resolution_loss(all_logits: Iterable[Tensor], batch: Batch, task: Task) -> Tensor:
-    """Dice and cross-entropy of each, [B, O, K, J, I] of any resolution, at that of the images; summed."""
+    """Dice and cross-entropy of each logits tensor, [B, O, K, J, I], upsampled to the images' resolution; summed."""
     size = batch.images.shape[2:]
     losses = []
     for logits in all_logits:

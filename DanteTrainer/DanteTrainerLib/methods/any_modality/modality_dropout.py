@@ -1,7 +1,7 @@
-"""Training with the privileged modality absent now and then, for methods that take any subset of modalities.
+"""Random dropping of the privileged modality in training, for methods that accept any subset of modalities.
 
-A method that has no other way to say so sets an absent channel to 0 at every voxel: the mean of a brain's own voxels,
-or of a CT's window.
+Methods without their own missing-modality mechanism set a dropped channel to 0: the mean of a brain's own voxels, or
+of a CT's window.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...settings.tasks import Task
 
 
 def draw_present(batch: Batch, task: Task, context: StepContext, dropping: DroppingSettings) -> Tensor:
-    """Which modalities each sample has, float32 [B, M]: all limited ones, and the privileged one or not, by chance."""
+    """Draw each sample's present modalities, float32 [B, M]: all limited ones, the privileged one at random."""
     samples, modalities = batch.images.shape[:2]
     present = torch.ones(samples, modalities)
     drawn = context.own(samples, lambda n: torch.rand(n, generator=context.generator))
@@ -26,14 +26,14 @@ def draw_present(batch: Batch, task: Task, context: StepContext, dropping: Dropp
 
 
 def without_privileged(task: Task) -> Tensor:
-    """What a sample has when the privileged modality is dropped, as in deployment: float32 [1, M]."""
+    """Presence flags without the privileged modality, as in deployment: float32 [1, M]."""
     return torch.tensor([[float(modality != task.privileged) for modality in task.full]])
 
 
 def seen_without(present: Tensor, task: Task) -> dict[str, float]:
-    """For a step's log: the share of its samples that lack the privileged modality.
+    """Share of samples that lack the privileged modality, to be logged.
 
-    `loop.history.added_up` makes of it the steps seen without. Ask right after the drawing: later a device would be
-    waited for.
+    `loop.history.added_up` turns it into a number of steps. Call it right after drawing: later it would wait for the
+    device.
     """
     return {WITHOUT_PRIVILEGED: 1 - present[:, task.full.index(task.privileged)].mean().item()}

@@ -1,8 +1,8 @@
-"""RobustSeg (Chen et al., MICCAI 2019): content and style of each modality apart, gated fusion, modality dropout.
+"""RobustSeg (Chen et al., MICCAI 2019): content and style disentangled per modality, gated fusion, modality dropout.
 
-Our reading over the shared backbone: content encoders of half its width, its own decoder and deep supervision; the
-style encoders and reconstruction decoders serve training alone. Only the privileged modality is ever dropped. As in the
-paper, the style's mean shifts and its deviation scales; the published code passes them the other way round.
+Departures, to use the shared backbone: content encoders of half its width, its decoder and deep supervision. The style
+encoders and reconstruction decoders are only used in training. Only the privileged modality is dropped. As in the
+paper, the style's mean shifts and its deviation scales; the published code swaps them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ADAIN_BLOCKS = 4
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """One stage: segmentation, reconstruction of every modality, KL of the style parameters."""
+    """One stage: segmentation, reconstruction of every modality, and KL divergence of the style parameters."""
     settings = experiment.robustseg
     spec, outputs, modalities = experiment.network, task.outputs, len(task.full)
     with torch.random.fork_rng(devices=[]):
@@ -82,15 +82,15 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), [B, C] each: added up over C, mean over samples."""
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), [B, C] each: summed over C, averaged over samples."""
     mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(dim=1).mean()
 
 
 class StyleEncoder(nn.Sequential):
-    """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global mean.
+    """Image [B, 1, K, J, I] -> style code [B, 8]: a 7^3 convolution, four strided ones, global average pooling.
 
-    The first layer is as wide as the content encoders' first; the paper's is twice that, at three times the cost.
+    The first layer is as wide as the content encoders'; the paper's is twice as wide, at three times the cost.
     """
 
     def __init__(self, features: int) -> None:
@@ -102,9 +102,9 @@ class StyleEncoder(nn.Sequential):
 
 
 class ImageDecoder(nn.Module):
-    """Content at 1/8 of the resolution and a style code -> the modality's image, by adaptive instance norm.
+    """Content at 1/8 resolution and a style code -> the modality's image, by adaptive instance norm.
 
-    Kernels of 3 as in the backbone: with 5 and 7 these decoders, which are thrown away, cost eight U-Nets a step.
+    Kernel size 3 as in the backbone: with 5 and 7, these training-only decoders would cost as much as eight U-Nets.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -122,7 +122,7 @@ class ImageDecoder(nn.Module):
         self.up = nn.Sequential(*layers, Conv3d(features, 1, 3, padding=1))
 
     def forward(self, content: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The image [B, 1, K, J, I] and the AdaIN parameters' mean and log variance, on which KL acts."""
+        """The image [B, 1, K, J, I], and the AdaIN parameters' mean and log variance for the KL term."""
         code = self.style(style)
         mean, log_variance = self.mean(code), self.log_variance(code)
         for block in self.blocks:
@@ -131,7 +131,7 @@ class ImageDecoder(nn.Module):
 
 
 class AdainBlock(nn.Module):
-    """Residual: two convolutions, each with the mean and the deviation that the style asks for, as in all blocks."""
+    """Residual block of two convolutions with AdaIN; all blocks share the same mean and variance."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class AdainBlock(nn.Module):
 
 
 def adain(content: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Instance-normalised content [B, C, ...] with the deviation and mean [B, C] that the style asks for."""
+    """Adaptive instance norm: content [B, C, ...] with the given mean and log variance [B, C]."""
     places = math.prod(content.shape[2:])
     channels = content.shape[1]
     identity = content.new_ones(channels), content.new_zeros(channels)

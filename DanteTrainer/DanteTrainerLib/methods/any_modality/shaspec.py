@@ -1,9 +1,9 @@
-"""ShaSpec (Wang et al., CVPR 2023): features that all modalities share and specific ones, for any subset of them.
+"""ShaSpec (Wang et al., CVPR 2023): shared and modality-specific features, for any subset of modalities.
 
-Our reading over the shared backbone: encoders of half its width, its decoder and deep supervision. Only the privileged
-modality is ever dropped, and only after a fifth of the steps. The published code shows a missing modality to the shared
-encoder as an image of zeros, for the decoder's skips and both further terms; here its skips are those that stand in for
-it too, and no term looks at it.
+Departures, to use the shared backbone: encoders of half its width, its decoder and deep supervision. Only the
+privileged modality is dropped, and by default only after a fifth of the steps. The published code feeds a missing
+modality to the shared encoder as zeros for the decoder's skips and both auxiliary terms; here its skips are the
+substituted features as well, and the auxiliary terms ignore it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .modality_dropout import draw_present, seen_without, without_privileged
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """One stage: segmentation, likeness of the shared features, and modalities told from the specific ones."""
+    """One stage: segmentation, similarity of the shared features, classification of the specific ones."""
     settings, spec, modalities = experiment.shaspec, experiment.network, len(task.full)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
@@ -74,14 +74,14 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def ring_distance(shared: list[Tensor], present: Tensor) -> Tensor:
-    """How far the modalities' shared features are from each other, averaged over samples; in float32.
+    """Distance between the modalities' shared features, averaged over samples; in float32.
 
-    Of a sample: the mean absolute differences of neighbours in the ring of its present modalities, added up. Two
-    modalities are one pair of neighbours, one alone has none.
+    Per sample: the sum of mean absolute differences between neighbours in the ring of present modalities. Two
+    modalities form a single pair, one alone none.
 
     Args:
-        shared: of each modality [B, C, K, J, I].
-        present: [B, M], 0 where one is dropped.
+        shared: per modality [B, C, K, J, I].
+        present: [B, M], 0 where dropped.
     """
     distances = []
     for sample, row in enumerate(present.tolist()):
@@ -93,11 +93,11 @@ def ring_distance(shared: list[Tensor], present: Tensor) -> Tensor:
 
 
 def domain_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy of telling each present modality by its specific features, averaged over them, then over samples.
+    """Cross-entropy of classifying each present modality, averaged over a sample's modalities, then over samples.
 
     Args:
-        logits: [B, M, M], of every modality.
-        present: [B, M], 0 where one is dropped.
+        logits: [B, M, M], one row per modality.
+        present: [B, M], 0 where dropped.
     """
     samples, modalities = present.shape
     truth = torch.arange(modalities, device=logits.device).repeat(samples)

@@ -1,4 +1,4 @@
-"""The least that Stage 1 must beat: hidden voxels guessed by a blur of the visible ones, which knows nothing."""
+"""A Gaussian-blur baseline that Stage 1's masked reconstruction must beat."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.nn import functional
 
 from .masking import mask_at
 
-# Of a block's edge; at 8 voxels, a deviation of 5 was the best of several (masked error 0.51 of the variance).
+# Relative to the block's edge. At 8 voxels, sigma 5 was the best of several (masked error 0.51 of the variance).
 SIGMA_OF_BLOCK = 0.6
 LAST_PART = 0.25
 
 
 @torch.no_grad()
 def blurred(image: Tensor, mask: Tensor, block: Sequence[int]) -> Tensor:
-    """Normalised Gaussian blur of the visible voxels: blur(x m) / blur(m), 0 where nothing visible is near.
+    """Normalised Gaussian blur of the visible voxels: blur(x m) / blur(m), 0 where no visible voxel is near.
 
     Args:
         image: [B, C, K, J, I].
-        mask: 1 where visible, block or voxel resolution [B, 1 or C, ...].
-        block: edges of a block in voxels.
+        mask: 1 where visible, at block or voxel resolution [B, 1 or C, ...].
+        block: edge lengths of a block in voxels.
     """
     visible = mask_at(mask, image.shape[2:]).float()
     near = _gaussian(visible, block)
@@ -31,7 +31,7 @@ def blurred(image: Tensor, mask: Tensor, block: Sequence[int]) -> Tensor:
 
 
 def _gaussian(x: Tensor, block: Sequence[int]) -> Tensor:
-    """Separable, zeros around; [B, C, K, J, I]."""
+    """Separable Gaussian with zero padding; [B, C, K, J, I]."""
     batch, channels, *size = x.shape
     x = x.reshape(batch * channels, 1, *size)
     for axis, edge in enumerate(block):
@@ -46,10 +46,10 @@ def _gaussian(x: Tensor, block: Sequence[int]) -> Tensor:
 
 
 def not_beaten(rows: Sequence[Mapping[str, float]]) -> str | None:
-    """A sentence where a reconstruction ended no better than the blur; None where all did better.
+    """A warning if a reconstruction ended no better than the blur; None if all did better.
 
     Args:
-        rows: of Stage 1's log, with `loss_NAME` and `log_blur_NAME` of each reconstruction.
+        rows: Stage 1's log rows, with `loss_NAME` and `log_blur_NAME` for each reconstruction.
     """
     worse = []
     names = [

@@ -1,4 +1,4 @@
-"""What Stage 2 writes down beside its losses: how large and how far apart features are, and what pulls at them."""
+"""Diagnostics that Stage 2 logs: magnitudes of and distances between features, and relative gradient norms."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ...loop.stage import Term
 
 @dataclass(frozen=True)
 class LevelMagnitudes:
-    """How large the features of one level are, and how far apart.
+    """Feature magnitudes of one level, and the distance between Z^A and Z^L.
 
-    Instance norm after each fusion makes the decoders blind to a common scale, so the L1 terms can fall by shrinking
-    all features without aligning anything; `gap` and `cosine` do not fall for that.
+    Instance norm after each fusion makes the decoders invariant to a common scale, so the L1 terms can fall by
+    shrinking all features without aligning anything; `gap` and `cosine` are invariant to that.
     """
 
     anchor: float  # mean |Z^A|
@@ -46,15 +46,15 @@ def magnitudes(anchor: list[Tensor], limited: list[Tensor], corrections: list[Te
 
 
 def by_level(anchor: list[Tensor], limited: list[Tensor], corrections: list[Tensor]) -> dict[str, float]:
-    """`gap_1` and so on: each magnitude of each level, finest first."""
+    """All magnitudes of all levels as `gap_1` etc., finest level first."""
     levels = enumerate(magnitudes(anchor, limited, corrections), start=1)
     return {f"{name}_{n}": value for n, level in levels for name, value in asdict(level).items()}
 
 
 def pulls(limited: list[Tensor], segmentation: Term, alignment: Term) -> dict[str, float]:
-    """`pull_1` and so on: how much harder alignment pulls at Z^L_i than segmentation does, finest first.
+    """Gradient norm of alignment relative to segmentation at each Z^L_i, as `pull_1` etc., finest level first.
 
-    The ratio of the gradients' norms with the terms' weights; above 1, alignment decides where these features go.
+    Includes the terms' weights. Above 1, alignment dominates how these features change.
     """
     result = {}
     norms = [_gradient_norms(term, limited) for term in (segmentation, alignment)]

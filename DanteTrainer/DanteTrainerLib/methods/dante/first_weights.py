@@ -1,4 +1,4 @@
-"""DANTE's three encoders, and the weights that its networks begin with."""
+"""DANTE's three encoders and the initialisation of its networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..bounds import untrained
 
 ENCODERS = ("E_L", "E_A", "E_P")
 FULL_PATHWAY = ("E_A", "E_P", "psi", "D_F")
-# Names of the stages that go before Stage 2.
+# Names of the stages before Stage 2.
 PRETRAINED, MATURED = "stage-1", "teacher"
 
 
@@ -24,7 +24,7 @@ def encoders_of(experiment: Experiment, task: Task) -> dict[str, Encoder]:
 
 
 def begin(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
-    """Random; E_L and D_L begin as the lower bound of the same seed, with `common_start` E_A and D_F do as well."""
+    """Initialise E_L and D_L as the seed's lower bound, with `common_start` also E_A and D_F, the rest randomly."""
     initialise(networks)
     start, common = untrained(experiment, task, task.limited), experiment.dante.common_start
     if "E_L" in networks:
@@ -38,7 +38,7 @@ def begin(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
 
 
 def _scale_fusions(networks: nn.ModuleDict, factor: float) -> None:
-    """Let the privileged corrections begin smaller than He's initialisation makes them."""
+    """Scale the initial projections, so that the privileged corrections start smaller than with He initialisation."""
     for fusion in networks.values():
         if isinstance(fusion, Fusion) and factor != 1.0:
             for projection in fusion.parameters():
@@ -46,7 +46,7 @@ def _scale_fusions(networks: nn.ModuleDict, factor: float) -> None:
 
 
 def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
-    """Copies all weights; those that read the privileged channel are 0, so that both see the same at first."""
+    """Copy all weights; those of the privileged channel become 0, so both encoders give the same features at first."""
     weights = full.state_dict()
     for name, theirs in limited.state_dict().items():
         if theirs.shape == weights[name].shape:

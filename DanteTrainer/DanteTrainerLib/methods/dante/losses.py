@@ -1,9 +1,9 @@
-"""What moves knowledge from the full to the limited pathway: reconstruction (Stage 1), alignment, compaction (Stage 2).
+"""DANTE's transfer losses: masked reconstruction (Stage 1), alignment and compaction (Stage 2).
 
-Each term is a pure function. Pyramids are lists of feature maps [B, C_i, K_i, J_i, I_i], finest first. Inside a level
-values are averaged over all elements, then the levels are summed: with plain sums a 128^3 level would outweigh the
-bottleneck several thousand times and the task's gradient would be clipped away (`Reduction` has the others). All is
-added up in float32.
+Each term is a pure function. Pyramids are lists of feature maps [B, C_i, K_i, J_i, I_i], finest first. By default,
+values are averaged within a level and the levels are summed: with plain sums a 128^3 level would outweigh the
+bottleneck several thousand times, and the segmentation gradient would be clipped away (see `Reduction`). All sums
+are accumulated in float32.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .masking import mask_at
 
 
 def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error over the hidden voxels and all channels (DANTE, eq. 7-9).
+    """Mean squared error over the masked voxels and all channels (DANTE, eq. 7-9).
 
     Args:
         prediction, target: [B, C, K, J, I].
-        mask: 1 where visible, block or voxel resolution [B, 1, ...], or [B, C, ...] where each modality has its own.
+        mask: 1 where visible, at block or voxel resolution; [B, 1, ...], or [B, C, ...] with one mask per modality.
     """
     hidden = (1 - mask_at(mask, target.shape[2:])).expand_as(target)
     squares = (prediction.float() - target.float()).square() * hidden
@@ -34,16 +34,16 @@ def masked_reconstruction(prediction: Tensor, target: Tensor, mask: Tensor) -> T
 
 @dataclass(frozen=True)
 class Reduction:
-    """How the values of a pyramid become one: inside each level, then over the levels; each "mean" or "sum".
+    """How a pyramid of values is reduced to one: within each level, then over the levels; "mean" or "sum" each.
 
-    A sum inside a level is that of a sample, averaged over samples: with "sum" for both, eq. 3 and 4 word for word.
+    A sum within a level is per sample, then averaged over samples; "sum" for both is eq. 3 and 4 literally.
     """
 
     inside: str = "mean"
     over_levels: str = "sum"
 
     def of(self, means: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
-        """Of the mean over each map [B, ...]."""
+        """Reduce per-level means `means`, each taken over a map [B, ...] of `maps`."""
         if self.inside == "sum":
             means = [mean * x[0].numel() for mean, x in zip(means, maps)]
         levels = torch.stack(list(means))
@@ -54,7 +54,7 @@ MEANS_ADDED_UP = Reduction()
 
 
 def compaction(corrections: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
-    """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): the privileged correction is kept small."""
+    """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): penalises the size of the privileged correction."""
     return reduction.of([_MeanAbsolute.apply(correction) for correction in corrections], corrections)
 
 
@@ -64,9 +64,9 @@ def alignment_l1(anchor: list[Tensor], limited: list[Tensor], reduction: Reducti
 
 
 class _MeanAbsolute(torch.autograd.Function):
-    """mean |x|, added up in float32, without copies of the maps in float32: half the time of `x.float().abs().mean()`.
+    """mean |x| accumulated in float32 without a float32 copy: half the time of `x.float().abs().mean()`.
 
-    Signs are exact in any format, and so is the sign of a difference that was rounded to it.
+    The backward is exact in any format: it needs only signs, and rounding a difference preserves its sign.
     """
 
     @staticmethod
@@ -82,7 +82,7 @@ class _MeanAbsolute(torch.autograd.Function):
 
 
 def alignment_l2(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
-    """sum_i mean (Z^A_i - Z^L_i)^2 (eq. 4 with p = 2, squared: the plain norm has no gradient at 0)."""
+    """sum_i mean (Z^A_i - Z^L_i)^2 (eq. 4 with p = 2, squared because the plain norm has no gradient at 0)."""
     return reduction.of([(a.float() - z.float()).square().mean() for a, z in zip(anchor, limited)], anchor)
 
 
@@ -95,25 +95,25 @@ def alignment_infonce(
     temperature: float = 0.1,
     both_ways: bool = False,
 ) -> Tensor:
-    """Pixel InfoNCE (DANTE, eq. 5): each anchor z^a must find its own z^l among those of other places.
+    """Pixel InfoNCE (DANTE, eq. 5): each anchor z^a must identify its own z^l among those of other positions.
 
     Args:
         anchor, limited: pyramids Z^A, Z^L.
-        foreground: 1 where the image is not background [B, 1, K, J, I]; all background positions look alike and would
+        foreground: 1 where the image is not background [B, 1, K, J, I]; background positions all look alike and would
             be false negatives.
         generator: draws the positions (on the CPU).
-        anchors_per_level: at most so many positions a level, over the whole batch.
+        anchors_per_level: maximum number of positions per level, over the whole batch.
         temperature: tau.
-        both_ways: each z^l must find its own z^a among the others too.
+        both_ways: symmetric: each z^l must also identify its own z^a.
 
     Returns:
-        mean cross-entropy over all anchors of all levels.
+        mean cross-entropy over all anchors of all levels; 0 if no level has two foreground positions.
     """
     losses = []
     for a, z in zip(anchor, limited):
         inside = functional.adaptive_max_pool3d(foreground.float(), a.shape[2:]).flatten() > 0
         places = inside.nonzero()[:, 0]
-        if len(places) < 2:  # nothing to be told apart from
+        if len(places) < 2:  # no negatives
             continue
         chosen = places[torch.randperm(len(places), generator=generator)[:anchors_per_level].to(places.device)]
         queries, keys = (functional.normalize(_positions(x)[chosen].float(), dim=1) for x in (a, z))
@@ -134,9 +134,9 @@ GRADIENT: dict[str, Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], l
     "to_L": lambda anchor, limited: ([a.detach() for a in anchor], limited),
     "to_A": lambda anchor, limited: (anchor, [z.detach() for z in limited]),
 }
-"""Which side of the alignment learns: both (the paper's mutual alignment), or one as an ablation."""
+"""Which side receives gradients from alignment: both (the paper's mutual alignment), or one as an ablation."""
 
 
 def channel_normalised(features: list[Tensor]) -> list[Tensor]:
-    """Each position's feature vector at length 1: alignment of directions only (`align_norm = "channel_l2"`)."""
+    """Normalise each position's feature vector to length 1, to align directions only (`align_norm = "channel_l2"`)."""
     return [functional.normalize(x.float(), dim=1) for x in features]

@@ -1,10 +1,10 @@
-"""Masks of Stage 1 and encoding that masked voxels cannot reach (Wald et al. 2025, arXiv 2410.23132; SparK).
+"""Stage 1's masks, and sparse encoding that ignores masked voxels (Wald et al. 2025, arXiv 2410.23132; SparK).
 
-A mask hides whole blocks; one mask serves a sample's inputs, all channels and all objectives (DANTE, eq. 7-9): a
-channel that kept what another hides would let E_P copy instead of complement. Masks are 1 where visible.
+A mask hides whole blocks. One mask is shared by a sample's inputs, all channels and all objectives (DANTE, eq. 7-9): a
+channel visible where another is masked would let E_P copy instead of complement. Masks are 1 where visible.
 
-A hidden voxel is set to 0: the mean of a brain's own voxels, or of a CT's window. A dense encoder cannot tell it from
-tissue of that value; a sparse one does not read it.
+Masked voxels are set to 0: the mean of a brain's own voxels, or of a CT's window. A dense encoder cannot distinguish
+them from tissue of that value; a sparse one does not read them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from DanteSegmenterLib.volume import triple
 
 
 def block_size(spec: NetworkSpec) -> tuple[int, int, int]:
-    """Edge lengths of a block: the cumulative stride of the penultimate stage.
+    """Edge lengths of a mask block in voxels: the cumulative stride of the penultimate stage.
 
-    There one position of the feature map is one block; only the bottleneck is coarser than the mask, and fully visible.
+    At that stage one position is one block; only the bottleneck is coarser than the mask, and it is fully visible.
     """
     strides = spec.strides[:-1]
     return triple(math.prod(stride[axis] for stride in strides) for axis in range(3))

@@ -1,4 +1,4 @@
-"""Stage 1: the three encoders are pre-trained by cross-modal masked reconstruction (DANTE, eq. 7-9)."""
+"""Stage 1: cross-modal masked reconstruction pre-trains the three encoders (DANTE, eq. 7-9)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .first_weights import ENCODERS, PRETRAINED, begin, encoders_of
 from .losses import masked_reconstruction
 from .masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at
 
-# The blur that reconstruction is to beat costs as much as a small convolution: now and then is enough.
+# The blur baseline costs as much as a small convolution, so it is only evaluated every few steps.
 BLUR_EVERY = 20
 
 
 def cross_modal(experiment: Experiment, task: Task) -> Stage:
-    """L -> L, A+P -> F and L+P -> F, weight 1 each, on hidden voxels (eq. 7-9)."""
+    """L -> L, A+P -> F and L+P -> F, each with weight 1, on masked voxels (eq. 7-9)."""
     spec, limited = experiment.network, task.limited_channels
     encoders = encoders_of(experiment, task)
     psi_1, psi_2 = Fusion(spec), Fusion(spec)
@@ -53,7 +53,7 @@ def cross_modal(experiment: Experiment, task: Task) -> Stage:
 
 
 def naive(experiment: Experiment, task: Task) -> Stage:
-    """Ablation: each encoder is a masked autoencoder of its own input, with its own decoder."""
+    """Ablation: each encoder is trained as a masked autoencoder of its own input, with its own decoder."""
     encoders = encoders_of(experiment, task)
     everything = list(range(len(task.full)))
     read = dict(zip(ENCODERS, (task.limited_channels, everything, everything)))
@@ -91,19 +91,19 @@ def _pretraining(
 
 
 def mask_for(mask: Tensor, channels: Sequence[int]) -> Tensor:
-    """Of a mask a channel [B, C, ...] that of these channels; one for all [B, 1, ...] is theirs as it is."""
+    """Select channels of a per-channel mask [B, C, ...]; a shared mask [B, 1, ...] is returned as is."""
     return mask[:, channels] if mask.shape[1] > 1 else mask
 
 
 class _Masked:
-    """Stage 1's masks and what is done with them, sparse or dense."""
+    """Draws Stage 1's masks and applies them, with sparse or dense encoding."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._settings, self._block = experiment.dante, block_size(experiment.network)
         self._sparse = self._settings.masking == "sparse"
 
     def draw(self, images: Tensor, context: StepContext) -> Tensor:
-        """One mask for all channels and objectives [B, 1, ...]; in the ablation one a channel [B, C, ...]."""
+        """One mask for all channels and objectives [B, 1, ...]; in the ablation one per channel [B, C, ...]."""
         batch, channels = images.shape[:2]
         many = channels if self._settings.per_modality_masks else 1
 
@@ -133,10 +133,10 @@ class _Masked:
     def errors_of_a_blur(
         self, images: Tensor, mask: Tensor, read: Mapping[str, Sequence[int]], context: StepContext
     ) -> dict[str, float]:
-        """`blur_NAME`: what each reconstruction would have as its error if it were a blur of what is visible.
+        """Error of a blur baseline for each reconstruction, as `blur_NAME`; empty except every `BLUR_EVERY` steps.
 
         Args:
-            read: reconstruction -> the channels it is of.
+            read: reconstruction -> indices of the channels it reconstructs.
         """
         if context.step % BLUR_EVERY:
             return {}

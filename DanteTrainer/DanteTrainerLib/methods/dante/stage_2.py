@@ -1,4 +1,4 @@
-"""Stage 2: both pathways learn to segment, aligned with each other, the privileged correction kept small (eq. 2-6)."""
+"""Stage 2: train both pathways to segment, with alignment and compaction of the privileged correction (eq. 2-6)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from .diagnostics import by_level, pulls
 from .first_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, begin, encoders_of
 from .losses import GRADIENT, Reduction, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
 
-# Magnitudes read every feature map once more, pulls go back through the network: now and then is enough for a curve.
+# Logged every few steps only: magnitudes read every feature map again, pulls need extra backward passes.
 MAGNITUDES_EVERY, PULLS_EVERY = 20, 100
 
 
 def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()) -> Stage:
-    """L_seg(f_F) + L_seg(f_L) + lambda_1 L_PIB + lambda_2 L_Align (eq. 6); decoders and psi are new.
+    """L_seg(f_F) + L_seg(f_L) + lambda_1 L_PIB + lambda_2 L_Align (eq. 6).
 
     Args:
-        before: names of the stages of this training that went before, whose weights it goes on with.
+        before: names of this training's earlier stages, whose weights are carried over; all others are initialised
+            anew.
 
     Raises:
-        ConfigError: a level is to be aligned that the network does not have.
+        ConfigError: `align_levels` names a level that the network does not have.
     """
     settings, outputs = experiment.dante, task.outputs
     limited = task.limited_channels
@@ -42,7 +43,7 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
     networks = nn.ModuleDict({**encoders, "psi": psi, "D_L": d_l, "D_F": d_f})
     begin(networks, experiment, task)
     aligned = _levels(settings, len(experiment.network.features))
-    # A compiled network's backward cannot be asked for twice.
+    # A compiled network does not support a second backward pass.
     pulls_every = 0 if experiment.run.compile else PULLS_EVERY
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -55,10 +56,10 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
         }
         logged = by_level(z_a, z_l, corrections) if context.step % MAGNITUDES_EVERY == 0 else {}
         if context.share >= settings.auxiliary_from:
-            risen = _risen(context.share, settings)
-            terms["pib"] = Term(compaction(corrections, _reduction(settings)), risen * settings.compaction_weight)
+            ramp = _ramp(context.share, settings)
+            terms["pib"] = Term(compaction(corrections, _reduction(settings)), ramp * settings.compaction_weight)
             sides = [z_a[n - 1] for n in aligned], [z_l[n - 1] for n in aligned]
-            terms["align"] = Term(_alignment(*sides, batch, context, settings), risen * settings.align_weight)
+            terms["align"] = Term(_alignment(*sides, batch, context, settings), ramp * settings.align_weight)
             if pulls_every and context.step % pulls_every == 0 and z_l[0].requires_grad:
                 logged |= pulls(z_l, terms["seg_L"], terms["align"])
         return LossTerms(terms, logged)
@@ -70,14 +71,15 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
         networks=networks,
         steps=experiment.run.steps,
         loss=loss,
-        frozen_until=_resting(before, settings),
+        frozen_until=_frozen_at_first(before, settings),
         carried=_carried(before, settings),
         deployed={
             "limited": Deployed(lambda: f_l, task.limited),
             "full": Deployed(lambda: full, task.full, "dante_full"),
         },
         predict=lambda images: f_l(images[:, limited]),
-        # What D_F makes of either side of the alignment alone tells what of f_F could be transferred, and what was.
+        # Decoding either side of the alignment with D_F alone shows how much of f_F could be transferred, and how much
+        # was.
         also_predict={
             "f_F": full,
             "D_F(Z_A)": lambda images: d_f(encoders["E_A"](images)),
@@ -86,12 +88,12 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
     )
 
 
-def _resting(before: Sequence[str], settings: DanteSettings) -> dict[str, float]:
-    """The encoders that Stage 1 pre-trained rest at first; frozen ones make sense only where they have learned."""
+def _frozen_at_first(before: Sequence[str], settings: DanteSettings) -> dict[str, float]:
+    """Encoders that are frozen at first: those pre-trained by Stage 1 and not trained since."""
     if PRETRAINED not in before:
         return {}
-    resting = ("E_L",) if MATURED in before else ENCODERS
-    return dict.fromkeys(resting, settings.freeze_share)
+    frozen = ("E_L",) if MATURED in before else ENCODERS
+    return dict.fromkeys(frozen, settings.freeze_share)
 
 
 def _carried(before: Sequence[str], settings: DanteSettings) -> dict[str, Origin]:
@@ -105,8 +107,8 @@ def _carried(before: Sequence[str], settings: DanteSettings) -> dict[str, Origin
     return carried
 
 
-def _risen(share: float, settings: DanteSettings) -> float:
-    """The part of lambda_1 and lambda_2 that counts at this share of Stage 2."""
+def _ramp(share: float, settings: DanteSettings) -> float:
+    """Ramp factor of lambda_1 and lambda_2 at this share of Stage 2."""
     if settings.align_ramp == 0.0:
         return 1.0
     return min(1.0, (share - settings.auxiliary_from) / settings.align_ramp)
@@ -117,7 +119,7 @@ def _reduction(settings: DanteSettings) -> Reduction:
 
 
 def _levels(settings: DanteSettings, levels: int) -> tuple[int, ...]:
-    """Numbers of the levels that are aligned, 1 the finest."""
+    """Levels to align, 1 is the finest."""
     wanted = settings.align_levels or tuple(range(1, levels + 1))
     if len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(1, levels + 1)):
         raise ConfigError(
@@ -130,7 +132,7 @@ def _levels(settings: DanteSettings, levels: int) -> tuple[int, ...]:
 def _alignment(
     anchor: list[Tensor], limited: list[Tensor], batch: Batch, context: StepContext, settings: DanteSettings
 ) -> Tensor:
-    """L_Align (eq. 4 or 5) with the gradient and normalisation of the settings."""
+    """L_Align (eq. 4 or 5) with gradient routing and normalisation as in the settings."""
     with torch.autocast(anchor[0].device.type, enabled=False):
         anchor, limited = GRADIENT[settings.align_grad](anchor, limited)
         if settings.align_norm == "channel_l2":

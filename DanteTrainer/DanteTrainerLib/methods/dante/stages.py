@@ -18,7 +18,7 @@ from .teacher_stage import full_pathway
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """Two stages; no Stage 1 where `run.pretrain_steps` is 0, f_F alone before Stage 2 with `mature_teacher`."""
+    """Stage 1 if `run.pretrain_steps` > 0, f_F alone if `mature_teacher` > 0, and Stage 2."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         result = []

@@ -1,4 +1,4 @@
-"""Before Stage 2, as an ablation: f_F learns to segment alone, so that it knows something when alignment begins."""
+"""Ablation: train f_F alone before Stage 2, so that alignment starts with a trained teacher."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .first_weights import MATURED, PRETRAINED, begin, encoders_of
 
 
 def full_pathway(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
-    """L_seg(f_F) alone, for `dante.mature_teacher` of Stage 2's steps.
+    """L_seg(f_F) alone, for `dante.mature_teacher` times Stage 2's steps.
 
     Args:
-        pretrained: whether E_A and E_P begin with Stage 1's weights, and rest at first.
+        pretrained: whether E_A and E_P start from Stage 1's weights, frozen at first.
     """
     settings = experiment.dante
     encoders = encoders_of(experiment, task)

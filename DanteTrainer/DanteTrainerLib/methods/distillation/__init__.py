@@ -1,1 +1,1 @@
-"""Methods whose network on X^L learns from one that sees X^F."""
+"""Methods whose network on X^L learns from one that reads X^F."""

@@ -1,8 +1,8 @@
-"""CMFD (Rahimpour et al., IEEE TBME 2022): a U-Net on X^L learns the logits and the features of one that sees X^F.
+"""CMFD (Rahimpour et al., IEEE TBME 2022): a U-Net on X^L is distilled from logits and features of one on X^F.
 
-Our reading: neither code nor text can be had, so that the numbers are ours. Logits by KL at temperature 2, a region's
-probability each; features at the deepest three levels, halved, against the student's through a convolution of 1 that
-serves training alone.
+Neither code nor full text was available, so the numbers are our choice: KL of logits at temperature 2, per region;
+features of the deepest three levels, average-pooled by 2, compared through 1x1x1 convolutions that are only used in
+training.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 class Projection(nn.Module):
-    """phi, a 1x1x1 convolution a level, and how far what it makes of the student's maps is from the teacher's."""
+    """phi: a 1x1x1 convolution per level from the student's features to the teacher's, and the remaining distance."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Conv3d(features, features, 1) for features in spec.features[-DEEPEST:])
 
     def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-        """Mean over the deepest levels of the mean squared difference of phi(F^s) and F^t, both halved.
+        """Mean squared difference of phi(F^s) and F^t, both pooled by 2, averaged over the deepest levels.
 
-        The mean of what phi gives is what phi gives for the mean, which is an eighth of the work.
+        phi is linear, so pooling before it gives the same result at an eighth of the cost.
         """
         with torch.autocast(student[0].device.type, enabled=False):
             pairs = zip(self.layers, student[-DEEPEST:], teacher[-DEEPEST:])

@@ -1,9 +1,9 @@
-"""CPMN (Bai et al. 2024): two networks learn together, aligned with each other and each apart from the background.
+"""CPMN (Bai et al. 2024): mutual learning of two networks, with feature alignment and lesion-background separation.
 
-Our reading: only the abstract (arXiv 2407.11529) was at hand, the equations are ours. Two plain U-Nets, on X^L and X^F,
-begin as the lower and the upper bound of the seed and learn from each other, without a stop of gradients. Inter-feature
-alignment (IFA) compares which places are alike (spatial contiguity) and what stands at each (mutual learning);
-intra-feature discrepancy (IFD) parts the lesion's features from the background's. The original classifies as well.
+Only the abstract (arXiv 2407.11529) was available; the equations are ours. Two plain U-Nets, on X^L and X^F, are
+initialised as the seed's lower and upper bound and learn from each other, without stop-gradients. Inter-feature
+alignment (IFA) compares self-similarities (spatial contiguity) and the features at each position (mutual learning);
+intra-feature discrepancy (IFD) separates lesion from background features. The original also classifies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALIGNED_LEVELS = 3
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """One stage: both segmentation losses, IFA, IFD of both."""
+    """One stage: both segmentation losses, IFA, and IFD of both networks."""
     settings, limited = experiment.cpmn, task.limited_channels
     f_l, f_f = untrained(experiment, task, task.limited), untrained(experiment, task, task.full)
 
@@ -41,7 +41,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
             "ifa": Term(inter_feature_alignment(features_l, features_f), settings.alignment_weight),
         }
         lesion = batch.regions.amax(dim=1, keepdim=True)
-        # Prototypes of both need voxels of both.
+        # IFD's prototypes need samples with both lesion and background voxels.
         both = (lesion.amax(dim=(1, 2, 3, 4)) > 0) & (lesion.amin(dim=(1, 2, 3, 4)) == 0)
         share = share_of_chosen(both, context.world_size)
         if both.any():
@@ -72,10 +72,10 @@ def _maps(network: UNet, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def inter_feature_alignment(first: list[Tensor], second: list[Tensor]) -> Tensor:
-    """IFA of two encoders' pyramids: mean over the last levels of mean |G - G'| + mean (1 - cos(f, f')).
+    """IFA of two encoder pyramids: mean over the last levels of mean |G - G'| + mean (1 - cos(f, f')).
 
-    G has the similarities of 512 places at most among each other, its rows at length 1; f and f' are what both have at
-    one place. In float32.
+    G holds the row-normalised similarities among at most 512 pooled positions; f and f' are both networks' features at
+    one position. In float32.
     """
     levels = list(zip(first, second))[-ALIGNED_LEVELS:]
     with torch.autocast(first[0].device.type, enabled=False):
@@ -88,11 +88,11 @@ def inter_feature_alignment(first: list[Tensor], second: list[Tensor]) -> Tensor
 
 
 def intra_feature_discrepancy(features: Tensor, lesion: Tensor) -> Tensor:
-    """IFD: mean over samples of relu(cos(p, q)), with p and q the mean features inside and outside of all regions.
+    """IFD: mean over samples of relu(cos(p, q)), where p and q are the mean features inside and outside all regions.
 
     Args:
         features: [B, C, K, J, I].
-        lesion: 0/1 [B, 1, ...] at the resolution of the images; each sample has both.
+        lesion: 0/1 [B, 1, ...] at image resolution; each sample must contain both values.
     """
     with torch.autocast(features.device.type, enabled=False):
         size = features.shape[2:]

@@ -1,9 +1,9 @@
-"""MMANet (Wei et al., CVPR 2023): a frozen teacher with all modalities, margin-aware distillation, and regularisation
-of the weak combination of modalities by an auxiliary decoder.
+"""MMANet (Wei et al., CVPR 2023): a frozen full-modality teacher, margin-aware distillation, and regularisation of the
+weak combination of modalities by an auxiliary decoder.
 
-Our reading in 3D over the shared backbone: the two combinations are all modalities and all without the privileged one,
-which is the weak one by construction; distillation at the three levels before the bottleneck, pooled to at most 8^3;
-entropy of each region, added up; similarities are normalised in whole rows, not in two halves.
+Departures, in 3D on the shared backbone: two combinations, all modalities and all without the privileged one, the
+latter being the weak one by construction; distillation at the three levels before the bottleneck, pooled to at most
+8^3; entropies summed over regions; similarities normalised over whole rows, not over two halves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .losses import entropy, weighted_mean
 from .similarity import pooled, pooled_size, self_similarity
 from .teacher import read_teacher
 
-# Both terms begin after ten of three hundred epochs.
+# Both terms start after 10 of 300 epochs.
 AUXILIARY_FROM = 10 / 300
 
 
@@ -81,11 +81,11 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 def margin_aware_distillation(
     student: list[Tensor], teacher: list[Tensor], teacher_logits: Tensor, output: str
 ) -> Tensor:
-    """MAD: positions' similarities among each other are matched, uncertain positions count more.
+    """MAD: match the similarities between positions, weighting uncertain positions more.
 
-    Per level, the pooled positions p, q of all samples are compared: G = F F^T, rows at length 1. Then
-    sum_q (G^s - G^t)^2_pq, at most 4 however many positions there are, is averaged over p with weights H_p / sum H, the
-    entropy of the teacher's pooled logits. Summed over the three levels before the bottleneck. In float32.
+    Per level, the pooled positions p, q of all samples are compared: G = F F^T with rows of length 1. Then
+    sum_q (G^s - G^t)^2_pq (at most 4) is averaged over p with weights H_p / sum H, the entropy of the teacher's pooled
+    logits. Summed over the three levels before the bottleneck. In float32.
     """
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
@@ -97,12 +97,12 @@ def margin_aware_distillation(
 
 
 def _among_all(features: Tensor) -> Tensor:
-    """Similarities of the pooled places of all samples [B, C, K, J, I] to each other, [B * places, B * places]."""
+    """Similarities between all pooled positions of all samples [B, C, K, J, I]: [B * places, B * places]."""
     return self_similarity(pooled(features).flatten(0, 1)[None])[0]
 
 
 def without_channels(network: UNet, keep: list[int]) -> UNet:
-    """The same network for images whose other channels are zero, without those channels; a copy."""
+    """A copy of the network that reads only the channels `keep`; equivalent to setting the others to zero."""
     part = copy.deepcopy(network)
     block = part.encoder.blocks()[0][0]
     first, _, _ = block.parts()

@@ -1,8 +1,8 @@
-"""PMKL (Chen et al., IEEE TMI 2022): a U-Net on X^L learns what a teacher on X^F knows better, and tells images apart.
+"""PMKL (Chen et al., IEEE TMI 2022): a U-Net on X^L learns from a teacher on X^F where it is better, with contrast.
 
-Our reading: the teacher is a trained `upper` instead of a network of gated encoders; probabilities, and whether the
-teacher is right, are a region's; the contrast's maps are pooled to 8^3 instead of averaged over sliding windows of half
-the patch; class weights and the L2 of 1e-5 give way to what the lower bound has.
+Departures: the teacher is a trained `upper` instead of a gated network; probabilities and the teacher's correctness are
+per region; the contrastive maps are pooled to 8^3 instead of averaged over sliding windows of half the patch; class
+weights and the L2 penalty of 1e-5 are replaced by the lower bound's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     student = untrained(experiment, task, task.limited)
     networks = nn.ModuleDict({"student": student, "teacher": teacher})
     heads = _heads(experiment)
-    if settings.contrast_weight:  # the teacher's head learns too: only its network is frozen
+    if settings.contrast_weight:  # the teacher's head is trained too; only its network is frozen
         networks["heads"] = heads
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -69,7 +69,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 class Embedding(nn.Module):
-    """A decoder's last map [B, C, K, J, I] -> where the image lies on the unit sphere, [B, 16] in float32."""
+    """A decoder's last feature map [B, C, K, J, I] -> unit-length embedding of the image, [B, 16] in float32."""
 
     def __init__(self, channels: int, patch: tuple[int, int, int]) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Embedding(nn.Module):
 
 
 def _heads(experiment: Experiment) -> nn.ModuleDict:
-    """Of both networks; they begin apart."""
+    """Heads of student and teacher, initialised differently."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         channels, patch = experiment.network.features[0], experiment.data.patch

@@ -1,4 +1,4 @@
-"""How alike the places of a feature map are among each other: what two networks can share without sharing channels."""
+"""Similarities between the positions of a feature map, comparable between networks with different channels."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from torch.nn import functional
 from DanteSegmenterLib.volume import triple
 
 POOLED = 8
-"""Along each axis: 512 places at most, whose similarities are quick to compute."""
+"""Maximum size along each axis: 512 positions, whose similarities are cheap to compute."""
 
-# Features of a constant patch are all zero: with a smaller divisor their gradient would exceed all others.
+# Lower bound of the norm. Features of a constant patch are all zero; a smaller one would make their gradient explode.
 SHORTEST = 1e-4
 
 
 def pooled_size(features: Tensor) -> tuple[int, int, int]:
-    """Places along K, J, I that a map [B, C, K, J, I] is pooled to."""
+    """Size along K, J, I that a map [B, C, K, J, I] is pooled to."""
     return triple(min(POOLED, n) for n in features.shape[2:])
 
 
 def pooled(features: Tensor) -> Tensor:
-    """Means over the cells of a map [B, C, K, J, I] -> [B, places, C] in float32, 512 places at most."""
+    """Average-pool a map [B, C, K, J, I] -> [B, places, C] in float32, at most 512 places."""
     return functional.adaptive_avg_pool3d(features.float(), pooled_size(features)).flatten(2).transpose(1, 2)
 
 
 def self_similarity(places: Tensor) -> Tensor:
-    """G = F F^T of places [B, P, C] -> [B, P, P], each row at length 1."""
+    """G = F F^T of places [B, P, C] -> [B, P, P], each row normalised to length 1."""
     return _unit(places @ places.transpose(1, 2))
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Of vectors along the last axis; 0 where one is zero."""
+    """Cosine similarity along the last axis; 0 where a vector is zero."""
     return (_unit(a) * _unit(b)).sum(dim=-1)
 
 

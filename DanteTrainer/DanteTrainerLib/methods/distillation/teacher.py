@@ -1,4 +1,4 @@
-"""The teacher: a trained full-modality network from a model folder, frozen."""
+"""The teacher: a trained full-modality network, loaded from a model folder and frozen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..same_images import check_same_images
 
 
 class Teacher(nn.Module):
-    """A network on X^F that never learns: logits, and its feature maps where its architecture has a pyramid of them."""
+    """A frozen network on X^F; gives logits, and feature maps if its architecture has an encoder pyramid."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Teacher(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Teacher:
-        """Never: an architecture with dropout would teach noise."""
+        """Stay in evaluation mode: dropout would add noise to the teacher's output."""
         return super().train(False)
 
     @torch.no_grad()
@@ -35,14 +35,14 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def features_and_logits(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The maps that its decoder reads, finest first, and the logits at full resolution."""
+        """The feature maps that the decoder reads, finest first, and the logits at full resolution."""
         network = cast(Pyramid, self.network)
         features = network.encode(images)
         return features, network.decoder(features)
 
     @torch.no_grad()
     def last_map_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's map at full resolution, of which the last layer makes the logits, and these."""
+        """The decoder's map at full resolution, from which the last layer computes the logits, and those logits."""
         network = cast(Pyramid, self.network)
         last = network.decoder.decode(network.encode(images))[0]
         return last, network.decoder.heads[0](last)
@@ -50,7 +50,7 @@ class Teacher(nn.Module):
 
 @runtime_checkable
 class Pyramid(Protocol):
-    """A network of an encoder's maps and the backbone's decoder."""
+    """A network with an encoder pyramid and the backbone's decoder."""
 
     decoder: Decoder
 
@@ -58,19 +58,19 @@ class Pyramid(Protocol):
 
 
 def has_pyramid(network: nn.Module) -> bool:
-    """Whether the network's maps are those that the backbone's decoder reads."""
+    """Whether the network's feature maps are those that the backbone's decoder reads."""
     return isinstance(network, Pyramid) and isinstance(network.decoder, Decoder)
 
 
 def read_teacher(experiment: Experiment, task: Task, features: bool = False) -> Teacher:
-    """The network of `distillation.teacher` that reads all modalities.
+    """Load the full-modality network of `distillation.teacher`.
 
     Args:
-        features: whether its feature maps are learned from too; they must be as the experiment's backbone has them.
+        features: whether its feature maps are used; they must then match the experiment's backbone.
 
     Raises:
-        ConfigError: no model folder is named, or it is of another task, reads other modalities or images that
-            are prepared in another way, or has other maps.
+        ConfigError: no model folder is given, it is for another task or other modalities, its images are prepared
+            differently, or its feature maps do not match.
     """
     folder = experiment.distillation.teacher
     if not folder:

@@ -1,7 +1,7 @@
 """Masked autoencoding of a vision transformer (He et al., CVPR 2022; in 3D Zhou et al., ISBI 2023, SelfMedMAE).
 
-The encoder reads the visible tokens and no others. A smaller transformer, which is thrown away, reads its states with a
-learned token for each hidden one, and predicts their voxels: of all channels together, normalised block by block.
+The encoder sees only the visible tokens. A smaller transformer, discarded after pre-training, receives its states plus
+a learned token for each masked one and predicts their voxels, all channels jointly, normalised per block.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from DanteSegmenterLib.networks.baselines.vision_transformer import Transformer,
 
 from ...loop.stage import StepContext
 
-# Added to a block's variance: of background, which is constant, the normalised voxels are 0.
+# Added to a block's variance, so that constant background normalises to 0.
 BLOCK_EPS = 1e-6
 
 
 class Reconstruction(nn.Module):
-    """States of the visible tokens -> voxels of the hidden ones [B, hidden tokens, edge^3 C], normalised."""
+    """Predict masked tokens' normalised voxels [B, hidden tokens, edge^3 C] from the visible tokens' states."""
 
     positions: Tensor
 
@@ -35,7 +35,7 @@ class Reconstruction(nn.Module):
         self.head = nn.Linear(options.hidden, encoder.embedding.in_features)
 
     def forward(self, states: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """`visible` and `hidden` are the tokens' numbers [B, n], together all of them."""
+        """`visible` and `hidden` are token indices [B, n] that together cover all tokens."""
         known = self.embedding(states)
         shape = (len(known), visible.shape[1] + hidden.shape[1], known.shape[2])
         places = visible[:, :, None].expand_as(known)
@@ -46,18 +46,18 @@ class Reconstruction(nn.Module):
 def reconstruction_error(
     encoder: VisionTransformer, decoder: Reconstruction, image: Tensor, order: Tensor, seen: int
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and the same of who knows every block's mean and nothing else; both in float32.
+    """The reconstruction loss, and for reference the error of predicting each block's mean; both in float32.
 
     Args:
         image: [B, C, K, J, I].
-        order: the tokens' numbers shuffled [B, N].
-        seen: how many of these, from the first on, are visible.
+        order: shuffled token indices [B, N].
+        seen: number of visible tokens; the first `seen` of `order`.
 
     Returns:
-        mean of squared errors over the voxels and channels of hidden tokens.
+        mean squared errors over the voxels and channels of masked tokens.
     """
     blocks, (visible, hidden) = blocks_of(image, encoder.token), order.tensor_split([seen], dim=1)
-    # Positions are fixed here, and learned afterwards.
+    # Positions are fixed during pre-training, learned afterwards.
     positions = encoder.positions.detach().expand(len(blocks), -1, -1)
     states = encoder.encode(rows_at(blocks, visible), rows_at(positions, visible))
     predicted = decoder(states[-1], visible, hidden)
@@ -67,25 +67,25 @@ def reconstruction_error(
 
 
 def rows_at(rows: Tensor, numbers: Tensor) -> Tensor:
-    """Of rows [B, N, R], those of these numbers [B, n], in this order: [B, n, R]."""
+    """Select rows [B, N, R] by index [B, n], in that order: [B, n, R]."""
     return rows.gather(1, numbers[:, :, None].expand(-1, -1, rows.shape[2]))
 
 
 def normalised(blocks: Tensor) -> Tensor:
-    """Every block with mean 0 and variance 1 over its voxels and channels; constant ones become 0."""
+    """Normalise each block to mean 0 and variance 1 over its voxels and channels; constant blocks become 0."""
     return functional.layer_norm(blocks, blocks.shape[-1:], eps=BLOCK_EPS)
 
 
 def draw_order(samples: int, tokens: int, context: StepContext) -> Tensor:
-    """Numbers 0 to tokens - 1 in an order of chance, one a sample of this process, int64 [samples, tokens]."""
+    """A random permutation of token indices for each sample of this process, int64 [samples, tokens]."""
     return context.own(samples, lambda n: torch.rand(n, tokens, generator=context.generator).argsort(dim=1))
 
 
 def visible_tokens(tokens: int, ratio: float) -> int:
-    """How many tokens stay visible.
+    """Number of visible tokens.
 
     Raises:
-        ConfigError: all of them, or none.
+        ConfigError: the ratio leaves all tokens visible, or none.
     """
     seen = tokens - round(ratio * tokens)
     if not 0 < seen < tokens:

@@ -1,8 +1,8 @@
 """A vision transformer with and without masked pre-training (SelfMedMAE, Zhou et al., ISBI 2023): UNETR on X^L.
 
-Our reading: AdamW without the published decay of rates by layer and without stochastic depth; no class token, which
-UNETR does not read; the common segmentation loss at full resolution alone, for this decoder has logits nowhere else.
-With `run.pretrain_steps = 0` it is the variant without pre-training.
+Departures: AdamW without layer-wise learning-rate decay and without stochastic depth; no class token, which UNETR does
+not read; the shared segmentation loss at full resolution only, as this decoder has no other logits.
+`run.pretrain_steps = 0` gives the variant without pre-training.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ TUNING_BETAS, MAE_BETAS = (0.9, 0.98), (0.9, 0.95)
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """UNETR on X^L; before it, where there are steps for it, its encoder as a masked autoencoder.
+    """UNETR on X^L, preceded by masked pre-training of its encoder if `run.pretrain_steps` > 0.
 
     Raises:
-        ConfigError: the patch is not made of whole tokens, or a mask would hide all of them or none.
+        ConfigError: the patch is not a whole number of tokens, or the mask ratio leaves all tokens visible or none.
     """
     try:
         if not experiment.run.pretrain_steps:
@@ -110,7 +110,7 @@ def _supervised(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
 
 
 def _untrained(experiment: Experiment, task: Task) -> Unetr:
-    """The network of `run.seed`, before any step: the same with and without pre-training."""
+    """The network as initialised by `experiment.seed`: the same with and without pre-training."""
     torch.manual_seed(experiment.seed)
     network = Unetr(len(task.limited), task.outputs, experiment.data.patch, experiment.vit.options)
     initialise_transformers(network)

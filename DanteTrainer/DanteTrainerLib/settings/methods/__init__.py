@@ -1,1 +1,1 @@
-"""The settings that are a method's own: a file and a dataclass a method."""
+"""Method-specific settings: one file and one dataclass per method."""

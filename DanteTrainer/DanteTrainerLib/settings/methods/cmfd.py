@@ -10,13 +10,13 @@ from ..method_settings import MethodSettings
 
 @dataclass(frozen=True)
 class CmfdSettings(MethodSettings):
-    """Only method "cmfd" reads these; the defaults are of our reading. What has weight 0 is not computed."""
+    """Only read by method "cmfd"; the defaults are our own choice. Terms with weight 0 are not computed."""
 
     POSITIVE: ClassVar = ("temperature",)
 
     kd_weight: float = 0.5
-    """Of the teacher's soft labels."""
+    """Weight of the distillation from the teacher's soft labels."""
     feature_weight: float = 0.5
-    """Of the teacher's feature maps; with 0 a teacher of any architecture will do."""
+    """Weight of feature distillation; with 0 the teacher may have any architecture."""
     temperature: float = 2.0
-    """Of the soft labels."""
+    """Temperature of the soft labels."""

@@ -9,9 +9,9 @@ from ..method_settings import MethodSettings
 
 @dataclass(frozen=True)
 class CpmnSettings(MethodSettings):
-    """Only method "cpmn" reads these; the published weights are not known."""
+    """Only read by method "cpmn"; the published weights are not known."""
 
     alignment_weight: float = 0.5
-    """Of inter-feature alignment (IFA), between the two networks."""
+    """Weight of inter-feature alignment (IFA) between the two networks."""
     discrepancy_weight: float = 0.1
-    """Of intra-feature discrepancy (IFD), added up over the two networks."""
+    """Weight of intra-feature discrepancy (IFD), summed over the two networks."""

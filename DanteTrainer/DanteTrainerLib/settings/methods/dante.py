@@ -11,7 +11,7 @@ from ..method_settings import MethodSettings
 
 @dataclass(frozen=True)
 class DanteSettings(MethodSettings):
-    """What is particular to DANTE; the defaults are the paper's method, every ablation is a line here."""
+    """Settings of DANTE; the defaults are the paper's method, and every ablation is one setting."""
 
     LIMITS: ClassVar = {
         "freeze_share": (0, 1),
@@ -32,57 +32,57 @@ class DanteSettings(MethodSettings):
     }
 
     mask_ratio: float = 0.75
-    """Share of blocks that Stage 1 hides."""
+    """Share of blocks that Stage 1 masks."""
     masking: str = "sparse"
-    """"sparse": hidden voxels reach no feature; "dense": they are zeroed and convolved over."""
+    """"sparse": masked voxels do not enter any feature; "dense": they are set to 0 and convolved over."""
     per_modality_masks: bool = False
-    """Ablation: each channel hides its own blocks (needs dense masking)."""
+    """Ablation: each channel has its own mask (needs dense masking)."""
     naive: bool = False
     """Ablation: three independent masked autoencoders instead of cross-modal reconstruction."""
     freeze_share: float = 0.1
-    """Of Stage 2, the part during which the pre-trained encoders rest; ignored without Stage 1."""
+    """Share of Stage 2 during which the pre-trained encoders are frozen; ignored without Stage 1."""
     auxiliary_from: float = 0.2
-    """Share of Stage 2 from which alignment and compaction count."""
+    """Share of Stage 2 after which the alignment and compaction terms are added."""
     align: str = "l1"
-    """"l1", "l2" or "infonce"."""
+    """Alignment loss: "l1", "l2" or "infonce"."""
     align_weight: float = 0.5
-    """lambda_2."""
+    """Weight of L_Align, lambda_2."""
     align_grad: str = "both"
-    """Which pathway alignment moves: "both", "to_L" or "to_A"."""
+    """Which encoder receives gradients from alignment: "both", "to_L" or "to_A"."""
     align_norm: str = "none"
-    """"channel_l2" aligns directions only, blind to the features' scale."""
+    """"channel_l2" normalises feature vectors, so that only their directions are aligned, not their scale."""
     align_levels: tuple[int, ...] = ()
-    """Ablation: the encoder stages that are aligned, 1 the finest; none named is all, the bottleneck too."""
+    """Ablation: encoder stages to align, 1 is the finest; empty for all, including the bottleneck."""
     reduction: str = "mean"
-    """Of both L1 terms and of "l2", inside a level. "sum" is eq. 3 and 4 word for word: the finest level then outweighs
-    all others, and the weights want to be smaller by millions."""
+    """How both L1 terms and "l2" are reduced within a level: "mean" or "sum". "sum" is eq. 3 and 4 literally: the
+    finest level then outweighs all others, and the loss weights must be smaller by a factor of millions."""
     level_reduction: str = "sum"
-    """Of the same over the levels: "sum" or "mean"."""
+    """How the same terms are reduced over the levels: "sum" or "mean"."""
     temperature: float = 0.1
-    """Of InfoNCE."""
+    """Temperature of InfoNCE."""
     anchors: int = 512
-    """Of InfoNCE, at most so many a level."""
+    """Maximum number of InfoNCE anchors per level."""
     infonce_both_ways: bool = False
-    """Of InfoNCE: Z^L must find its own Z^A among the others too; eq. 5 asks Z^A alone."""
+    """Symmetric InfoNCE: Z^L must also identify its own Z^A among the others; eq. 5 has only the other direction."""
     compaction_weight: float = 0.3
-    """lambda_1, of L_PIB."""
+    """Weight of L_PIB, lambda_1."""
     common_start: bool = False
-    """E_A and D_F begin with the random weights of E_L and D_L, and E_A blind to the privileged channel: the features
-    of both pathways mean the same at first, and alignment need not match their channels."""
+    """Initialise E_A and D_F with the random weights of E_L and D_L, with E_A's weights of the privileged channel at 0.
+    Both pathways then start with the same features, so alignment does not first have to match their channels."""
     carry_fusion: bool = False
-    """Begin Stage 2's psi with Stage 1's Psi_1 instead of anew."""
+    """Initialise Stage 2's psi with Stage 1's Psi_1 instead of anew."""
     fusion_init: float = 1.0
-    """Of He's random weights, what psi's projections begin with. At 1 the privileged correction is about twice as large
-    as Z^A at first; a tenth makes Z^A the primary pathway from the beginning (eq. 2)."""
+    """Factor on the He initialisation of psi's projections. At 1 the privileged correction is initially about twice as
+    large as Z^A; at 0.1 Z^A is the primary pathway from the start (eq. 2)."""
     align_ramp: float = 0.0
-    """Share of Stage 2, counted from `auxiliary_from`, over which lambda_1 and lambda_2 rise evenly from 0."""
+    """Share of Stage 2, counted from `auxiliary_from`, over which lambda_1 and lambda_2 rise linearly from 0."""
     mature_teacher: float = 0.0
-    """Ablation: for so many times Stage 2's steps f_F learns alone before it, so that there is something to align with;
-    0 for not at all."""
+    """Ablation: train f_F alone before Stage 2, for this multiple of Stage 2's steps, so that alignment starts with a
+    trained teacher; 0 for not at all."""
 
     limited_decoder: str = "D_L"
-    """Ablation: what reads Z^L in the deployed network, its own "D_L", or "D_F", which has learned on Z^A and knows Z^L
-    by alignment alone. Nothing is trained otherwise."""
+    """Ablation: which decoder reads Z^L in the deployed network: its own "D_L", or "D_F", which was trained on Z^A and
+    fits Z^L only through alignment. Does not change the training."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -9,12 +9,12 @@ from ..method_settings import MethodSettings
 
 @dataclass(frozen=True)
 class MmanetSettings(MethodSettings):
-    """Only method "mmanet" reads these; the defaults are the published ones for NYUv2."""
+    """Only read by method "mmanet"; the defaults are the published ones for NYUv2."""
 
     kd_weight: float = 4.0
-    """Of margin-aware distillation (MAD)."""
+    """Weight of margin-aware distillation (MAD)."""
     weak_weight: float = 0.2
-    """Of the auxiliary decoder on the weak combination of modalities (MAR)."""
+    """Weight of the auxiliary decoder's loss on the weak combination of modalities (MAR)."""
 
     @property
     def dropping_share(self) -> float:

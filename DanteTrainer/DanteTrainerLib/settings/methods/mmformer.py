@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MmformerSettings(MethodSettings):
-    """Only method "mmformer" reads these; the defaults are the published ones, but for `narrowing`."""
+    """Only read by method "mmformer"; the defaults are the published ones, except `narrowing`."""
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
         **{name: (1, highest) for name, highest in MmFormerOptions.LIMITS.items()},
@@ -25,26 +25,26 @@ class MmformerSettings(MethodSettings):
         "coarse_weight": (0, LARGEST_FLOAT32),
     }
     token_width: int = MmFormerOptions.token_width
-    """Numbers in a token, a multiple of `heads`. It does not follow the backbone's width: over the 8 to 128 features
-    of brats-2mm the five transformers would have 27 of 29 million parameters: it sets 128, and 1024 for `mlp_width`."""
+    """Token size, a multiple of `heads`. Independent of the backbone's width: with the 8 to 128 features of brats-2mm,
+    the five transformers would have 27 of 29 million parameters, so that experiment sets 128, and `mlp_width` 1024."""
     heads: int = MmFormerOptions.heads
-    """Of attention."""
+    """Attention heads."""
     mlp_width: int = MmFormerOptions.mlp_width
-    """Numbers in the hidden layer of a transformer's MLP."""
+    """Hidden size of the transformers' MLPs."""
     layers: int = MmFormerOptions.layers
-    """Of each transformer: one per modality, and one for the tokens of all."""
+    """Layers of each transformer: one per modality, and one over the tokens of all."""
     narrowing: int = MmFormerOptions.narrowing
-    """How many times fewer features than the decoder a modality's encoder has; 1 as published."""
+    """Factor by which a modality's encoder has fewer features than the decoder; 1 as published."""
     dropout: float = 0.1
-    """Of attention and MLP, in training."""
+    """Dropout of attention and MLP in training."""
     separate_weight: float = 1.0
-    """Of the segmentation of every modality alone, summed over them."""
+    """Weight of the segmentation losses of single modalities, summed over them."""
     coarse_weight: float = 1.0
-    """Of the segmentation at every coarser resolution, summed over them."""
+    """Weight of the segmentation losses at the coarser resolutions, summed over them."""
 
     @property
     def options(self) -> MmFormerOptions:
-        """What the model folder is told."""
+        """The network's options, as written to the model folder."""
         return MmFormerOptions(self.token_width, self.heads, self.mlp_width, self.layers, self.narrowing)
 
     @property

@@ -10,18 +10,18 @@ from ..method_settings import MethodSettings
 
 @dataclass(frozen=True)
 class PmklSettings(MethodSettings):
-    """Only method "pmkl" reads these; the defaults are the published ones. What has weight 0 is not computed."""
+    """Only read by method "pmkl"; the defaults are the published ones. Terms with weight 0 are not computed."""
 
     POSITIVE: ClassVar = ("temperature",)
 
     kd_weight: float = 0.5
-    """Of the teacher's soft labels, where it knows better."""
+    """Weight of the distillation from the teacher's soft labels, where its prediction is better."""
     contrast_weight: float = 0.5
-    """Of the contrast between images; with 0 a teacher of any architecture will do."""
+    """Weight of the contrastive term; with 0 the teacher may have any architecture."""
     temperature: float = 10.0
-    """Of the soft labels."""
+    """Temperature of the soft labels."""
     margin: float = 1.0
-    """Distance on the unit sphere that two images' embeddings shall have."""
+    """Minimum distance on the unit sphere between the embeddings of different images."""
     head_rate: float = 0.01
-    """Learning rate of the contrast's heads, as a share of the networks'. The published 1e-3 with momentum 0.9 moves a
-    weight as far in the long run as a hundredth of 1e-2 with 0.99; at the full rate the heads say the same of all."""
+    """Learning rate of the contrastive heads relative to the networks'. A hundredth of 1e-2 with momentum 0.99 gives
+    the same long-run step as the published 1e-3 with 0.9; at the full rate the heads collapse to a constant."""

@@ -15,23 +15,23 @@ SUBSTITUTES = {"first": FIRST_PRESENT, "average": AVERAGE_PRESENT}
 
 @dataclass(frozen=True)
 class ShaSpecSettings(MethodSettings):
-    """Only method "shaspec" reads these; the defaults are those of the published code."""
+    """Only read by method "shaspec"; the defaults are those of the published code."""
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {"drop_from": (0, 1)}
     WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {"substitute": tuple(SUBSTITUTES)}
     similarity_weight: float = 0.1
-    """Of the distance between the shared features of neighbouring modalities."""
+    """Weight of the distance between the shared features of neighbouring modalities."""
     domain_weight: float = 0.02
-    """Of telling the modality from its specific features."""
+    """Weight of classifying the modality from its specific features."""
     substitute: str = "first"
-    """What stands in for a missing modality: the shared features of the "first" present one, as in the published code,
-    or their "average", as in the paper."""
+    """Replacement for a missing modality's features: the shared features of the "first" present modality, as in the
+    published code, or the "average" over the present ones, as in the paper."""
     drop_from: float = 0.2
-    """Share of the steps before which every sample has all modalities."""
+    """Share of the steps at the start during which no modality is dropped."""
 
     @property
     def options(self) -> ShaSpecOptions:
-        """What the model folder is told."""
+        """The network's options, as written to the model folder."""
         return ShaSpecOptions(SUBSTITUTES[self.substitute])
 
     @property

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VitSettings(MethodSettings):
-    """Only method "vit" reads these; the networks' defaults are the published ones, for 128^3 patches at 1 mm.
+    """Only read by method "vit"; the networks' defaults are the published ones, for 128^3 patches at 1 mm.
 
-    Its optimiser is AdamW with the numbers here, not the run's, whose SGD is for convolutional networks.
+    It is trained with AdamW and the numbers here, not with `optimiser`, whose SGD suits convolutional networks.
     """
 
     LIMITS: ClassVar = {
@@ -31,48 +31,48 @@ class VitSettings(MethodSettings):
     UNREAD: ClassVar = ("optimiser.",)
 
     token: int = UnetrOptions.token
-    """Edge in voxels of the blocks that become tokens, a power of 2; patches are made of whole tokens."""
+    """Edge length of a token's block in voxels, a power of 2; the patch must be a whole number of blocks."""
     hidden: int = UnetrOptions.hidden
-    """Numbers in a token; a multiple of `heads` and of 6."""
+    """Token size; a multiple of `heads` and of 6."""
     layers: int = UnetrOptions.layers
-    """Of the transformer."""
+    """Transformer layers."""
     heads: int = UnetrOptions.heads
-    """Of its attention."""
+    """Attention heads."""
     mlp: int = UnetrOptions.mlp
-    """Width between the two linear maps of a layer."""
+    """Hidden size of the layers' MLPs."""
     features: int = UnetrOptions.features
-    """Of UNETR's decoder at full resolution."""
+    """Features of UNETR's decoder at full resolution."""
     mask_ratio: float = 0.75
-    """Share of the tokens that pre-training hides; the published script has 0.125 where its configuration has 0.75."""
+    """Share of tokens masked in pre-training; the published script has 0.125, its configuration 0.75."""
     mae_hidden: int = 384
-    """Numbers in a token of the reconstructing decoder; a multiple of `mae_heads` and of 6."""
+    """Token size of the reconstruction decoder; a multiple of `mae_heads` and of 6."""
     mae_layers: int = 8
-    """Of the reconstructing decoder."""
+    """Layers of the reconstruction decoder."""
     mae_heads: int = 12
-    """Of the reconstructing decoder."""
+    """Attention heads of the reconstruction decoder."""
     learning_rate: float = 3e-4
-    """The highest, of UNETR without pre-training."""
+    """Peak learning rate of UNETR without pre-training."""
     tuning_rate: float = 1e-4
-    """The same after pre-training."""
+    """Peak learning rate of UNETR after pre-training."""
     mae_rate: float = 1.5e-4
-    """The same of pre-training: the published 6.4e-3 is multiplied there by the batch size 6 and divided by 256."""
+    """Peak learning rate of pre-training: the published 6.4e-3, multiplied by its batch size 6 and divided by 256."""
     weight_decay: float = 0.05
-    """AdamW's, on all parameters."""
+    """Weight decay of AdamW, on all parameters."""
     warm_up: float = 0.05
-    """Share of the supervised steps over which the learning rate rises."""
+    """Share of the supervised steps over which the learning rate rises linearly."""
     mae_warm_up: float = 0.02
-    """Share of the pre-training steps over which the learning rate rises."""
+    """Share of the pre-training steps over which the learning rate rises linearly."""
     clip_norm: float = 1.0
-    """Largest gradient norm."""
+    """Maximum gradient norm."""
 
     @property
     def options(self) -> UnetrOptions:
-        """The network's own numbers, as they stand in a model folder."""
+        """The network's options, as written to the model folder."""
         return UnetrOptions(self.token, self.hidden, self.layers, self.heads, self.mlp, self.features)
 
     @property
     def mae_options(self) -> UnetrOptions:
-        """The reconstructing decoder's transformer in the same terms."""
+        """Options of the reconstruction decoder's transformer, in the same form."""
         hidden = self.mae_hidden
         return replace(self.options, hidden=hidden, layers=self.mae_layers, heads=self.mae_heads, mlp=4 * hidden)
 

@@ -1,1 +1,1 @@
-"""What a study found: tables with intervals and tests, the paper's figures beside ours, pictures of sweeps."""
+"""Study reports: tables with intervals and tests, comparison with the paper's figures, and plots of sweeps."""

@@ -1,4 +1,4 @@
-"""What a study measured beside scores: the cost of training and of use, and what the deep levels do."""
+"""Report tables of measurements besides scores: training and inference cost, and contribution of deep levels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tables import Findings, markdown
 
 
 def training_costs(found: Findings) -> str:
-    """What the steps of each row cost, from the logs of its runs; means over the seeds, the largest memory."""
+    """Training cost per row and stage from the runs' logs: means over seeds, maximum memory."""
     rows = []
     for row, runs in _by_row(found):
         stages: dict[str, list[StageCost]] = {}
@@ -43,7 +43,7 @@ def training_costs(found: Findings) -> str:
 
 
 def deployed_costs(found: Findings) -> str:
-    """What the deployed network of each row takes; times are of this study's machine, of one run a row."""
+    """Inference cost of each row's deployed network, measured on this machine with one run per row."""
     rows = []
     for row, runs in _by_row(found):
         cost = next(filter(None, map(read_cost, runs)), None)
@@ -71,7 +71,7 @@ def use_of_levels(found: Findings) -> str:
 
 
 def _levels(runs: list[Planned], found: Findings) -> pd.Series | None:
-    """Levels kept -> mean Dice over the cases of all seeds; None where nothing was measured."""
+    """Levels kept -> mean Dice over the cases of all seeds; None if not measured."""
     files = [levels_folder(run, found.split) / LEVELS_FILE for run in runs]
     parts = [table for table in map(read_table, filter(lambda file: file.is_file(), files)) if len(table)]
     return mean_of_levels(pd.concat(parts))[found.region] if parts else None

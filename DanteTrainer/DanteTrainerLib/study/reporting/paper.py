@@ -1,4 +1,4 @@
-"""What is ours and what is the paper's: the conditions that differ, and the paper's figures beside ours."""
+"""Comparison with the paper: differing conditions, and the paper's figures beside ours."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .statistics import mean_of
 from .tables import Findings, gap_share, markdown
 
 PAPER_EXPERIMENTS = {"brain": "brats-1mm", "chest": "chest-dp2e"}
-# What a row is, and what says how a run is watched; the rest decides what is learned.
+# Settings that define the row, or only affect monitoring and speed; the others affect what is learned.
 NOT_COMPARED = ("method", "seed", "data.workers", "run.checkpoint_every", "run.valid", "run.precision", "run.compile")
 KINDS = {"dice": "Dice %", "hd95_mm": "HD95 mm", "gap_share": "share of the gap %"}
 
 
 def conditions(found: Findings) -> str:
-    """How it was scored, on how many cases, and every common setting that is not the paper's."""
+    """How and on how many cases the study was scored, and every common setting that differs from the paper's."""
     said = [f"Scored on the split '{found.split}', {mirroring_said(found.study.mirror)}."]
     if found.study.label:
         said.append(f"Size {found.study.label}.")
@@ -34,7 +34,7 @@ def conditions(found: Findings) -> str:
 
 
 def _cases(runs: Sequence[Planned]) -> Iterator[str]:
-    """The split of the first run that has begun."""
+    """Sizes of the split, from the first run that has started."""
     for run in runs:
         if (run.folder / RUN_FILE).is_file():
             split = read_run(run.folder).split
@@ -44,15 +44,15 @@ def _cases(runs: Sequence[Planned]) -> Iterator[str]:
 
 
 def _differences(runs: Sequence[Planned]) -> dict[str, tuple[Any, Any]]:
-    """Setting -> what all runs have, and what the paper has, where these are two."""
+    """Setting -> (common value of all runs, the paper's value), where they differ."""
     paper = dict(dotted(to_plain(load_experiment(PAPER_EXPERIMENTS[runs[0].experiment.task]))))
-    # The tables of methods that no row is of say nothing.
+    # Ignore the tables of methods that no row uses.
     idle = set(runs[0].experiment.method_settings) - {run.experiment.method for run in runs}
     first, *others = (dict(dotted(to_plain(run.experiment))) for run in runs)
     return {
         key: (value, paper.get(key))
         for key, value in first.items()
-        # A table that another row has not (an optimiser of Stage 1's own) is not a setting of all.
+        # A table that another row lacks (a separate optimiser of Stage 1) is not a common setting.
         if all(key in other and other[key] == value for other in others)
         and value != paper.get(key)
         and not key.startswith(NOT_COMPARED)
@@ -65,7 +65,7 @@ def _short(value: Any) -> str:
 
 
 def beside_paper(found: Findings) -> str:
-    """The paper's figures and ours of the same kind, one line a row, quoted rows too; "" where the study has none."""
+    """The paper's figures beside ours, one line per row, including quoted rows; "" if the study has none."""
     columns = _columns(found)
     if not columns:
         return ""
@@ -80,7 +80,7 @@ def beside_paper(found: Findings) -> str:
 
 
 def _columns(found: Findings) -> list[tuple[str, str, str]]:
-    """(region, kind, dataset) of every figure of the paper that a row has, sorted so that like stands by like."""
+    """(region, kind, dataset) of all published figures in the study, sorted so that comparable ones are adjacent."""
     columns: dict[tuple[str, str, str], None] = {}
     for entry in found.study.entry:
         for dataset, figures in entry.paper.items():
@@ -114,5 +114,5 @@ def _ours(found: Findings, row: str, region: str, kind: str) -> str:
 
 
 def remarks(found: Findings) -> str:
-    """What the study's author wants a reader to know."""
+    """Notes of the study's author for readers."""
     return found.study.remarks.strip()

@@ -1,4 +1,4 @@
-"""Pictures of sweeps (the paper's Fig. 4)."""
+"""Plots of sweeps (the paper's Fig. 4)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SWEEP_FILE = "sweep.png"
 
 
 def draw_sweeps(found: Findings, path: Path) -> None:
-    """Mean Dice over the values of each sweep, one panel a region and one line a sweep, with the bounds as lines.
+    """Plot mean Dice over each sweep's values, one panel per region, with the bounds as horizontal lines.
 
-    Values that are no numbers stand side by side, in their order.
+    Non-numeric values are shown as categories, in their order.
     """
     from DanteSegmenterLib.pictures.figure import new_figure
 
@@ -39,7 +39,7 @@ def draw_sweeps(found: Findings, path: Path) -> None:
 
 
 def _points(found: Findings, sweep: Sweep, region: str) -> list[tuple[Any, float]]:
-    """(value, mean Dice) of what is scored."""
+    """(value, mean Dice) of the rows that have scores."""
     tables = [(value, found.table(entry.name, region)) for value, entry in sweep.points()]
     numbers = all(isinstance(value, float | int) and not isinstance(value, bool) for value, _ in tables)
     return [(value if numbers else shown(value), mean_of(table)) for value, table in tables if not table.empty]

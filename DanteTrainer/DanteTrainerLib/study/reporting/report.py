@@ -1,4 +1,4 @@
-"""What a study found: one CSV of all scores, a report of named sections, pictures of sweeps."""
+"""Write a study's results: a CSV of all scores, a report in sections, and plots of sweeps."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ SECTIONS: dict[str, Callable[[Findings], str]] = {
     "Cost of use": deployed_costs,
     "Remarks": remarks,
 }
-"""Title -> markdown of what was found; "" leaves a section out."""
+"""Section title -> function that writes its markdown; "" omits the section."""
 
 
 def collect(runs: Sequence[Planned], split: str, mirror: bool = False) -> pd.DataFrame:
-    """The scores of all runs that have some: one line a method, seed, case and region."""
+    """Scores of all evaluated runs, one line per method, seed, case and region."""
     parts = []
     for run in runs:
         for full in (False, True):

@@ -1,8 +1,8 @@
-"""Means, differences and shares of a study with intervals over seeds *and* cases, and tests corrected for their number.
+"""Means, differences and gap shares with bootstrap intervals over seeds *and* cases, and corrected tests.
 
-Scores are a table [seeds, cases], NaN where a case has no value. A mean is over the cases, of each case's mean over the
-seeds. The bootstrap draws seeds and cases, each with replacement and independently, for every seed scores the same
-cases: what is drawn is a table of drawn seeds by drawn cases. One seed leaves the bootstrap over cases alone.
+Scores are a table [seeds, cases], NaN where a case has no value. A mean is taken over seeds first, then over cases. The
+bootstrap draws seeds and cases independently, each with replacement, and uses the same cases for every seed, i.e. it
+resamples the rows and columns of the table. With one seed it is a bootstrap over cases alone.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ RESAMPLES = 5000
 
 
 def by_seed_and_case(scores: pd.DataFrame, row: str, region: str, value: str) -> pd.DataFrame:
-    """A row's values of one region, [seeds, cases] with their names as index and columns."""
+    """One row's values in one region as a table [seeds, cases], with labels."""
     own = scores[(scores.method == row) & (scores.region == region)]
     return own.pivot(index="seed", columns="case", values=value).astype(float)
 
 
 def mean_of(table: pd.DataFrame) -> float:
-    """Mean over cases of each case's mean over seeds; NaN where there is no value."""
+    """Mean over cases of each case's mean over seeds; NaN if there are no values."""
     return float(table.mean(axis=0).mean())
 
 
 def interval_of(table: pd.DataFrame) -> Interval:
-    """Mean over seeds and cases with its 95 % percentile bootstrap interval; cases without a value are counted."""
+    """Mean over seeds and cases with its 95 % percentile bootstrap interval; counts cases without a value."""
     kept = table.dropna(axis=1, how="all")
     excluded = table.shape[1] - kept.shape[1]
     if kept.empty:
@@ -44,12 +44,12 @@ def interval_of(table: pd.DataFrame) -> Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """Second minus first, on the same cases and seeds.
+    """Paired difference, second minus first, on the same cases and seeds.
 
     Attributes:
-        difference: mean with its interval over seeds and cases.
+        difference: mean and interval over seeds and cases.
         by_seed: seed -> mean difference.
-        wilcoxon_p: signed-rank test over the cases' means over seeds; NaN where no case differs.
+        wilcoxon_p: signed-rank test over the cases' means over seeds; NaN if no case differs.
         table: the differences [seeds, cases].
     """
 
@@ -60,7 +60,7 @@ class Paired:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Paired | None:
-    """Compare two rows' tables on the seeds and cases that both have; None where there is no such value."""
+    """Compare two rows' tables on their common seeds and cases; None if they have no common value."""
     seeds = first.index.intersection(second.index)
     cases = first.columns.intersection(second.columns)
     table = second.loc[seeds, cases] - first.loc[seeds, cases]
@@ -74,20 +74,20 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> Paired | None:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a gap that a difference is; `interval` is None where the gap itself may be none."""
+    """A difference as a share of a gap; `interval` is None if the gap's own interval includes zero."""
 
     value: float
     interval: tuple[float, float] | None
 
 
 def share_of(difference: pd.DataFrame, gap: pd.DataFrame) -> Share | None:
-    """Mean difference / mean gap, resampled together: the same cases, and the same seeds where both have the same.
+    """Mean difference / mean gap, resampled jointly: the same cases, and the same seeds if both tables have the same.
 
     Args:
-        difference, gap: [seeds, cases], each against the same baseline.
+        difference, gap: [seeds, cases], each relative to the same baseline.
 
     Returns:
-        None where the mean gap is not above zero.
+        None if the mean gap is not above zero.
     """
     cases = difference.columns.union(gap.columns)
     upper, lower = difference.reindex(columns=cases), gap.reindex(columns=cases)
@@ -106,9 +106,9 @@ def share_of(difference: pd.DataFrame, gap: pd.DataFrame) -> Share | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction for so many tests; NaN is no test and stays.
+    """Holm's step-down correction for multiple tests; NaN means no test and is kept.
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on, none falls below the one before, none exceeds 1.
+    The smallest of m p-values is multiplied by m, the next by m - 1, etc.; results are monotonic and at most 1.
     """
     corrected = [float("nan")] * len(p_values)
     order = sorted((n for n, p in enumerate(p_values) if np.isfinite(p)), key=lambda n: p_values[n])
@@ -120,7 +120,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resampled(table: pd.DataFrame, cases: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Means of drawn tables, [R]; `cases` [R, C] and `seeds` [R, S] say how often each was drawn."""
+    """Means of resampled tables, [R]; `cases` [R, C] and `seeds` [R, S] count how often each was drawn."""
     values = table.to_numpy()
     there = np.isfinite(values)
     weights = seeds @ there
@@ -141,7 +141,7 @@ def _seed_draws(count: int, stream: int = 1) -> np.ndarray:
 
 
 def _draws(count: int, stream: int) -> np.ndarray:
-    """How often each of `count` things is drawn, float64 [R, count]; the same at every call."""
+    """How often each of `count` items is drawn, float64 [R, count]; deterministic."""
     drawn = np.random.default_rng(stream).integers(0, count, (RESAMPLES, count))
     places = drawn + count * np.arange(RESAMPLES)[:, None]
     return np.bincount(places.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(float)

@@ -1,4 +1,4 @@
-"""What a study measured, as tables of its report: scores, the gap, the choice of weights, the cost."""
+"""Report tables of scores: per region, relative to the baseline, and by swept value."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FULL = " (all modalities)"
 CHOSEN_ON = "val"
 BRATS_COLUMNS = ("brats_dice", "brats_hd95_mm")
 LESION_COLUMNS = ("lesion_dice", "lesion_hd95_mm")
-"""Of `cases.csv`: the scores in which no case is left out (`evaluation.metrics`)."""
+"""Columns of `cases.csv` with scores that leave out no case (`evaluation.metrics`)."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report is made of.
+    """Data that a report is made from.
 
     Attributes:
-        runs: all that are planned, finished or not.
-        split: the part that was scored.
-        scores: one line a row (column "method"), seed, case and region.
+        runs: all planned runs, finished or not.
+        split: evaluated part of the split.
+        scores: one line per row (column "method"), seed, case and region.
     """
 
     study: Study
@@ -45,12 +45,12 @@ class Findings:
 
     @property
     def region(self) -> str:
-        """Whose gap is measured: the study's, or the innermost."""
+        """Region in which the gap is measured: the study's, or the last one."""
         return self.study.region or self.regions[-1]
 
     @property
     def rows(self) -> list[str]:
-        """Those that have scores, in order."""
+        """Rows with scores, in order."""
         return list(dict.fromkeys(self.scores.method))
 
     def table(self, row: str, region: str, value: str = "dice") -> pd.DataFrame:
@@ -59,7 +59,7 @@ class Findings:
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; "" without rows."""
+    """A markdown table; "" without rows."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
@@ -70,7 +70,7 @@ def score_table(found: Findings) -> str:
 
 
 def of_the_whole(found: Findings) -> str:
-    """What is to be exceeded by a method that knows anything of a region which lies in another; "" where none does."""
+    """Dice that a method exceeds only if it distinguishes nested regions; "" if no regions are nested."""
     task = TASKS[found.runs[0].experiment.task] if found.runs else None
     if task is None or "truth_ml" not in found.scores or found.scores.truth_ml.isna().any():
         return ""
@@ -78,7 +78,7 @@ def of_the_whole(found: Findings) -> str:
 
 
 def brats_table(found: Findings) -> str:
-    """The same by the BraTS convention, which leaves no case out; "" where no mask of any case is empty."""
+    """Scores by the BraTS convention, which leaves out no case; "" if no mask is empty in any case."""
     dice, hd95 = BRATS_COLUMNS
     empty = found.scores.hd95_mm.isna()
     if not empty.any() or not set(BRATS_COLUMNS) <= set(found.scores) or found.scores.loc[empty, dice].isna().any():
@@ -117,7 +117,7 @@ def _score_table(found: Findings, dice: str, hd95: str) -> str:
 
 
 def gap_table(found: Findings) -> str:
-    """Each row against the baseline on the same cases and seeds, and the share of the gap it closes.
+    """Each row compared with the baseline on the same cases and seeds, and the share of the gap that it closes.
 
     Share = (row - baseline) / (ceiling - baseline) of the mean Dice of the study's region.
     """
@@ -140,21 +140,21 @@ def _difference(i: Interval) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three digits; "-" where no case differed."""
+    """Three digits; "-" if no case differed."""
     if math.isnan(p):
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def gap_share(found: Findings, row: str) -> Share | None:
-    """What a row closes of the gap between baseline and ceiling; None without a gap above zero."""
+    """Share of the gap between baseline and ceiling that a row closes; None if the gap is not above zero."""
     low, own, high = (found.table(name, found.region) for name in (found.study.baseline, row, found.study.ceiling))
     paired, gap = compare(low, own), compare(low, high)
     return None if paired is None or gap is None else share_of(paired.table, gap.table)
 
 
 def share_cell(share: Share | None) -> str:
-    """Per cent of the gap, with the interval where the gap is one beyond chance."""
+    """Per cent of the gap, with an interval if the gap is significant."""
     if share is None:
         return "no gap"
     if share.interval is None:
@@ -163,7 +163,7 @@ def share_cell(share: Share | None) -> str:
 
 
 def selection_tables(found: Findings) -> str:
-    """For each sweep what its values score on whole validation cases, and which is best; "" on another split."""
+    """For each sweep, each value's score on whole validation cases and the best value; "" on another split."""
     if found.split != CHOSEN_ON:
         return ""
     return "\n\n".join(filter(None, (_selection(found, sweep) for sweep in found.study.sweep)))
@@ -191,7 +191,7 @@ def _selection(found: Findings, sweep: Sweep) -> str:
 
 
 def shown(value: Any) -> str:
-    """A swept value as readers have it."""
+    """Format a swept value for readers."""
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
