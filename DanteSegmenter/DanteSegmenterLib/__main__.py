@@ -6,10 +6,10 @@ from . import program
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 done, 1 stopped, 2 refused with one line of reason."""
+    """Run a command; returns 0 for success, 1 if stopped, 2 for an error, which is printed in one line."""
 
     def work(stop: program.StopRequest) -> None:
-        # In here, so that Ctrl-C in these imports too is answered by a sentence.
+        # Imported here, so that Ctrl-C during these imports is also reported in one sentence.
         from .command_line.parser import parser
         from .memory import keep_freed_memory
 

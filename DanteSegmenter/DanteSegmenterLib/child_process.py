@@ -1,8 +1,8 @@
-"""Child processes: how they are started, watched, and ended with the process that started them.
+"""Start and monitor child processes, and end them with the process that started them.
 
-The parent holds the other end of a child's standard input. That closes however the parent ends, kill -9 included, and
-the child notices it by `when_parent_ends`. A child leads its own process group (see `priority`): Ctrl-C in the terminal
-reaches the parent alone, and ending the group ends whatever the child has started.
+The parent holds the other end of a child's standard input. It closes however the parent ends, even by kill -9, and the
+child detects that with `when_parent_ends`. A child leads its own process group (see `priority`): Ctrl-C in the terminal
+reaches only the parent, and killing the group also ends everything that the child has started.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class Child:
         """Start a program.
 
         Args:
-            pipes: the caller reads standard output and error; else output is dropped and errors go to a file.
-            own_session: it has no part in the parent's terminal.
-            stdin: it has a standard input, which closes when this process ends.
+            pipes: the caller reads standard output and error; otherwise output is discarded and errors go to a file.
+            own_session: detach it from the parent's terminal.
+            stdin: give it a standard input, which closes when this process ends.
 
         Raises:
             ResourceError: it cannot be started.
         """
         self._errors: IO[bytes] | None = None
         try:
-            if not pipes:  # a pipe that nobody reads would fill up and block the process
+            if not pipes:  # an unread pipe would fill up and block the process
                 self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
             self.process = subprocess.Popen(
                 command,
@@ -80,12 +80,12 @@ class Child:
         detached: bool = False,
         paths: Sequence[Path] = (),
     ) -> Child:
-        """Start `python -m module arguments` at a lower priority.
+        """Start `python -m module arguments` with lower priority.
 
         Args:
-            pipes: as above.
+            pipes: as in `__init__`.
             detached: it outlives this process, and has no standard input.
-            paths: folders of libraries that it imports besides this one.
+            paths: further library folders that it imports from.
 
         Raises:
             ResourceError: it cannot be started.
@@ -94,7 +94,7 @@ class Child:
         return cls(command, child_environment(*paths), pipes=pipes, own_session=detached, stdin=not detached)
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """The exit code; None while it is running."""
         return self.process.poll()
 
     @property
@@ -120,14 +120,14 @@ class Child:
         return lines[-1].removeprefix("error: ") if lines else ""
 
     def close(self) -> None:
-        """Close its streams. Unless it is detached, it then saves what it must and ends."""
+        """Close its streams. Unless detached, the child then saves its state and ends."""
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
 
     def end(self, patience: float = 0.0) -> None:
-        """End it and all that it has started: `patience` seconds after `close` by force."""
+        """End it and everything that it has started; killed `patience` seconds after `close`."""
         self.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=patience)
@@ -141,15 +141,15 @@ class Child:
 
 
 def when_parent_ends(action: Callable[[], None]) -> None:
-    """Called in a child: runs `action` in a new thread when standard input closes."""
+    """In a child: call `action` in a new thread when standard input closes."""
     threading.Thread(target=_wait_for_end, args=(take_over_standard_input(), action), daemon=True).start()
 
 
 def take_over_standard_input() -> int:
-    """A new descriptor for what was standard input; descriptor 0 reads an empty file from now on.
+    """Move standard input to a new descriptor, which is returned; descriptor 0 then reads an empty file.
 
-    A thread that blocks in `sys.stdin` holds its lock, and a forked process would wait for that for ever. On Windows
-    the loading of a library waits for a thread that reads descriptor 0.
+    A thread blocked in `sys.stdin` holds its lock, on which a forked process would wait forever. On Windows, loading a
+    library waits for a thread that reads descriptor 0.
     """
     source, empty = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -170,7 +170,7 @@ def interpreter() -> str:
 
 
 def child_environment(*more: Path) -> dict[str, str]:
-    """The environment variables of a child.
+    """Environment variables for a child.
 
     The child imports this library and those in the folders `more`, writes UTF-8, and does not import modules from the
     current folder.

@@ -1,8 +1,8 @@
-"""Errors whose message is meant for a user's eyes.
+"""Errors with messages for the user.
 
-Everything this project refuses on purpose is refused with one of these. The message says what was got, what is wanted
-and what to do, and names the volume, file or setting; the command lines print it without a traceback and the window
-shows it as it stands. Any other exception is a defect of ours.
+Everything that this project refuses deliberately raises one of these. The message says what was found, what is
+expected and what to do, and names the volume, file or setting. Command lines print it without a traceback and the GUI
+shows it unchanged. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .guard.plain_text import LONG, one_line
 
 
 class DanteError(Exception):
-    """Base of every error that is explained to the user.
+    """Base class of errors that are explained to the user.
 
-    The message is one line that prints: it names files, volumes and values as others wrote them.
+    The message is reduced to one printable line, since it contains names and values from outside.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -30,7 +30,7 @@ class InputError(DanteError):
 
 
 class ModelError(DanteError):
-    """A model folder is incomplete, altered, too new or does not fit what was asked of it."""
+    """A model folder is incomplete, altered, too new or does not fit the request."""
 
 
 class ConfigError(DanteError):
@@ -38,15 +38,15 @@ class ConfigError(DanteError):
 
 
 class ResourceError(DanteError):
-    """The machine ran out of something: disk space, memory, a device."""
+    """The machine lacks something: disk space, memory, a device."""
 
 
 class Cancelled(DanteError):
-    """The user asked to stop; nothing was written."""
+    """The user stopped the operation; nothing was written."""
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether the system refused memory: to Python, or to a library that was to be loaded, or that was computing."""
+    """Whether memory was refused to Python, or to a library while loading or computing."""
     if isinstance(error, ImportError):
         return "failed to map segment" in str(error) or "allocate memory" in str(error)
     if isinstance(error, RuntimeError):
@@ -54,7 +54,7 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
-# What torch says where others raise MemoryError.
+# Messages of torch where others raise MemoryError.
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
 _NO_RIGHT = "Ask for the right to it, or choose another place."
 _TO_DO = {
@@ -69,7 +69,7 @@ _TO_DO = {
 
 
 def sentence_of(error: BaseException) -> str:
-    """Any error in one line: what the system says, or what went wrong and where in the code."""
+    """Any error as one line: the system's message, or what went wrong and where in the code."""
     text = _without_traceback(error)
     if isinstance(error, DanteError):
         return text
@@ -77,7 +77,7 @@ def sentence_of(error: BaseException) -> str:
         return "there is not enough memory. Close what is not needed, or take a smaller volume."
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read."
-    if isinstance(error, OSError) and text != str(error):  # the system's number stands before it
+    if isinstance(error, OSError) and text != str(error):  # the system's error number comes first
         return one_line(text.partition("] ")[2] or text, LONG)
     if isinstance(error, OSError) and (error.strerror or error.errno is None):
         if error.filename is None:
@@ -89,9 +89,9 @@ def sentence_of(error: BaseException) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why it failed, for the middle of a sentence: without file names, and of ITK's many lines the last."""
+    """The reason for use within a sentence, without file names; the last line of ITK's long messages."""
     if isinstance(error, OSError):
-        if error.errno is None and "requested and" in str(error):  # NumPy counts the bytes a full disk did not take
+        if error.errno is None and "requested and" in str(error):  # NumPy reports missing bytes on a full disk
             return os.strerror(errno.ENOSPC)
         if error.strerror:
             return error.strerror
@@ -100,6 +100,6 @@ def reason(error: Exception) -> str:
 
 
 def _without_traceback(error: BaseException) -> str:
-    """The message; of an error that comes from another process, whose message is a whole traceback, the end of that."""
+    """The message; if it is another process's whole traceback, only its end."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2] if "Traceback (most recent call" in text else text

@@ -1,21 +1,21 @@
-"""What a run is asked for beside a model and volumes: the same for window, command line, batch and evaluation."""
+"""Options of a segmentation besides model and volumes, shared by GUI, command line, batch and evaluation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEEPBET = "deepbet>=1.0"  # what extracts the brain where `prepare` is asked for
+DEEPBET = "deepbet>=1.0"  # brain extraction for `prepare`
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How volumes are segmented.
+    """Options for segmenting volumes.
 
     Attributes:
         mirror: average over the eight mirrorings of each window; takes eight times as long.
-        prepare: a raw study: align its volumes with the first one and extract the brain before.
+        prepare: the study is raw: first align its volumes with the first one and extract the brain.
         probabilities: keep the probability of every region in the result.
-        limited: leave the privileged scan out where it is there.
+        limited: do not use the privileged scan, even if it is given.
     """
 
     mirror: bool = False

@@ -1,6 +1,6 @@
-"""What every command does around its work: errors become one sentence and an exit code, streams do not fail.
+"""Common frame of all commands: errors become one sentence and an exit code, and streams do not fail.
 
-Exit codes: 0 done, 1 stopped by the user (finished results stay), 2 refused or failed, with a one-line reason.
+Exit codes: 0 done, 1 stopped by the user (finished results are kept), 2 error, with a one-line reason.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from typing import IO, Any
 from .errors import Cancelled, sentence_of
 
 DONE, STOPPED, REFUSED = 0, 1, 2
-TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # if this environment variable is set, errors come with their traceback
+TRACEBACK_VARIABLE = "DANTE_TRACEBACK"  # if this environment variable is set, errors are printed with their traceback
 
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM has come (call it).
+    """Callable that tells whether Ctrl-C or SIGTERM was received.
 
-    Until it is called for the first time, a signal interrupts the main thread; from then on the first signal only
-    makes it return True. The second signal always interrupts.
+    Until it is called for the first time, a signal interrupts the main thread; after that, the first signal only makes
+    it return True. A second signal always interrupts.
     """
 
     def __init__(self, message: str) -> None:
-        """
+        """Create a request; see `installed`.
+
         Args:
-            message: printed when the command was stopped.
+            message: printed if the command is stopped.
         """
         self.message = message
         self._asked = self._listening = False
@@ -45,7 +46,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle the signals within the block; does nothing outside the main thread."""
+        """Handle the signals within the block; no effect outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -59,11 +60,11 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self._asked = self._asked, True
         if again or not self._listening:
-            raise KeyboardInterrupt  # no `except Exception` catches it
+            raise KeyboardInterrupt  # not caught by `except Exception`
 
 
 def run(action: Callable[[StopRequest], None]) -> int:
-    """Do the work of a command, which is given a `StopRequest`; returns the exit code."""
+    """Run a command's `action`, which receives a `StopRequest`; returns the exit code."""
     stop = StopRequest("Stopped; nothing was written.")
 
     def work() -> None:
@@ -77,7 +78,7 @@ def run(action: Callable[[StopRequest], None]) -> int:
 
 
 def conclude(work: Callable[[], object]) -> int:
-    """Do the work of a command that handles signals itself; returns the exit code."""
+    """Run a command that handles signals itself; returns the exit code."""
     try:
         work()
         return DONE
@@ -92,10 +93,10 @@ def conclude(work: Callable[[], object]) -> int:
 
 
 def path(text: str) -> Path:
-    """The type of an argument that is a path: with the home folder in place of a tilde.
+    """Type of path arguments; expands a tilde.
 
     Raises:
-        ArgumentTypeError: it is empty, as a variable that a shell does not know: it would be the current folder.
+        ArgumentTypeError: the path is empty, like an unset shell variable, and would mean the current folder.
     """
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; '.' is the current folder.")
@@ -108,31 +109,31 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print to standard error, as `say` does."""
+    """Print to standard error, like `say`."""
     _print(text, sys.stderr)
 
 
 def _print(text: str, stream: IO[str] | None) -> None:
-    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
         print(printable(text), file=stream, flush=True)
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could move the cursor, colour the screen or hide text."""
+    """Replace control characters, which could move the cursor, colour the screen or hide text."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe; call it first of all, in a process of its own.
+    """Make the standard streams safe; call it first in a process of its own.
 
-    Closed streams are opened on the null device (else the next file to be opened would get their descriptor, and
-    libraries' warnings would be written into it); characters that a stream cannot encode are replaced.
+    Closed streams are opened on the null device (otherwise the next opened file would get their descriptor, and
+    warnings of libraries would be written into it); characters that a stream cannot encode are replaced.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free number
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
         with contextlib.suppress(AttributeError, OSError, ValueError):
@@ -141,9 +142,9 @@ def prepare_streams() -> None:
 
 
 class TolerantStream:
-    """A text stream whose writes never fail, even when its reader is gone or its disk is full.
+    """A text stream whose writes never fail, even if its reader is gone or the disk is full.
 
-    For what libraries print, such as progress bars.
+    For output of libraries, such as progress bars.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -163,10 +164,10 @@ class TolerantStream:
 
 
 def leave(code: int) -> None:
-    """Exit a program that has done its work, without Python's own shutdown.
+    """Exit a finished program without Python's own shutdown.
 
-    During that shutdown a library's thread that wakes up aborts the process (SIGABRT), and a signal changes the exit
-    code.
+    During shutdown, a library thread that wakes up would abort the process (SIGABRT), and a signal would change the
+    exit code.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -1,7 +1,7 @@
-"""Frozen dataclasses from and to plain JSON or TOML values, strictly: every value is checked against its type hint.
+"""Convert frozen dataclasses from and to plain JSON or TOML values, checking every value against its type hint.
 
-One mechanism serves `model.json` and the trainer's experiment files: an unknown key names the nearest known one, a
-value of the wrong type says what was got and what is wanted.
+Used for `model.json` and for experiment files. An unknown key is reported with the nearest known one, a value of the
+wrong type with what was found and what is expected.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 OMIT_DEFAULT = {"omit_default": True}
-"""Metadata of a field that is not written while it has its default: files of earlier versions stay what they were."""
+"""Field metadata: do not write the field while it has its default, so that files of earlier versions stay the same."""
 
 
 def from_plain(kind: type[T], plain: Any, where: str, error: type[Exception]) -> T:
-    """Build an instance of the dataclass `kind` from a dictionary.
+    """Create an instance of the dataclass `kind` from a dictionary.
 
     Args:
         kind: a dataclass whose fields are int, float, bool, str, tuple[...], dict[str, ...], optional or dataclasses.
-        plain: what json or tomllib returned.
-        where: how to call this place in messages, e.g. "model.json".
+        plain: as returned by json or tomllib.
+        where: name of the source in messages, e.g. "model.json".
         error: exception class to raise.
     """
     return _convert(kind, plain, where, error)
 
 
 def to_plain(value: Any, whole: bool = False) -> Any:
-    """The inverse: nested dictionaries and lists of a dataclass, ready for json.dumps.
+    """Convert a dataclass to nested dictionaries and lists, ready for json.dumps.
 
     Args:
-        value: a dataclass, or what it holds.
-        whole: with the fields that are left out while they have their defaults (`OMIT_DEFAULT`).
+        value: a dataclass, or a value of one of its fields.
+        whole: include fields that are omitted while they have their defaults (`OMIT_DEFAULT`).
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         written = [f.name for f in dataclasses.fields(value) if whole or _is_written(f, value)]
@@ -50,7 +50,7 @@ def to_plain(value: Any, whole: bool = False) -> Any:
 
 
 def dotted(plain: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in nested tables with its dotted key: {"run": {"steps": 8}} -> ("run.steps", 8)."""
+    """Every value of nested tables with its dotted key: {"run": {"steps": 8}} -> ("run.steps", 8)."""
     for key, value in plain.items():
         if isinstance(value, dict):
             yield from dotted(value, f"{prefix}{key}.")
@@ -134,7 +134,7 @@ def _scalar(kind: Any, plain: Any, where: str, error: type[Exception]) -> Any:
             plain = float(plain)
         except OverflowError:
             raise error(f"{where}: a number that a float can hold is needed, got {_show(plain)}.") from None
-    # bool is a subclass of int: `true` is no number here.
+    # bool is a subclass of int, but `true` is not accepted as a number.
     if not isinstance(plain, kind) or (isinstance(plain, bool) and kind is not bool):
         raise error(f"{where}: {kind.__name__} is needed, got {_show(plain)}.")
     if kind is float and not math.isfinite(plain):

@@ -1,8 +1,8 @@
-"""`Volume`: the one statement of axes and units.
+"""`Volume`, which defines axis order and units for the whole project.
 
-Arrays are indexed [K, J, I] (slice, row, column), as `slicer.util.arrayFromVolume` gives them. World coordinates are
-RAS in millimetres. `ijk_to_ras` maps the homogeneous column vector (i, j, k, 1): note that its columns are in I, J, K
-order while everything said of array axes (`shape`, `spacing_mm`) is in K, J, I order.
+Arrays are indexed [K, J, I] (slice, row, column), as returned by `slicer.util.arrayFromVolume`. World coordinates are
+RAS in millimetres. `ijk_to_ras` maps the homogeneous column vector (i, j, k, 1): its columns are in I, J, K order,
+while everything about array axes (`shape`, `spacing_mm`) is in K, J, I order.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import numpy as np
 from .errors import InputError
 from .guard.plain_text import one_line
 
-# Two voxel grids are the same grid if no corner of one lies further than this from its twin.
+# Two grids are the same if no corner differs by more than this.
 SAME_GRID_TOLERANCE_MM = 0.01
 
-# What an image of a patient can be: a body is two metres long, a localiser has slices of 10 mm with gaps of 10 mm.
+# Plausible for a patient: a body is two metres long, a localiser has 10 mm slices with 10 mm gaps.
 LARGEST_FIELD_MM, LARGEST_VOXEL_MM, SMALLEST_VOXEL_MM = 2000.0, 25.0, 0.02
-# So much shear moves no voxel of a head by more than a quarter of a millimetre; with more a grid's voxels are no boxes.
+# This much shear moves no voxel of a head by more than a quarter of a millimetre; with more, voxels are not boxes.
 HAIR_DEGREES = 0.12
-# Beyond, squares are infinite in float32.
+# Beyond this, squares are infinite in float32.
 LARGEST_VALUE = 1e18
 
 Item = TypeVar("Item")
 
 
 def triple(values: Iterable[Item]) -> tuple[Item, Item, Item]:
-    """One value an axis, as a tuple.
+    """One value per axis as a tuple.
 
     Raises:
-        ValueError: there are not three.
+        ValueError: there are not three values.
     """
     first, second, third = values
     return first, second, third
 
 
 def shear_degrees(matrix: np.ndarray) -> float:
-    """By how much the axes of a 4x4 matrix are away from perpendicular, at the pair that is worst."""
+    """Largest deviation of any two axes of a 4x4 matrix from perpendicular, in degrees."""
     axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
     return math.degrees(math.asin(min(1.0, cosine)))
@@ -55,8 +55,8 @@ class Volume:
         array: voxel values, shape [K, J, I], any real dtype.
         ijk_to_ras: 4x4 matrix from voxel indices (i, j, k, 1) to RAS millimetres. May be oblique, flipped, permuted or
             sheared; must be invertible.
-        name: what to call this volume in messages: a node's or a file's name, as one line that prints.
-        notes: what was found while it was read that a user should know; they stand in the result.
+        name: name of this volume in messages: that of a node or file, as one printable line.
+        notes: findings during reading that the user should know; passed on to the result.
 
     Raises:
         InputError: the array is not three-dimensional and numeric, or the matrix is not an invertible affine one.
@@ -103,7 +103,7 @@ class Volume:
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres; the determinant, so that sheared grids are right too."""
+        """Volume of one voxel in millilitres; from the determinant, so it is correct for sheared grids too."""
         return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000.0
 
     def with_array(self, array: np.ndarray, name: str | None = None) -> Volume:
@@ -127,11 +127,11 @@ def corners_ras(volume: Volume) -> np.ndarray:
 
 
 def check_image(volume: Volume) -> None:
-    """Refuse what cannot be segmented, by name and with the remedy.
+    """Refuse volumes that cannot be segmented; names the volume and the remedy.
 
     Raises:
-        InputError: fewer than two voxels along an axis, a field of view that no patient fills, NaN, infinite or absurd
-            values, or all voxels equal (empty).
+        InputError: fewer than two voxels along an axis, an implausible field of view, NaN, infinite or extreme values,
+            or all voxels equal (empty).
     """
     if min(volume.shape) < 2:
         raise InputError(
@@ -160,7 +160,7 @@ def check_image(volume: Volume) -> None:
 
 
 def _check_size(volume: Volume) -> None:
-    """Refuse a field of view that no patient fills, and voxels of a size that no scanner of patients makes."""
+    """Refuse implausible fields of view and voxel sizes."""
     field = [n * mm for n, mm in zip(volume.shape, volume.spacing_mm)]
     if max(field) <= LARGEST_FIELD_MM and all(SMALLEST_VOXEL_MM <= mm <= LARGEST_VOXEL_MM for mm in volume.spacing_mm):
         return

@@ -1,4 +1,4 @@
-"""Many cases with one command."""
+"""Segment many cases with one command."""
 
 from .case import Options, Outcome
 from .run import run_batch, to_do

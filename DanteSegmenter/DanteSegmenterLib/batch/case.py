@@ -1,4 +1,4 @@
-"""One case of a batch: read, segmented, written. Whatever goes wrong with it is its own affair."""
+"""Process one case of a batch: read, segment, write. A failure affects only that case."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from ..worker.whole_run import segment_on_host
 from .fingerprint import fingerprint, header_of
 from .finished import REPORT_KEY, earlier_kept
 
-if TYPE_CHECKING:  # torch is imported when it is needed
+if TYPE_CHECKING:  # torch is imported when needed
     from ..inference.segmenting import Model
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how each case is segmented.
+    """Options for all cases of a batch.
 
     Attributes:
-        host: another computer, reached by ssh.
-        dicom_seg: of a DICOM study, write a DICOM segmentation beside the result.
+        host: remote host to compute on, reached by ssh.
+        dicom_seg: for DICOM studies, also write a DICOM segmentation.
     """
 
     device: str = "auto"
@@ -53,12 +53,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """Outcome of a case.
 
     Attributes:
-        state: "done", "skipped" (there already) or "failed".
-        message: why it failed, or what the user should know.
-        report: of the result, if there is one.
+        state: "done", "skipped" (finished earlier) or "failed".
+        message: why it failed, or notes for the user.
+        report: report of the result, if there is one.
     """
 
     case: str
@@ -69,7 +69,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """The slice for the contact sheet: image [1, J, I] and label map uint8 [1, J, I]."""
+    """A slice for the contact sheet: image [1, J, I] and label map uint8 [1, J, I]."""
 
     spec: ModelSpec
     reference: Volume
@@ -77,7 +77,7 @@ class Tile:
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """bool [1, J, I] by region id."""
+        """Masks bool [1, J, I] by region id."""
         regions = self.spec.regions
         return {region.id: mask_of(self.label_map, region, regions) for region in regions}
 
@@ -104,12 +104,12 @@ def segment_case(
     """Segment one case and write its file; on a cluster this runs on another machine.
 
     Args:
-        compute: makes a result of the volumes and calls its second argument to see if it is cancelled; None to
+        compute: function that segments the volumes, and calls its second argument to check for cancellation; None to
             compute in this process.
 
     Raises:
-        Cancelled: `cancelled` returned True; every other error becomes a failed outcome.
-        HostFailed: the computer of `compute` can compute no case at all.
+        Cancelled: `cancelled` returned True; all other errors become a failed outcome.
+        HostFailed: the host of `compute` cannot compute any case.
     """
     try:
         compute = compute or _compute_here(model_folder, options)
@@ -125,7 +125,7 @@ def segment_case(
             write_segmentation(path, result.masks, spec.regions, result.reference, header)
     except (Cancelled, HostFailed):
         raise
-    except Exception as error:  # a defect or a device's fault costs this case, never those that follow
+    except Exception as error:  # a bug or a device failure costs this case, never the following ones
         return Answer(Outcome(case.name, "failed", sentence_of(error)))
     notes = list(result.notes)
     if kept is not None:
@@ -141,26 +141,26 @@ def _compute_here(model_folder: str, options: Options) -> Compute:
 
 
 def compute_on_host(client: WorkerClient, host: Host, model_folder: str, options: Options) -> Compute:
-    """A `Compute` on another computer, in the client's process, which stays from case to case."""
+    """A `Compute` on a remote host, in the client's process, which is kept between cases."""
     return lambda volumes, cancelled: segment_on_host(
         client, host, model_folder, volumes, options.device, options.segment, cancelled=cancelled
     )
 
 
 def dicom_file(path: Path) -> Path:
-    """Where the DICOM segmentation of a case lies, beside its result."""
+    """Path of a case's DICOM segmentation, beside its result."""
     return path.with_name(path.name.removesuffix(SEGMENTATION_ENDING) + DICOM_ENDING)
 
 
 def dicom_source(case: Case, spec: ModelSpec, options: Options) -> SeriesSource | None:
-    """The series that a DICOM segmentation will lie on; None if none is asked for."""
+    """The series that a DICOM segmentation will refer to; None if none is requested."""
     source = case.images[pathway_of(case, spec, options.segment).modalities[0]]
     return source if options.dicom_seg and isinstance(source, SeriesSource) else None
 
 
 @contextlib.contextmanager
 def _dicom_beside(path: Path, source: SeriesSource | None, result: Result) -> Iterator[None]:
-    """Before the result itself, by which a case counts as finished, its DICOM segmentation is there."""
+    """Write the DICOM segmentation before the result itself, whose existence marks a case as finished."""
     if source is None:
         yield
         return
@@ -175,7 +175,7 @@ def _dicom_beside(path: Path, source: SeriesSource | None, result: Result) -> It
 
 
 def pathway_of(case: Case, spec: ModelSpec, options: SegmentOptions) -> Pathway:
-    """The pathway that a case's images allow; those that the model does not know are passed over.
+    """The pathway for a case's images; images that the model does not know are ignored.
 
     Raises:
         InputError: a modality is missing.
@@ -185,12 +185,12 @@ def pathway_of(case: Case, spec: ModelSpec, options: SegmentOptions) -> Pathway:
 
 
 def images_of(case: Case, pathway: Pathway) -> dict[str, ImageSource]:
-    """Those that the pathway reads, by modality; nothing else of the folder is opened."""
+    """The images that the pathway reads, by modality; no other files are opened."""
     return {modality: case.images[modality] for modality in pathway.modalities}
 
 
 def tile_of(result: Result) -> Tile:
-    """The slice with most of the first region."""
+    """The slice with the largest area of the first region."""
     area = np.count_nonzero(result.mask(result.spec.regions[0].id), axis=(1, 2))
     k = int(area.argmax()) if area.any() else result.reference.shape[0] // 2
     slab = slice(k, k + 1)
@@ -202,7 +202,7 @@ _MODELS: dict[tuple[str, str], Model] = {}
 
 
 def _loaded(folder: str, device: str) -> Model:
-    """A model is loaded once a process."""
+    """Load a model, once per process."""
     from ..inference import load_model
 
     if (folder, device) not in _MODELS:

@@ -1,7 +1,7 @@
-"""A batch on an existing Dask cluster: cases go out, typed bytes come back.
+"""Run a batch on an existing Dask cluster: cases are sent out, typed bytes come back.
 
-Who reaches the scheduler can run code on its workers: that is what Dask is. The other way round a worker's word is
-never unpickled here: an answer is a frame of `worker.protocol`, and anything else is that case's failure.
+Whoever can reach a Dask scheduler can run code on its workers; that is inherent. In the other direction, a worker's
+answer is never unpickled here: it must be a frame of `worker.protocol`, anything else counts as that case's failure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..volume import Volume
 from ..worker.protocol import CaseMessage, FrameReader, encode
 from .case import Answer, Options, Outcome, Tile, segment_case
 
-# A case whose machine died is given to another so often.
+# How often a case is given to another machine after its machine died.
 RETRIES = 3
 CONNECT_SECONDS = 10
-# So long a cluster may be without any worker before the command gives up.
+# How long a cluster may be without any worker before the command gives up.
 WITHOUT_WORKERS_SECONDS = 30.0
 SCHEDULER_LOOK_SECONDS = 0.1
-# Serialisers of Dask that build nothing but bytes, numbers and texts.
+# Dask serialisers that only create bytes, numbers and texts.
 SAFE = ["dask", "msgpack"]
 
 
@@ -40,14 +40,14 @@ def on_cluster(
     options: Options,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
-    """Segment cases on the cluster's machines, which write the results; answers in the order in which they end.
+    """Segment cases on the cluster's machines, which write the results; yields answers in order of completion.
 
     Args:
-        cases: each with the file for its result, under a path that every machine sees.
+        cases: each with the path of its result, which all machines must be able to access.
 
     Raises:
-        Cancelled: it was asked to end; cases that were not begun are taken back.
-        ResourceError: no scheduler answers, it has no workers, or it was lost with cases undone.
+        Cancelled: `cancelled` returned True; cases that have not started are withdrawn.
+        ResourceError: no scheduler answers, it has no workers, or it was lost before all cases were done.
     """
     spec = read_spec(model)
     with _client(address) as client:
@@ -74,7 +74,7 @@ def on_cluster(
 
 
 def segment_as_bytes(model: str, case: Case, path: Path, options: Options) -> bytes:
-    """On a worker: `segment_case`, its answer as one frame."""
+    """Run `segment_case` on a worker and encode its answer as one frame."""
     answer = segment_case(model, case, path, options)
     outcome, tile = answer.outcome, answer.tile
     arrays: tuple[np.ndarray, ...] = ()
@@ -85,10 +85,10 @@ def segment_as_bytes(model: str, case: Case, path: Path, options: Options) -> by
 
 
 def decode(data: object, case: Case, spec: ModelSpec) -> Answer:
-    """The answer in a worker's bytes.
+    """Decode the answer in a worker's bytes.
 
     Raises:
-        DanteError: it is no answer about this case.
+        DanteError: it is not an answer about this case.
     """
     if not isinstance(data, (bytes, bytearray)):
         raise DanteError(f"a worker answered with {type(data).__name__} instead of bytes.")
@@ -109,12 +109,12 @@ def _answer(future: Any, case: Case, spec: ModelSpec) -> Answer:
     try:
         if future.status == "cancelled":
             raise DanteError("the scheduler was lost before it ended.")
-        if future.status != "finished":  # why is a pickle from elsewhere, which is not opened
+        if future.status != "finished":  # the reason is a pickle from elsewhere, which is not opened
             raise DanteError("its worker ended again and again, or answered with an error of Dask.")
         return decode(future.result(timeout=CONNECT_SECONDS), case, spec)
     except DanteError as error:
         return Answer(Outcome(case.name, "failed", str(error)))
-    except Exception as error:  # an answer that Dask refuses to read, a connection that broke
+    except Exception as error:  # an answer that Dask refuses to read, or a broken connection
         return Answer(Outcome(case.name, "failed", f"the worker's answer cannot be read: {sentence_of(error)}"))
 
 
@@ -123,15 +123,15 @@ def _client(address: str) -> Any:
         from distributed import Client
     except ImportError:
         raise ResourceError('a cluster needs the package distributed: pip install "slicer-dante[cluster]".') from None
-    for name in logging.root.manager.loggerDict:  # tracebacks of lost connections; what matters is said here
+    for name in logging.root.manager.loggerDict:  # no tracebacks of lost connections; errors are reported here
         if name.partition(".")[0] in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     class Careful(Client):
-        """Opens no pickle of a worker: not its results (`SAFE`), not its errors."""
+        """Never unpickles data from a worker: neither its results (`SAFE`) nor its errors."""
 
         def start(self, **options: Any) -> Any:
-            # Of the connection on which the scheduler reports; results come on others.
+            # For the connection on which the scheduler reports; results come on others.
             self.connection_args = {**self.connection_args, "deserialize": False}
             return super().start(**options)
 
@@ -141,13 +141,13 @@ def _client(address: str) -> Any:
     try:
         asyncio.run(_try_to_reach(address))
         return Careful(address, timeout=CONNECT_SECONDS, serializers=SAFE, deserializers=SAFE, set_as_default=False)
-    except Exception as error:  # distributed raises what its streams raise
+    except Exception as error:  # distributed raises whatever its streams raise
         reason = "no answer in time" if isinstance(error, TimeoutError) else sentence_of(error)
         raise ResourceError(f"no Dask scheduler answers at '{address}' ({reason}). Check the address.") from None
 
 
 async def _try_to_reach(address: str) -> None:
-    """Shake hands once: of what speaks another language (a web server, say) Dask's client waits for ever."""
+    """Try a handshake: for another kind of server (e.g. a web server) Dask's client would wait forever."""
     from distributed.comm.core import connect
 
     comm = await asyncio.wait_for(connect(address, timeout=CONNECT_SECONDS), CONNECT_SECONDS + 1)
@@ -166,5 +166,5 @@ def _alive(client: Any) -> bool:
     """Whether the scheduler answers and has a worker."""
     try:
         return client.status == "running" and bool(client.scheduler_info(n_workers=1)["workers"])
-    except Exception:  # whatever a broken connection raises
+    except Exception:  # any error of a broken connection
         return False

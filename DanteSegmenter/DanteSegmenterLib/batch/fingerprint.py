@@ -1,4 +1,4 @@
-"""Which images a result was made of: digests in its header, no names. Images that were replaced are computed again."""
+"""Digests of a result's images in its header, without names, so that replaced images are segmented again."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..model_folder.read_write import sha256_of
 from ..strict_dataclass import to_plain
 from .finished import from_header
 
-IMAGES_KEY = "DanteImages"  # in the header of .seg.nrrd
-# Of one process: a window asks again at every click.
+IMAGES_KEY = "DanteImages"  # header field of .seg.nrrd
+# Per process: a GUI asks again at every click.
 KEPT_DIGESTS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of the images that a result was made of; both are SHA-256, and neither depends on what files are called.
+    """Digests of the images that a result was made of; both are SHA-256 and independent of file names.
 
     Attributes:
-        contents: of the bytes of every file, by modality.
-        seen: of every file's size and times. Where these are as they were no file is opened: reading the headers of a
-            thousand results takes seconds, reading their images minutes, and a window waits meanwhile.
+        contents: of the bytes of all files, by modality.
+        seen: of all files' sizes and times. If it is unchanged no file is opened: reading the headers of a thousand
+            results takes seconds, reading their images minutes, during which a GUI would wait.
     """
 
     contents: str
@@ -34,30 +34,30 @@ class Fingerprint:
 
 
 def fingerprint(images: Mapping[str, ImageSource]) -> Fingerprint | None:
-    """Of images by modality, as they are now; None where one cannot be read. To be taken before they are read."""
+    """Fingerprint of images by modality; None if one cannot be read. Call before the images are read."""
     try:
-        seen = _sum(images, _seen)  # first: of a file that is replaced meanwhile these are not its times
+        seen = _sum(images, _seen)  # first, so that a file replaced meanwhile does not get its new times
         return Fingerprint(_sum(images, _contents), seen)
     except OSError:
         return None
 
 
 def header_of(made_of: Fingerprint | None) -> dict[str, str]:
-    """As fields of a result's header."""
+    """The fingerprint as fields of a result's header."""
     return {} if made_of is None else {IMAGES_KEY: json.dumps(to_plain(made_of))}
 
 
 def made_of_these(path: Path, images: Mapping[str, ImageSource]) -> bool:
-    """Whether a result is of these images, as they are now.
+    """Whether a result was made of these images in their present state.
 
-    A result of an earlier version does not say what it was made of: it is, unless one of them is newer.
+    Results of earlier versions have no fingerprint: they count as such unless an image is newer.
     """
     made_of = from_header(path, IMAGES_KEY, Fingerprint)
     try:
         if made_of is None:
             return not _newer(images, path)
         return _sum(images, _seen) == made_of.seen or _sum(images, _contents) == made_of.contents
-    except OSError:  # whoever reads it says why
+    except OSError:  # reported when the file is read
         return False
 
 
@@ -67,14 +67,14 @@ def _newer(images: Mapping[str, ImageSource], path: Path) -> bool:
 
 
 def _sum(images: Mapping[str, ImageSource], of_file: Callable[[Path], str]) -> str:
-    """One digest of what is said of every file, in whatever order they come."""
+    """One digest over all files, independent of their order."""
     said = {modality: sorted(map(of_file, source.files)) for modality, source in images.items()}
     table = [[modality, images[modality].component, said[modality]] for modality in sorted(images)]
     return hashlib.sha256(json.dumps(table).encode()).hexdigest()
 
 
 def _seen(path: Path) -> str:
-    """The last one is set by the system: that of a copy which keeps the times of its source is another all the same."""
+    """Size and times; ctime is set by the system, so it differs for a copy that preserves mtime."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
@@ -85,6 +85,6 @@ def _contents(path: Path) -> str:
 
 @functools.lru_cache(KEPT_DIGESTS)
 def _digest(path: Path, seen: str) -> str:
-    if not path.is_file():  # whoever opens a pipe waits for ever
+    if not path.is_file():  # opening a pipe would block forever
         raise FileNotFoundError(path)
     return sha256_of(path)

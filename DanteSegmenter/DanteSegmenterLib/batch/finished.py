@@ -1,4 +1,4 @@
-"""What a result file knows of how it was made: only what was made in the same way counts as finished."""
+"""How a result was made, from its header: only results made in the same way count as finished."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..options import SegmentOptions
 from ..result.report import Report
 from ..strict_dataclass import from_plain
 
-REPORT_KEY = "DanteReport"  # in the header of .seg.nrrd
+REPORT_KEY = "DanteReport"  # header field of .seg.nrrd
 Said = TypeVar("Said")
 
 
 def read_report(path: Path) -> Report | None:
-    """The report in a result's header; None where there is none that can be read."""
+    """The report in a result's header; None if there is none, or it is unreadable."""
     return from_header(path, REPORT_KEY, Report)
 
 
 def from_header(path: Path, key: str, kind: type[Said]) -> Said | None:
-    """What a field of a result's header says; None where there is none that can be read."""
+    """A field of a result's header; None if there is none, or it is unreadable."""
     import nrrd
 
     try:
@@ -36,7 +36,7 @@ def from_header(path: Path, key: str, kind: type[Said]) -> Said | None:
 
 
 def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: SegmentOptions) -> Report | None:
-    """The report of a result of just this model, pathway and options; None if `path` holds another, or nothing."""
+    """The report of a result made with exactly this model, pathway and options; None otherwise."""
     report = read_report(path) if path.is_file() else None
     if report is None:
         return None
@@ -47,10 +47,10 @@ def finished_report(path: Path, spec: ModelSpec, pathway: Pathway, options: Segm
 
 @contextlib.contextmanager
 def earlier_kept(path: Path, ending: str = SEGMENTATION_ENDING) -> Iterator[Path | None]:
-    """While a result is written: what lies at its place, made in another way or corrected by hand, is moved aside.
+    """While a result is written, move aside an earlier one, which was made differently or edited by hand.
 
     Yields:
-        where it is kept; None if there was nothing. If the writing fails it comes back.
+        the path where it is kept; None if there was none. Restored if writing fails.
     """
     kept = None
     if path.exists():
@@ -66,7 +66,7 @@ def earlier_kept(path: Path, ending: str = SEGMENTATION_ENDING) -> Iterator[Path
 
 
 def free_name(path: Path, ending: str) -> Path:
-    """The path, or NAME-2, NAME-3 and so on before its ending: what lies there stays."""
+    """The path, or NAME-2, NAME-3 etc. with the same ending, so that nothing is overwritten."""
     stem, number, free = path.name.removesuffix(ending), 2, path
     while free.exists():
         free, number = path.with_name(f"{stem}-{number}{ending}"), number + 1

@@ -1,7 +1,7 @@
-"""A batch in a process of its own, for a window that must not wait: start it, ask how it goes, end it. No torch, no Qt.
+"""Run a batch in a separate process, for a GUI that must not block: start, poll, stop. No torch, no Qt.
 
-The process writes summary.csv after each case (`batch`), and that is where news comes from: the same file that stays.
-It ends with its parent, whose end closes its standard input.
+Progress is read from summary.csv, which the process writes after each case (`batch`). It ends with its parent, whose
+end closes its standard input.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class BatchProcess:
         host: str = "",
         host_python: str = "",
     ) -> None:
-        """
+        """Start the process.
+
         Args:
-            host, host_python: as of the command, see `host.address`; empty for this computer.
+            host, host_python: as for the command, see `host.address`; empty for this computer.
 
         Raises:
             ResourceError: the process cannot be started.
@@ -60,24 +61,24 @@ class BatchProcess:
         return self._process.running
 
     def rows(self) -> list[CaseRow]:
-        """What is in the summary that this run has written; nothing before the first case has ended."""
+        """Lines of the summary written by this run; empty until the first case has ended."""
         if _changed(self._summary) == self._before:
             return []
         try:
             with open(self._summary, newline="", encoding="utf-8") as file:
                 return [CaseRow(line["case"], line["state"], line["message"]) for line in csv.DictReader(file)]
-        except (OSError, KeyError):  # it is being written
+        except (OSError, KeyError):  # being written
             return []
 
     def error(self) -> DanteError | None:
-        """Why it ended without doing its work; None if it did, or still runs. Failed cases are told by `rows`."""
+        """Why it ended without doing its work; None if it did, or still runs. Failed cases are reported by `rows`."""
         code = self._process.poll()
         if code in (None, 0) or (code == REFUSED and self.rows()):
             return None
         return DanteError(self._process.complaint() or f"The process ended with code {code}.")
 
     def stop(self) -> None:
-        """End it; the case that is going on is lost, files that are written are whole."""
+        """End it; the current case is lost, files that have been written are complete."""
         self._process.end(patience=1.0)
 
 

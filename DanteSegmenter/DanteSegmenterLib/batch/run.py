@@ -1,8 +1,8 @@
-"""Many cases with one command: one after the other, here or on another computer, or on a Dask cluster.
+"""Segment many cases with one command: sequentially, here or on a remote host, or on a Dask cluster.
 
-Each case leaves NAME.seg.nrrd, which knows how and of which images it was made: what is finished in the same way, of
-the images that are there, is skipped when the command is run again. A case that fails does not stop the others.
-summary.csv and contact_sheet.png show all of them. A DICOM study leaves NAME.dcm beside it, where that is asked for.
+Each case results in NAME.seg.nrrd, whose header records how and from which images it was made: cases finished in the
+same way from the same images are skipped when the command is run again. A failing case does not stop the others.
+summary.csv and contact_sheet.png show all cases. For a DICOM study, NAME.dcm is written beside it if requested.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from .fingerprint import made_of_these
 from .finished import finished_report, free_name
 from .summary import write_summary
 
-MOST_BYTES = 255  # of a file's name, on every usual file system
+MOST_BYTES = 255  # maximum length of a file name on common file systems
 FINISHED = "finished already"
 DEFAULT = Options()
 
 
 def to_do(cases: Sequence[Case], spec: ModelSpec, out: Path, options: Options = DEFAULT) -> list[tuple[Case, str]]:
-    """Each case, and why it will not run: "" for it will; this is the table shown beforehand.
+    """Each case with the reason why it will not run, or ""; shown as a table before the run.
 
     Raises:
-        InputError: two cases have one name.
+        InputError: two cases have the same name.
     """
     looked_at = [(case, _not_to_run(case, spec, out, options)) for case in _with_own_names(cases)]
     return [(case, outcome.message if outcome else "") for case, outcome in looked_at]
 
 
 def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Outcome | None:
-    """What is to be said of a case that will not run; None of one that will."""
+    """The outcome of a case that will not run; None if it will."""
     if case.problem:
         return Outcome(case.name, "failed", case.problem)
     try:
@@ -69,10 +69,10 @@ def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Out
 
 
 def _with_own_names(cases: Sequence[Case]) -> list[Case]:
-    """The cases; those with a problem, which leave no result, are numbered where their names are taken.
+    """The cases with unique names; those with a problem, which have no result, are numbered if their names are taken.
 
     Raises:
-        InputError: two others have one name.
+        InputError: two other cases have the same name.
     """
     taken: set[str] = set()
     for name in (case.name for case in cases if not case.problem):
@@ -90,7 +90,7 @@ def _with_own_names(cases: Sequence[Case]) -> list[Case]:
 
 
 def result_file(name: str, out: Path) -> Path:
-    """Where a case's segmentation is; a name that would be too long is cut, and stays one of its own by a digest."""
+    """Path of a case's segmentation; a name that is too long is cut and made unique by a digest."""
     room = MOST_BYTES - len(SEGMENTATION_ENDING)
     written = os.fsencode(name)
     if len(written) > room:
@@ -108,21 +108,21 @@ def run_batch(
     progress: Callable[[Outcome], None] = lambda outcome: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
-    """Segment all cases that can be and are not yet; write summary.csv and contact_sheet.png.
+    """Segment all cases that are possible and not finished yet; write summary.csv and contact_sheet.png.
 
     Args:
-        out: made if missing.
-        cluster: address of a Dask scheduler, e.g. "tcp://10.0.0.1:8786"; here if empty. Its machines must see the
-            cases, the model and `out` under the same paths.
-        progress: called as each case ends.
-        cancelled: asked often; True ends the run, what is finished stays.
+        out: created if missing.
+        cluster: address of a Dask scheduler, e.g. "tcp://10.0.0.1:8786"; empty to compute here. Its machines must be
+            able to access the cases, the model and `out` under the same paths.
+        progress: called when a case ends.
+        cancelled: called often; True ends the run, finished results are kept.
 
     Raises:
-        Cancelled: it was asked to end.
+        Cancelled: `cancelled` returned True.
         ModelError: the model folder cannot be used.
-        InputError: two cases have one name.
-        ResourceError: `out` cannot be written, the device is not there, or no cluster answers.
-        HostFailed: the other computer is not reached, or what runs there is of no use; what is finished stays.
+        InputError: two cases have the same name.
+        ResourceError: `out` cannot be written, the device is not available, or no cluster answers.
+        HostFailed: the remote host is not reached, or cannot be used; finished results are kept.
     """
     spec = read_spec(model_folder)
     table = [(case, _not_to_run(case, spec, out, options)) for case in _with_own_names(cases)]
@@ -130,7 +130,7 @@ def run_batch(
     if todo and options.host is None and not cluster:
         from ..inference.devices import resolve_device
 
-        resolve_device(options.device)  # else every case would be read and fail for one reason
+        resolve_device(options.device)  # otherwise every case would be read and fail for the same reason
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,9 +145,9 @@ def run_batch(
         progress(answer.outcome)
         if answer.tile is not None:
             sheet.add(answer.outcome.case, answer.tile.reference, None, answer.tile.masks)
-        write_summary(out, outcomes, spec)  # after each: whatever happens, it is there
+        write_summary(out, outcomes, spec)  # after each case, so that it exists whatever happens
     if sheet.tiles:
-        sheet.save(free_name(out / CONTACT_SHEET_FILE, ".png"))  # that of an earlier run stays
+        sheet.save(free_name(out / CONTACT_SHEET_FILE, ".png"))  # keep that of an earlier run
     return outcomes
 
 

@@ -1,4 +1,4 @@
-"""summary.csv: one line a case, of this run and of those before it in the same folder."""
+"""Write summary.csv: one line per case, of this run and of earlier ones in the same folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_COLUMNS, LAST_COLUMNS = ["case", "state"], ["seconds", "model", "message"]
 
 
 def write_summary(out: Path, outcomes: Sequence[Outcome], spec: ModelSpec) -> None:
-    """Write the lines of these outcomes; lines of other cases stay as they are.
+    """Write the lines of these outcomes; lines of other cases are kept.
 
     Raises:
         ResourceError: it cannot be written.
@@ -35,7 +35,7 @@ def write_summary(out: Path, outcomes: Sequence[Outcome], spec: ModelSpec) -> No
     writer.writeheader()
     writer.writerows(lines[case] for case in sorted(lines))
     content = text.getvalue().encode("utf-8", "backslashreplace")
-    # Atomically: a window reads it meanwhile.
+    # Atomically, since a GUI reads it meanwhile.
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -59,7 +59,7 @@ def line_of(outcome: Outcome, spec: ModelSpec) -> dict[str, str]:
 
 
 def read_summary(path: Path) -> list[dict[str, str]]:
-    """The lines of an earlier summary; a file that is none is moved aside.
+    """Lines of an earlier summary; an invalid file is moved aside.
 
     Raises:
         OSError: it cannot be read.

@@ -1,1 +1,1 @@
-"""Which file is which modality of which patient."""
+"""Find out which file is which modality of which patient."""

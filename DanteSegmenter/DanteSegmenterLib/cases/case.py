@@ -1,4 +1,4 @@
-"""A patient's images, and what the numbers in their mask mean."""
+"""A patient's images, and the meaning of their mask's labels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..volume import Volume
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A volume in a file; `component` picks one of a 4-D file."""
+    """A volume in a file; `component` selects one of a 4-D file."""
 
     path: Path
     component: int | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that is read."""
+        """All files that are read."""
         return (self.path,)
 
     def read(self) -> Volume:
@@ -30,7 +30,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class SeveralMasks:
-    """More masks than one: which of them is the expert's is not ours to choose."""
+    """Several masks, from which we must not choose the expert's."""
 
     case: str
     names: tuple[str, ...]
@@ -42,16 +42,18 @@ class SeveralMasks:
 
     @property
     def path(self) -> Path:
-        """
+        """The path, if there were a single mask.
+
         Raises:
-            InputError: always; names them.
+            InputError: always; names the masks.
         """
         raise InputError(f"{self.problem}.")
 
     def read(self) -> Volume:
-        """
+        """The mask, if there were a single one.
+
         Raises:
-            InputError: always; names them.
+            InputError: always; names the masks.
         """
         raise InputError(f"{self.problem}.")
 
@@ -61,15 +63,15 @@ class Case:
     """A patient's images.
 
     Attributes:
-        name: the folder's; of a time point in a patient's folder, the patient's and its own.
+        name: the folder's name; for a time point in a patient's folder, both names.
         images: by modality id.
-        label: the expert mask, if there is one.
-        regions: region id -> integer labels in this mask; empty if their meaning is not known.
+        label: the expert's mask, if there is one.
+        regions: region id -> integer labels in this mask; empty if their meaning is unknown.
         group: for stratified splits, e.g. "HGG"; empty if there are none.
-        outside: labels that are known and belong to no region, e.g. a resection cavity.
-        remark: what a user should know of these labels: whose they are, or why their meaning is not known.
-        problem: why the case cannot be used at all; empty if it can.
-        held_apart: the data set itself keeps it for tests (imagesTs).
+        outside: known labels that belong to no region, e.g. a resection cavity.
+        remark: note on these labels for the user: their label scheme, or why their meaning is unknown.
+        problem: why the case cannot be used; empty if it can.
+        held_apart: the dataset reserves it for testing (imagesTs).
     """
 
     name: str
@@ -86,7 +88,7 @@ class Case:
         return {modality: source.read() for modality, source in self.images.items()}
 
     def mask_problem(self) -> str:
-        """Why the mask cannot be used, as far as names tell; empty if it can."""
+        """Why the mask cannot be used, as far as names show; empty if it can."""
         if self.label is None:
             return f"'{self.name}' has no mask (a file *_seg or *-seg; with a dataset.json, one in labelsTr)"
         if isinstance(self.label, SeveralMasks):
@@ -94,10 +96,10 @@ class Case:
         return "" if self.regions else f"'{self.name}': {self.remark or 'the meaning of its labels is not known'}"
 
     def check_labels(self, mask: Volume) -> None:
-        """Refuse a mask whose numbers would be read wrongly.
+        """Refuse a mask whose labels would be misinterpreted.
 
         Raises:
-            InputError: it holds labels that its naming does not know, or the naming itself is not known.
+            InputError: it has labels unknown to its label scheme, or the label scheme is unknown.
         """
         if self.mask_problem():
             raise InputError(f"case {self.mask_problem()}.")

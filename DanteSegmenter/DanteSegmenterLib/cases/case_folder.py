@@ -1,11 +1,11 @@
-"""One patient's folder of image files -> which file is which modality, in the namings users have. No torch.
+"""Find the modalities among one patient's image files, by common naming schemes. Does not import torch.
 
     BraTS 2018-2021   <any>_{t1,t1ce,t2,flair,seg}.nii[.gz]
     BraTS 2023-2024   <any>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]
     paired chest CT   {nct,ctpa,label}.nii[.gz]
 
-and every other name in which `modality_guess` finds the modality: of BIDS, UPENN-GBM, UCSF-PDGM, TCGA, LUMIERE, or a
-scanner's series. One file of BraTS 2020 (case 355) names its mask W39_1998.09.19_Segm.nii. Masks are optional.
+and any other name in which `modality_guess` recognises the modality: BIDS, UPENN-GBM, UCSF-PDGM, TCGA, LUMIERE, or a
+scanner's series. One case of BraTS 2020 (355) names its mask W39_1998.09.19_Segm.nii. Masks are optional.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ KNOWN_NAMINGS = (
 
 @dataclass(frozen=True)
 class _Named:
-    """A file with the words of its name that are not the patient's.
+    """A file, with the words of its name that are not the patient's.
 
     Attributes:
-        own: the modality by a name that only the model knows.
+        own: the modality, if the model defines a name for it that the vocabulary lacks.
     """
 
     path: Path
@@ -61,12 +61,12 @@ def read_case_folder(
 
     Args:
         group: for stratified splits.
-        name: of the case; the folder's by default.
-        scheme: what the mask's labels mean, where it is known better than by names.
-        names: of the model that will segment it, beside those of the vocabulary.
+        name: of the case; by default the folder's.
+        scheme: label scheme of the mask, if known better than from names.
+        names: names of the model that will segment it, in addition to the vocabulary's.
 
     Raises:
-        InputError: there is no such folder, no naming is recognised, or two files claim one modality.
+        InputError: the folder does not exist, no naming scheme is recognised, or two files claim one modality.
     """
     folder = Path(folder)
     files = image_files(folder)
@@ -85,7 +85,7 @@ def read_case_folder(
 
 
 def is_case_folder(folder: Path, names: ModelNames = ANY_MODEL) -> bool:
-    """Whether some file in `folder` is named as an image of ours, or of the model's.
+    """Whether some file in the folder is named like an image, by the vocabulary or the model.
 
     Raises:
         InputError: the folder cannot be read.
@@ -103,7 +103,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _images(named: Sequence[_Named], folder: Path, names: ModelNames) -> dict[str, ImageSource]:
-    """By modality id: the model's, or of a brain's MR or a chest's CT, whichever has more."""
+    """Images by modality id: the model's, or those of brain MR or chest CT, whichever are more."""
     claims: dict[str, list[_Named]] = {}
     for file in named:
         if file.modality is not None:
@@ -120,16 +120,17 @@ def _images(named: Sequence[_Named], folder: Path, names: ModelNames) -> dict[st
 
 
 def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
-    """
+    """Check for links between the images.
+
     Raises:
-        InputError: two images are one file under two names, by a link.
+        InputError: two images are the same file under two names.
     """
     first: dict[tuple[int, int], str] = {}
     for modality, source in images.items():
-        with contextlib.suppress(OSError):  # whoever reads it says so
+        with contextlib.suppress(OSError):  # reported when the file is read
             status = source.path.stat()
             other = first.setdefault((status.st_dev, status.st_ino), modality)
-            if other != modality and status.st_ino:  # some file systems number nothing
+            if other != modality and status.st_ino:  # some file systems have no inode numbers
                 names = f"{images[other].path.name} and {source.path.name}"
                 raise InputError(
                     f"'{folder}' holds one file as {other} and as {modality}: {names}. Each needs a scan of its own."
@@ -137,7 +138,7 @@ def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
 
 
 def _plain(files: Sequence[_Named]) -> _Named | None:
-    """The file of which the others are named as versions: T1 beside T1_bias or T1_unstripped, not beside T1_2."""
+    """The plain file among versions of it: T1 beside T1_bias or T1_unstripped, but not beside T1_2."""
     spoken = [without_marks(file.words) for file in files]  # "T1+C" is as short as "T1_C"
     shortest = min(spoken, key=len)
     versions = [
@@ -155,10 +156,10 @@ def _label(case: str, masks: list[Path]) -> ImageSource | SeveralMasks | None:
 
 
 def _without_patient(files: Sequence[Path], folder: str, names: ModelNames) -> list[_Named]:
-    """The files with what tells them apart; the name that they have in common is the patient's, whatever its words.
+    """The files with the words that distinguish them; their common beginning is the patient's name, whatever its words.
 
-    Words for contrast that all files share may be the patient's initials, or said of all images: they are left out
-    where they are the folder's name too, or where more images are told apart without them.
+    Words for contrast that all files share may be the patient's initials, or apply to all images. They are left out if
+    they are part of the folder's name too, or if more images can be distinguished without them.
     """
     spoken = [words_of(_stem(path)) for path in files]
     shared, own = _shared_beginning(spoken), words_of(folder)
@@ -173,7 +174,7 @@ def _without_patient(files: Sequence[Path], folder: str, names: ModelNames) -> l
 
 
 def _telling(beginning: Sequence[str]) -> list[str]:
-    """What names have in common at their beginning: "sub-01_ce-gd" says contrast, the initials in "CE_01" do not."""
+    """Informative words of a common beginning: "sub-01_ce-gd" indicates contrast, the initials in "CE_01" do not."""
     end = max((n for n, word in enumerate(beginning) if word not in vocabulary.TELLING), default=-1)
     return [
         word
@@ -183,7 +184,7 @@ def _telling(beginning: Sequence[str]) -> list[str]:
 
 
 def _shared_beginning(spoken: Sequence[Sequence[str]]) -> int:
-    """How many words all names begin with, at least one left of each."""
+    """Number of words that all names begin with, leaving at least one of each."""
     if len(spoken) < 2:
         return 0
     most = min(map(len, spoken)) - 1
@@ -191,7 +192,7 @@ def _shared_beginning(spoken: Sequence[Sequence[str]]) -> int:
 
 
 def _told_apart(named: Sequence[_Named]) -> tuple[int, int]:
-    """How many modalities are found, and the fewer files claim one that is taken, the better."""
+    """Number of modalities found, and minus the number of duplicate claims; larger is better."""
     found = [file.modality for file in named if file.modality]
     return len(set(found)), len(set(found)) - len(found)
 

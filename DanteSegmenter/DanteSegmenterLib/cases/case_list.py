@@ -1,4 +1,4 @@
-"""A folder of many patients -> their cases, in any layout that is known. No torch."""
+"""Find the cases in a folder of many patients, in any known layout. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .time_points import is_time_point, without_time_point
 
 # Deep enough for <challenge>/<grade>/<patient>/<time point>.
 MAX_DEPTH = 4
-# Of BIDS: results and originals of the images beside them; and the folder of a session that holds no name.
+# BIDS folders with results and originals of the images beside them; and the folder in a session with no name of its
+# own.
 PASSED_OVER = {"derivatives", "sourcedata"}
 ANATOMY = "anat"
 
 
 def find_cases(folder: Path, modalities: Sequence[Modality] = ()) -> list[Case]:
-    """All cases below a folder: case folders at any depth down to the fourth, MSD Task01, or nnU-Net raw data.
+    """Find all cases in a folder: case folders up to four levels deep, MSD Task01, or nnU-Net raw data.
 
-    A folder that cannot be read, or whose files are not clear, is a case with a `problem`; the others are not in want
-    of it.
+    A folder that is unreadable or ambiguous becomes a case with a `problem`; the others are unaffected.
 
     Args:
-        modalities: of the model that will segment them, whose names are known then, too; labels are not asked for.
+        modalities: of the model that will segment the cases; adds its names. No labels are needed then.
 
     Raises:
-        InputError: there is no such folder, it cannot be read, or no case is in it.
+        InputError: the folder does not exist, cannot be read, or contains no case.
     """
     cases = cases_below(folder, modalities)
     if not cases:
@@ -46,10 +46,10 @@ def find_cases(folder: Path, modalities: Sequence[Modality] = ()) -> list[Case]:
 
 
 def cases_below(folder: Path, modalities: Sequence[Modality] = ()) -> list[Case]:
-    """As `find_cases`; none is no error.
+    """Like `find_cases`, but no cases are not an error.
 
     Raises:
-        InputError: there is no such folder, or it cannot be read.
+        InputError: the folder does not exist, or cannot be read.
     """
     found = entries(folder)
     scheme, names = read_labels_file(folder), ModelNames(tuple(modalities))
@@ -61,17 +61,18 @@ def cases_below(folder: Path, modalities: Sequence[Modality] = ()) -> list[Case]
 
 
 class _Search:
-    """Goes down from a folder; remembers what the labels mean there, and what the model calls its images."""
+    """Recursive search, with the label scheme and the model's names for images."""
 
     def __init__(self, scheme: LabelScheme | None, names: ModelNames) -> None:
         self._scheme, self._names = scheme, names
 
     def below(self, folder: Path, found: list[Path], depth: int = 0, name: str = "", group: str = "") -> Iterable[Case]:
-        """
+        """Yield the cases below a folder.
+
         Args:
-            found: what the folder holds.
-            name: by which a time point in this folder is called: the patient's.
-            group: of a time point in this folder.
+            found: contents of the folder.
+            name: name of the patient, for a time point in this folder.
+            group: group of a time point in this folder.
         """
         for sub in found:
             if sub.name.lower() in PASSED_OVER or not is_folder(sub):
@@ -88,9 +89,9 @@ class _Search:
 
 
 def _name_below(patient: str, folder: Path) -> tuple[str, bool]:
-    """What a case in a folder below another is called, and whether the folder above is its patient's.
+    """Name of a case in a subfolder, and whether the parent folder is its patient's.
 
-    It is where the folder is named as a time point, or it or its images as a time point of the folder above.
+    It is if the subfolder is named like a time point, or it or its images like a time point of the parent's name.
     """
     if folder.name.lower() == ANATOMY:
         return patient, True

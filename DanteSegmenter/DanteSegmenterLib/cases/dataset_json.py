@@ -1,4 +1,4 @@
-"""Folders described by a `dataset.json`: the Medical Segmentation Decathlon's Task01 and nnU-Net raw data."""
+"""Folders described by a `dataset.json`: the Medical Segmentation Decathlon's Task01, and nnU-Net raw data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .case import Case, ImageSource
 from .label_schemes import CHEST_CT, LabelScheme
 from .model_names import ANY_MODEL, ModelNames
 
-# Where images lie, and where their masks: to train on, and kept apart for tests.
+# Image folder -> mask folder: for training, and reserved for testing.
 PARTS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
-# Words in a label's name -> regions that the label is part of; the first that fits.
+# Words in a label's name -> regions that include the label; the first match counts.
 MEANINGS = (
     (r"background|outside", None),
     (r"cavity|\brc\b|resect", ()),
@@ -28,19 +28,19 @@ MEANINGS = (
 
 
 def has_images(folder: Path) -> bool:
-    """Whether a dataset.json here would describe images; another program's file of that name does not."""
+    """Whether a dataset.json here would describe images, rather than belong to another program."""
     return any(is_folder(folder / part) for part in PARTS)
 
 
 def read_dataset_json(folder: Path, scheme: LabelScheme | None = None, names: ModelNames = ANY_MODEL) -> list[Case]:
-    """Cases of an MSD or nnU-Net raw folder: imagesTr, then those that are kept for tests, imagesTs.
+    """Cases of an MSD or nnU-Net raw folder: imagesTr, then those reserved for testing, imagesTs.
 
     Args:
-        scheme: what the labels mean, where it is known better than by the file.
-        names: of the model that will segment them. It asks for no labels: unknown ones are a remark then.
+        scheme: label scheme, if known better than from the file.
+        names: of the model that will segment the cases. It needs no labels, so unknown ones are then only a remark.
 
     Raises:
-        InputError: dataset.json is damaged, or its channels or labels are not known ones; a folder cannot be read.
+        InputError: dataset.json is damaged or has unknown channels or labels; a folder cannot be read.
     """
     path = folder / "dataset.json"
     try:
@@ -75,9 +75,10 @@ def read_dataset_json(folder: Path, scheme: LabelScheme | None = None, names: Mo
 
 
 def _scheme_for(labels: dict[str, Any], path: Path, names: ModelNames) -> LabelScheme:
-    """
+    """The label scheme of a dataset.
+
     Raises:
-        InputError: some label's meaning is not known, and there is no model that could do without.
+        InputError: the meaning of a label is unknown, and labels are needed, as there is no model.
     """
     try:
         return _scheme(labels, path)
@@ -95,7 +96,7 @@ def _modality(channel: str, number: int, names: ModelNames) -> str:
 
 
 def _msd_cases(images: Path, labels: Path, modalities: dict[int, str]) -> list[Case]:
-    """4-D images imagesTr/X.nii.gz with labelsTr/X.nii.gz."""
+    """Cases from 4-D images imagesTr/X.nii.gz with labelsTr/X.nii.gz."""
     cases = []
     for image in _images(images):
         sources = {modality: ImageSource(image, component) for component, modality in modalities.items()}
@@ -104,7 +105,7 @@ def _msd_cases(images: Path, labels: Path, modalities: dict[int, str]) -> list[C
 
 
 def _nnunet_cases(images: Path, labels: Path, modalities: dict[int, str]) -> list[Case]:
-    """One file a channel, imagesTr/X_0000.nii.gz, with labelsTr/X.nii.gz; a file of another name is a bad case."""
+    """Cases from one file per channel, imagesTr/X_0000.nii.gz, with labelsTr/X.nii.gz; other names become problems."""
     sources: dict[str, dict[str, ImageSource]] = {}
     strange = []
     for image in _images(images):
@@ -132,10 +133,10 @@ def _stem(path: Path) -> str:
 
 
 def _scheme(labels: dict[str, Any], path: Path) -> LabelScheme:
-    """From either form of "labels": name -> number or numbers, or number -> name.
+    """Label scheme from either form of "labels": name -> number or numbers, or number -> name.
 
     Raises:
-        InputError: some label's meaning is not known.
+        InputError: the meaning of a label is unknown.
     """
     try:
         scheme = _embolism(labels) or _nested_regions(labels) or _single_labels(labels)
@@ -155,7 +156,7 @@ def _embolism(labels: dict[str, Any]) -> LabelScheme | None:
 
 
 def _nested_regions(labels: dict[str, Any]) -> LabelScheme | None:
-    """Regions as nnU-Net has them: {"whole tumor": [1, 2, 3], ...}."""
+    """Regions in nnU-Net's form: {"whole tumor": [1, 2, 3], ...}."""
     usual = {"WT": "whole tumor", "TC": "tumor core", "ET": "enhancing tumor"}
     by_name = {str(name).lower().replace("tumour", "tumor"): value for name, value in labels.items()}
     lists = {region: by_name.get(region.lower(), by_name.get(name)) for region, name in usual.items()}
@@ -172,7 +173,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 
 def _single_labels(labels: dict[str, Any]) -> LabelScheme | None:
-    """One name a number; MSD Task01 has its own order: taken for BraTS, core and oedema would change places."""
+    """One name per number. MSD Task01 has its own order: read as BraTS, core and oedema would be swapped."""
     numbers = {
         int(value) if str(value).isdigit() else int(name): str(name if str(value).isdigit() else value).lower()
         for name, value in labels.items()

@@ -1,12 +1,12 @@
-"""What the numbers in an expert's mask mean: told from the names, or from a `labels.json`, or asked for.
+"""Meaning of the labels in an expert's mask, from names or from a `labels.json`.
 
     BraTS 2017-2021                       1 necrotic or non-enhancing, 2 oedema, 4 enhancing
     BraTS 2023: GLI, SSA, MEN, MET, GoAT  1 necrotic or non-enhancing, 2 oedema, 3 enhancing
     BraTS 2024, gliomas after treatment   the same and 4, the cavity that surgery left: no tumour
     BraTS PED                             2023 as above; from 2024 on 1 enhancing, 2 non-enhancing, 3 cyst, 4 oedema
 
-The two meanings of PED cannot be told apart by names, so a `labels.json` beside the cases must say which it is. It says
-so for masks of any other kind, too: {"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": [1], "outside": []}.
+The two meanings of PED cannot be distinguished by names, so a `labels.json` beside the cases must define them. It can
+define any other labels too: {"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": [1], "outside": []}.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ LABELS_FILE = "labels.json"
 OUTSIDE = "outside"
 EXAMPLE = '{"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": [1]}'
 BRAIN_REGIONS = ("WT", "TC", "ET")
-# Of the images of BraTS 2018 to 2021, and of the collections that share their labels: UPENN-GBM, UCSF-PDGM, TCGA.
+# Name endings of BraTS 2018 to 2021, and of collections with the same labels: UPENN-GBM, UCSF-PDGM, TCGA.
 ENDINGS_2018 = {"t1", "t1ce", "t1c", "t1gd", "t2", "flair", "fla", "ct1"}
-# From here on the time points of BraTS-GLI-NNNNN-TTT are examinations after treatment.
+# In BraTS-GLI-NNNNN-TTT, time points from this number on are after treatment.
 FIRST_AFTER_TREATMENT = 100
 
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """Region id -> integer labels, the labels that are no region's, and a remark for the user."""
+    """Region id -> integer labels, known labels outside all regions, and a note for the user."""
 
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outside: tuple[int, ...] = ()
@@ -50,11 +50,11 @@ CHEST_CT = LabelScheme({"PE": (1,)})
 
 
 def scheme_of(names: str, endings: Collection[str]) -> LabelScheme:
-    """The meaning of a brain mask's labels.
+    """The label scheme of a brain mask.
 
     Args:
-        names: of the case's folder and files.
-        endings: the last parts of all images' names, e.g. "t1n".
+        names: names of the case's folder and files.
+        endings: last parts of all images' names, e.g. "t1n".
     """
     kind, time_point = _brats_kind(names)
     if kind == "ped":
@@ -84,10 +84,10 @@ def _unknown(why: str) -> LabelScheme:
 
 
 def read_labels_file(folder: Path) -> LabelScheme | None:
-    """What a folder's `labels.json` says; None without one, and for another program's file of that name.
+    """Label scheme from a folder's `labels.json`; None if there is none, or it belongs to another program.
 
     Raises:
-        InputError: it names regions of ours and cannot be used.
+        InputError: it names our regions but cannot be used.
     """
     path = folder / LABELS_FILE
     if not is_file(path):

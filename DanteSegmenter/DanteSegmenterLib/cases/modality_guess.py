@@ -1,7 +1,7 @@
-"""Which volume is which modality, guessed from its name: a node's, a file's, or a DICOM SeriesDescription.
+"""Guess a volume's modality from its name: that of a node, a file, or a DICOM SeriesDescription.
 
-The guess fills the window's boxes and the user sees and changes it; in a folder it decides. So it had rather say
-nothing than something wrong: names it does not understand, and choices between equally good volumes, stay open.
+In the GUI the guess is a default that the user sees and can change; in a folder it decides. It therefore prefers no
+answer to a wrong one: names that it does not understand, and choices between equally good volumes, stay open.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from . import vocabulary as words
 
 
 def guess_modality(name: str) -> str | None:
-    """One of "t1", "t1ce", "t2", "flair", "nct", "ctpa"; None where the name does not tell."""
+    """One of "t1", "t1ce", "t2", "flair", "nct", "ctpa"; None if the name is not conclusive."""
     return guess_from_words(words_of(name))
 
 
 def guess_from_words(spoken: Sequence[str]) -> str | None:
-    """As `guess_modality`, from what `words_of` made of a name."""
+    """Like `guess_modality`, from the result of `words_of`."""
     known = set(spoken)
     if known & words.OTHER:
         return None
@@ -31,16 +31,16 @@ def guess_from_words(spoken: Sequence[str]) -> str | None:
 
 
 def assign(names: Sequence[str], modalities: Sequence[str]) -> dict[str, int | None]:
-    """A volume for every modality.
+    """Assign a volume to every modality.
 
     Args:
-        names: of the volumes at hand.
+        names: names of the available volumes.
         modalities: ids to find a volume for.
 
     Returns:
-        For every modality the index of a name, each used at most once, or None. Of several candidates the one whose
-        remaining words it shares with the most other modalities is taken (the same patient, the same plane); where
-        two are equally good, none.
+        For every modality the index of a name, each used at most once, or None. Among several candidates, the one whose
+        remaining words match the most other modalities is chosen (same patient, same plane); None if two are equally
+        good.
     """
     guesses = [guess_modality(name) for name in names]
     rests = [_rest(name) for name in names]
@@ -54,17 +54,17 @@ def assign(names: Sequence[str], modalities: Sequence[str]) -> dict[str, int | N
 
 
 def same_patient(names: Sequence[str], name: str) -> list[int]:
-    """Indices of the names that differ from `name` in nothing but the words that tell the modality."""
+    """Indices of the names that differ from `name` only in words that indicate the modality."""
     rest = _rest(name)
     return [n for n, other in enumerate(names) if _rest(other) == rest]
 
 
 def doubts_of_names(names: Mapping[str, str], labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Warnings where a volume's own name says that it is another scan than it was given as.
+    """Warnings for volumes whose name indicates another modality than the one they were given as.
 
     Args:
-        names: of the volumes, by the modality id that each was given as.
-        labels: what the model's modalities are called, by id.
+        names: volume names by the modality id that each was given as.
+        labels: display names of the model's modalities by id.
     """
     guesses = {modality: guess_modality(name) for modality, name in names.items()}
     return tuple(
@@ -75,9 +75,9 @@ def doubts_of_names(names: Mapping[str, str], labels: Mapping[str, str]) -> tupl
     )
 
 
-@lru_cache(maxsize=4096)  # the window asks for the same names again and again
+@lru_cache(maxsize=4096)  # the GUI asks for the same names repeatedly
 def words_of(name: str) -> tuple[str, ...]:
-    """In lower case, without accents, cut into words, glued ones taken apart: "BraTS_T1ce" -> brats, t1, ce."""
+    """Split into lower-case words without accents, also where words are joined: "BraTS_T1ce" -> brats, t1, ce."""
     text = unicodedata.normalize("NFKD", name).lower()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
     for pattern, spelt_out in words.SPELLINGS:
@@ -104,7 +104,7 @@ def _guess_ct(known: set[str], contrast: bool, native: bool) -> str | None:
 
 
 def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
-    """Whether the words say that contrast was given, and whether they say that none was; "pre and post" says both.
+    """Whether the words say that contrast was given, and whether they say that it was not; "pre and post" says both.
 
     So does a T1 with a mark that may stand for contrast: "T1 FS +", "T1 after XY".
     """
@@ -112,7 +112,7 @@ def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
 
 
 def left_open(spoken: Sequence[str]) -> bool:
-    """Whether the words of a T1 hold what may stand for contrast and may not, and nothing that says it plainly."""
+    """Whether the words of a T1 include a possible hint of contrast, but no clear statement."""
     return not _plainly_said(without_marks(spoken))[0] and _left_open(spoken)
 
 
@@ -141,13 +141,13 @@ def _plainly_said(spoken: Sequence[str]) -> tuple[bool, bool]:
 
 
 def without_marks(spoken: Sequence[str]) -> list[str]:
-    """Without "+"; "cm" and "k" spelt out where they stand for contrast, and left out where they do not."""
+    """Remove "+"; replace "cm" and "k" by a word where they mean contrast, and remove them where they do not."""
     meant = (("km" if _is_agent(spoken, n) else "") if word in words.WEAK else word for n, word in enumerate(spoken))
     return [word for word in meant if word and word not in words.PLUS]
 
 
 def _is_agent(spoken: Sequence[str], n: int) -> bool:
-    """Whether "cm" or "k" at `n` is contrast, not a length or initials, which stand before the weighting."""
+    """Whether "cm" or "k" at `n` means contrast, rather than a length or initials before the weighting."""
     before, following = _neighbours(spoken, n)
     added = before == "plus" or following == "plusbehind"
     led = before in words.WITH | words.AFTER | words.POST | words.NEGATIONS | words.PRE
@@ -157,7 +157,7 @@ def _is_agent(spoken: Sequence[str], n: int) -> bool:
 
 
 def _left_open(spoken: Sequence[str]) -> bool:
-    """Whether something behind the name of a T1 may mean contrast, and may mean something else."""
+    """Whether something after the name of a T1 may mean contrast, or something else."""
     begin = next((n for n, word in enumerate(spoken) if word == "t1" or word in words.T1_SEQUENCES), len(spoken))
     return any(_may_be_contrast(spoken, n) for n in range(begin + 1, len(spoken)))
 
@@ -189,9 +189,9 @@ def _neighbours(spoken: Sequence[str], n: int) -> tuple[str, str]:
 
 
 def _denied(spoken: Sequence[str], begin: int) -> tuple[bool, set[int]]:
-    """Whether a negation before `begin` is about contrast, and which words for contrast it denies.
+    """Whether a negation before `begin` is about contrast, and which words for contrast it negates.
 
-    "without and with contrast" and "before and after contrast" are about contrast, and deny none of it.
+    "without and with contrast" and "before and after contrast" are about contrast, but negate none of it.
     """
     shared = False
     given = words.WITH | words.AFTER
@@ -209,7 +209,7 @@ def _after(spoken: Sequence[str], begin: int, passed_over: set[str]) -> str:
 
 
 def _unglue(piece: str) -> list[str]:
-    """ "t1ce" -> t1, ce; "axt1" -> ax, t1; "mprage3d" -> mprage, 3d; what cannot be taken apart stays whole."""
+    """ "t1ce" -> t1, ce; "axt1" -> ax, t1; "mprage3d" -> mprage, 3d; anything else stays whole."""
     match = re.fullmatch(r"([a-z]*?|3d)(t[12])(?!\d)([a-z0-9]*)", piece)
     before = _before_weighting(match[1]) if match else None
     if match is None or before is None:
@@ -237,13 +237,13 @@ def _after_weighting(weighting: str, letters: str) -> list[str] | None:
 
 
 def _inflected(piece: str) -> str:
-    """ "kontrastu", "contrastee", "kontraście": one word, whatever its ending."""
+    """Reduce inflected forms such as "kontrastu", "contrastee" or "kontraście" to one word."""
     return next((word for beginning, word in words.STEMS if piece.startswith(beginning)), piece)
 
 
 @lru_cache(maxsize=4096)
 def _known_words(piece: str) -> tuple[str, ...] | None:
-    """The fewest words of the vocabulary, numbers between them, that make up the piece; None if it is not made so."""
+    """Split into the fewest words of the vocabulary, with numbers in between; None if that is impossible."""
     if not piece:
         return ()
     found = None
@@ -261,7 +261,7 @@ def _in_known_words(piece: str) -> list[str]:
 
 
 def _rest(name: str) -> frozenset[str]:
-    """What is left of a name without the words that tell the modality, and without a series number "5: "."""
+    """The words of a name without those that indicate the modality, and without a series number "5: "."""
     telling = words.TELLING - words.AND - words.FILLERS  # "e" and "d" may be patients, too
     return frozenset(without_marks(words_of(re.sub(r"^\s*\d+\s*:", "", name)))) - telling
 

@@ -1,4 +1,4 @@
-"""What a model calls its images, where the vocabulary knows none of them: "CT" and "PET" of an nnU-Net. No torch."""
+"""A model's names for images that the vocabulary does not know: "CT" and "PET" of nnU-Net models. No torch."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ BRAIN_IMAGES, CHEST_IMAGES = ("t1", "t1ce", "t2", "flair"), ("nct", "ctpa")
 
 @dataclass(frozen=True)
 class ModelNames:
-    """Names for images, beside those that the vocabulary knows.
+    """Names for images, in addition to the vocabulary's.
 
     Attributes:
-        modalities: of the model that cases are looked for; empty for a training, which knows the vocabulary's alone.
+        modalities: of the model that cases are searched for; empty for training, which uses only the vocabulary.
     """
 
     modalities: tuple[Modality, ...] = ()
 
     @property
     def own(self) -> tuple[Modality, ...]:
-        """Those that only the model knows."""
+        """The model's modalities that the vocabulary does not know."""
         return tuple(modality for modality in self.modalities if modality.id not in (*BRAIN_IMAGES, *CHEST_IMAGES))
 
     @property
     def listed(self) -> str:
-        """Ids of `own`, for a sentence."""
+        """Ids of `own`, for a message."""
         return ", ".join(modality.id for modality in self.own)
 
     def of_channel(self, channel: str, number: int) -> str | None:
-        """The modality's id of a channel in dataset.json; None where neither model nor vocabulary knows it.
+        """Modality id of a channel in dataset.json; None if neither model nor vocabulary knows it.
 
         Args:
-            number: of the channel, by which an imported model tells two of one name apart.
+            number: of the channel; imported models use it to distinguish channels with the same name.
         """
         return self._called(channel) or self._called(f"{channel} {number}") or guess_modality(channel)
 
     def of_file(self, stem: str) -> str | None:
-        """Which of `own` a file's name, without its ending, ends in; the longest where several fit."""
+        """The modality of `own` that a file name (without extension) ends in; the longest if several match."""
         said, fitting = (stem.casefold(), _plain(stem)), {}
         for modality in self.own:
             ways = zip(said, (modality.id.casefold(), _loosely(modality.id)))
@@ -51,16 +51,16 @@ class ModelNames:
         return _only(id for id, length in fitting.items() if length == longest > 0)
 
     def wanted(self, found: Iterable[str]) -> tuple[str, ...]:
-        """Ids that images of one folder may have: the model's, or those of a brain or a chest, whichever has more."""
+        """Ids that images of one folder may have: the model's, or those of brain MR or chest CT, whichever are more."""
         ids, claimed = {modality.id for modality in self.modalities}, set(found)
-        # A model of brains or of chests alone is told what else is there, as without a model.
+        # For a model of brains or chests alone, other images are reported as they are without a model.
         usual = any(ids <= set(kind) for kind in (BRAIN_IMAGES, CHEST_IMAGES))
         if not usual and ids & claimed:
             return tuple(modality.id for modality in self.modalities)
         return max((BRAIN_IMAGES, CHEST_IMAGES), key=lambda kind: len(set(kind) & claimed))
 
     def _called(self, name: str) -> str | None:
-        """By id or label, in their spelling or nearly so."""
+        """Find a modality by id or label, exactly or in a similar spelling."""
         ways: tuple[Callable[[Modality], bool], ...] = (
             lambda modality: modality.id == name,
             lambda modality: modality.label == name,
@@ -71,7 +71,7 @@ class ModelNames:
         return next((id for id in found if id), None)
 
 
-# No model in particular: what the vocabulary knows, as for a training.
+# No particular model: only the vocabulary, as in training.
 ANY_MODEL = ModelNames()
 
 
@@ -85,10 +85,10 @@ def _ends_in(text: str, id: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """ "PET _SUV_", "pet-suv" -> "pet suv"; a "+" may be all that tells contrast, and stays."""
+    """ "PET _SUV_", "pet-suv" -> "pet suv"; "+" is kept, since it may be all that indicates contrast."""
     return " ".join(re.split(r"(?:[^\w+]|_)+", unicodedata.normalize("NFKC", name).casefold())).strip()
 
 
 def _loosely(name: str) -> str:
-    """As `_plain`; nothing of what the vocabulary would understand then: "T2*" is no "t2"."""
+    """Like `_plain`, but empty if the vocabulary would then recognise it: "T2*" must not become "t2"."""
     return "" if guess_modality(_plain(name)) else _plain(name)

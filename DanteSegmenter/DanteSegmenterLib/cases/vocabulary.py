@@ -1,19 +1,19 @@
-"""The words by which people and scanners name a brain MR or a chest CT: for window, case folders and datasets alike.
+"""Words by which people and scanners name brain MR and chest CT, for GUI, case folders and datasets.
 
-Lower case, without accents. Where languages differ they stand together: English, German, French, Spanish, Italian,
-Portuguese, Dutch, Scandinavian, Polish, Czech. What makes sense of them is `modality_guess`.
+Lower case, without accents; English, German, French, Spanish, Italian, Portuguese, Dutch, Scandinavian, Polish and
+Czech together. They are interpreted by `modality_guess`.
 """
 
 from __future__ import annotations
 
-# Contrast agents. One alone is enough: nothing else in a brain study is called so.
+# Contrast agents. One of them is conclusive: nothing else in a brain study has such a name.
 GADOLINIUM = {
     "gd", "gad", "gado", "gadolinium", "gadolinio", "gadolin", "gadovist", "gadavist", "gadobutrol", "gadoterate",
     "gadoter", "gadoteridol", "gadopentetate", "dotarem", "clariscan", "magnevist", "prohance", "omniscan",
     "multihance", "vueway", "elucirem", "optimark", "primovist", "eovist", "vasovist", "ablavar", "dotagraf",
     "dtpa", "gddtpa",
 }  # fmt: skip
-# Words that say, unless they are negated, that contrast was given.
+# Words that say, unless negated, that contrast was given.
 CONTRAST = {
     "ce", "c", "km", "mkm", "contr", "kontr",
     "contrast", "contraste", "contrasto", "contrasts", "contrastado", "contrastada",
@@ -21,16 +21,16 @@ CONTRAST = {
     "civ", "iv", "enhanced", "enhancement", "enh", "inj", "injection", "injecte", "injectee", "injected", "inject",
     "injekt", "inyeccion", "iniezione", *GADOLINIUM,
 }  # fmt: skip
-# Contrast too, where they are no length, no initials, or no name of another thing: "CM" (contrast medium), "+K".
+# Contrast too, unless they are a length, initials, or part of another name: "CM" (contrast medium), "+K".
 WEAK = {"cm", "k"}
-# Contrast or phase contrast, before or after contrast: after "T1" they leave it open.
+# Ambiguous after "T1": contrast or phase contrast, before or after contrast.
 UNCLEAR = {"k", "pc"}
-# Beginnings of words -> the word, whatever its ending: "kontrastu", "contrastee", "Gadodiamid".
+# Prefix -> word, for inflected forms: "kontrastu", "contrastee", "Gadodiamid".
 STEMS = (("contras", "contrast"), ("kontras", "contrast"), ("gado", "gado"))
-# What a "+" is called here: before a word, between two, and behind one ("KM+").
+# Names for a "+" before a word, between two words, and after a word ("KM+").
 JOINING = {"plus", "plusbetween"}
 PLUS = {*JOINING, "plusbehind"}
-# Contrast too, if no treatment follows.
+# Contrast too, unless a treatment follows.
 POST = {"post", "pos", "postc", "postcon", "postcontrast", "postcontraste", "postcontrasto", "poscontraste"}
 TREATMENTS = (
     "op", "surg", "treat", "resect", "radi", "rt", "rx", "chemo", "chimi", "therap", "tx", "biops", "bx", "trauma",
@@ -40,7 +40,7 @@ WITHOUT = {
     "without", "wo", "ohne", "sans", "sin", "senza", "sem", "zonder", "utan", "uden", "uten", "bez", "sine", "minus",
     "not",
 }  # fmt: skip
-# Negations only where contrast follows: "no 3" is a number, "non fs" is about fat.
+# Negations only if contrast follows: "no 3" is a number, "non fs" is about fat.
 NEGATIONS = {
     *WITHOUT, "no", "non", "nicht", "kein", "keine", "geen", "before", "vor", "avant", "prima", "antes", "voor",
     "innan", "przed", "pred",
@@ -54,21 +54,21 @@ NATIVE = {
 # After a word for contrast: "KM neg", "contrast free".
 NONE_OF_IT = {"neg", "negative", "negativ", "negatif", "free", "frei", "none", "libre"}
 WITH = {"with", "w", "mit", "avec", "con", "com", "met", "med", "z"}
-# Between a negation and these contrast is not denied: "before and after", "vor und nach".
+# Between a negation and one of these, contrast is not negated: "before and after", "vor und nach".
 AFTER = {"after", "nach", "apres", "dopo", "despues", "depois", "na", "efter", "etter", "po"}
 AND = {"and", "und", "et", "y", "e", "en", "og", "och", "i", "oder", "or", "vs", "u"}
 # Between a negation and what it negates: "sans produit de contraste", "senza mezzo di contrasto", "ohne i.v. KM".
 FILLERS = {"produit", "de", "di", "du", "mezzo", "medio", "meio", "medium", "agent", "any", "the", "des", "d", "st"}
-# Says that it is both, or cannot be told: "+/- C".
+# Both, or undecidable: "+/- C".
 AMBIGUOUS = {"ambiguous"}
 
 FLAIR = {"flair", "fla", "darkfluid", "tirm"}
-# T1-weighted by themselves.
+# T1-weighted by definition.
 T1_SEQUENCES = {"mprage", "mpr", "mp2rage", "bravo", "spgr", "fspgr", "vibe", "tfe"}
 CT = {"ct", "tc", "tac", "tdm"}
 NATIVE_CT = {"nct", "ncct", "nect"}
 CONTRAST_CT = {"ctpa", "cta", "ctpe", "cect", "angio", "angiography", "angiografia", "angiographie", "pulmonalis"}
-# Images of a study that are none of ours, and results of processing.
+# Other images of a study, and results of processing.
 OTHER = {
     "adc", "dwi", "dti", "dki", "swi", "swip", "swan", "star", "gre", "map", "maps", "mapping", "perf", "perfusion",
     "pwi", "asl", "dsc", "dce", "dyn", "dynamic", "cbv", "rcbv", "cbf", "rcbf", "mtt", "ttp", "tmax", "ktrans", "tof",
@@ -80,9 +80,9 @@ OTHER = {
     "hemo", "heme", "spine", "cspine", "tspine", "lspine", "cervical", "lumbar", "hws", "bws", "lws", "mag", "qmap",
     "synthetic", "difference",
 }  # fmt: skip
-# With T2 these say that it is another weighting, or may be one: proton density, T2*, an inversion without its fluid.
+# With T2, these indicate another weighting, or possibly one: proton density, T2*, inversion without fluid suppression.
 NOT_WITH_T2 = {"pd", "pdw", "proton", "ir", "fl2d", "ffe", "fgre", "hemosiderin", "dual", "echoes"}
-# What masks of something else than lesions are called, of which a folder may hold many.
+# Names of masks of something other than lesions, of which a folder may contain many.
 TISSUE_WORDS = {
     "brain", "brainmask", "parenchyma", "skull", "bet", "hdbet", "stripped", "head", "tissue", "tissues", "wm", "gm",
     "csf", "ventricles", "lung", "lungs", "heart", "artery", "arteries", "vessel", "vessels", "airway",
@@ -95,29 +95,29 @@ MASKS = {
 PLANES = {
     "ax", "axial", "axi", "sag", "sagittal", "cor", "coronal", "tra", "trans", "transversal", "transverse", "obl",
 }  # fmt: skip
-# Words that say nothing of the weighting; here so that glued names can be taken apart.
+# Words without information on the weighting; used to split joined names.
 NEUTRAL = {
     *PLANES, "weighted", "wi", "se", "tse", "fse", "ffe", "fs", "fatsat", "spair", "space", "spc", "cube", "vista",
     "blade", "propeller", "flash", "fl3d", "fl2d", "dixon", "thrive", "lava", "iso", "hr", "hires", "highres", "2d",
     "3d", "p2", "p3", "mm", "gw", "turbo", "spin", "echo", "ir", "irse", "sense", "brain", "bias", "n4", "reg",
     "raw", "orig", "unstripped", "stripped", "bet", "image", "img", "mni",
 }  # fmt: skip
-# What a T1 may have more of, or be taken with, that is no contrast: "T1 + fat sat", "T1 with skull".
+# Additions to a T1 that do not mean contrast: "T1 + fat sat", "T1 with skull".
 TECHNIQUE = {
     *(NEUTRAL - PLANES), *TISSUE_WORDS, *MASKS, "fat", "sat", "fatsup", "supp", "suppression", "water", "navigator",
     "nav", "motion", "correction", "moco", "gating", "registration", "recon", "reformat", "nd",
 }  # fmt: skip
-# Before a weighting without a gap: "axT1", "CT1" (LUMIERE), "sT1W" and "eT1W" (Philips), "rT1" (resampled).
+# Directly before a weighting: "axT1", "CT1" (LUMIERE), "sT1W" and "eT1W" (Philips), "rT1" (resampled).
 BEFORE_WEIGHTING = {
     "": "", "s": "", "e": "", "r": "", "c": "c", "ce": "ce", "gd": "gd", "gad": "gad", "km": "km", "post": "post",
     "pre": "pre", "postcontrast": "postcontrast", "precontrast": "precontrast", "3d": "3d",
     "nativ": "nativ", "native": "native",
 }  # fmt: skip
-# After it: "t1n", "t1ce", "t2w", "t2f". The rest may be any of the words above.
+# Directly after it: "t1n", "t1ce", "t2w", "t2f"; or any of the words above.
 AFTER_T1 = {"": "", "w": "", "wi": "", "n": "native", "nc": "native", "c": "c", "k": "k"}
 AFTER_T2 = {"": "", "w": "", "wi": "", "f": "flair", "s": "star"}
 
-# Spellings that are no words, in the order in which they are replaced: (pattern, words).
+# Spellings that are not plain words, replaced in this order: (pattern, words).
 SPELLINGS = (
     (r"\.(nii|gz|nrrd|nhdr|mha|mhd|dcm)(?![a-z0-9])", " "),
     (r"造影|增强|增強|с\s*контраст\w*", " with contrast "),
@@ -138,7 +138,7 @@ SPELLINGS = (
     (r"(?<![a-z0-9])c\s*/(?=\s*[a-z])", " with "),
     (r"(?<![a-z0-9])(wo?|with|without|non?|pre|post)[\s_.-]+con(?![a-z0-9])", r"\1 contrast"),
     (r"\+\s?con(?![a-z0-9])", " contrast "),
-    # "C-", "KM-" at a word's end deny it; a lone "- KM" may be a dash or a minus.
+    # "C-", "KM-" at the end of a word negate it; a separate "- KM" may be a dash or a minus.
     (
         r"(?<![a-z0-9])(t1w?)?(?:c|ce|k|km|cm|gd|gad|gado|iv|mdc|contr|kontr|contrast|kontrast)-(?![a-z0-9])",
         r" \1 native ",
@@ -152,14 +152,14 @@ SPELLINGS = (
 )  # fmt: skip
 
 WEIGHTINGS = frozenset({"t1", "t2", *FLAIR, *T1_SEQUENCES, *CT, *NATIVE_CT, *CONTRAST_CT})
-# Everything that tells the modality, and nothing of the patient.
+# All words that indicate the modality rather than the patient.
 TELLING = frozenset(
     {
         "subject", "cm", *WEIGHTINGS, *CONTRAST, *POST, *NEGATIONS, *PRE, *NATIVE, *NONE_OF_IT, *WITH, *AFTER, *AND,
         *FILLERS, *AMBIGUOUS, *PLUS,
     }
 )  # fmt: skip
-# What a glued name may be made of; single letters would fit everywhere.
+# Words that joined names may consist of; single letters would match everywhere.
 GLUABLE = frozenset(
     word
     for word in {

@@ -1,1 +1,1 @@
-"""What each verb of the command line does."""
+"""Implementation of the command line's verbs."""

@@ -1,4 +1,4 @@
-"""`batch`: a folder of many patients -> a segmentation each, a summary and a picture."""
+"""Command `batch`: segment a folder of many patients, with a summary and a contact sheet."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .segment import host_of
 
 
 def batch(given: argparse.Namespace, stop: StopRequest) -> None:
-    """Show what would run, and run it.
+    """Show what would run, then run it.
 
     Raises:
-        InputError: a case failed, after all others were tried.
-        ConfigError: two places to compute.
+        InputError: a case failed; raised after all others were tried.
+        ConfigError: both `--host` and `--cluster` are given.
     """
     if given.with_parent:
         when_parent_ends(lambda: os._exit(STOPPED))
@@ -53,14 +53,14 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
 
 
 def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
-    """Folders of image files and DICOM studies; what lies below a folder of image files is the same patient's.
+    """Folders of image files and DICOM studies; anything below a folder of image files belongs to the same patient.
 
-    Where DICOM files cannot be looked for, or what reads them is not installed, and there are other cases, that is a
-    case's `problem`.
+    If DICOM files cannot be searched for or read while there are other cases, that is reported as a case with a
+    `problem`.
 
     Raises:
-        InputError: there is no case, the folder cannot be read, or it holds far too many files and nothing else.
-        ResourceError: there is nothing but DICOM files, and pydicom is not installed.
+        InputError: there is no case, the folder cannot be read, or it contains far too many files and nothing else.
+        ResourceError: there are only DICOM files, and pydicom is not installed.
     """
     cases = cases_below(folder, spec.modalities)
     taken = {source.path.parent for case in cases for source in case.images.values()}
@@ -74,7 +74,7 @@ def all_cases(folder: Path, spec: ModelSpec) -> list[Case]:
 
 
 def show(outcome: Outcome) -> None:
-    """One line for a case that has ended."""
+    """Print one line for a case that has ended."""
     found = outcome.report.volumes_ml if outcome.report is not None and outcome.state == "done" else {}
     volumes = ", ".join(f"{region} {ml:.1f} mL" for region, ml in found.items())
     say(f"  {one_line(outcome.case):<30} {outcome.state:<8} {volumes or outcome.message}")

@@ -1,4 +1,4 @@
-"""`export`: a model folder -> a file or folder that others run: ONNX, a MONAI bundle."""
+"""Command `export`: convert a model folder to ONNX or a MONAI bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .outputs import check_outputs
 
 
 def export(given: argparse.Namespace, stop: StopRequest) -> None:
-    """Write it, compare it with the model, and say how far they differ."""
+    """Export, compare with the model, and report the difference."""
     read_spec(given.model)  # before torch is loaded
     if given.onnx is not None:
         check_outputs([(given.onnx, (".onnx",))], given.model.iterdir())

@@ -1,4 +1,4 @@
-"""`import nnunet`: a results folder of nnU-Net -> a model folder."""
+"""Command `import nnunet`: convert nnU-Net's results folder to a model folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..nnunet import Choices, import_model
 from ..program import STOPPED, StopRequest, say
 from .info import describe
 
-TIDYING_SECONDS = 5.0  # at most; a main thread that hangs does not keep the process alive
+TIDYING_SECONDS = 5.0  # maximum; a main thread that hangs must not keep the process alive
 
 
 def import_nnunet(given: argparse.Namespace, stop: StopRequest) -> None:
-    """Write the model folder and show what it holds.
+    """Write the model folder and describe it.
 
     Raises:
-        InputError: a choice is no pair, or names one thing twice.
+        InputError: a choice is not a pair, or one thing is given twice.
     """
     if given.with_parent:
         when_parent_ends(_end)
@@ -42,7 +42,7 @@ def import_nnunet(given: argparse.Namespace, stop: StopRequest) -> None:
 
 
 def _end() -> None:
-    """Interrupt the main thread, which takes away what is half written."""
+    """Interrupt the main thread, which removes what is partly written."""
     _thread.interrupt_main()
     time.sleep(TIDYING_SECONDS)
     os._exit(STOPPED)

@@ -1,4 +1,4 @@
-"""`info`: what a model folder holds."""
+"""Command `info`: describe a model folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..program import StopRequest, say
 
 
 def info(given: argparse.Namespace, stop: StopRequest) -> None:
-    """Print a model's pathways, regions, grid and story."""
+    """Print a model's pathways, regions, grid and description."""
     describe(read_spec(given.model))
 
 
 def describe(spec: ModelSpec) -> None:
-    """The same of a description that was read."""
+    """Print the same for a description that has been read."""
     say(f"{spec.name} {spec.version} ({spec.task})")
     for name, pathway in spec.pathways.items():
         say(f"  {name:<8} reads {', '.join(pathway.modalities)}; weights {', '.join(pathway.files)}{_members(pathway)}")

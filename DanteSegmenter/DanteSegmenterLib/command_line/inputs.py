@@ -1,4 +1,4 @@
-"""What `segment` reads: files by modality, or the series of a DICOM study."""
+"""Inputs of `segment`: files by modality, or the series of a DICOM study."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .outputs import check_outputs, same_file, write_json
 
 
 def check_inputs(given: argparse.Namespace) -> None:
-    """Refuse arguments that contradict each other.
+    """Refuse contradictory arguments.
 
     Raises:
-        InputError: neither files nor a study, both, or what is for a study alone.
+        InputError: neither files nor a study, both, or an option that is only for studies.
     """
     if bool(given.input) == (given.dicom is not None):
         raise InputError("either --input MODALITY=FILE, one a modality, or --dicom FOLDER is needed.")
@@ -29,9 +29,10 @@ def check_inputs(given: argparse.Namespace) -> None:
 
 
 def check_output(given: argparse.Namespace) -> None:
-    """
+    """Check the output file.
+
     Raises:
-        InputError: no file to write, or a DICOM one for images that are none.
+        InputError: there is none, or it is DICOM while the images are not.
     """
     if given.output is None:
         raise InputError("--output FILE is needed.")
@@ -43,10 +44,10 @@ def check_output(given: argparse.Namespace) -> None:
 
 
 def given_sources(given: argparse.Namespace, spec: ModelSpec) -> dict[str, ImageSource]:
-    """What is read, by modality id.
+    """The inputs by modality id.
 
     Raises:
-        InputError: a file or a series is wrong, missing, or not clear.
+        InputError: a file or series is invalid, missing, or ambiguous.
     """
     if given.dicom is None:
         return {modality: ImageSource(path) for modality, path in input_paths(given.input, spec).items()}
@@ -57,10 +58,10 @@ def given_sources(given: argparse.Namespace, spec: ModelSpec) -> dict[str, Image
 
 
 def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
-    """`MODALITY=FILE` pairs -> paths by modality id.
+    """Paths by modality id from `MODALITY=FILE` pairs.
 
     Raises:
-        InputError: no such pair, an unknown modality, one twice, or one file for two of them.
+        InputError: not such a pair, an unknown or repeated modality, or one file for two of them.
     """
     known = [modality.id for modality in spec.modalities]
     paths: dict[str, Path] = {}
@@ -78,10 +79,10 @@ def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:
 
 
 def asked_series(given: list[str]) -> dict[str, str]:
-    """`MODALITY=NUMBER-or-UID` pairs.
+    """Series by modality id from `MODALITY=NUMBER-or-UID` pairs.
 
     Raises:
-        InputError: no such pair, or a modality twice.
+        InputError: not such a pair, or a repeated modality.
     """
     asked: dict[str, str] = {}
     for pair in given:
@@ -95,10 +96,10 @@ def asked_series(given: list[str]) -> dict[str, str]:
 
 
 def show_series(given: argparse.Namespace, spec: ModelSpec) -> None:
-    """`--list`: what each series was taken for and why; as JSON too where `--report` names a file.
+    """`--list`: print what each series was guessed to be and why; also as JSON to the file of `--report`.
 
     Raises:
-        InputError: no study, or several.
+        InputError: there is no study, or several.
         ResourceError: the file cannot be written.
     """
     found = scan(given.dicom)

@@ -1,4 +1,4 @@
-"""Files that a command will write, checked before minutes of work, not after."""
+"""Check output files before the computation instead of after it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..errors import InputError, ResourceError
 from ..files.atomic import write_atomically
 from ..guard.replace_folder import folder_in_the_making
 
-# A label map that compresses badly, and some room.
+# A label map that compresses badly, plus a margin.
 NEEDED_BYTES = 16 << 20
 
 
 def check_outputs(outputs: Iterable[tuple[Path, Sequence[str]]], inputs: Iterable[Path]) -> None:
-    """Refuse what could not be written, or would replace what is read.
+    """Refuse outputs that could not be written, or would replace an input.
 
     Args:
-        outputs: each file with the endings that it may have.
+        outputs: each file with its allowed extensions.
 
     Raises:
-        InputError: an unknown ending, an input, or one file twice.
-        ResourceError: a folder is missing, cannot be written or is full.
+        InputError: an unknown extension, an input, or a repeated file.
+        ResourceError: a folder is missing, not writable or full.
     """
     taken = list(inputs)
     for path, endings in outputs:
@@ -41,8 +41,8 @@ def check_outputs(outputs: Iterable[tuple[Path, Sequence[str]]], inputs: Iterabl
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, through links and on disks that do not tell capitals."""
-    with contextlib.suppress(OSError, ValueError):  # one of them is not there yet, or cannot be
+    """Whether two paths lead to one file, also through links and on case-insensitive file systems."""
+    with contextlib.suppress(OSError, ValueError):  # one of them does not exist yet, or is invalid
         return os.path.samefile(one, other)
     with contextlib.suppress(OSError, ValueError):
         return os.path.realpath(one) == os.path.realpath(other)
@@ -50,7 +50,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def write_json(path: Path, plain: dict[str, Any]) -> None:
-    """Write a table that programs read, whole or not at all.
+    """Write JSON for programs, atomically.
 
     Raises:
         ResourceError: it cannot be written.
@@ -72,9 +72,9 @@ def _check_folder(path: Path) -> None:
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     try:
         with folder_in_the_making(path.parent) as folder:
-            (folder / path.name).touch()  # the name too must be possible there
+            (folder / path.name).touch()  # the name must be valid there, too
         free = shutil.disk_usage(path.parent).free
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid file name
         reason = error.strerror if isinstance(error, OSError) else error
         raise ResourceError(f"'{path}' cannot be written: {reason}.") from None
     if free < NEEDED_BYTES:

@@ -1,4 +1,4 @@
-"""The command line's verbs and arguments."""
+"""Commands and arguments of the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREPARE_HELP = "raw studies: align the volumes and extract the brain (deepbet)"
 
 
 def parser() -> argparse.ArgumentParser:
-    """`python -m DanteSegmenterLib segment | batch | info | import | sample | export`."""
+    """Parser of `python -m DanteSegmenterLib segment | batch | info | import | sample | export`."""
     description = "Segment where the decisive scan is missing, without 3D Slicer."
     whole = argparse.ArgumentParser(prog="python -m DanteSegmenterLib", description=description)
     whole.add_argument("--version", action="version", version=__version__)

@@ -1,4 +1,4 @@
-"""`sample`: synthetic patients as case folders."""
+"""Command `sample`: write synthetic patients as case folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..files.images import read_volume, write_volume
 from ..program import StopRequest, say
 from ..volume import Volume
 
-# Smallest and largest.
+# Minimum and maximum.
 SPACINGS_MM = {"brain": (0.5, 8.0), "chest": (0.2, 30.0)}
 
 
@@ -33,9 +33,10 @@ def sample(given: argparse.Namespace, stop: StopRequest) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    """
+    """Check the arguments.
+
     Raises:
-        InputError: a number with which there is no patient.
+        InputError: a number is out of range.
     """
     brain = given.kind == "brain"
     low, high = SPACINGS_MM[given.kind]
@@ -51,9 +52,10 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _check_nobodys(volumes: Mapping[Path, Volume]) -> None:
-    """
+    """Check that no foreign file would be overwritten.
+
     Raises:
-        ResourceError: a file is there that is not the one to be written: a scan of somebody's, or another patient.
+        ResourceError: an existing file differs from the one to be written: a real scan, or another patient.
     """
     for path, volume in volumes.items():
         if path.exists():
@@ -63,7 +65,7 @@ def _check_nobodys(volumes: Mapping[Path, Volume]) -> None:
 
 
 def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
-    """A case folder in the naming its readers know: BraTS for the brain, plain names for paired chest CT."""
+    """Write a case folder with names its readers know: BraTS for the brain, plain names for paired chest CT."""
     from ..synthetic.sample import brain_mr, chest_ct
 
     spacing = given.spacing_mm or ([1.0] if given.kind == "brain" else [2.0, 0.7, 0.7])

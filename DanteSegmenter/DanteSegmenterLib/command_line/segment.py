@@ -1,4 +1,4 @@
-"""`segment`: image files of one patient, or a DICOM study -> a segmentation."""
+"""Command `segment`: segment image files of one patient, or a DICOM study."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from ..worker.whole_run import segment_on_host, worker_client
 from .inputs import check_inputs, check_output, given_sources, show_series
 from .outputs import check_outputs, write_json
 
-if TYPE_CHECKING:  # torch is imported when it is needed
+if TYPE_CHECKING:  # torch is imported when needed
     from ..inference.segmenting import Progress
 
 
 def segment(given: argparse.Namespace, stop: StopRequest) -> None:
-    """Check everything that can be known, then read, segment and write."""
+    """Check everything that can be known in advance, then read, segment and write."""
     options = SegmentOptions(given.mirror, given.prepare, given.probabilities is not None)
     if given.brain_mask is not None and not options.prepare:
         raise InputError("--brain-mask is used by --prepare only.")
@@ -72,10 +72,10 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
 
 
 def host_of(given: argparse.Namespace) -> Host | None:
-    """The computer that `--host` names; None for this one.
+    """The remote host named by `--host`; None for this computer.
 
     Raises:
-        ConfigError: it names none, or `--host-python` is given without it.
+        ConfigError: the address is invalid, or `--host-python` is given without it.
     """
     if given.host_python and not given.host:
         raise ConfigError("--host-python is used with --host only.")
@@ -118,7 +118,7 @@ def _bar() -> Iterator[Callable[[Progress | RunProgress], None]]:
 
 
 def _write(given: argparse.Namespace, result: Result, series: SeriesSource | None) -> None:
-    """Write what was asked for; `series` is that which a DICOM segmentation refers to."""
+    """Write the requested outputs; `series` is the one that a DICOM segmentation refers to."""
     if series is not None:
         write_seg(given.output, result.masks, result.spec.regions, result.report, series.stack)
     elif given.output.name.endswith(".nrrd"):

@@ -1,1 +1,1 @@
-"""DICOM studies read, and segmentations written as DICOM SEG."""
+"""Read DICOM studies, and write segmentations as DICOM SEG."""

@@ -1,4 +1,4 @@
-"""A chosen series as an image of a case, and a folder of studies as cases of a batch."""
+"""Use a chosen series as an image of a case, and a folder of studies as cases of a batch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .series import Series, Study
 from .stack import Stack, stack_of
 from .study_scan import Scan, check_one_patient, scan
 
-ALONE = "segment --dicom FOLDER"  # the command that can be told which series to take
+ALONE = "segment --dicom FOLDER"  # command with which the series can be specified
 
 
 @dataclass(frozen=True)
 class SeriesSource(ImageSource):
-    """A volume in the files of a DICOM series; `path` is the folder that they have in common.
+    """A volume in the files of a DICOM series; `path` is their common folder.
 
     Attributes:
-        notes: what a user should know of the choice; they stand in the result.
+        notes: notes on the choice for the user; passed on to the result.
     """
 
     files: tuple[Path, ...] = ()
@@ -37,10 +37,10 @@ class SeriesSource(ImageSource):
 
     @cached_property
     def stack(self) -> Stack:
-        """The slices, sorted.
+        """The sorted slices.
 
         Raises:
-            InputError: they are no volume, or were changed since they were chosen.
+            InputError: they do not form a volume, or changed since they were chosen.
         """
         instances = []
         for path in self.files:
@@ -58,10 +58,10 @@ class SeriesSource(ImageSource):
 
 
 def sources_of(chosen: Mapping[str, Row], more: tuple[str, ...] = ()) -> dict[str, ImageSource]:
-    """Chosen series as images by modality; the first one has the notes that are of the whole study.
+    """Chosen series as images by modality; notes about the whole study are attached to the first one.
 
     Args:
-        more: these notes.
+        more: notes about the whole study.
     """
     notes, sources = notes_of(chosen), {}
     for modality, row in chosen.items():
@@ -73,15 +73,15 @@ def sources_of(chosen: Mapping[str, Row], more: tuple[str, ...] = ()) -> dict[st
 
 
 def dicom_cases(folder: Path, spec: ModelSpec, passed_over: Collection[Path] = ()) -> list[Case]:
-    """One case a study below a folder; one whose series are not clear, or not whole, has a `problem`.
+    """One case per study in a folder; ambiguous or incomplete ones have a `problem`.
 
-    So has one more case, where there are files or folders that nobody may read.
+    An additional case with a problem stands for files or folders that cannot be read.
 
     Args:
-        passed_over: folders that are cases already, whose DICOM originals are the same patient's.
+        passed_over: folders that are cases already, whose DICOM originals belong to the same patients.
 
     Raises:
-        InputError: the folder cannot be read, or holds far too many files.
+        InputError: the folder cannot be read, or contains far too many files.
         ResourceError: there are DICOM files, and pydicom is not installed.
     """
     found = scan(folder, passed_over, PASSED_OVER, go_on=True)
@@ -94,7 +94,7 @@ def dicom_cases(folder: Path, spec: ModelSpec, passed_over: Collection[Path] = (
 
 
 def no_case(problem: str) -> Case:
-    """What is to be said of DICOM files as a whole, as a case that cannot be used."""
+    """A problem with DICOM files as a whole, as a case that cannot be used."""
     return Case("DICOM", {}, None, {}, problem=problem)
 
 
@@ -112,11 +112,11 @@ def _place_of(study: Study) -> Path:
 
 
 def _name(study: Study, place: Path, folder: Path, shared: bool) -> str:
-    """By the folder that holds a study alone, below the one that was given; else by its UID."""
+    """Named after the folder that contains only this study, relative to the given one; otherwise after its UID."""
     within = place.relative_to(folder).parts if place != folder else ()
     if within and not shared:
         return "_".join(within)
-    return re.sub(r"[^0-9A-Za-z.]", "_", study.uid).strip(".") or "study"  # it will be a file's name
+    return re.sub(r"[^0-9A-Za-z.]", "_", study.uid).strip(".") or "study"  # it becomes a file name
 
 
 def _common_folder(files: Collection[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""Chooses one of a study's series for each modality of a model: by guess, or as the user asked for."""
+"""Choose one of a study's series for each modality of a model: by guess, or as the user specifies."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Row:
 
     Attributes:
         series: the series.
-        guess: what it is, as far as its header tells.
-        stack: its slices as a volume; None if they are none, or were not read.
-        problem: why its slices are no volume; empty if they are.
+        guess: what it is, as far as its header shows.
+        stack: its slices as a volume; None if they are not one, or were not read.
+        problem: why its slices are not a volume; empty if they are.
     """
 
     series: Series
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def size(self) -> str:
-        """Slices and spacing, for a sentence."""
+        """Number of slices and spacing, for a sentence."""
         if self.stack is None:
             return f"{len(self.series.frames)} slices"
         return f"{len(self.stack.frames)} slices, {' x '.join(f'{mm:.3g}' for mm in self.stack.spacing_mm)} mm"
@@ -43,7 +43,7 @@ class Row:
         return f"{self.series.label} ({self.size}; {self.series.uid})"
 
     def plain(self) -> dict[str, object]:
-        """As a JSON object."""
+        """The row as a JSON object."""
         return {
             "number": self.series.number,
             "uid": self.series.uid,
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def line(self) -> str:
-        """As a terminal shows it."""
+        """The row as a line for a terminal."""
         number = "-" if self.series.number is None else str(self.series.number)
         why = "; ".join([*self.guess.reasons, *([f"cannot be used: {self.problem}"] if self.problem else [])])
         name = f"{self.series.description or '-'} ({self.size})"
@@ -66,7 +66,7 @@ class Row:
 
 
 def table(study: Study) -> list[Row]:
-    """Every series of a study with its guess; slices are checked where the series may be one of our modalities."""
+    """All series of a study with guesses; slices are checked if the series may be one of our modalities."""
     rows = []
     for series in study.series:
         guess = guess_series(series)
@@ -81,14 +81,14 @@ def table(study: Study) -> list[Row]:
 
 
 def choose_series(rows: Sequence[Row], spec: ModelSpec, asked: Mapping[str, str], command: str = "") -> dict[str, Row]:
-    """A series for every modality of the model for which there is one.
+    """Choose a series for every modality of the model that has one.
 
     Args:
         asked: by modality id, a series' number or UID, or "none".
-        command: by which the user can ask for a series, where this is not the command that is running.
+        command: command with which the user can specify a series, if it is not the running one.
 
     Raises:
-        InputError: a modality has several series, one that is needed has none, or what was asked for is not there.
+        InputError: a modality has several series, a required one has none, or a specified series does not exist.
     """
     known = [modality.id for modality in spec.modalities]
     for modality in asked:
@@ -152,15 +152,16 @@ def _asked_for(rows: Sequence[Row], modality: str, which: str) -> Row | None:
 
 
 def _check_chosen(chosen: Mapping[str, Row]) -> None:
-    """
+    """Check the chosen series.
+
     Raises:
-        InputError: a chosen series is no volume, or was chosen twice.
+        InputError: a series is not a volume, or was chosen twice.
     """
     first: dict[str, str] = {}
     for modality, row in chosen.items():
         if row.problem:
             raise InputError(row.problem)
-        if row.stack is None:  # asked for, whatever it was taken for
+        if row.stack is None:  # specified by the user, whatever it was guessed to be
             stack_of(row.series)
         other = first.setdefault(row.series.uid, modality)
         if other != modality:
@@ -168,7 +169,7 @@ def _check_chosen(chosen: Mapping[str, Row]) -> None:
 
 
 def _missing(missing: Sequence[str], rows: Sequence[Row], left: Sequence[Row], command: str) -> str:
-    """What to say of modalities without a series; `left` are the series that are not taken for another."""
+    """Message about modalities without a series; `left` are the series not used for another modality."""
     none = f"no series was taken for {', '.join(missing)}"
     look = f"{_option('--list', command)} shows what each was taken for"
     if not left:
@@ -180,7 +181,7 @@ def _missing(missing: Sequence[str], rows: Sequence[Row], left: Sequence[Row], c
 
 
 def _asking(modality: str, command: str) -> str:
-    """The option by which the user asks for a series."""
+    """The option with which the user specifies a series."""
     option = _option(f"--series {modality}=NUMBER", command)
     return f"{f'Segment it alone: {option}' if command else option} (or UID)"
 

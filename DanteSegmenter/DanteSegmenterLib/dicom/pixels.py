@@ -1,4 +1,4 @@
-"""A stack's voxels: decoded, in the scanner's own units. pydicom; compressed forms by the decoders that it finds."""
+"""Decode a stack's voxels to the scanner's units, by pydicom with any installed decoders for compressed forms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PIXELS = [
 RLE = "1.2.840.10008.1.2.5"
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: SOC, SIZ
 _START_OF_IMAGE = b"\xff\xd8"  # JPEG, JPEG-LS
-# Frame headers of JPEG and JPEG-LS; among these markers C4, C8 and CC are none.
+# Markers of frame headers in JPEG and JPEG-LS; C4, C8 and CC are not.
 _START_OF_FRAME = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -35,10 +35,10 @@ def read_stack(stack: Stack) -> Volume:
     """Decode a stack's slices.
 
     Returns:
-        int32 where the headers scale by whole numbers alone, else float32.
+        int32 if the headers scale by integers only, otherwise float32.
 
     Raises:
-        InputError: a file is cut short, damaged, was changed meanwhile, or is compressed in a way that is not read.
+        InputError: a file is truncated, damaged, changed meanwhile, or has an unsupported compression.
         ResourceError: it does not fit into memory.
     """
     whole = all(frame.slope == 1 and frame.intercept == round(frame.intercept) for frame in stack.frames)
@@ -56,7 +56,7 @@ def read_stack(stack: Stack) -> Volume:
 
 
 def _by_file(stack: Stack) -> dict[Path, list[tuple[int, Frame]]]:
-    """The slices of each file, with their places along K."""
+    """The slices of each file, with their index along K."""
     found: dict[Path, list[tuple[int, Frame]]] = {}
     for k, frame in enumerate(stack.frames):
         found.setdefault(frame.path, []).append((k, frame))
@@ -64,7 +64,7 @@ def _by_file(stack: Stack) -> dict[Path, list[tuple[int, Frame]]]:
 
 
 def _decode(path: Path, places: list[tuple[int, Frame]], stack: Stack, array: np.ndarray) -> None:
-    """Fill the slices of `array` that a file holds.
+    """Fill in the slices of `array` that a file contains.
 
     Raises:
         HeaderError: the file cannot be decoded.
@@ -84,7 +84,7 @@ def _decode(path: Path, places: list[tuple[int, Frame]], stack: Stack, array: np
                 array[k] = _scaled(raw, frame, array.dtype)
     except (HeaderError, ResourceError):
         raise
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise any kind of error
         if lacks_memory(error):
             raise
         raise HeaderError(
@@ -96,7 +96,7 @@ def _slice(dataset: FileDataset, index: int) -> np.ndarray:
     """Stored values [J, I] of one frame.
 
     Raises:
-        HeaderError: they are not of the size that the header gives.
+        HeaderError: their size differs from the header's.
     """
     from pydicom.pixels import pixel_array  # type: ignore[attr-defined]  # documented there
 
@@ -111,11 +111,11 @@ def _slice(dataset: FileDataset, index: int) -> np.ndarray:
 
 
 def _without_overlay(raw: np.ndarray, dataset: FileDataset) -> np.ndarray:
-    """Old scanners drew in the bits above those that hold the value."""
+    """Remove overlay bits, which old scanners stored above the bits of the value."""
     unused = 8 * raw.dtype.itemsize - int(dataset.BitsStored)
     if unused <= 0 or int(dataset.HighBit) != int(dataset.BitsStored) - 1:
         return raw
-    return (raw << unused) >> unused  # the sign stays
+    return (raw << unused) >> unused  # preserves the sign
 
 
 def _scaled(raw: np.ndarray, frame: Frame, dtype: np.dtype) -> np.ndarray:
@@ -127,9 +127,10 @@ def _scaled(raw: np.ndarray, frame: Frame, dtype: np.dtype) -> np.ndarray:
 
 
 def _check_decoder(dataset: FileDataset) -> None:
-    """
+    """Check that the transfer syntax can be decoded.
+
     Raises:
-        HeaderError: nothing here decodes its transfer syntax.
+        HeaderError: no installed decoder supports it.
     """
     from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # documented there
 
@@ -146,10 +147,10 @@ def _check_decoder(dataset: FileDataset) -> None:
 
 
 def _check_codestream(dataset: FileDataset, index: int, size: tuple[int, int]) -> None:
-    """A decoder believes the codestream's own size: it is compared before anything of that size is asked for.
+    """Compare the codestream's size with the header before decoding: decoders allocate what the codestream claims.
 
     Raises:
-        HeaderError: the header gives another size, or it is no codestream.
+        HeaderError: the sizes differ, or it is not a codestream.
     """
     from pydicom.encaps import get_frame
 
@@ -161,7 +162,7 @@ def _check_codestream(dataset: FileDataset, index: int, size: tuple[int, int]) -
 
 
 def declared_size(stream: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream gives; None where it is none."""
+    """Rows and columns declared by a JPEG, JPEG-LS or JPEG 2000 codestream; None if it is none of them."""
     start = stream.find(_START_OF_CODESTREAM, 0, 4096)  # a JP2 file has boxes before it
     if start >= 0 and len(stream) >= start + 24:
         right, bottom, left, top = (int.from_bytes(stream[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))

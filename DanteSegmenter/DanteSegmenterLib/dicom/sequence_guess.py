@@ -1,7 +1,7 @@
-"""Guesses which modality a series is, by rules in a fixed order; in doubt it does not guess.
+"""Guess the modality of a series by rules in a fixed order; makes no guess in case of doubt.
 
-The first of `RULES` with an answer decides what the series is; for T1 and CT the contrast is decided after that.
-docs/dicom.md has the same table for users.
+The first rule in `RULES` with an answer decides; for T1 and CT, contrast is decided afterwards. docs/dicom.md has the
+same table for users.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ DERIVED = {
     "PHASE": "phase image", "P": "phase image", "FLOW": "flow image", "VELOCITY": "flow image",
     "SCREEN SAVE": "screen capture", "SCREENSHOT": "screen capture", "T1 MAP": "map", "T2 MAP": "map",
 }  # fmt: skip
-# Beginnings of Sequence Name (Siemens).
+# Prefixes of Sequence Name (Siemens).
 SEQUENCE_NAMES = (
     ("tfl", "t1"), ("mprage", "t1"), ("spcir", "flair"), ("ep_b", "diffusion"), ("ep2d", "echo-planar image"),
     ("epfid", "echo-planar image"), ("epse", "echo-planar image"), ("swi", "susceptibility"), ("fi3d", "angiogram"),
     ("fi2d", "angiogram"),
 )  # fmt: skip
-# A series of fewer slices is a localiser, or incomplete.
+# A series with fewer slices is a localiser, or incomplete.
 FEWEST_SLICES = 8
-# Milliseconds. Weighting of a spin echo: a short echo is T1 (short repetition) or proton density, a long one T2; an
-# inversion of some hundred ms with a short echo is T1, one of 1.5 s and more takes the fluid out.
+# In ms. A spin echo with a short echo time is T1 (short repetition time) or proton density, with a long one T2; an
+# inversion of a few hundred ms with a short echo time is T1, one of 1.5 s and more suppresses fluid.
 SHORT_ECHO_MS, LONG_ECHO_MS = 35.0, 60.0
 SHORT_REPETITION_MS, LONG_REPETITION_MS = 1000.0, 1800.0
 T1_INVERSION_MS, FLUID_INVERSION_MS = (400.0, 1400.0), (1500.0, 3500.0)
@@ -55,10 +55,10 @@ NO_AGENT = {"no", "none", "non", "na", "n", "a", "0", "false", "keine", "kein", 
 
 @dataclass(frozen=True)
 class SeriesGuess:
-    """What a series is, as far as its header tells.
+    """What a series is, as far as its header shows.
 
     Attributes:
-        kind: a modality's id; "" if no rule tells; else what it is instead, e.g. "localizer".
+        kind: a modality's id; "" if no rule applies; otherwise what it is instead, e.g. "localizer".
         reasons: the evidence, in the order in which it was found.
     """
 
@@ -71,7 +71,7 @@ class SeriesGuess:
 
 
 def guess_series(series: Series) -> SeriesGuess:
-    """What a series is, by the first rule with an answer."""
+    """Classify a series by the first rule with an answer."""
     for rule in RULES:
         found = rule(series)
         if found is not None:
@@ -80,7 +80,7 @@ def guess_series(series: Series) -> SeriesGuess:
 
 
 def _no_image(series: Series) -> SeriesGuess | None:
-    """Objects that are no MR or CT image: a report, a presentation state, a segmentation, a screen capture, PET."""
+    """Objects other than MR or CT images: reports, presentation states, segmentations, screen captures, PET."""
     from pydicom.uid import UID
 
     acquisition = series.acquisition
@@ -111,7 +111,7 @@ def _derived(series: Series) -> SeriesGuess | None:
 
 
 def _echo_planar(series: Series) -> SeriesGuess | None:
-    """Diffusion, perfusion and functional images, by acquisition parameters instead of names."""
+    """Diffusion, perfusion and functional images, recognised by acquisition parameters instead of names."""
     weights = [instance.acquisition.b_value for instance in series.instances]
     if any(weight is not None and weight > 0 for weight in weights):
         return SeriesGuess("diffusion", (f"b values up to {max(weight or 0 for weight in weights):g}",))
@@ -124,7 +124,7 @@ def _echo_planar(series: Series) -> SeriesGuess | None:
 
 
 def _by_name(series: Series) -> SeriesGuess | None:
-    """Series Description, then Protocol Name, then Sequence Name; a name that the parameters contradict is ignored."""
+    """By Series Description, Protocol Name, then Sequence Name; ignores a name that the parameters contradict."""
     acquisition = series.acquisition
     for what, name in (("Series Description", acquisition.description), ("Protocol Name", acquisition.protocol)):
         guess = guess_modality(f"ct {name}" if acquisition.modality == "CT" else name)
@@ -134,7 +134,7 @@ def _by_name(series: Series) -> SeriesGuess | None:
         if other:
             return SeriesGuess(f"other image ({other[0]})", (f"{what} '{name}' says {other[0]}",))
         if acquisition.modality == "MR" and left_open(words_of(name)) and "t2" not in words_of(name):
-            return _unless_contradicted(acquisition, "t1", f"{what} '{name}'")  # contrast is asked for next
+            return _unless_contradicted(acquisition, "t1", f"{what} '{name}'")  # contrast is decided next
     name = acquisition.sequence_name.lower().lstrip("*_ ")
     for beginning, kind in SEQUENCE_NAMES:
         if name.startswith(beginning):
@@ -161,9 +161,9 @@ def _by_parameters(series: Series) -> SeriesGuess | None:
 
 
 def weighting(acquisition: Acquisition) -> tuple[str, str]:
-    """The weighting by echo, repetition and inversion time, and these as text; "" where they do not tell.
+    """The weighting by echo, repetition and inversion time, and these as text; "" if they are not conclusive.
 
-    They do not tell for a gradient echo without inversion: T1, angiograms and T2* have similar times there.
+    They are not for a gradient echo without inversion: T1, angiograms and T2* have similar times.
     """
     echo, repetition, inversion = acquisition.echo_ms, acquisition.repetition_ms, acquisition.inversion_ms
     figures = [("TE", echo), ("TR", repetition), ("TI", inversion)]
@@ -190,15 +190,15 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
 
 
 def _with_contrast(acquisition: Acquisition, found: SeriesGuess) -> SeriesGuess:
-    """Decide between T1 and T1ce, and between CT without and with contrast: by names first, then by the agent.
+    """Decide between T1 and T1ce, or CT without and with contrast: by names first, then by the contrast agent.
 
-    Some scanners keep the agent in the header for a whole examination, and some exports empty it.
+    Some scanners keep the agent in the header for a whole examination, and some exports remove it.
     """
     if found.kind not in ("t1", "ct"):
         return found
     with_it, without = ("t1ce", "t1") if found.kind == "t1" else ("ctpa", "nct")
     names = [acquisition.description]
-    if guess_modality(acquisition.protocol) is not None:  # else it describes the examination: "head w/wo contrast"
+    if guess_modality(acquisition.protocol) is not None:  # otherwise it describes the examination: "head w/wo contrast"
         names.append(acquisition.protocol)
     for name in names:
         contrast, native = contrast_said(words_of(name))
@@ -218,13 +218,13 @@ def _with_contrast(acquisition: Acquisition, found: SeriesGuess) -> SeriesGuess:
 
 
 def contrast_agent(acquisition: Acquisition) -> str:
-    """The contrast agent by the header; empty if none was given."""
+    """The contrast agent according to the header; empty if none was given."""
     if acquisition.contrast_ml is not None and acquisition.contrast_ml > 0:
         return acquisition.contrast_agent or f"{acquisition.contrast_ml:g} mL"
     return acquisition.contrast_agent if set(words_of(acquisition.contrast_agent)) - NO_AGENT else ""
 
 
-# The order of evidence.
+# In order of priority.
 RULES: tuple[Callable[[Series], SeriesGuess | None], ...] = (
     _no_image,
     _localizer,

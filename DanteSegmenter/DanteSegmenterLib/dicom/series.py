@@ -1,4 +1,4 @@
-"""A study's series, as plain data: files grouped by their UIDs."""
+"""A study's series as plain data: files grouped by their UIDs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Series:
     """The files of one series.
 
     Attributes:
-        problem: why it cannot be used, whatever lies in it; empty if nothing is known.
-        notes: what was found while its files were gathered.
+        problem: why it cannot be used, whatever it contains; empty if there is no known reason.
+        notes: findings while its files were collected.
     """
 
     uid: str
@@ -26,12 +26,12 @@ class Series:
 
     @property
     def number(self) -> int | None:
-        """The scanner's; several series may share one."""
+        """Series number of the scanner; several series may share one."""
         return self.instances[0].number
 
     @property
     def acquisition(self) -> Acquisition:
-        """Of its first file."""
+        """Acquisition parameters of its first file."""
         return self.instances[0].acquisition
 
     @property
@@ -40,12 +40,12 @@ class Series:
 
     @cached_property
     def image_types(self) -> frozenset[str]:
-        """Every word of every file's Image Type."""
+        """All words of Image Type in any file."""
         return frozenset(word.upper() for instance in self.instances for word in instance.acquisition.image_type)
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """All slices, as the files come."""
+        """All slices, in file order."""
         return tuple(frame for instance in self.instances for frame in instance.frames)
 
     @property
@@ -68,12 +68,12 @@ class Study:
 
     @property
     def patients(self) -> frozenset[str]:
-        """The IDs in its files: there should be one."""
+        """Patient IDs in its files; there should be only one."""
         return frozenset(instance.patient for series in self.series for instance in series.instances)
 
     @property
     def label(self) -> str:
-        """For a list, without the patient's name."""
+        """Description for a list, without the patient's name."""
         first = self.series[0].instances[0]
         images = sum(len(series.instances) for series in self.series)
         about = ", ".join(filter(None, (first.date, first.study_description)))
@@ -81,7 +81,7 @@ class Study:
 
 
 def studies_of(instances: Iterable[Instance], problems: dict[str, str], notes: dict[str, str]) -> tuple[Study, ...]:
-    """Instances grouped, sorted by study UID and within by series number.
+    """Group instances into studies, sorted by study UID, and series, sorted by number.
 
     Args:
         problems, notes: by series UID.

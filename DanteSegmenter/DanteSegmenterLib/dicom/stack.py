@@ -1,7 +1,7 @@
-"""A series -> one stack of slices: sorted along their normal, equally spaced, on a grid in RAS mm; or refused.
+"""Sort a series into one stack of slices with equal spacing, on a grid in RAS mm, or refuse it.
 
-A slice that is missing, lies there twice, is turned or is of another size would give an image that no patient has; the
-sentence names the series and says which of these it is.
+A missing, duplicate, rotated or differently sized slice would give a wrong image; the error names the series and the
+reason.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..volume import HAIR_DEGREES
 from .header.records import Frame
 from .series import Series
 
-# Headers round: slices may be so far from equal steps, and so near to each other to be one place.
+# Tolerances for rounding in headers: deviation from equal steps, and distance below which two slices coincide.
 UNEVEN_SHARE, UNEVEN_MM = 0.02, 0.02
 SAME_PLACE_SHARE = 0.01
-# Of direction cosines and of in-plane spacings.
+# Tolerances of direction cosines and in-plane spacings.
 SAME_COSINE, SAME_SPACING = 1e-3, 1e-3
 
 
@@ -32,7 +32,7 @@ class Stack:
     """Slices of one series in the order of array axis K, and their grid.
 
     Attributes:
-        ijk_to_ras: 4x4; I along a row, J along a column, K along their normal (cross product).
+        ijk_to_ras: 4x4; I along a row, J along a column, K along the slice normal (cross product).
     """
 
     series: Series
@@ -47,16 +47,16 @@ class Stack:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Along K, J, I."""
+        """Spacing along K, J, I."""
         i, j, k = np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
         return float(k), float(j), float(i)
 
 
 def stack_of(series: Series) -> Stack:
-    """Sort a series' slices and check that they are one volume.
+    """Sort a series' slices and check that they form one volume.
 
     Raises:
-        InputError: they are not; says why.
+        InputError: they do not; says why.
     """
     try:
         return _stack(series)
@@ -88,10 +88,10 @@ def _stack(series: Series) -> Stack:
 
 
 def _common(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
-    """Direction cosines (six) and in-plane spacing (rows, columns) that all slices have.
+    """Direction cosines (six) and in-plane spacing (rows, columns) common to all slices.
 
     Raises:
-        HeaderError: they do not have the same, or do not say.
+        HeaderError: they differ between slices, or are missing.
     """
     for name, values in (
         ("Image Position (Patient)", [frame.position for frame in frames]),
@@ -121,9 +121,10 @@ def _common(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_steps(frames: Sequence[Frame], steps: np.ndarray) -> None:
-    """
+    """Check the distances between slices.
+
     Raises:
-        HeaderError: slices lie there twice, or not equally far apart.
+        HeaderError: there are duplicate slices, or unequal distances.
     """
     step = float(np.median(steps))
     near = steps < max(SAME_PLACE_SHARE * float(steps.max()), 1e-4)
@@ -144,7 +145,7 @@ def _check_steps(frames: Sequence[Frame], steps: np.ndarray) -> None:
 
 
 def _difference(one: Frame, other: Frame) -> str:
-    """What tells two images of one place apart, for a sentence."""
+    """What distinguishes two images at one position, for a sentence."""
     first, second = dict(one.marks), dict(other.marks)
     told = [name for name in first | second if first.get(name) != second.get(name)]
     if not told:
@@ -154,10 +155,10 @@ def _difference(one: Frame, other: Frame) -> str:
 
 
 def _step(positions: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """From one slice to the next, LPS mm.
+    """Step from one slice to the next, LPS mm.
 
     Raises:
-        HeaderError: the slices are shifted against each other (gantry tilt), or lie on no straight line.
+        HeaderError: the slices are sheared (gantry tilt), or not on a straight line.
     """
     count = len(positions)
     step = (positions[-1] - positions[0]) / (count - 1)

@@ -1,6 +1,6 @@
-"""A folder as a PACS writes it -> its studies: nested folders, arbitrary names, other files among them.
+"""Find the studies in a folder as written by a PACS: nested folders, arbitrary names, other files in between.
 
-What a DICOMDIR says is not followed: every file below the folder is looked at, and none outside.
+DICOMDIR is ignored: all files in the folder are examined, and none outside.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .header.packages import check_packages
 from .header.records import Instance
 from .series import Study, studies_of
 
-# A study of thin slices has some thousands; this is a disk, given by mistake.
+# A study of thin slices has some thousands; more is a whole disk, given by mistake.
 MOST_FILES = 1_000_000
 NAMED_IN_A_NOTE = 3
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """Content of a folder.
 
     Attributes:
-        others: how many files are no DICOM.
-        notes: files that were passed over and may belong to a study.
-        closed: which files and folders could not be read, where it went on without them; else empty.
+        others: number of files that are not DICOM.
+        notes: files that were skipped but may belong to a study.
+        closed: files and folders that could not be read and were skipped; otherwise empty.
     """
 
     folder: Path
@@ -44,15 +44,15 @@ class Scan:
 def scan(
     folder: Path, passed_over: Collection[Path] = (), leave_out: Collection[str] = (), go_on: bool = False
 ) -> Scan:
-    """Read the headers of all DICOM files below a folder.
+    """Read the headers of all DICOM files in a folder.
 
     Args:
-        passed_over: folders that are not entered.
-        leave_out: names, in lower case, of folders that are not entered.
-        go_on: without the parts that cannot be read.
+        passed_over: folders to skip.
+        leave_out: lower-case names of folders to skip.
+        go_on: skip parts that cannot be read.
 
     Raises:
-        InputError: there is no such folder, a part of it cannot be read, or it holds far too many files.
+        InputError: the folder does not exist, a part of it cannot be read, or it contains far too many files.
         ResourceError: pydicom is not installed.
     """
     entries(folder)
@@ -77,10 +77,10 @@ def files_below(
     leave_out: Collection[str],
     on_closed: Callable[[Path, OSError], None],
 ) -> Iterator[Path]:
-    """Every regular file, sorted; links to folders are not followed, and leavings of systems are passed over.
+    """All regular files, sorted; links to folders are not followed, and system files are skipped.
 
     Args:
-        on_closed: called with each folder that cannot be read, and why.
+        on_closed: called with each folder that cannot be read, and the error.
 
     Raises:
         InputError: there are far too many files.
@@ -94,7 +94,7 @@ def files_below(
         )
         for name in sorted(names):
             path = Path(place, name)
-            if is_system_file(name) or not _is_regular(path):  # a pipe would be waited for
+            if is_system_file(name) or not _is_regular(path):  # a pipe would block
                 continue
             count += 1
             if count > MOST_FILES:
@@ -103,10 +103,10 @@ def files_below(
 
 
 def choose_study(scan: Scan, wanted: str = "") -> Study:
-    """The folder's study, or the one that is wanted, by its UID or its number in the list.
+    """The folder's only study, or the one with the given UID or number in the list.
 
     Raises:
-        InputError: there is none, there are several, or none is called so.
+        InputError: there is none, there are several, or none has that name.
     """
     if not scan.studies:
         raise InputError(f"'{scan.folder}' holds no DICOM study ({scan.others} other files). {' '.join(scan.notes)}")
@@ -123,7 +123,8 @@ def choose_study(scan: Scan, wanted: str = "") -> Study:
 
 
 def check_one_patient(study: Study) -> None:
-    """
+    """Check a study's patient IDs.
+
     Raises:
         InputError: its files name several patients.
     """
@@ -134,7 +135,7 @@ def check_one_patient(study: Study) -> None:
 
 
 class _Gathered:
-    """Files as they are read: copies told apart from contradictions."""
+    """Collects files, distinguishing copies from contradictions."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -145,7 +146,7 @@ class _Gathered:
         self._closed: list[str] = []
 
     def add_closed(self, path: Path, error: OSError) -> None:
-        """What cannot be read."""
+        """Record a path that cannot be read."""
         self._closed.append(f"'{path.relative_to(self._folder)}' ({error.strerror})")
 
     def add(self, path: Path) -> None:
@@ -204,7 +205,7 @@ def _first_of(names: Sequence[str]) -> str:
 def _is_regular(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError):  # a link that leads nowhere
+    except (OSError, ValueError):  # a broken link
         return False
 
 

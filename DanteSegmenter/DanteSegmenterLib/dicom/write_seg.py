@@ -1,7 +1,7 @@
-"""Masks -> a DICOM Segmentation (PS3.3 A.51), one coded binary segment a region, that refers to the series it lies on.
+"""Write masks as a DICOM Segmentation (PS3.3 A.51), one coded binary segment per region, referring to its series.
 
-Of the source's header only what the patient's and the study's modules require is copied (`COPIED`); everything else is
-new. highdicom writes; its own checks of the standard's rules apply.
+From the source's header, only what the patient and study modules require is copied (`COPIED`); everything else is new.
+highdicom writes the file and applies its own checks of the standard.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
     from ..model_folder.terminology import Code
 
 DICOM_ENDING = ".dcm"
-# Of the patient and the study, type 1 and 2: there, and empty where the source does not say.
+# Of patient and study, types 1 and 2: always present, empty if missing in the source.
 COPIED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-# Copied where the source has them: what was done to hide a patient.
+# Copied if present in the source: information on de-identification.
 COPIED_IF_THERE = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
-# What the source is: referred to, or the same for the segmentation. Where it lies is written as its stack has it.
+# Identification of the source: referred to, or shared by the segmentation. The position is written from the stack.
 _REFERRED = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "FrameOfReferenceUID",
     "PositionReferenceIndicator", "Rows", "Columns", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )  # fmt: skip
 MANUFACTURER, PRODUCT = "SlicerDANTE", "DanteSegmenterLib"
-UTF_8 = "ISO_IR 192"  # the names of patients and models, whatever letters the source had
-# Longest texts of the value representations LO and SH.
+UTF_8 = "ISO_IR 192"  # for names of patients and models, whatever the source's character set
+# Maximum lengths of the value representations LO and SH.
 LONGEST_LO, LONGEST_SH = 64, 16
 LARGEST_NUMBER = 2**31 - 1
 
 
 def check_can_write_seg(stack: Stack) -> None:
-    """Before minutes of work: whether a segmentation can refer to these slices.
+    """Check before the computation whether a segmentation can refer to these slices.
 
     Raises:
-        InputError: they name no frame of reference, or lie in several multi-frame files.
+        InputError: they have no frame of reference, or are in several multi-frame files.
         ResourceError: highdicom is not installed.
     """
     check_packages(writing=True)
@@ -81,9 +81,9 @@ def write_seg(
 
     Args:
         masks: bool [K, J, I] by region id, on the grid of `stack`.
-        regions: what is written, in this order.
-        report: of the run: which model it was.
-        stack: the slices that the masks lie on.
+        regions: regions to write, in this order.
+        report: report of the run, with the model's name.
+        stack: the slices of the source series.
 
     Raises:
         InputError: the slices cannot be referred to, or their files were changed.
@@ -131,7 +131,7 @@ def _segmentation(
 
 
 def _sources(stack: Stack) -> tuple[list[Dataset], list[int]]:
-    """What is said of the source files, and which slice along K belongs to each of their frames in turn."""
+    """Headers of the source files, and the slice index along K of each of their frames."""
     if len(stack.series.files) > 1:
         sources = [_source(frame.path) for frame in stack.frames]
         for source, frame in zip(sources, stack.frames):
@@ -152,12 +152,12 @@ def _sources(stack: Stack) -> tuple[list[Dataset], list[int]]:
 
 
 def _source(path: Path) -> Dataset:
-    """Of a source file nothing but what is copied or referred to."""
+    """A source file's header, restricted to what is copied or referred to."""
     from pydicom import dcmread
 
     try:
         source = dcmread(path, stop_before_pixels=True, specific_tags=[*COPIED, *COPIED_IF_THERE, *_REFERRED])
-    except Exception as error:  # pydicom raises what its parsers raise
+    except Exception as error:  # any error of pydicom's parsers
         raise InputError(f"'{path}' cannot be read any more ({type(error).__name__}). Was it changed?") from None
     for name in COPIED:
         if name not in source:
@@ -179,7 +179,7 @@ def _position(frame: Frame) -> Dataset:
 
 
 def _holding_numbers(**attributes: Sequence[float]) -> Dataset:
-    """A data set of decimal strings."""
+    """A dataset of decimal strings."""
     from pydicom.dataset import Dataset as Made
     from pydicom.valuerep import DSfloat
 
@@ -191,7 +191,7 @@ def _holding_numbers(**attributes: Sequence[float]) -> Dataset:
 
 
 def _holding(**sequences: Dataset) -> Dataset:
-    """A functional group: sequences of one item."""
+    """A functional group: sequences with one item."""
     from pydicom.dataset import Dataset as Made
 
     made = Made()
@@ -231,10 +231,10 @@ def _code(code: Code) -> DicomCode:
 
 
 def _lo(text: str) -> str:
-    """A text as DICOM's "long string" holds it: 64 letters, no backslash, which would part it."""
+    """A text as DICOM's "long string": at most 64 characters, without backslashes, which separate values."""
     return one_line(text.replace("\\", "/"), LONGEST_LO) or "-"
 
 
 def _series_number(stack: Stack) -> int:
-    """One that the study's scanner does not give: a hundredfold, and one."""
+    """A number that the study's scanner does not use: the source's times 100, plus 1."""
     return min(100 * max(stack.series.number or 0, 0) + 1, LARGEST_NUMBER)

@@ -1,1 +1,1 @@
-"""A model in the formats of others: an ONNX file, a MONAI bundle. torch."""
+"""Export a model to other formats: an ONNX file, a MONAI bundle. torch."""

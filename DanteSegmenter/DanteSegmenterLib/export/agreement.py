@@ -1,4 +1,4 @@
-"""Whether a network that was written in another format still computes what it did."""
+"""Check that an exported network still computes the same."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from ..errors import ModelError
 from .source import Source, noise, patient
 
-# Of the largest logit (of 1, where all are smaller). ONNX Runtime sums the moments of a large map less exactly than
-# PyTorch, which is worth up to a tenth of this; a mask changes only where a logit is as near to 0 as that.
+# Relative to the largest logit (to 1 if all are smaller). ONNX Runtime sums the moments of large maps less accurately
+# than PyTorch, up to a tenth of this; a mask changes only where a logit is that close to 0.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The largest differences between the logits of both, on noise and on a generated patient.
+    """Largest differences between both networks' logits, on noise and on a synthetic patient.
 
     Attributes:
-        largest_logit: in absolute value, of the original.
+        largest_logit: largest absolute logit of the original.
     """
 
     on_noise: float
@@ -30,12 +30,12 @@ class Agreement:
 
     @property
     def tolerated(self) -> float:
-        """The largest difference that is rounding."""
+        """Largest difference that counts as rounding."""
         return TOLERANCE * max(1.0, self.largest_logit)
 
     @property
     def holds(self) -> bool:
-        """Whether both compute the same; a difference that is no number does not hold."""
+        """Whether both compute the same; False for NaN."""
         return self.on_noise <= self.tolerated and self.on_patient <= self.tolerated
 
     def __str__(self) -> str:
@@ -46,10 +46,10 @@ class Agreement:
 
 
 def agreement_of(source: Source, other: Callable[[Tensor], Tensor]) -> Agreement:
-    """Compare on both windows, once one by one and once together: the batch is of any size.
+    """Compare on both windows, separately and as one batch, since the batch size is variable.
 
     Args:
-        other: [B, C, *patch] -> logits [B, O, *patch], read back from what was written.
+        other: [B, C, *patch] -> logits [B, O, *patch], loaded from the exported file.
     """
     windows = [noise(source), patient(source)]
     with torch.no_grad():
@@ -60,14 +60,15 @@ def agreement_of(source: Source, other: Callable[[Tensor], Tensor]) -> Agreement
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
-    """Largest absolute one; infinite where the shapes differ."""
+    """Largest absolute difference; infinite if the shapes differ."""
     return float((one - other).abs().max()) if one.shape == other.shape else float("inf")
 
 
 def check_agreement(source: Source, other: Callable[[Tensor], Tensor], what: str) -> Agreement:
-    """
+    """Check that the exported network computes the same.
+
     Raises:
-        ModelError: `what` was written does not compute what the network does.
+        ModelError: it does not; `what` names the export in the message.
     """
     found = agreement_of(source, other)
     if not found.holds:

@@ -1,4 +1,4 @@
-"""A pathway as a MONAI bundle: TorchScript, configurations, what MONAI lacks as scripts, a README and the licence."""
+"""Export a pathway as a MONAI bundle: TorchScript, configurations, scripts for what MONAI lacks, README, licence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDERS = {"configs", "models", "scripts", "docs", "LICENSE"}
 
 
 class _InMonaiOrder(nn.Module):
-    """The network with the axes that MONAI's arrays have: [B, C, I, J, K] -> logits [B, O, I, J, K]."""
+    """The network in MONAI's axis order: [B, C, I, J, K] -> logits [B, O, I, J, K]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -38,9 +38,10 @@ def swap_i_and_k(image: Tensor) -> Tensor:
 
 
 def check_target(folder: Path) -> None:
-    """
+    """Check that the target can be written.
+
     Raises:
-        ResourceError: something is there that is no bundle, or no folder can be made there.
+        ResourceError: something other than a bundle exists there, or no folder can be created.
     """
     if not folder.parent.is_dir():
         raise ResourceError(f"the folder '{folder.parent}' does not exist. Create it or choose another.")
@@ -49,16 +50,16 @@ def check_target(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is empty, or nothing but a bundle; what was run in it (data, eval) is not ours to take away."""
+    """Whether the folder is empty or only a bundle; results of running it (data, eval) must not be removed."""
     names = {path.name for path in folder.iterdir()}
     return not names or (names <= FOLDERS and (folder / "configs" / "metadata.json").is_file())
 
 
 def write_bundle(source: Source, folder: Path) -> Agreement:
-    """Write a bundle in the place of one that may be there; it is checked before.
+    """Write a bundle, replacing an existing one; the new one is checked first.
 
     Raises:
-        ModelError: the network cannot be written, or what was written computes something else; nothing is kept.
+        ModelError: the network cannot be exported, or the export computes something else; nothing is kept.
         ResourceError: it cannot be written there.
     """
     check_target(folder)
@@ -80,7 +81,7 @@ def _fill(source: Source, folder: Path) -> Agreement:
     texts = {"inference.json": _json(config), "metadata.json": _json(metadata)}
     network = folder / "models" / "model.ts"
     with warnings.catch_warnings():
-        # MONAI's bundles are TorchScript, whatever PyTorch thinks of that.
+        # MONAI's bundles use TorchScript, although PyTorch deprecates it.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         torch.jit.save(recorded(source), str(network), _extra_files=texts)
         found = agreement_with(source, network)
@@ -101,12 +102,12 @@ def recorded(source: Source) -> torch.jit.ScriptModule:
     """The network as TorchScript, in MONAI's axis order.
 
     Raises:
-        ModelError: PyTorch cannot write it so.
+        ModelError: PyTorch cannot trace it.
     """
     example = swap_i_and_k(noise(source).repeat(2, 1, 1, 1, 1))
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of numbers that it takes for constants, which the comparison would find
+            warnings.simplefilter("ignore")  # about numbers traced as constants, which the comparison would reveal
             return torch.jit.trace(_InMonaiOrder(source.network).eval(), example, check_trace=False)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -117,9 +118,10 @@ def recorded(source: Source) -> torch.jit.ScriptModule:
 
 
 def agreement_with(source: Source, file: Path) -> Agreement:
-    """
+    """Compare a TorchScript file with the network.
+
     Raises:
-        ModelError: the TorchScript file does not compute what the network does.
+        ModelError: it does not compute the same.
     """
     read_back = torch.jit.load(str(file), map_location="cpu")
 

@@ -1,4 +1,4 @@
-"""A bundle's `configs/inference.json`: MONAI's own parts wherever they do what the model needs."""
+"""A bundle's `configs/inference.json`, using MONAI's own components where they do what the model needs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..model_folder.spec import ModelSpec, Normalisation, Pathway
 from ..result.regions import THRESHOLD
 from .source import Source
 
-# A logit that is as good as no probability: where no window was needed, there is nothing.
+# Logit with practically zero probability, for voxels where no window was needed.
 NO_LOGIT = -100.0
 WINDOWS_AT_ONCE = 2
 Item = dict[str, Any]
 
 
 def inference_config(source: Source) -> Item:
-    """What `python -m monai.bundle run --config_file configs/inference.json` reads."""
+    """Content of the file for `python -m monai.bundle run --config_file configs/inference.json`."""
     pathway = source.pathway
     return {
         "imports": ["$import glob", "$import os", "$import numpy as np", "$import torch", "$import scripts.dante"],
@@ -59,13 +59,13 @@ def inference_config(source: Source) -> Item:
 
 
 def _before(spec: ModelSpec, pathway: Pathway) -> list[Item]:
-    """From files to the network's input, as `preprocess.prepare` makes it."""
+    """Transforms from files to the network's input, equivalent to `preprocess.prepare`."""
     keys, preprocessing = list(pathway.modalities), spec.preprocessing
     normalisations = [preprocessing.normalisation[key] for key in keys]
     return [
         {"_target_": "LoadImaged", "keys": keys, "ensure_channel_first": True},
         *(
-            # Nothing happens to an image that lies on the grid of the first one already.
+            # No effect on images that are on the grid of the first one already.
             {
                 "_target_": "ResampleToMatchd",
                 "keys": key,
@@ -103,7 +103,7 @@ def _normalising(key: str, normalisation: Normalisation) -> Item:
 
 
 def _window(normalisation: Normalisation) -> tuple[float, float]:
-    """What the ends of a CT window become."""
+    """Normalised values of the ends of a CT window."""
     low, high = ((end - normalisation.mean) / normalisation.std for end in (normalisation.low, normalisation.high))
     return low, high
 
@@ -124,7 +124,7 @@ def _inferer(spec: ModelSpec, pathway: Pathway) -> Item:
 
 
 def _after(spec: ModelSpec, pathway: Pathway) -> list[Item]:
-    """From logits to a label map on the first image's grid, as a NIfTI file."""
+    """Transforms from logits to a label map on the first image's grid, as a NIfTI file."""
     regions = spec.output == "regions"
     return [
         {"_target_": "Activationsd", "keys": "pred", **({"sigmoid": True} if regions else {"softmax": True})},

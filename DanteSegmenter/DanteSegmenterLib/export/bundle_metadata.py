@@ -1,4 +1,4 @@
-"""A bundle's `configs/metadata.json`, by MONAI's schema."""
+"""A bundle's `configs/metadata.json`, following MONAI's schema."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..model_folder.spec import ModelSpec
 from .source import Source
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-# What bundles of ours were run with.
+# Versions that our bundles were run with.
 MADE_FOR_MONAI = "1.6.1"
 PACKAGES = {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"}
 
 
 def bundle_metadata(source: Source) -> dict[str, Any]:
-    """The fields that MONAI's specification asks for, and those that its model zoo shows."""
+    """The fields that MONAI's specification requires, and those that its model zoo shows."""
     spec, pathway = source.spec, source.pathway
     labels = [spec.modality(modality).label for modality in pathway.modalities]
     names = (["Background"] if spec.output == "labels" else []) + [region.name for region in spec.regions]

@@ -1,4 +1,4 @@
-"""A bundle's README and licence, for people."""
+"""A bundle's README and licence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOMEPAGE = "https://github.com/SlicerDANTE/SlicerDANTE"
 
 
 def readme(source: Source, found: Agreement) -> str:
-    """`docs/README.md`: what the model is, how to run it, and how near the bundle comes to its origin."""
+    """`docs/README.md`: description of the model, how to run it, and the agreement of the bundle with the original."""
     spec = source.spec
     return f"""# {spec.name} {spec.version}, {source.name} pathway
 
@@ -55,7 +55,7 @@ def _wanted(spec: ModelSpec) -> str:
 
 
 def _values(spec: ModelSpec) -> str:
-    """What each number means; a region also has the voxels of those that lie within it."""
+    """Meaning of each label value; a region also includes the voxels of regions inside it."""
     lines = []
     for region in spec.regions:
         within = [other.name for other in spec.regions if set(other.labels) < set(region.labels)]
@@ -76,7 +76,7 @@ def _contents(source: Source) -> str:
 
 
 def licence_text(spec: ModelSpec) -> str:
-    """`LICENSE`: of the weights what the model says, of the rest ours."""
+    """`LICENSE`: the model's licence for the weights, ours for the rest."""
     return f"""Weights (models/): {spec.licence or "no licence was stated with the model"}
 
 configs/, docs/ and scripts/: Copyright SlicerDANTE contributors. Licensed under the Apache License, Version 2.0; you

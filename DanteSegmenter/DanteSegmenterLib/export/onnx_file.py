@@ -1,4 +1,4 @@
-"""A pathway as an ONNX file, checked with ONNX Runtime before it is kept."""
+"""Export a pathway as an ONNX file, verified with ONNX Runtime before it is kept."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from .source import Source, noise
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# What PyTorch's exporter is written for; nothing of a later one is needed.
+# The version that PyTorch's exporter targets; later ones are not needed.
 OPSET = 18
 INPUT, OUTPUT = "image", "logits"
-# Of protobuf, in one file; networks of this project have some hundred at most.
+# Limit of protobuf for one file; this project's networks have a few hundred MB at most.
 PROTOBUF_BYTES = (1 << 31) - (1 << 20)
 
 
 def check_packages() -> None:
-    """
+    """Check that the packages for ONNX are installed.
+
     Raises:
-        ResourceError: what writes and reads ONNX is not installed.
+        ResourceError: one is missing.
     """
     try:
         import onnx  # noqa: F401
@@ -45,10 +46,10 @@ def check_packages() -> None:
 
 
 def write_onnx(source: Source, path: Path) -> Agreement:
-    """Write `path`: one file with the weights in it, input "image" [batch, C, *patch], output "logits" of that size.
+    """Write `path`: one file including weights, input "image" [batch, C, *patch], output "logits" of that size.
 
     Raises:
-        ModelError: the network cannot be written, or what was written computes something else; nothing is kept.
+        ModelError: the network cannot be exported, or the export computes something else; nothing is kept.
         ResourceError: a package is missing, or the file cannot be written.
     """
     check_packages()
@@ -67,7 +68,7 @@ def write_onnx(source: Source, path: Path) -> Agreement:
 
 
 def _recorded(source: Source) -> ModelProto:
-    # Two samples: of one, a recorder takes the number for a constant.
+    # Two samples: with one, the exporter would treat the batch size as a constant.
     example = noise(source).repeat(2, 1, 1, 1, 1)
     batch = torch.export.Dim("batch", min=1)
     try:
@@ -83,7 +84,7 @@ def _recorded(source: Source) -> ModelProto:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # whatever the recorder does not know
+    except Exception as error:  # any error of the exporter
         raise ModelError(
             f"'{source.spec.name}' ({source.pathway.architecture}) cannot be written as ONNX with PyTorch "
             f"{torch.__version__}: {_first_line(error)}."
@@ -94,13 +95,13 @@ def _recorded(source: Source) -> ModelProto:
 
 
 def _first_line(error: Exception) -> str:
-    """For the end of a sentence."""
+    """First line of an error, for the end of a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the recorder tells developers."""
+    """Suppress the exporter's messages for developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -131,13 +132,13 @@ def _reader(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def logits_of(window: Tensor) -> Tensor:
         try:
             return torch.from_numpy(session.run([OUTPUT], {INPUT: window.numpy()})[0])
-        except Exception as error:  # its errors have no class in common
+        except Exception as error:  # its errors have no common base class
             raise ModelError(
                 f"ONNX Runtime cannot run {len(window)} window(s) with what PyTorch {torch.__version__} wrote: "
                 f"{_first_line(error)}."

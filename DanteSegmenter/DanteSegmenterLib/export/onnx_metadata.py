@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: enough to feed the network and to read its output with no other file at hand."""
+"""Metadata of an ONNX file: enough to feed the network and interpret its output without any other file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOW_TO_FEED = (
 
 
 def metadata_of(spec: ModelSpec, name: str) -> dict[str, str]:
-    """`metadata_props` of a pathway's file; what is no plain text is JSON."""
+    """`metadata_props` for a pathway's file; values other than text are JSON."""
     table = _table(spec, name, spec.pathways[name])
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in table.items()
@@ -59,7 +59,7 @@ def _table(spec: ModelSpec, name: str, pathway: Pathway) -> dict[str, Any]:
         "activation": "sigmoid" if spec.output == "regions" else "softmax",
         "threshold": THRESHOLD,
         "regions": [to_plain(region) for region in spec.regions],
-        # p -> sigmoid(logit(p) / temperature + offset) for shown probabilities; masks are made of the raw ones.
+        # Displayed probabilities are sigmoid(logit(p) / temperature + offset); masks are made from the raw ones.
         "scaling": {region.id: to_plain(pathway.scaling_of(region.id)) for region in spec.regions},
         "calibration": {region: to_plain(found) for region, found in pathway.calibration.items()},
         "scores": to_plain(spec.scores),

@@ -1,4 +1,4 @@
-"""What is written in another format: one pathway's network, and windows to try it on."""
+"""The network to be exported, and windows for comparing it with the export."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ..preprocess.preparing import prepare
 from ..synthetic.sample import brain_mr, chest_ct
 from ..volume import Volume
 
-# Of the generated patient: any; its images are coarse, for the network's own grid is made of them anyway.
+# Of the synthetic patient: any seed; coarse images suffice, as they are resampled to the network's grid.
 PATIENT_SEED, BRAIN_SPACING_MM, CHEST_SPACING_MM = 3, 2.0, (3.0, 2.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A pathway that is ready to be written.
+    """A pathway to be exported.
 
     Attributes:
-        spec: of its model.
+        spec: description of its model.
         name: "limited" or "full".
-        pathway: what it reads.
-        network: [B, C, *patch] -> logits [B, O, *patch] in float32 on the CPU, one module: of several members
-            the mean of their logits.
+        pathway: the pathway.
+        network: [B, C, *patch] -> logits [B, O, *patch] in float32 on the CPU, a single module: for several members the
+            mean of their logits.
     """
 
     spec: ModelSpec
@@ -41,12 +41,12 @@ class Source:
 
 
 def source_of(model: Model, name: str) -> Source:
-    """A pathway by its name, its weights checked and loaded.
+    """A pathway by its name, with its weights checked and loaded.
 
     Raises:
-        ModelError: the model has no such pathway, its weights cannot be used, or nnU-Net trained it.
+        ModelError: the model has no such pathway, its weights cannot be used, or it was trained by nnU-Net.
     """
-    if model.spec.preprocessing.nnunet is not None:  # what is written would prepare images as this project does
+    if model.spec.preprocessing.nnunet is not None:  # an export would describe this project's preprocessing
         raise ModelError(
             f"'{model.spec.name}' was imported from nnU-Net and reads images prepared as nnU-Net does, which an export "
             "does not describe. Export it with nnU-Net's own tools."
@@ -58,13 +58,13 @@ def source_of(model: Model, name: str) -> Source:
 
 
 def noise(source: Source) -> Tensor:
-    """A window of standard normal numbers, [1, C, *patch]; the same every time."""
+    """A window of standard normal numbers, [1, C, *patch]; always the same."""
     shape = (1, len(source.pathway.modalities), *source.spec.patch)
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 def patient(source: Source) -> Tensor:
-    """The middle of a generated patient as the network gets it, [1, C, *patch]."""
+    """The centre of a synthetic patient as network input, [1, C, *patch]."""
     spec, modalities = source.spec, source.pathway.modalities
     prepared = prepare(_volumes(spec, modalities), modalities, spec.preprocessing)
     window = np.empty((len(modalities), *spec.patch), np.float32)
@@ -75,7 +75,7 @@ def patient(source: Source) -> Tensor:
 
 
 def _volumes(spec: ModelSpec, modalities: Sequence[str]) -> dict[str, Volume]:
-    """A volume for each modality: the patient's own of this name, else one of the others in turn."""
+    """A volume for each modality: the synthetic patient's own, or one of the others in turn."""
     ct = any(spec.preprocessing.normalisation[modality].hounsfield for modality in modalities)
     found = _generated(ct)
     others = list(found.values())
@@ -88,7 +88,7 @@ def _generated(ct: bool) -> dict[str, Volume]:
 
 
 class _Middle(NamedTuple):
-    """Along one axis, where in the image and where in the window the middle lies."""
+    """Slices of the central part in the image and in the window, along one axis."""
 
     image: slice
     window: slice

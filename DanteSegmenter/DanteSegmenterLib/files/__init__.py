@@ -1,4 +1,4 @@
-"""Image files and segmentations, read and written."""
+"""Read and write image files and segmentations."""
 
 from .atomic import write_atomically
 from .images import read_volume, write_components, write_segmentation, write_volume

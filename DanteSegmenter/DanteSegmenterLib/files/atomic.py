@@ -1,4 +1,4 @@
-"""One file written completely or not at all: beside its place first, then moved there."""
+"""Write a file atomically: to a temporary file beside it, which is then moved into place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..guard.replace_folder import folder_in_the_making, to_disk
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path beside `path` and move the result into place: all or nothing.
+    """Call `write` with a temporary path beside `path`, and move the result into place: all or nothing.
 
     Args:
-        write: its path has the ending of `path`, by which writers choose the format, and a short name of its own.
+        write: called with a short file name with the extension of `path`, by which writers choose the format.
 
     Raises:
         ResourceError: the folder does not exist, is not writable, or the disk is full.

@@ -1,4 +1,4 @@
-"""The grid that a file's header gives, in RAS millimetres: perpendicular, finite, or refused with the true reason."""
+"""Validate the voxel grid from a file's header, in RAS mm: it must be finite and perpendicular."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ..volume import HAIR_DEGREES, shear_degrees
 from .raw_data import HeaderError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Shear below this is rounding of float32.
+# Smaller shear is float32 rounding.
 ROUNDING_DEGREES = 0.001
-# Millimetres in a unit of length, as headers write it.
+# Units of length in headers, in millimetres.
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001, "micron": 0.001}
 
 
 def grid_of(matrix: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
-    """The 4x4 matrix of an image [K, J, I] with perpendicular axes, and what to say about it.
+    """The 4x4 matrix of an image [K, J, I] with perpendicular axes, and notes about it.
 
     Raises:
-        HeaderError: axes that span no volume, or more than a hair of shear.
+        HeaderError: the axes span no volume, or are sheared by more than `HAIR_DEGREES`.
     """
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     sizes = " x ".join(f"{size:.4g}" for size in spacing)
@@ -38,13 +38,13 @@ def grid_of(matrix: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, lis
     left, _, right = np.linalg.svd(axes)
     straight = matrix.copy()
     straight[:3, :3] = (left @ right) * spacing
-    centre = np.array([(size - 1) / 2 for size in shape[::-1]])  # what lies in the middle stays there
+    centre = np.array([(size - 1) / 2 for size in shape[::-1]])  # keeps the image centre in place
     straight[:3, 3] += (matrix[:3, :3] - straight[:3, :3]) @ centre
     return straight, [f"its grid was sheared by {degrees:.3f} degrees and was taken as perpendicular."]
 
 
 def in_millimetres(matrix: np.ndarray, unit: str) -> tuple[np.ndarray, list[str]]:
-    """A matrix whose lengths are in `unit`, and a word where that is not the millimetre.
+    """Convert a matrix from `unit` to millimetres, with a note if it was not in millimetres.
 
     Raises:
         HeaderError: an unknown unit, or values that are not finite.

@@ -1,6 +1,6 @@
-"""Image files <-> `Volume`, and segmentations as Slicer and others read them. SimpleITK and pynrrd, no torch.
+"""Read and write image files as `Volume`, and segmentations for Slicer. SimpleITK and pynrrd, no torch.
 
-Files store LPS directions; everything inside is RAS: the change of sign is `grid.LPS_TO_RAS`.
+Files store LPS directions, everything in memory is RAS; `grid.LPS_TO_RAS` converts the signs.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ READERS = {
     ".mhd": read_meta_image,
 }
 IMAGE_ENDINGS = tuple(READERS)
-# One file each: what is replaced in one step must not be two.
+# Single-file formats, which can be replaced atomically.
 WRITTEN_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 SEGMENTATION_ENDING = ".seg.nrrd"
-# Types of numbers that no image of ITK's has, and in which they are written.
+# dtypes that ITK does not support, and those used instead.
 ITK_LACKS = {"bool": np.uint8, "float16": np.float32}
 
 
 def read_volume(path: Path | str, name: str | None = None, component: int | None = None) -> Volume:
-    """Read a NIfTI, NRRD or MetaImage file; what is odd about it stands in the volume's notes.
+    """Read a NIfTI, NRRD or MetaImage file; anomalies are reported in the volume's notes.
 
     Args:
         path: the file.
-        name: what to call it in messages; the file's name by default.
-        component: which volume of a 4-D file; without it 4-D is refused.
+        name: name in messages; by default the file's.
+        component: index of a volume in a 4-D file; without it 4-D files are refused.
 
     Raises:
-        InputError: there is no such file, it is no image, is cut short or damaged, holds no single scalar volume, or
-            its header says what cannot be.
+        InputError: the file does not exist, is not an image, is truncated or damaged, holds no single scalar volume, or
+            has an invalid header.
         ResourceError: it does not fit into memory.
     """
     path = Path(path)
@@ -68,24 +68,24 @@ def read_volume(path: Path | str, name: str | None = None, component: int | None
         raise ResourceError(f"there is not enough memory to read '{path}'. Close other programs.") from None
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from None
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a header nobody thought of
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # unforeseen errors in a header
         raise InputError(f"'{path}' cannot be read as an image: its header is odd ({error}). Convert it.") from None
     called = one_line(name or path.name)
     return Volume(array, matrix, called, tuple(_about(called, note) for note in notes))
 
 
 def _reader(path: Path) -> Callable[[Path, int | None], tuple[np.ndarray, np.ndarray, list[str]]]:
-    """By the name's ending; other formats have readers that take a cut file for a whole one.
+    """The reader for a file's extension; other formats have readers that do not detect truncated files.
 
     Raises:
-        InputError: no such file, or another format.
+        InputError: the file does not exist, or has another format.
     """
     try:
         if path.is_dir():
             raise InputError(f"'{path}' is a folder; an image file ({', '.join(IMAGE_ENDINGS)}) is needed.")
         if not path.is_file():
             raise InputError(f"'{path}' does not exist. Check the path.")
-    except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
+    except (OSError, ValueError) as error:  # the name is too long or impossible
         raise InputError(f"'{path}' cannot be a file's name ({reason(error)}).") from None
     ending = next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
     if ending is None:
@@ -97,16 +97,16 @@ def _reader(path: Path) -> Callable[[Path, int | None], tuple[np.ndarray, np.nda
 
 
 def _about(name: str, note: str) -> str:
-    """A reader's half sentence as a note of a result."""
+    """Turn a reader's half sentence into a note for the result."""
     warning, text = ("WARNING: ", note.removeprefix("WARNING: ")) if note.startswith("WARNING: ") else ("", note)
     return f"{warning}'{name}': {text}"
 
 
 def check_grid_for(path: Path | str, grid: Volume) -> None:
-    """Refuse a file whose format cannot hold this volume's grid.
+    """Refuse a file whose format cannot store this volume's grid.
 
     Raises:
-        InputError: the grid is sheared, and the format is none of segmentations.
+        InputError: the grid is sheared, and the format is not for segmentations.
     """
     if not str(path).endswith(SEGMENTATION_ENDING):
         _direction(grid)
@@ -136,10 +136,10 @@ def _to_image(volume: Volume) -> sitk.Image:
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
-    """Write a volume; the ending chooses the format. Compressed; replaces an existing file only when complete.
+    """Write a compressed volume; the extension determines the format. An existing file is replaced only on success.
 
     Raises:
-        InputError: unknown ending, or the grid does not fit the format.
+        InputError: unknown extension, or the grid does not fit the format.
         ResourceError: the folder is missing, not writable, or there is no space left.
     """
     path = Path(path)
@@ -156,16 +156,16 @@ def write_components(path: Path | str, array: np.ndarray, grid: Volume) -> None:
 
 
 def _write_whole(image: sitk.Image, path: Path) -> None:
-    """Write an image and look whether it is there: ITK's NIfTI writer does not ask if the system took the bytes.
+    """Write an image and read it back, because ITK's NIfTI writer does not check whether the system stored the data.
 
     Raises:
-        OSError: the system did not take it.
+        OSError: the system did not store it.
         RuntimeError: ITK could not write it.
-        DamageError: not all of it was written.
+        DamageError: it was not written completely.
     """
     with _utf8_names() if _is_misread(path) else contextlib.nullcontext():
         sitk.WriteImage(image, str(path), useCompression=True)
-    written, _, _ = _reader(path)(path, 0)  # to its end, and the checksum there
+    written, _, _ = _reader(path)(path, 0)  # reads to the end and verifies the checksum there
     wanted = sitk.GetArrayViewFromImage(image)
     if not np.array_equal(written, wanted[0] if wanted.ndim > 3 else wanted, equal_nan=True):
         raise DamageError("what was written is not what is there")
@@ -198,18 +198,18 @@ def write_segmentation(
     grid: Volume,
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write overlapping regions as a Slicer segmentation: one layer a region, with name, colour and terminology.
+    """Write overlapping regions as a Slicer segmentation: one layer per region, with name, colour and terminology.
 
     Args:
-        path: ends in .seg.nrrd, by which Slicer knows it; plain .nrrd is accepted.
+        path: should end in .seg.nrrd, by which Slicer recognises it; plain .nrrd is accepted.
         masks: bool [K, J, I] by region id, on `grid`.
-        regions: what is written, in this order.
+        regions: regions to write, in this order.
         grid: any volume on the masks' grid.
-        more: further fields of the header, in ASCII.
+        more: additional header fields, in ASCII.
 
     Raises:
-        InputError: wrong ending.
-        ResourceError: as of `write_volume`.
+        InputError: wrong extension.
+        ResourceError: as for `write_volume`.
     """
     path = Path(path)
     if not path.name.lower().endswith(".nrrd"):
@@ -234,7 +234,7 @@ def write_segmentation(
 
 
 def _nrrd_bytes(layers: np.ndarray, header: dict[str, object], texts: dict[str, str]) -> bytes:
-    """An NRRD file with key/value pairs in UTF-8, as Slicer writes and reads them; pynrrd itself writes ASCII alone."""
+    """An NRRD file with key/value pairs in UTF-8, as used by Slicer; pynrrd itself writes only ASCII."""
     import nrrd
 
     whole = io.BytesIO()
@@ -245,7 +245,7 @@ def _nrrd_bytes(layers: np.ndarray, header: dict[str, object], texts: dict[str, 
 
 
 def _segment_fields(n: int, region: Region, layer: np.ndarray) -> dict[str, str]:
-    """NRRD key/value pairs of segment `n`, as Slicer's segmentation storage node names them."""
+    """NRRD key/value pairs of segment `n`, with the names used by Slicer's segmentation storage node."""
     extent = []
     for axis in range(3):
         used = np.flatnonzero(layer.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -1,4 +1,4 @@
-"""MetaImage files (.mha, .mhd), read strictly: whole, one number per voxel, where damage can be told.
+"""Read MetaImage files (.mha, .mhd) strictly: complete, one number per voxel, in encodings that reveal damage.
 
 Layout: https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
@@ -19,7 +19,7 @@ META_TYPES = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }  # fmt: skip
-# The names by which one thing goes.
+# Alternative names of header fields.
 DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 ORIGINS = ("Offset", "Position", "Origin")
 SPACINGS = ("ElementSpacing", "ElementSize")
@@ -28,12 +28,12 @@ MAX_LINES, MAX_LINE = 200, 1 << 16
 
 
 def read_meta_image(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
+    """Read the array [K, J, I], the 4x4 matrix to RAS mm, and notes about the file.
 
     Raises:
-        HeaderError: the header says what cannot be.
+        HeaderError: the header is invalid.
         DamageError: voxels are missing or damaged.
-        InputError: it cannot be opened, or was changed while it was read.
+        InputError: it cannot be opened, or changed while it was read.
         ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
@@ -57,7 +57,7 @@ def read_meta_image(path: Path, component: int | None) -> tuple[np.ndarray, np.n
 
 
 def _header(file: BinaryIO) -> dict[str, str]:
-    """Lines of `name = value`; the last one says where the voxels are."""
+    """Header lines of the form `name = value`; the last one locates the voxels."""
     header: dict[str, str] = {}
     for _ in range(MAX_LINES):
         line = file.readline(MAX_LINE).decode("utf-8", "replace")
@@ -71,7 +71,7 @@ def _header(file: BinaryIO) -> dict[str, str]:
 
 
 def _sizes(header: dict[str, str]) -> tuple[int, ...]:
-    """Along I, J, K, and how many volumes where it is a series."""
+    """Size along I, J, K, and the number of volumes for a series."""
     sizes = [int(size) for size in _numbers(header, ("DimSize",), ())]
     if header.get("NDims") != str(len(sizes)) or not sizes or min(sizes) < 1:
         raise HeaderError(f"the header gives {header.get('NDims')} axes of {sizes} voxels")
@@ -102,7 +102,7 @@ def _dtype(header: dict[str, str]) -> np.dtype:
 
 
 def _matrix(header: dict[str, str]) -> tuple[np.ndarray, list[str]]:
-    """The 4x4 matrix to RAS, in millimetres; a MetaImage gives one direction an axis, in LPS."""
+    """The 4x4 matrix to RAS in millimetres; MetaImage has one direction per axis, in LPS."""
     axes = int(header["NDims"])
     directions = _numbers(header, DIRECTIONS, np.eye(axes).ravel())
     spacing, origin = _numbers(header, SPACINGS, ()), _numbers(header, ORIGINS, [0] * axes)
@@ -123,7 +123,7 @@ def _matrix(header: dict[str, str]) -> tuple[np.ndarray, list[str]]:
 
 
 def _numbers(header: dict[str, str], names: tuple[str, ...], otherwise: Any) -> list[float]:
-    """The numbers of the first of these fields that is there."""
+    """The numbers of the first of these fields that exists."""
     for name in names:
         if name in header:
             try:
@@ -138,7 +138,7 @@ def _is_true(header: dict[str, str], names: tuple[str, ...], otherwise: bool) ->
 
 
 def _voxels(file: BinaryIO, header: dict[str, str], shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """The array and how many bytes follow it."""
+    """The array, and the number of bytes after it."""
     if not _is_true(header, ("CompressedData",), False):
         (skip,) = _numbers(header, ("HeaderSize",), (0,)) or [0.0]
         return read_raw(file, shape, dtype, int(skip))

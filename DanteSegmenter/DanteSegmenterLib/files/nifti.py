@@ -1,9 +1,9 @@
-"""NIfTI-1 and NIfTI-2 files, read strictly: no voxel that is not there, and no grid that the header does not give.
+"""Read NIfTI-1 and NIfTI-2 files strictly: no missing voxels, and no grid that the header does not define.
 
-Other readers fill what a cut file lacks with zeros, turn NaN to 0, take the voxel size from one place of the header and
-the direction from another, and choose one of its two matrices without a word; in a patient's image each of these is a
-wrong result. Layout: nifti1.h and nifti2.h (https://nifti.nimh.nih.gov). Where a file has both matrices the sform
-counts, as for FSL, SPM and nibabel.
+Other readers fill the missing part of a truncated file with zeros, replace NaN by 0, combine voxel size and direction
+from different header fields, and choose one of its two matrices silently; for a patient's image each of these gives a
+wrong result. Layout: nifti1.h and nifti2.h (https://nifti.nimh.nih.gov). If a file has both matrices, the sform is
+used, as in FSL, SPM and nibabel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .raw_data import (
     volume_number,
 )
 
-# Where each field lies, by the header's length, which is its first field.
+# Offset and type of each field, by the header's length, which is its first field.
 LAYOUTS: dict[int, dict[str, tuple[int, str]]] = {
     348: {
         "dim": (40, "8h"), "type": (70, "h"), "pixdim": (76, "8f"), "offset": (108, "f"), "slope": (112, "f"),
@@ -49,18 +49,18 @@ LAYOUTS: dict[int, dict[str, tuple[int, str]]] = {
 NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {32: "complex numbers", 1792: "complex numbers", 2048: "complex numbers", 128: "colours", 2304: "colours"}
 UNITS = {1: "m", 2: "mm", 3: "um"}
-# Matrices that place a corner further apart than this are two matrices.
+# Matrices that place a corner further apart than this are different.
 SAME_PLACE_MM = 0.1
-SAME_SIZE = 0.01  # of the voxel size
+SAME_SIZE = 0.01  # relative to the voxel size
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says.
+    """A parsed header.
 
     Attributes:
-        sizes: voxels along I, J, K, and further axes without those of one at the end.
-        fields: by the names of `LAYOUTS`, numbers or tuples of numbers.
+        sizes: voxels along I, J, K, and along further axes except trailing ones of size 1.
+        fields: by the names in `LAYOUTS`; numbers or tuples of numbers.
     """
 
     sizes: tuple[int, ...]
@@ -70,17 +70,17 @@ class Header:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one volume, K, J, I."""
+        """Shape of one volume, K, J, I."""
         return self.sizes[2::-1]
 
 
 def read_nifti(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
+    """Read the array [K, J, I], the 4x4 matrix to RAS mm, and notes about the file.
 
     Raises:
-        HeaderError: the header says what cannot be.
+        HeaderError: the header is invalid.
         DamageError: voxels are missing or damaged.
-        InputError: it cannot be opened, or was changed while it was read.
+        InputError: it cannot be opened, or changed while it was read.
         ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
@@ -110,7 +110,7 @@ def read_nifti(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarra
 
 
 class _Joined:
-    """What was read already, then the rest."""
+    """Bytes that were already read, followed by the rest."""
 
     def __init__(self, first: bytes, then: Bytes) -> None:
         self._first, self._then = first, then
@@ -121,10 +121,10 @@ class _Joined:
 
 
 def parse(start: bytes) -> Header:
-    """The first 540 bytes of a file (fewer where it is shorter) -> its header.
+    """Parse the header from the first 540 bytes of a file (fewer if it is shorter).
 
     Raises:
-        HeaderError: no NIfTI, or of voxels that are no single numbers, or of sizes that cannot be.
+        HeaderError: not NIfTI, or voxels are not single numbers, or sizes are invalid.
         DamageError: shorter than a header.
     """
     found = [(o, n) for o in "<>" for n in LAYOUTS if start[:4] == struct.pack(f"{o}i", n)]
@@ -175,7 +175,7 @@ def _dtype(code: int, order: str) -> np.dtype:
 
 
 def geometry(header: Header) -> tuple[np.ndarray, list[str]]:
-    """4x4 matrix from (i, j, k, 1) to RAS mm, and what to say about how it was found.
+    """4x4 matrix from (i, j, k, 1) to RAS mm, and notes on how it was determined.
 
     Raises:
         HeaderError: neither matrix can be used.
@@ -211,13 +211,13 @@ def geometry(header: Header) -> tuple[np.ndarray, list[str]]:
 
 
 def _from_quaternion(fields: dict[str, Any], sizes: np.ndarray) -> np.ndarray | None:
-    """The matrix of a qform (nifti1.h, method 2); None if its numbers are no rotation."""
+    """The matrix of a qform (nifti1.h, method 2); None if its numbers are not a rotation."""
     b, c, d = (float(value) for value in fields["quaternion"])
     rest = 1.0 - (b * b + c * c + d * d)
     if not (math.isfinite(rest) and rest > -1e-3 and np.isfinite(fields["shift"]).all()):
         return None
     a = math.sqrt(max(0.0, rest))
-    if a < 1e-7:  # half a turn: rounding must not lengthen it
+    if a < 1e-7:  # half a turn: renormalise after rounding
         b, c, d = np.array([b, c, d]) / math.sqrt(b * b + c * c + d * d)
     rotation = np.array(
         [
@@ -234,7 +234,7 @@ def _from_quaternion(fields: dict[str, Any], sizes: np.ndarray) -> np.ndarray | 
 
 
 def _disagreement(sform: np.ndarray, qform: np.ndarray, header: Header) -> list[str]:
-    """A word where the two matrices of a header place the image at two places."""
+    """A note if the header's two matrices place the image differently."""
     corners = np.array(np.meshgrid(*([0, size - 1] for size in header.sizes[:3]), [1])).reshape(4, -1)
     apart = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
     if apart <= SAME_PLACE_MM:
@@ -246,7 +246,7 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, header: Header) -> list[
 
 
 def _other_sizes(of_matrix: np.ndarray, given: np.ndarray) -> list[str]:
-    """A word where the voxel sizes of the header are not those of its matrix."""
+    """A note if the header's voxel sizes differ from those of its matrix."""
     with np.errstate(invalid="ignore"):
         same = np.abs(given - of_matrix) <= SAME_SIZE * of_matrix
     if same.all():
@@ -259,7 +259,7 @@ def _other_sizes(of_matrix: np.ndarray, given: np.ndarray) -> list[str]:
 
 
 def _scaled(array: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, list[str]]:
-    """Stored numbers -> values, by the header's line; a slope of 0 means there is none."""
+    """Apply the header's slope and intercept to stored numbers; a slope of 0 means none."""
     if not math.isfinite(slope):
         return array, [f"its header gives a slope of {slope}; the stored values were taken."]
     if slope == 0:
@@ -271,6 +271,6 @@ def _scaled(array: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarr
         return array, []
     wide = array.dtype.kind == "f" and array.dtype.itemsize == 8
     notes = ["its header turns bright to dark (a negative slope)."] if slope < 0 else []
-    with np.errstate(over="ignore"):  # what becomes infinite is counted and refused where images are checked
+    with np.errstate(over="ignore"):  # infinite values are counted and refused when images are checked
         values = array * np.float64(slope) + np.float64(intercept)
         return values if wide else values.astype(np.float32), notes

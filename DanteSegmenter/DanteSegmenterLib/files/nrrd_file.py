@@ -1,6 +1,6 @@
-"""NRRD files, read strictly: the encodings whose damage can be told, axes that have a direction.
+"""Read NRRD files strictly: only encodings that reveal damage, and axes with a direction.
 
-Layout: https://teem.sourceforge.net/nrrd/format.html; the header's lines are taken apart by pynrrd.
+Layout: https://teem.sourceforge.net/nrrd/format.html; the header's lines are parsed by pynrrd.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAX_HEADER_LINE = 1 << 16
 
 
 def read_nrrd(path: Path, component: int | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Array [K, J, I], 4x4 matrix to RAS mm, and what to say about the file.
+    """Read the array [K, J, I], the 4x4 matrix to RAS mm, and notes about the file.
 
     Raises:
-        HeaderError: the header says what cannot be.
+        HeaderError: the header is invalid.
         DamageError: voxels are missing or damaged.
-        InputError: it cannot be opened, or was changed while it was read.
+        InputError: it cannot be opened, or changed while it was read.
         ResourceError: it does not fit into memory.
     """
     with opened(path) as file:
@@ -69,12 +69,12 @@ def _header(file: Any) -> dict[str, Any]:
 
     try:
         return dict(nrrd.read_header(file))
-    except Exception as error:  # pynrrd raises whatever its parsing of a strange line raised
+    except Exception as error:  # pynrrd raises whatever its parsing raises
         raise HeaderError(f"its header cannot be understood ({error})") from None
 
 
 def _sizes(header: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
-    """Sizes of all axes, the fastest first, and which of four is no axis of space: segments, colours or volumes."""
+    """Sizes of all axes, fastest first, and the index of a fourth, non-spatial axis: segments, colours or volumes."""
     sizes = tuple(int(size) for size in header.get("sizes", ()))
     if header.get("dimension") != len(sizes) or not sizes or min(sizes) < 1:
         raise HeaderError(f"the header gives {header.get('dimension')} axes of {list(sizes)} voxels")
@@ -89,7 +89,7 @@ def _sizes(header: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
 
 
 def _directions(header: dict[str, Any]) -> list[np.ndarray]:
-    """One a axis, NaN for an axis that has none; an image without directions has axes of space only."""
+    """One direction per axis, NaN for an axis without; an image without directions has only spatial axes."""
     directions = header.get("space directions")
     if directions is None:
         return [np.zeros(3)] * int(header["dimension"])
@@ -120,7 +120,7 @@ def _dtype(header: dict[str, Any]) -> np.dtype:
 
 
 def _matrix(header: dict[str, Any], series: int | None) -> tuple[np.ndarray, list[str]]:
-    """The 4x4 matrix to RAS, in millimetres."""
+    """The 4x4 matrix to RAS in millimetres."""
     notes = []
     space = str(header.get("space", "")).strip().lower()
     if space and space not in SPACES:
@@ -157,7 +157,7 @@ def _beside(path: Path, detached: str) -> Path:
 
 
 def _voxels(file: Any, header: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """The array and how many bytes follow it."""
+    """The array, and the number of bytes after it."""
     encoding = str(header.get("encoding", "")).lower()
     skip = int(header.get("byte skip", header.get("byteskip", 0)))
     lines = int(header.get("line skip", header.get("lineskip", 0)))

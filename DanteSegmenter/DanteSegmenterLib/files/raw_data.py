@@ -1,4 +1,4 @@
-"""Voxels out of a file's bytes: as many as its header says, unharmed, and not changed while they are read."""
+"""Read voxels from a file's bytes: exactly as many as the header says, undamaged, from an unchanged file."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ..memory import available_bytes
 
 GZIP = b"\x1f\x8b"
 PIECE = 1 << 20
-# More than any scanner gives: 1024 x 1024 x 1024.
+# More than any scanner produces: 1024 x 1024 x 1024.
 MAX_VOXELS = 1 << 30
-# So much may follow the voxels; a small file that unpacks to more is made to fill the memory.
+# Maximum number of bytes after the voxels; a small file that unpacks to more is meant to fill the memory.
 MAX_EXTRA_BYTES = 1 << 30
-# zlib's word for "gzip or zlib, see for yourself".
+# zlib's code for detecting gzip or zlib format.
 EITHER_FORM = 32 + zlib.MAX_WBITS
 
 
 class HeaderError(Exception):
-    """What is wrong with a file, as a half sentence; `read_volume` adds which file and what to do."""
+    """An invalid header, described in half a sentence; `read_volume` adds the file and what to do."""
 
 
 class DamageError(Exception):
-    """The file is cut short or altered; how that shows."""
+    """The file is truncated or altered, with a description of how it shows."""
 
 
 class Bytes(Protocol):
-    """A file, or what a compressed one unpacks to."""
+    """A file, or the decompressed content of one."""
 
     def read(self, size: int, /) -> bytes | bytearray: ...
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file to read.
+    """Open a file for reading.
 
     Raises:
-        InputError: it cannot be opened, or somebody changed it meanwhile: its header and its voxels are of two files.
+        InputError: it cannot be opened, or changed meanwhile, so header and voxels may not match.
     """
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed below; here only its opening may fail
@@ -58,17 +58,17 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 class Unpacked:
-    """The content of a gzip or zlib stream; its checksum is compared when the end is read."""
+    """Content of a gzip or zlib stream; its checksum is verified when the end is read."""
 
     def __init__(self, file: Bytes) -> None:
         self._file, self._engine, self._waiting = file, zlib.decompressobj(EITHER_FORM), b""
-        self.garbage = 0  # bytes behind the stream that are no part of it
+        self.garbage = 0  # bytes after the stream that are not part of it
 
     def read(self, size: int, /) -> bytearray:
-        """So many bytes; fewer only where the stream ends.
+        """Read this many bytes; fewer only at the end of the stream.
 
         Raises:
-            DamageError: it is cut short, or is not what was packed.
+            DamageError: the stream is truncated or damaged.
         """
         result = bytearray()
         while len(result) < size and (piece := self._more(size - len(result))):
@@ -91,7 +91,7 @@ class Unpacked:
                 return piece
 
     def _next_member(self) -> bool:
-        """Several gzip streams in a row are one file; zeros and anything else behind them are not."""
+        """Continue with a concatenated gzip stream; anything else after a stream, such as zeros, is not part of it."""
         rest = self._engine.unused_data or bytes(self._file.read(PIECE))
         if rest.startswith(GZIP):
             self._engine, self._waiting = zlib.decompressobj(EITHER_FORM), rest
@@ -101,15 +101,15 @@ class Unpacked:
 
 
 def read_voxels(source: Bytes, shape: tuple[int, ...], dtype: np.dtype, skip: int = 0, follow: int = 0) -> np.ndarray:
-    """An array [K, J, I] in this computer's byte order.
+    """Read an array [K, J, I] in native byte order.
 
     Args:
         skip, follow: bytes before and after these voxels that belong to the image: other volumes of a series.
 
     Raises:
         DamageError: the source ends too early.
-        HeaderError: no image is so large.
-        ResourceError: the free memory is not so large.
+        HeaderError: larger than any image.
+        ResourceError: larger than the free memory.
     """
     count = int(np.prod(shape, dtype=object))
     check_size(shape, dtype)
@@ -124,11 +124,11 @@ def read_voxels(source: Bytes, shape: tuple[int, ...], dtype: np.dtype, skip: in
 
 
 def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Before anything of that size is asked for.
+    """Check a size before allocating it.
 
     Raises:
         HeaderError: more voxels than any image has.
-        ResourceError: more than the free memory holds.
+        ResourceError: larger than the free memory.
     """
     count = int(np.prod(shape, dtype=object))
     if count > MAX_VOXELS:
@@ -142,10 +142,10 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def bytes_left(source: Bytes) -> int:
-    """How many follow, read to the end: only there is a checksum compared.
+    """Number of remaining bytes, read to the end, where a checksum is verified.
 
     Raises:
-        DamageError: the stream is harmed, or unpacks to much more than its header speaks of.
+        DamageError: the stream is damaged, or unpacks to much more than its header says.
     """
     left = 0
     while piece := source.read(PIECE):
@@ -156,7 +156,7 @@ def bytes_left(source: Bytes) -> int:
 
 
 def note_of_extra(extra: int, shape: tuple[int, ...], dtype: np.dtype) -> list[str]:
-    """A word where the file holds a slice or more that the header does not speak of."""
+    """A note if the file has at least one slice more than the header says."""
     if extra < shape[1] * shape[2] * dtype.itemsize:
         return []
     return [
@@ -166,10 +166,10 @@ def note_of_extra(extra: int, shape: tuple[int, ...], dtype: np.dtype) -> list[s
 
 
 def volume_number(volumes: int, component: int | None, sizes: Sequence[int]) -> int:
-    """Which volume of a series is asked for.
+    """Index of the requested volume of a series.
 
     Raises:
-        HeaderError: none is, and there are several; or there is no such volume.
+        HeaderError: none is requested although there are several, or it does not exist.
     """
     if component is None and volumes > 1:
         raise HeaderError(
@@ -182,7 +182,7 @@ def volume_number(volumes: int, component: int | None, sizes: Sequence[int]) -> 
 
 
 def check_length(size: int, offset: int, wanted: int) -> None:
-    """Of a file that is not compressed, before memory is asked for.
+    """Check the length of an uncompressed file before allocating memory.
 
     Raises:
         DamageError: it is too short.
@@ -192,15 +192,15 @@ def check_length(size: int, offset: int, wanted: int) -> None:
 
 
 def read_raw(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, skip: int) -> tuple[np.ndarray, int]:
-    """The array [K, J, I] from here on, and how many bytes follow it.
+    """Read the array [K, J, I] at the current position; also returns the number of bytes after it.
 
     Args:
-        skip: bytes before the voxels; -1 for "the voxels are the file's end".
+        skip: bytes before the voxels; -1 if the voxels are at the end of the file.
 
     Raises:
         DamageError: the file ends too early.
-        HeaderError: no image is so large.
-        ResourceError: the free memory is not so large.
+        HeaderError: larger than any image.
+        ResourceError: larger than the free memory.
     """
     check_size(shape, dtype)
     size, wanted = os.fstat(file.fileno()).st_size, int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -211,7 +211,7 @@ def read_raw(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, skip: int)
 
 
 def read_packed(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, skip: int = 0) -> tuple[np.ndarray, int]:
-    """As `read_raw`, of a gzip or zlib stream; `skip` counts unpacked bytes."""
+    """Like `read_raw`, for a gzip or zlib stream; `skip` counts unpacked bytes."""
     source = Unpacked(file)
     array = read_voxels(source, shape, dtype, max(0, skip))
     return array, bytes_left(source)

@@ -1,4 +1,4 @@
-"""Files and folders as users have them: with files that systems put there, and texts in several encodings."""
+"""Handle users' files and folders: ignore system files, and decode text in several encodings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, reason
 
-# Made by macOS (in archives), Windows, and network disks.
+# Created by macOS (in archives), Windows, and network disks.
 SYSTEM_FILES = {
     "__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found", "$recycle.bin", "system volume information",
 }  # fmt: skip
@@ -22,15 +22,15 @@ BYTE_ORDER_MARKS = (
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file or folder of this name was put there by a system, not by a person; hidden ones count."""
+    """Whether a file or folder name belongs to an operating system, including all hidden ones."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds except system files, sorted.
+    """Contents of a folder except system files, sorted.
 
     Raises:
-        InputError: it does not exist, is no folder, or cannot be read; says which.
+        InputError: it does not exist, is not a folder, or cannot be read; says which.
     """
     try:
         names = os.listdir(folder)
@@ -46,7 +46,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False where the name is impossible or access is denied."""
+    """Whether a folder exists; False if the name is impossible or access is denied."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -54,7 +54,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; False where the name is impossible or access is denied."""
+    """Whether a file exists; False if the name is impossible or access is denied."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -62,7 +62,7 @@ def is_file(path: Path) -> bool:
 
 
 def decode(content: bytes) -> str:
-    """A text by its byte order mark, else as UTF-8, else as cp1252 (Western European Windows); never an error."""
+    """Decode text by its byte order mark, else as UTF-8, else as cp1252 (Western European Windows); never fails."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content.decode(encoding, "replace")

@@ -1,1 +1,1 @@
-"""Texts of others as they may be shown, and folders replaced without loss."""
+"""Safe display of untrusted texts, and safe replacement of folders."""

@@ -1,8 +1,8 @@
-"""Files that another program has open for a moment.
+"""Retries on files that another program has open for a moment.
 
-Windows neither replaces a file that somebody reads, be it a virus scanner, an indexer or our own window that looks at
-what a process writes, nor opens one at the moment in which it is replaced (ERROR_ACCESS_DENIED,
-ERROR_SHARING_VIOLATION). Other systems do both.
+Windows neither replaces a file that is being read, by a virus scanner, an indexer or our own window polling a
+process, nor opens one while it is being replaced (ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION). Other systems do
+both.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-BUSY_CODES = (5, 32)  # of Windows, as above
-BUSY_SECONDS, AGAIN_SECONDS = 1.0, 0.02  # how long it is tried, and how often
+BUSY_CODES = (5, 32)  # Windows error codes, see above
+BUSY_SECONDS, AGAIN_SECONDS = 1.0, 0.02  # duration of the retries, and their interval
 
 Said = TypeVar("Said")
 
 
 def move(source: Path, target: Path) -> None:
-    """`os.replace`, and again for a moment where a file is busy.
+    """`os.replace`, retried for a moment if a file is busy.
 
     Raises:
         OSError: it cannot be moved.
@@ -29,10 +29,10 @@ def move(source: Path, target: Path) -> None:
 
 
 def patiently(action: Callable[[], Said]) -> Said:
-    """What `action` returns; it is done again for a moment where a file is busy.
+    """Return the result of `action`, which is retried for a moment if a file is busy.
 
     Raises:
-        OSError: the file stays busy, or something else is wrong with it.
+        OSError: the file stays busy, or another error occurred.
     """
     end = time.monotonic() + BUSY_SECONDS
     while True:

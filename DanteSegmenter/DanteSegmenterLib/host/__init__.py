@@ -1,1 +1,1 @@
-"""Another computer that computes: its address, how ssh reaches it, what it says, and the models it keeps."""
+"""Computing on a remote host: its address, connecting by ssh, error messages, and its model cache."""

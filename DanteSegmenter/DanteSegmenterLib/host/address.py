@@ -1,7 +1,7 @@
-"""The address of another computer, as the user writes it: checked before any program sees it.
+"""Parse and validate the address of a remote host before any program receives it.
 
-What begins with a dash would be an option to ssh (`-oProxyCommand=...` runs any command), so an address is made of
-letters, digits and few signs, or refused.
+A leading dash would be an option to ssh (`-oProxyCommand=...` runs any command), so an address may only consist of
+letters, digits and a few other characters.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _HOST = re.compile(
 
 @dataclass(frozen=True)
 class Host:
-    """Another computer.
+    """A remote host.
 
     Attributes:
-        name: its address, or what the user's ~/.ssh/config calls it.
-        user: of the account there; empty for ssh's own choice.
-        port: None for ssh's own choice.
-        python: the words that start Python there.
+        name: its address, or its name in the user's ~/.ssh/config.
+        user: account name; empty for ssh's default.
+        port: None for ssh's default.
+        python: words of the command that starts Python there.
     """
 
     name: str
@@ -40,23 +40,23 @@ class Host:
 
     @property
     def target(self) -> str:
-        """As ssh takes it."""
+        """Destination argument for ssh."""
         return f"{self.user}@{self.name}" if self.user else self.name
 
     @property
     def command_to_try(self) -> str:
-        """What a user types to see whether ssh gets there."""
+        """Command with which a user can test the connection."""
         return f"ssh {'' if self.port is None else f'-p {self.port} '}{self.target}"
 
 
 def parse_host(text: str, python: str = "") -> Host:
-    """The computer that a text names: ssh:NAME, ssh:USER@NAME or ssh:USER@NAME:PORT; IPv6 in brackets.
+    """Parse an address: ssh:NAME, ssh:USER@NAME or ssh:USER@NAME:PORT; IPv6 in brackets.
 
     Args:
-        python: the command that starts Python there, as in a shell, e.g. "~/dante/bin/python"; "python3" if empty.
+        python: shell command that starts Python there, e.g. "~/dante/bin/python"; "python3" if empty.
 
     Raises:
-        ConfigError: it is no such text.
+        ConfigError: the address is invalid.
     """
     found = _HOST.fullmatch(text)
     port = int(found["port"]) if found and found["port"] else None
@@ -69,13 +69,14 @@ def parse_host(text: str, python: str = "") -> Host:
 
 
 def _python_words(text: str) -> tuple[str, ...]:
-    """
+    """Split the command that starts Python.
+
     Raises:
-        ConfigError: no command can be made of it.
+        ConfigError: it is not a valid command.
     """
     try:
         words = tuple(shlex.split(text)) or (PYTHON_THERE,)
-    except ValueError:  # a quotation mark without its twin
+    except ValueError:  # unbalanced quotation mark
         words = ("-",)
     if not text.isprintable() or len(text) > LONG or words[0].startswith("-") or not words[0] or "=" in words[0]:
         raise ConfigError(f"'{one_line(text)}' starts no Python there; a command such as ~/dante/bin/python is needed.")

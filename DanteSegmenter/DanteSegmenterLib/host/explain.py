@@ -1,4 +1,4 @@
-"""Why another computer does not compute: one sentence that says what to do, from what ssh and Python said there."""
+"""Explain failures of a remote host in one sentence with a remedy, from the output of ssh and Python."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from ..guard.plain_text import LONG, one_line
 from .address import Host
 
-SSH_FAILED = 255  # ssh's own exit code; any other is of what ran there
+SSH_FAILED = 255  # ssh's own exit code; any other is from the remote command
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
-_SHOWN = 300  # characters of what others said
+_SHOWN = 300  # maximum number of characters quoted
 _LOST = (
     "closed by remote host",
     "Connection reset",
@@ -21,11 +21,11 @@ _LOST = (
 
 
 def explain_end(host: Host, code: int, said: str, met: bool) -> str:
-    """Why the way to a process there has ended.
+    """Why the connection to a remote process ended.
 
     Args:
         code: ssh's exit code.
-        said: the end of what came on standard error.
+        said: last part of standard error.
         met: whether our process had answered.
     """
     if code == SSH_FAILED and not met:
@@ -73,7 +73,7 @@ def _not_started(host: Host, code: int, said: str) -> str:
 
 
 def not_ours(host: Host, heard: bytes) -> str:
-    """What came before any word of ours, and is too much."""
+    """The host sent too much output before any message of ours."""
     return (
         f"'{host.name}' sends something that is not DANTE's: '{_shown(heard)}'. What the account's shell prints when "
         "it starts must be short, and must end."
@@ -81,7 +81,7 @@ def not_ours(host: Host, heard: bytes) -> str:
 
 
 def no_answer(host: Host, seconds: float, heard: bytes) -> str:
-    """Connected perhaps, but nothing of ours came in time."""
+    """The connection may be established, but there was no message of ours in time."""
     words = f" It said: '{_shown(heard)}'." if heard.strip() else ""
     return (
         f"'{host.name}' did not answer within {seconds:.0f} s.{words} See whether '{host.command_to_try} "
@@ -90,7 +90,7 @@ def no_answer(host: Host, seconds: float, heard: bytes) -> str:
 
 
 def other_version(host: Host, theirs: int, ours: int) -> str:
-    """Both sides are DANTE's, of versions that do not know each other's messages."""
+    """Both sides are DANTE, but with incompatible protocol versions."""
     older = "there" if theirs < ours else "here"
     return (
         f"slicer-dante on '{host.name}' speaks version {theirs} of the protocol, this one version {ours}: "

@@ -1,7 +1,7 @@
-"""A model on its way to another computer: sent once, kept there under its digest.
+"""Transfer models to a remote host, which caches them by digest.
 
-The digest is the SHA-256 of model.json, which holds those of its weights files: whoever has a folder that fits it has
-the same model. Here it is asked of a folder; there `ModelCache` keeps what has come.
+The digest is the SHA-256 of model.json, which in turn contains those of its weights files, so a folder with the same
+digest holds the same model. The sender computes the digest; `ModelCache` stores models on the host.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
 from ..model_folder.checks import WEIGHTS
 from ..model_folder.read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec, sha256_of
 
-MODELS_KEPT = 8  # those used last; the others go when another comes
+MODELS_KEPT = 8  # the most recently used ones; the others are removed when a new one arrives
 
 
 def digest_of(folder: Path | str) -> str:
-    """Of a model folder: hex SHA-256 of its model.json.
+    """Digest of a model folder: hex SHA-256 of its model.json.
 
     Raises:
         ModelError: it cannot be read.
@@ -36,7 +36,7 @@ def digest_of(folder: Path | str) -> str:
 
 
 def files_of(folder: Path | str) -> list[Path]:
-    """What of a model folder is needed to segment, each weights file checked against model.json.
+    """Files of a model folder that are needed to segment, with weights checked against model.json.
 
     Raises:
         ModelError: a file is missing or was altered.
@@ -51,7 +51,7 @@ def model_bytes(folder: Path | str) -> tuple[tuple[str, ...], tuple[np.ndarray, 
     """Names and contents of these files, uint8 [bytes].
 
     Raises:
-        ModelError: as of `files_of`, or one cannot be read.
+        ModelError: as for `files_of`, or a file cannot be read.
     """
     files = files_of(folder)
     try:
@@ -61,22 +61,22 @@ def model_bytes(folder: Path | str) -> tuple[tuple[str, ...], tuple[np.ndarray, 
 
 
 def cache_folder() -> Path:
-    """Where models are kept that came from elsewhere: ~/.cache/dante/models, or below $XDG_CACHE_HOME."""
+    """Folder of received models: ~/.cache/dante/models, or below $XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dante" / "models"
 
 
 class ModelCache:
-    """The models on this computer that came from others, a folder each, named by its digest."""
+    """Received models on this computer, one folder each, named by its digest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._sound: set[str] = set()  # whose weights were checked since this process began
+        self._sound: set[str] = set()  # digests checked since this process started
 
     def find(self, digest: str) -> Path | None:
-        """The folder of a model, which counts as used; None if it is not here, or is damaged.
+        """The folder of a model, which is marked as used; None if it is missing or damaged.
 
         Raises:
-            ModelError: that is no digest.
+            ModelError: not a valid digest.
         """
         folder = self._place(digest)
         if not (folder / SPEC_FILE).is_file():
@@ -91,10 +91,10 @@ class ModelCache:
         return folder
 
     def keep(self, digest: str, names: Sequence[str], contents: Sequence[np.ndarray]) -> Path:
-        """Write a model that has come, whole or not at all, and let those go that were not used for longest.
+        """Store a received model atomically, and remove the least recently used ones.
 
         Raises:
-            ModelError: it is not the model of this digest.
+            ModelError: it is not the model with this digest.
             ResourceError: it cannot be written.
         """
         place = self._place(digest)
@@ -133,9 +133,10 @@ def _write(folder: Path, name: str, content: np.ndarray) -> None:
 
 
 def _check(folder: Path, digest: str) -> None:
-    """
+    """Check a received model.
+
     Raises:
-        ModelError: the folder does not hold the model of this digest, whole.
+        ModelError: the folder does not hold the complete model with this digest.
     """
     if digest_of(folder) != digest:
         raise ModelError("the model that arrived is another than was announced. Segment again.")

@@ -1,4 +1,4 @@
-"""How the system's own ssh is asked to start our process on another computer: with the user's settings and keys."""
+"""Command line of the system's ssh for starting our process on a remote host, with the user's settings and keys."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import shutil
 from ..errors import ResourceError
 from .address import Host
 
-# A connection that is dead is given up after three answers that were due did not come.
+# A connection is considered dead after three missing keep-alive answers.
 ALIVE_SECONDS, ALIVE_ANSWERS = 5, 3
 CONNECT_TO_HOST_SECONDS = 15
 SSH_OPTIONS = (
-    "-T",  # a terminal would change bytes
-    "-a",  # our process there needs neither the user's keys
-    "-x",  # nor their screen,
-    "-oClearAllForwardings=yes",  # nor ports that the user forwards there when they work by hand
-    "-oBatchMode=yes",  # nobody answers a question on a pipe
-    "-oRemoteCommand=none",  # of the user's settings, which ours would contradict
-    "-oControlMaster=no",  # a connection that the user has opened is used; ours never stays behind as one
-    "-oLogLevel=INFO",  # says why it fails, also where the user's settings keep it quiet
+    "-T",  # a terminal would alter bytes
+    "-a",  # our process needs no forwarded keys,
+    "-x",  # no X11 forwarding,
+    "-oClearAllForwardings=yes",  # and none of the port forwardings that the user has configured
+    "-oBatchMode=yes",  # questions cannot be answered on a pipe
+    "-oRemoteCommand=none",  # override a user's setting, which would conflict with our command
+    "-oControlMaster=no",  # an open connection of the user's is shared, but ours is never kept as one
+    "-oLogLevel=INFO",  # reports why it fails, even if the user's settings suppress that
     f"-oConnectTimeout={CONNECT_TO_HOST_SECONDS}",
     f"-oServerAliveInterval={ALIVE_SECONDS}",
     f"-oServerAliveCountMax={ALIVE_ANSWERS}",
 )
-# Slicer's own libraries, OpenSSL among them, are not those that the system's ssh was built with.
+# Slicer's own libraries, e.g. OpenSSL, differ from those that the system's ssh was built with.
 _NOT_FOR_SSH = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -37,10 +37,10 @@ _NOT_FOR_SSH = (
 
 
 def ssh_command(host: Host, module: str, arguments: list[str]) -> list[str]:
-    """The command that runs `python -m module arguments` there, through `priority`.
+    """The command that runs `python -m module arguments` on the host, through `priority`.
 
     Raises:
-        ResourceError: there is no ssh here.
+        ResourceError: ssh is not installed here.
     """
     ssh = shutil.which("ssh")
     if ssh is None:
@@ -50,17 +50,17 @@ def ssh_command(host: Host, module: str, arguments: list[str]) -> list[str]:
 
 
 def remote_command(host: Host, module: str, arguments: list[str]) -> str:
-    """One line for the account's shell, whichever that is: every word is quoted, and the shell makes way for it."""
+    """One command line for any login shell: every word is quoted, and the shell is replaced by the command."""
     ours = ["-m", "DanteSegmenterLib.priority", module, *arguments]
-    # The account's home is the current folder: a file `queue.py` in it is not ours.
+    # The current folder is the account's home, where a file such as `queue.py` must not be imported.
     return " ".join(["exec env PYTHONSAFEPATH=1 PYTHONIOENCODING=utf-8", *map(_quoted, (*host.python, *ours))])
 
 
 def _quoted(word: str) -> str:
-    """For a shell, which still puts the home folder in place of a tilde."""
+    """Quote for a shell, which still expands a tilde to the home folder."""
     return f'"$HOME"/{shlex.quote(word[2:])}' if word.startswith("~/") else shlex.quote(word)
 
 
 def ssh_environment() -> dict[str, str]:
-    """Of this process, without what leads programs to libraries that are not the system's."""
+    """Environment of this process without variables that redirect programs to non-system libraries."""
     return {name: value for name, value in os.environ.items() if name not in _NOT_FOR_SSH}

@@ -1,4 +1,4 @@
-"""A model and loaded volumes -> a segmentation. torch."""
+"""Segment loaded volumes with a model. torch."""
 
 from ..options import SegmentOptions
 from ..result.regions import label_map_of, mask_of

@@ -1,4 +1,4 @@
-"""Where to compute and in which precision."""
+"""Device and precision of a computation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import ResourceError, lacks_memory
 
-# How the libraries below say that memory ran out; oneDNN's primitives fail for nothing else with sizes that are sound.
+# Out-of-memory messages of the libraries; with sound sizes, oneDNN's primitives fail for no other reason.
 OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "not enough memory", "could not create a primitive", "alloc_failed",
     "bad alloc", "bad_alloc",
@@ -23,7 +23,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """An available device by name: "auto", "cpu", "cuda", "cuda:1" or "mps"; auto prefers CUDA, then MPS.
 
     Raises:
-        ResourceError: a device was asked for by name and is not there: a silent fall to the CPU would hide it.
+        ResourceError: the named device is not available; falling back to the CPU silently would hide that.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -44,13 +44,13 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """The number format in which convolutions run fastest here, told by the hardware's own word.
+    """The fastest precision for convolutions on a device, from the hardware's reported support.
 
-    Half precision is fast only where there are instructions for it: bfloat16 on processors with AMX or AVX512-BF16,
-    float16 on graphics cards with tensor cores. Elsewhere it is emulated and slower than float32; Apple's graphics
-    (MPS) refuse transposed convolutions in it. Not measured: two clicks on one computer must give the same
-    segmentation, however busy it is. Never fails: a broken driver is found out when the network runs. What is said
-    of MPS is from PyTorch's issues 160332 and 154696 and was simulated, not run on a Mac.
+    Half precision is fast only with hardware support: bfloat16 on CPUs with AMX or AVX512-BF16, float16 on GPUs with
+    tensor cores. Elsewhere it is emulated and slower than float32; Apple's GPUs (MPS) do not support transposed
+    convolutions in it. Not benchmarked at run time: two runs on one computer must give the same segmentation, however
+    busy it is. Never fails: a broken driver shows when the network runs. The statements on MPS are from PyTorch's
+    issues 160332 and 154696 and were simulated, not tested on a Mac.
     """
     if device.type == "cpu":
         has = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")]
@@ -71,10 +71,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def memory_explained() -> Iterator[None]:
-    """Memory that runs out meanwhile is one sentence.
+    """Context that turns out-of-memory errors into a message.
 
     Raises:
-        ResourceError: it did.
+        ResourceError: memory ran out.
     """
     try:
         yield
@@ -88,23 +88,23 @@ _MOVED: WeakKeyDictionary[nn.Module, tuple[torch.device, torch.dtype, nn.Module]
 
 
 def on_device(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The network on a device in a number format: itself, or a copy that is kept for the next time.
+    """The network on a device in a given precision: itself, or a cached copy.
 
-    A copy, because half precision cannot be undone: after a step down to float32 the weights must be those of the file.
+    A copy, because half precision is lossy: a fallback to float32 must use the original weights.
     """
     first = next(network.parameters(), None)
     if first is None or (first.device, first.dtype) == (device, dtype):
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stub
     kept = _MOVED.get(network)
     if kept is None or kept[:2] != (device, dtype):
-        _MOVED.pop(network, None)  # its memory first
+        _MOVED.pop(network, None)  # free its memory first
         moved = copy.deepcopy(network).to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         kept = _MOVED[network] = device, dtype, moved
     return kept[2]
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for queued work, so that a time measured is the time spent."""
+    """Wait for queued work, so that measured times are correct."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

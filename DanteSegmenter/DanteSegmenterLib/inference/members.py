@@ -1,4 +1,4 @@
-"""Several networks of one kind as one, whose logits are the mean of theirs."""
+"""Combine several networks into one that averages their logits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class MeanOfMembers(nn.Module):
-    """The mean of its members' logits, in float32, one member after the other on the same window.
+    """Mean of its members' logits in float32, evaluated one after the other on the same window.
 
-    So a volume's sums are kept once whatever the number of members; what that takes more is their weights.
+    The sums of a whole volume are therefore stored once; additional members only need memory for their weights.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -28,5 +28,5 @@ class MeanOfMembers(nn.Module):
 
 
 def together(members: Sequence[nn.Module]) -> nn.Module:
-    """One network of several; of one it is that one."""
+    """One network made of several; a single one is returned as is."""
     return members[0] if len(members) == 1 else MeanOfMembers(members)

@@ -1,4 +1,4 @@
-"""Segment: loaded volumes in, masks on the reference's own grid out; the one path of button, shell and evaluation."""
+"""Segment loaded volumes; the single implementation used by the GUI, the command line and evaluation."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from .sliding_window import Plan, Prediction, predict_logits
 if TYPE_CHECKING:  # SimpleITK is imported when a study is prepared
     from ..preprocess.align import PreparedStudy
 
-# Of a run that prepares a raw study first, the part that this takes.
+# Share of the progress taken by preparing a raw study.
 PREPARE_SHARE = 0.7
-# Of the weights' SHA-256 in a report: enough to tell one file from another.
+# Digits of the weights' SHA-256 in a report: enough to identify a file.
 WEIGHTS_DIGITS = 12
-# Voxels of the windows computed at once: two 64^3 windows were 5 % faster than one on two CPU cores; a GPU takes more.
+# Voxels per batch of windows: two 64^3 windows were 5 % faster than one on two CPU cores; a GPU takes more.
 BATCH_VOXELS = {"cpu": 2 * 64**3, "mps": 2 * 64**3, "cuda": 4 * 128**3}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         phase: "align", "load", "prepare", "network" or "restore".
@@ -60,7 +60,7 @@ class Progress:
 
 @dataclass(eq=False)
 class Model:
-    """A model folder that is ready to run; networks are loaded when first needed and then kept, by their files."""
+    """An opened model folder; networks are loaded when first needed and cached by their files."""
 
     folder: Path
     spec: ModelSpec
@@ -68,7 +68,7 @@ class Model:
     networks: dict[tuple[str, ...], nn.Module] = field(default_factory=dict)
 
     def network(self, pathway: Pathway) -> nn.Module:
-        """The pathway's network in evaluation mode; of several members one whose logits are the mean of theirs.
+        """The pathway's network in evaluation mode; several members are averaged.
 
         Raises:
             ModelError: the weights are missing, were altered or do not fit.
@@ -80,7 +80,7 @@ class Model:
 
     def _loaded(self, pathway: Pathway, member: Member) -> nn.Module:
         path = check_weights_file(self.folder, member)
-        # Without memory behind it until the file's header proved to be as model.json says.
+        # On the meta device: memory is allocated only after the file's header has been checked against model.json.
         with torch.device("meta"):
             network = build(self.spec, pathway)
         load_weights(network, path)
@@ -114,16 +114,16 @@ def segment(
     Args:
         model: from `load_model`.
         volumes: by modality id, on any grids; the result is on the grid of the pathway's first modality.
-        options: what is asked for.
-        brain_mask: of a study that is to be prepared, on any grid; without it deepbet finds the brain.
+        options: see `SegmentOptions`.
+        brain_mask: for a study to be prepared, on any grid; computed by deepbet if not given.
         progress: called at least once per convolution.
-        cancelled: asked as often; True ends the run.
+        cancelled: called equally often; True ends the run.
         choices: single options by name, e.g. `mirror=True`.
 
     Raises:
         InputError: a volume is missing or unusable.
-        ResourceError: memory ran out at every step down, or deepbet is needed and not there.
-        Cancelled: it was asked to end.
+        ResourceError: memory ran out in spite of all fallbacks, or deepbet is needed and not installed.
+        Cancelled: `cancelled` returned True.
     """
     options = replace(options, **choices)
     clock = _Clock(progress or (lambda _: None), cancelled or (lambda: False))
@@ -170,7 +170,7 @@ def _report(
     device: str,
     notes: tuple[str, ...],
 ) -> Report:
-    """The numbers, with what they were made and how far they are to be trusted."""
+    """Findings with their settings, timings and cautions."""
     notes = (*notes, *cautions(spec, pathway))
     return Report(spec.name, spec.version, pathway.digest[:WEIGHTS_DIGITS], options, findings, seconds, device, notes)
 
@@ -178,7 +178,7 @@ def _report(
 def _prepared_study(
     volumes: dict[str, Volume], pathway: Pathway, brain_mask: Volume | None, clock: _Clock
 ) -> PreparedStudy:
-    """A raw study's volumes on the grid of the pathway's first modality, without skull."""
+    """A raw study's volumes on the grid of the pathway's first modality, skull-stripped."""
     from ..preprocess.align import prepare_study
 
     clock.begins_at = PREPARE_SHARE
@@ -193,7 +193,7 @@ def _prepared_study(
 def _predicted(
     spec: ModelSpec, network: nn.Module, prepared: Prepared, plan: Plan, clock: _Clock
 ) -> tuple[Prediction, tuple[str, ...]]:
-    """On the network's grid, not covered where there is nothing to segment; notes on every fallback."""
+    """Prediction on the network's grid, not covered where there is nothing to segment; and notes on every fallback."""
     prediction, fallbacks = predict_logits(
         network,
         torch.from_numpy(prepared.tensor),
@@ -205,7 +205,7 @@ def _predicted(
         clock.cancelled,
     )
     if all(prepared.background.outside):
-        # Outside the patient there is nothing to find, whatever a window's edge may say.
+        # Nothing is segmented outside the patient, whatever the edge of a window gives.
         prediction.covered.logical_and_(torch.from_numpy(prepared.background.foreground(prepared.tensor)))
     return prediction, fallbacks
 
@@ -227,12 +227,12 @@ def _plan(model: Model, dtype: torch.dtype, options: SegmentOptions) -> Plan:
 
 
 def batch_of(device: torch.device, patch: Sequence[int]) -> int:
-    """How many windows of this size are computed at once."""
+    """Number of windows of this size to compute at once."""
     return max(1, BATCH_VOXELS[device.type] // math.prod(patch))
 
 
 def probabilities_of(prediction: Prediction, spec: ModelSpec) -> torch.Tensor:
-    """Probability of each region [R, K, J, I]; 0 where nothing was computed because the inputs are background."""
+    """Probability of each region [R, K, J, I]; 0 where nothing was computed because all inputs are background."""
     return _probabilities(prediction.logits, spec).masked_fill_(~prediction.covered, 0.0)
 
 
@@ -241,7 +241,7 @@ def _probabilities(logits: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 
 def _on_the_image(prediction: Prediction, prepared: Prepared, spec: ModelSpec) -> np.ndarray:
-    """Probabilities [R, K, J, I] on the reference's grid; nnU-Net brings logits there, and then looks at them."""
+    """Probabilities [R, K, J, I] on the reference's grid; for nnU-Net's models, logits are resampled first."""
     if spec.preprocessing.nnunet is None:
         return prepared.geometry.restore(probabilities_of(prediction, spec).numpy())
     return prepared.geometry.restore(
@@ -250,9 +250,9 @@ def _on_the_image(prediction: Prediction, prepared: Prepared, spec: ModelSpec) -
 
 
 class _Clock:
-    """Measures phases, reports progress and asks whether to go on.
+    """Measures phases, reports progress and checks for cancellation.
 
-    begins_at: which part of the run is over when the network is loaded; shares are counted from there.
+    begins_at: share of the run that is already over when the network is loaded; later shares are relative to it.
     """
 
     def __init__(self, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
-"""Gaussian-weighted sliding-window prediction (Isensee et al. 2021): 50 % overlap, logits averaged.
+"""Sliding-window prediction with Gaussian weights (Isensee et al. 2021): 50 % overlap, logits averaged.
 
-Windows in which every input is background are skipped. Memory is bounded: sums are kept on the device where they fit
-and on the CPU where they do not, windows go through in batches that shrink when memory runs out.
+Windows with only background in every input are skipped. Memory is bounded: sums are kept on the device if they fit,
+otherwise on the CPU, and batches of windows shrink when memory runs out.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ..volume import triple
 from .devices import is_out_of_memory, on_device
 
 OVERLAP = 0.5
-SIGMA_SHARE = 1 / 8  # of the window's size, as nnU-Net
+SIGMA_SHARE = 1 / 8  # of the window's size, as in nnU-Net
 LEAST_WEIGHT = 1e-6
-NNUNET_LEAST_WEIGHT = 6e-9  # the smallest number in half precision, over the 10 that nnU-Net has at the centre
+NNUNET_LEAST_WEIGHT = 6e-9  # the smallest half-precision number divided by 10, nnU-Net's weight at the centre
 
 Window = tuple[int, int, int]  # first voxel along K, J, I
 
@@ -33,21 +33,21 @@ ALL_AXES = (0, 1, 2)
 
 
 def mirrorings(axes: Sequence[int] = ALL_AXES) -> tuple[tuple[int, ...], ...]:
-    """The ways to mirror [B, C, K, J, I] along some of these of its last three axes, none included."""
+    """All mirrorings of [B, C, K, J, I] along subsets of these of its last three axes, including none."""
     return tuple(tuple(2 + axis for axis in some) for n in range(len(axes) + 1) for some in combinations(axes, n))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a network runs, in which format, and how much at once.
+    """Device, precision and batch size of a prediction.
 
     Attributes:
-        device: of the network.
-        dtype: of its arithmetic.
-        batch: windows at a time.
-        sums_on_device: whether the sums of all windows are kept on the device, else in main memory.
-        mirror: average the logits of a window and of its mirrorings along `axes`.
-        axes: of mirroring; 0, 1, 2 for K, J, I.
+        device: device of the network.
+        dtype: precision of its computation.
+        batch: windows per batch.
+        sums_on_device: whether the sums over all windows are stored on the device rather than in main memory.
+        mirror: average the logits of a window over its mirrorings along `axes`.
+        axes: axes to mirror; 0, 1, 2 for K, J, I.
     """
 
     device: torch.device
@@ -58,7 +58,7 @@ class Plan:
     axes: tuple[int, ...] = ALL_AXES
 
     def smaller(self, out_of_memory: bool = True) -> Plan | None:
-        """The next step down after memory ran out, or the device failed in another way; None when there is none."""
+        """The next fallback after running out of memory, or another failure of the device; None if there is none."""
         if not out_of_memory and self.dtype != torch.float32:
             return replace(self, dtype=torch.float32)
         if self.sums_on_device and self.device.type != "cpu":
@@ -75,18 +75,18 @@ class Plan:
 
     @property
     def where(self) -> str:
-        """Device and number format, such as "cpu (float32)"."""
+        """Device and precision, such as "cpu (float32)"."""
         return f"{self.device.type} ({str(self.dtype).removeprefix('torch.')})"
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of a whole image.
+    """A network's prediction for a whole image.
 
     Attributes:
         logits: float32 [O, K, J, I] on the CPU, all finite; 0 where nothing was computed.
-        covered: bool [K, J, I]; False where no window was needed because all inputs are background there.
-        plan: how it was computed in the end.
+        covered: bool [K, J, I]; False where no window was needed because all inputs are background.
+        plan: the plan that was finally used.
     """
 
     logits: Tensor
@@ -95,7 +95,7 @@ class Prediction:
 
 
 class NotFiniteError(ArithmeticError):
-    """Values inside the network grew beyond what the number format holds."""
+    """Values inside the network exceeded the range of the precision."""
 
 
 def predict_logits(
@@ -108,25 +108,25 @@ def predict_logits(
     progress: Callable[[float], None],
     cancelled: Callable[[], bool],
 ) -> tuple[Prediction, tuple[str, ...]]:
-    """Logits of a whole image.
+    """Predict the logits of a whole image.
 
     Args:
         network: maps [B, C, *patch] to [B, channels_out, *patch].
         image: float32 [C, K, J, I] on the CPU.
-        background: of the image; what is smaller than a window is padded with it, windows of nothing else are skipped.
+        background: of the image; used for padding to at least one window, and to skip windows of pure background.
         patch: window size along K, J, I.
         channels_out: of the network.
-        plan: where to begin; smaller steps follow if memory runs out or the device fails.
+        plan: the first plan to try; fallbacks follow if memory runs out or the device fails.
         progress: called with the share done, at least once per convolution block.
-        cancelled: asked as often.
+        cancelled: called equally often; True ends the prediction.
 
     Returns:
         the prediction, and notes on every fallback.
 
     Raises:
-        Cancelled: `cancelled` said so.
-        ResourceError: not even the smallest step could be computed.
-        ModelError: the network's output is not finite, in single precision too.
+        Cancelled: `cancelled` returned True.
+        ResourceError: all fallbacks failed.
+        ModelError: the network's output is not finite, even in single precision.
     """
     notes: list[str] = []
     current: Plan | None = plan
@@ -136,7 +136,7 @@ def predict_logits(
         except (RuntimeError, MemoryError, TypeError, AssertionError, NotFiniteError) as error:
             failed, current = current, _next_plan(current, error)
             reason, cause = _reason(error), error.with_traceback(None)
-        # Outside the handler: the traceback held the tensors that filled the memory.
+        # Outside the handler: the traceback holds references to the tensors that filled the memory.
         _free(failed.device)
         if current is not None:
             notes.append(f"{reason} ({failed}); went on with {current}.")
@@ -147,10 +147,10 @@ def predict_logits(
 
 
 def _next_plan(failed: Plan, error: Exception) -> Plan | None:
-    """The next thing to try.
+    """The next plan to try.
 
     Raises:
-        ModelError: numbers of single precision are too small for this network.
+        ModelError: the failed plan already used single precision and gave non-finite output.
     """
     if isinstance(error, NotFiniteError) and failed.dtype == torch.float32:
         raise ModelError(
@@ -161,7 +161,7 @@ def _next_plan(failed: Plan, error: Exception) -> Plan | None:
 
 
 def _reason(error: Exception) -> str:
-    """For a note: what went wrong."""
+    """Reason of the failure, for a note."""
     if is_out_of_memory(error):
         return "Memory ran out"
     if isinstance(error, NotFiniteError):
@@ -171,14 +171,14 @@ def _reason(error: Exception) -> str:
 
 
 def _free(device: torch.device) -> None:
-    """Give what a failed step held on a graphics card to the next one."""
+    """Free GPU memory held by a failed step."""
     if device.type == "cuda":
         with contextlib.suppress(RuntimeError, AssertionError):  # the driver may be gone
             torch.cuda.empty_cache()
 
 
 def window_starts(size: int, window: int) -> list[int]:
-    """First voxels of evenly spread windows along one axis, neighbours overlapping by at least half."""
+    """First voxels of evenly spaced windows along one axis; neighbours overlap by at least half."""
     if size <= window:
         return [0]
     count = math.ceil((size - window) / (window * (1 - OVERLAP))) + 1
@@ -187,21 +187,21 @@ def window_starts(size: int, window: int) -> list[int]:
 
 @functools.cache
 def gaussian_window(patch: tuple[int, ...], least: float = LEAST_WEIGHT) -> Tensor:
-    """Weight of each voxel of a window, float32 [K, J, I], 1 at the centre, which is voxel n // 2 as in nnU-Net."""
+    """Weight of each voxel in a window, float32 [K, J, I], 1 at the centre, voxel n // 2 as in nnU-Net."""
     weight = torch.ones(())
     for size in patch:
         distance = torch.arange(size, dtype=torch.float32) - size // 2
         weight = weight[..., None] * torch.exp(-0.5 * (distance / (size * SIGMA_SHARE)) ** 2)
-    # Far corners must keep a say where they are all there is.
+    # Corners need a minimum weight where no other window covers a voxel.
     return (weight / weight.max()).clamp_min(least)
 
 
 def needed_windows(image: Tensor, background: Background, patch: Sequence[int]) -> list[Window]:
-    """Windows of a padded image [C, K, J, I] in which some input is not background, or all of them."""
+    """Windows of a padded image [C, K, J, I] with any non-background input; all windows if `like_nnunet`."""
     grid = [window_starts(size, window) for size, window in zip(image.shape[1:], patch)]
     if background.like_nnunet:
         return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2]]
-    occupied = background.foreground(image.numpy())  # torch's own `any` along an axis took a third of a run
+    occupied = background.foreground(image.numpy())  # torch's own `any` along an axis took a third of the time
     return [(k, j, i) for k in grid[0] for j in grid[1] for i in grid[2] if occupied[_slices((k, j, i), patch)].any()]
 
 
@@ -235,7 +235,7 @@ def _predict(
                 where = _slices(window, patch)
                 _at(sums, where).add_(value * weight)
                 weight_sums[where] += weight
-    # One number first: it is finite if all are, but for sums of enormous ones.
+    # Check a single number first: it is finite if all are, unless enormous ones add up.
     if not torch.isfinite(sums.sum()) and not torch.isfinite(sums).all():
         raise NotFiniteError
     covered = weight_sums[inner] > 0
@@ -244,7 +244,7 @@ def _predict(
 
 
 def _averaged(network: nn.Module, inputs: Tensor, ways: Sequence[tuple[int, ...]]) -> Tensor:
-    """Mean over mirrorings of the mirrored-back logits (test-time augmentation as nnU-Net)."""
+    """Mean of the logits over all mirrorings, mirrored back (test-time augmentation as in nnU-Net)."""
     if len(ways) == 1:
         return network(inputs)
     total = torch.zeros((), device=inputs.device)
@@ -255,7 +255,7 @@ def _averaged(network: nn.Module, inputs: Tensor, ways: Sequence[tuple[int, ...]
 
 
 def _pad_to(image: Tensor, background: Background, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:
-    """Pad with background to at least one window; where the image lies in the result."""
+    """Pad with background to at least one window; also returns the image's position in the result."""
     sizes = [max(window, size) for size, window in zip(image.shape[1:], patch)]
     starts = [(whole - size) // 2 for size, whole in zip(image.shape[1:], sizes)]
     inner = triple(slice(start, start + size) for start, size in zip(starts, image.shape[1:]))
@@ -280,7 +280,7 @@ def _slices(window: Window, patch: Sequence[int]) -> tuple[slice, slice, slice]:
 def _ticks(
     network: nn.Module, passes: int, progress: Callable[[float], None], cancelled: Callable[[], bool]
 ) -> Iterator[None]:
-    """Report and ask before every layer that computes: one window of a large network can take seconds on a CPU."""
+    """Call `progress` and `cancelled` before every layer, as a window of a large network can take seconds on a CPU."""
     layers = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d, nn.Linear))]
     total = max(1, passes * len(layers))
     done = 0

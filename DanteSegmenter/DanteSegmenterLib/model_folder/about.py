@@ -1,4 +1,4 @@
-"""What a list of models tells about one: data, scores, how sure and how right, licence, citations. Plain text."""
+"""Plain-text description of a model for lists: data, scores, calibration, licence, citations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .spec import ModelSpec, Pathway
 
 
 def about(spec: ModelSpec) -> str:
-    """A few paragraphs from `model.json`; what it does not say is left out."""
+    """A few paragraphs from `model.json`; missing information is left out."""
     paragraphs = [f"Trained on: {spec.training_data}." if spec.training_data else ""]
     paragraphs += [f"{title}: {_figures(scores)}." for title, scores in spec.scores.items()]
     paragraphs.append(_members(spec))
@@ -21,13 +21,13 @@ def _figures(scores: dict[str, float]) -> str:
 
 
 def _members(spec: ModelSpec) -> str:
-    """Of a model with one network a pathway nothing."""
+    """Number of members; empty if every pathway has a single network."""
     most = max(len(pathway.members) for pathway in spec.pathways.values())
     return f"It averages {most} networks, which takes {most} times the time of one." if most > 1 else ""
 
 
 def _worth(word: str, spec: ModelSpec, pathway: Pathway | None) -> str:
-    """How sure the network was on test cases, and how right."""
+    """Confidence and precision on test cases."""
     if pathway is None or not pathway.calibration:
         return ""
     scan = f"{word} {spec.modality(spec.privileged).label}, on test cases: " if spec.privileged else "On test cases: "

@@ -1,4 +1,4 @@
-"""What networks there are, by the name in `model.json`, and the numbers each has beside those of the backbone."""
+"""Known network architectures by their name in `model.json`, and their options besides the backbone's."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Options = TypeVar("Options", bound="ArchitectureOptions")
 
 @dataclass(frozen=True)
 class ArchitectureOptions:
-    """Base of an architecture's own numbers, and the numbers of one that has none; whole numbers only.
+    """Base class of architecture options, and the options of an architecture without any; integers only.
 
-    `LIMITS` has the highest of each, far below what would exhaust a machine; the lowest is 1.
+    `LIMITS` gives the highest value of each, far below what would exhaust a machine; the lowest is 1.
     """
 
     LIMITS: ClassVar[Mapping[str, int]] = {}
 
     def check(self) -> None:
-        """
+        """Check the values.
+
         Raises:
-            ModelError: a number is out of its range, or two contradict each other.
+            ModelError: a value is out of range, or two contradict each other.
         """
         for field in fields(self):
             value, highest = getattr(self, field.name), self.LIMITS[field.name]
@@ -40,13 +41,13 @@ PLAIN = ArchitectureOptions()
 
 @dataclass(frozen=True)
 class UnetrOptions(ArchitectureOptions):
-    """UNETR's numbers; the defaults are the published ones, for 128^3 patches at 1 mm.
+    """Options of UNETR; the defaults are the published ones, for 128^3 patches at 1 mm.
 
     Attributes:
-        token: edge of the blocks that become tokens, in voxels, a power of 2; the decoder doubles so often.
-        hidden: numbers in a token; divisible by the heads, and by the 6 waves of its position.
-        layers, heads, mlp: of the transformer; `mlp` is the width between a layer's two linear maps.
-        features: of the decoder at full resolution; twice as many at half of it, and so on.
+        token: edge length of a token's block in voxels, a power of 2; the decoder doubles log2(token) times.
+        hidden: token size; divisible by the number of heads, and by 6 for the sinusoidal positions.
+        layers, heads, mlp: layers, attention heads and MLP hidden size of the transformer.
+        features: of the decoder at full resolution; doubled at each coarser resolution.
     """
 
     LIMITS: ClassVar = {"token": 64, "hidden": 4096, "layers": 64, "heads": 64, "mlp": 16384, "features": 256}
@@ -60,7 +61,7 @@ class UnetrOptions(ArchitectureOptions):
 
     @property
     def doublings(self) -> int:
-        """From tokens to voxels."""
+        """Number of doublings from tokens to voxels."""
         return self.token.bit_length() - 1
 
     def check(self) -> None:
@@ -74,14 +75,14 @@ class UnetrOptions(ArchitectureOptions):
 
 @dataclass(frozen=True)
 class MmFormerOptions(ArchitectureOptions):
-    """The published numbers of mmFormer's transformers, but for `narrowing`, which is 1 there.
+    """Options of mmFormer's transformers; the defaults are the published ones, except `narrowing`, which is 1 there.
 
     Attributes:
-        token_width: numbers in a token, divisible by `heads`.
-        heads: of attention.
-        mlp_width: numbers in the hidden layer of a transformer's MLP.
-        layers: of each transformer.
-        narrowing: how many times fewer features than the decoder an encoder has.
+        token_width: token size, divisible by `heads`.
+        heads: attention heads.
+        mlp_width: hidden size of the MLPs.
+        layers: layers of each transformer.
+        narrowing: factor by which an encoder has fewer features than the decoder.
     """
 
     LIMITS: ClassVar[Mapping[str, int]] = {
@@ -108,10 +109,10 @@ FIRST_PRESENT, AVERAGE_PRESENT = 1, 2
 
 @dataclass(frozen=True)
 class ShaSpecOptions(ArchitectureOptions):
-    """What ShaSpec puts in place of a missing modality.
+    """How ShaSpec replaces a missing modality.
 
     Attributes:
-        substitute: 1, what the first present one shares; 2, the average of all.
+        substitute: 1 for the shared features of the first present modality, 2 for the average of all present ones.
     """
 
     LIMITS: ClassVar[Mapping[str, int]] = {"substitute": AVERAGE_PRESENT}
@@ -138,14 +139,14 @@ ARCHITECTURE_TITLES = {
     "shaspec": "a shared encoder and one per modality (ShaSpec)",
     "unetr": "a vision transformer and a convolutional decoder (UNETR)",
 }
-"""For a model's card."""
+"""Descriptions for model cards."""
 
 
 def options_of(pathway: Pathway, kind: type[Options]) -> Options:
-    """The pathway's options as what its architecture has.
+    """The pathway's options as an instance of its architecture's class.
 
     Raises:
-        ModelError: a number is unknown, missing, no whole number, or out of its range.
+        ModelError: an option is unknown, missing, not an integer, or out of range.
     """
     where = f"options of the architecture '{pathway.architecture}'"
     options = from_plain(kind, pathway.options, where, ModelError)
@@ -157,7 +158,7 @@ def options_of(pathway: Pathway, kind: type[Options]) -> Options:
 
 
 def check_options(pathway: Pathway) -> None:
-    """Check those of an architecture that this version knows; `networks.build` refuses the others.
+    """Check the options of a known architecture; unknown ones are refused by `networks.build`.
 
     Raises:
         ModelError: see `options_of`.

@@ -1,4 +1,4 @@
-"""What a model's description may say: nothing that contradicts itself or asks for something absurd."""
+"""Validation of `model.json`: values must be consistent and within sensible limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SplineSteps,
     )
 
-# Bounds on what a model.json may ask for: generous for any real network, far below what would exhaust a machine.
+# Limits for model.json: generous for any real network, far below what would exhaust a machine.
 MAX_FEATURES = 2048
 MAX_STAGES = 10
 MAX_CONVS_OF_A_STAGE = 16
@@ -34,17 +34,17 @@ MAX_INTENSITY = 1e6
 # Kinds of normalisation: of models trained here, and of those imported from nnU-Net.
 OWN_KINDS = ("zscore_nonzero", "ct_window")
 NNUNET_KINDS = (*OWN_KINDS, "zscore", "none", "rescale_01", "rgb_01")
-# Ids are used in commands, table columns and references of a scene; the name of a weights file on any file system.
+# Ids appear in commands, table columns and scene references; file names of weights must work on any file system.
 ID = re.compile(r"\w[\w +.-]{0,63}")
 WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,99}\.safetensors")
-DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows, with any ending
+DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows, with any extension
 
 
 def check_spec(spec: ModelSpec) -> None:
-    """Refuse a description that contradicts itself or asks for something absurd.
+    """Validate a model description.
 
     Raises:
-        ModelError: it does.
+        ModelError: it is inconsistent or exceeds a limit.
     """
     if not spec.name:
         raise ModelError("the model has no name")
@@ -57,7 +57,7 @@ def check_spec(spec: ModelSpec) -> None:
 
 
 def is_device_name(name: str) -> bool:
-    """Whether Windows takes a file's name for a device, for example "con.zip"."""
+    """Whether a file name is a reserved device name on Windows, for example "con.zip"."""
     return DEVICE_NAMES.fullmatch(name) is not None
 
 
@@ -102,7 +102,7 @@ def _check_members(pathway: Pathway) -> None:
                 f"weights '{name}' must be a .safetensors file inside the model folder, its name of Latin "
                 "letters, digits, '_', '-', '+' and '.'"
             )
-    names = {name.lower() for name in pathway.files}  # as some file systems compare them
+    names = {name.lower() for name in pathway.files}  # as on case-insensitive file systems
     if min(len(names), len({member.sha256 for member in pathway.members})) < len(pathway.members):
         raise ModelError(f"two members of a pathway are the same network, among {', '.join(pathway.files)}")
 
@@ -189,10 +189,10 @@ def _check_regions(spec: ModelSpec) -> None:
 
 
 def check_network(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
-    """Refuse a network that cannot be built, or a patch that it cannot read.
+    """Check that a network can be built and that the patch fits it.
 
     Raises:
-        ModelError: it is so.
+        ModelError: it cannot, or does not fit.
     """
     stages = len(network.features)
     if not 2 <= stages <= MAX_STAGES or len(network.strides) != stages or len(network.kernels) != stages:
@@ -214,7 +214,7 @@ def check_network(network: NetworkSpec, patch: tuple[int, int, int]) -> None:
 
 
 def _check_convs(name: str, convs: tuple[int, ...], stages: int) -> None:
-    """Refuse anything but an empty tuple or one number for each stage."""
+    """Check that `convs` is empty or has one number per stage."""
     if convs and (len(convs) != stages or not all(1 <= n <= MAX_CONVS_OF_A_STAGE for n in convs)):
         raise ModelError(f"{name} {convs} must be {stages} numbers of 1 to {MAX_CONVS_OF_A_STAGE}")
 

@@ -1,4 +1,4 @@
-"""Which of a model's networks reads what is there, and whether a raw study can be prepared for it."""
+"""Choose the pathway for the given modalities, and check whether a raw study can be prepared for a model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .spec import ModelSpec, Pathway
 
 
 def choose_pathway(spec: ModelSpec, given: Collection[str], limited: bool = False) -> tuple[Pathway, tuple[str, ...]]:
-    """The pathway for these modality ids: f_F if the model has it and all it reads is there, else f_L.
+    """The pathway for these modality ids: f_F if the model has it and all its inputs are given, else f_L.
 
     Args:
-        limited: f_L whatever is there.
+        limited: always choose f_L.
 
     Returns:
-        the pathway and what to tell the user about the choice.
+        the pathway and messages to the user about the choice.
 
     Raises:
         InputError: a modality is missing or unknown.
@@ -38,7 +38,7 @@ def choose_pathway(spec: ModelSpec, given: Collection[str], limited: bool = Fals
 
 
 def check_can_prepare(spec: ModelSpec) -> None:
-    """Refuse to align and to extract the brain for a model that reads something else.
+    """Check that registration and brain extraction make sense for a model.
 
     Raises:
         InputError: the model is not for skull-stripped volumes.

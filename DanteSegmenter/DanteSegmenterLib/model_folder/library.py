@@ -1,6 +1,6 @@
-"""The models at hand: those that came with the extension, and folders the user added.
+"""Available models: those shipped with the extension, and folders added by the user.
 
-Reads descriptions only, never weights; needs no torch.
+Reads only descriptions, never weights; does not need torch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .spec import ModelSpec
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model folder as a list shows it.
+    """A model folder in a list.
 
     Attributes:
-        key: by which a scene remembers it: the folder's name for an embedded model, the whole path for an added one.
-        folder: where it is.
-        spec: its description, or None where it cannot be used.
-        problem: why not; empty where it can.
+        key: identifier stored in a scene: the folder's name for an embedded model, the full path for an added one.
+        folder: its path.
+        spec: its description, or None if it cannot be used.
+        problem: the reason; empty if it can be used.
     """
 
     key: str
@@ -40,7 +40,7 @@ class ModelEntry:
         )
 
     def usable_spec(self) -> ModelSpec:
-        """The description of a model that is to be used.
+        """The description, for a model that is about to be used.
 
         Raises:
             ModelError: it cannot be used.
@@ -51,10 +51,10 @@ class ModelEntry:
 
 
 def embedded_models_folder(library: Path | None = None) -> Path | None:
-    """Where the models of the extension lie: beside the installed modules, or at the repository's top.
+    """Folder of the extension's models: beside the installed modules, or at the top of the repository.
 
     Args:
-        library: the folder of this package; by default the one that this file lies in.
+        library: folder of this package; by default the one of this file.
     """
     library = library or Path(__file__).resolve().parent.parent
     for parent in (library.parent, library.parent.parent):
@@ -65,11 +65,11 @@ def embedded_models_folder(library: Path | None = None) -> Path | None:
 
 
 def find_models(added: Sequence[Path | str] = (), embedded: Path | None = None) -> tuple[ModelEntry, ...]:
-    """Every model, the extension's own first. A folder that cannot be used is listed with the reason.
+    """All models, the extension's first. Unusable folders are listed with the reason.
 
     Args:
         added: model folders of the user.
-        embedded: the folder of model folders to look into instead of the extension's.
+        embedded: search this folder instead of the extension's.
     """
     embedded = embedded or embedded_models_folder()
     own = sorted(path.parent for path in embedded.glob(f"*/{SPEC_FILE}")) if embedded else []
@@ -79,7 +79,7 @@ def find_models(added: Sequence[Path | str] = (), embedded: Path | None = None) 
 
 
 def choose_model(models: Sequence[ModelEntry], wanted: Path | str | None = None) -> ModelEntry:
-    """The model called `wanted` (a key, a name or a folder); the first that can be used if nothing is wanted.
+    """The model `wanted` (a key, a name or a folder), or by default the first usable one.
 
     Raises:
         ModelError: there is none, or it cannot be used.
@@ -103,5 +103,5 @@ def _entry(key: str, folder: Path) -> ModelEntry:
     try:
         bring_back(folder)
         return ModelEntry(key, folder, read_spec(folder))
-    except Exception as error:  # whatever is wrong with one folder, the others are listed
+    except Exception as error:  # a problem with one folder must not hide the others
         return ModelEntry(key, folder, None, one_line(error, LONG) or type(error).__name__)

@@ -1,8 +1,8 @@
-"""The model folder: everything needed to run a model, read without torch.
+"""Read and write model folders, without torch.
 
-A model folder holds `model.json` (a `ModelSpec`), the weights as safetensors, a model card `README.md` and
-`provenance.json`. It is the only thing that crosses from training to deployment. Reading it never executes code and
-allocates nothing in proportion to what it claims.
+A model folder contains `model.json` (a `ModelSpec`), weights as safetensors, a model card `README.md` and
+`provenance.json`. It is the only interface between training and deployment. Reading it never executes code and never
+allocates memory in proportion to unverified values.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .spec import FORMAT_VERSION, Member, ModelSpec
 
 SPEC_FILE = "model.json"
 MAX_SPEC_BYTES = 1 << 20
-# Texts that may be some sentences long; any other is a name.
+# Keys of longer texts; all others are names.
 PROSE = {"training_data", "intended_use", "licence", "citations"}
 
 
 def read_spec(folder: Path | str) -> ModelSpec:
-    """Read and check `model.json`; needs no torch and does not look at the weights.
+    """Read and validate `model.json`; does not look at the weights.
 
-    Its texts are anybody's: each is read as one line that prints (see `plain_text`).
+    Its texts are untrusted, so each is reduced to one printable line (see `plain_text`).
 
     Raises:
-        ModelError: the folder is no model folder, was written by a newer version, or contradicts itself.
+        ModelError: not a model folder, written by a newer version, or inconsistent.
     """
     folder = Path(folder)
     path = folder / SPEC_FILE
@@ -50,7 +50,7 @@ def read_spec(folder: Path | str) -> ModelSpec:
 
 
 def _read_json(path: Path) -> Any:
-    """What is in the file, strictly: no key twice, no NaN. A byte order mark is passed over."""
+    """Parse the file strictly: no duplicate keys, no NaN. A byte order mark is skipped."""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_SPEC_BYTES + 1)
@@ -85,7 +85,7 @@ def _check_version(plain: Any) -> None:
 
 
 def _plain_texts(value: Any, longest: int = SHORT) -> Any:
-    """The same nest of tables and lists, every text and key in it one line that prints."""
+    """The same nested structure with every text and key reduced to one printable line."""
     if isinstance(value, str):
         return one_line(value, longest)
     if isinstance(value, list):
@@ -96,10 +96,10 @@ def _plain_texts(value: Any, longest: int = SHORT) -> Any:
 
 
 def check_weights_file(folder: Path | str, member: Member) -> Path:
-    """Path of a network's weights after comparing their SHA-256 with the one in `model.json`.
+    """Path of a network's weights, after comparing their SHA-256 with `model.json`.
 
     Raises:
-        ModelError: the file is missing, is a link, or was altered after training wrote it.
+        ModelError: the file is missing, a link, or was altered after training.
     """
     path = Path(folder) / member.weights
     if path.is_symlink() or not path.is_file():
@@ -127,12 +127,12 @@ def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 def write_spec(folder: Path | str, spec: ModelSpec) -> None:
-    """Write `model.json`, refusing what `read_spec` would refuse."""
+    """Write `model.json`; refuses what `read_spec` would refuse."""
     (Path(folder) / SPEC_FILE).write_text(spec_text(spec), encoding="utf-8")
 
 
 def spec_text(spec: ModelSpec) -> str:
-    """What `model.json` holds.
+    """Content of `model.json`.
 
     Raises:
         ModelError: `read_spec` would refuse it.

@@ -1,4 +1,4 @@
-"""What a model folder says of its model, as dataclasses: `model.json` is a `ModelSpec`. Needs no torch."""
+"""The dataclasses of `model.json`, which is a `ModelSpec`. Does not need torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .terminology import Terminology
 
 FORMAT_VERSION = 1
 AS_STORED = "stored"
-"""An orientation for models of nnU-Net, which takes the axes of an image as its file has them."""
+"""Orientation of nnU-Net's models, which use the axes of an image as stored in its file."""
 
 
 @dataclass(frozen=True)
 class Modality:
-    """One input image the model knows.
+    """An input image of the model.
 
     Attributes:
-        id: what commands and columns of tables call it, e.g. "t1ce".
-        label: what the window calls it, e.g. "T1 with contrast".
+        id: name in commands and table columns, e.g. "t1ce".
+        label: name in the GUI, e.g. "T1 with contrast".
     """
 
     id: str
@@ -30,16 +30,16 @@ class Modality:
 
 @dataclass(frozen=True)
 class Region:
-    """One thing the model segments.
+    """A structure that the model segments.
 
     Attributes:
         id: short name, e.g. "ET".
-        name: what the segment is called in the scene.
+        name: name of the segment in the scene.
         color: red, green, blue in 0..1.
         terminology: coded meaning.
         labels: integer labels of the training data that make up this region; regions may overlap (ET in TC in WT).
-        label_value: this region's value in an exported label map; regions are written in the order of the list, each
-            overwriting the ones before (nnU-Net's `regions_class_order`), which makes the map's regions nested.
+        label_value: value in an exported label map; regions are written in list order, each overwriting earlier ones
+            (nnU-Net's `regions_class_order`), so regions in the map are nested.
     """
 
     id: str
@@ -52,18 +52,18 @@ class Region:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How raw voxel values become network input.
+    """How voxel values are normalised for the network.
 
     Attributes:
-        kind: "zscore_nonzero": background is 0; mean and deviation over each volume's own non-zero voxels.
-            "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`; background is
-            (low - mean) / std, and 0 nothing but the mean. In nnU-Net's order of work (`NnunetSteps`) "zscore_nonzero"
-            counts the voxels in which any modality is not 0, holes filled, and there are four more: "zscore", over all
-            voxels; "none"; "rescale_01", from the least to the greatest value; "rgb_01", divided by 255.
-        low: of the window, in HU.
-        high: of the window, in HU.
-        mean: in HU; what becomes 0.
-        std: in HU; what becomes 1 above the mean.
+        kind: "zscore_nonzero": mean and standard deviation over each volume's own non-zero voxels; background stays 0.
+            "ct_window": clip to [low, high] HU, then subtract `mean` and divide by `std`; background becomes (low -
+            mean) / std, and 0 is the mean. With nnU-Net's steps (`NnunetSteps`), "zscore_nonzero" uses the voxels in
+            which any modality is not 0, with holes filled, and there are four more kinds: "zscore", over all voxels;
+            "none"; "rescale_01", from minimum to maximum; "rgb_01", divided by 255.
+        low: lower end of the window, in HU.
+        high: upper end of the window, in HU.
+        mean: in HU, mapped to 0.
+        std: in HU; one `std` above the mean is mapped to 1.
     """
 
     kind: str
@@ -74,24 +74,24 @@ class Normalisation:
 
     @property
     def hounsfield(self) -> bool:
-        """Whether it reads CT."""
+        """Whether the input is CT."""
         return self.kind == "ct_window"
 
     @property
     def without_skull(self) -> bool:
-        """Whether it reads MR in which nothing but the brain is there: all else is 0."""
+        """Whether the input is skull-stripped MR, in which everything but the brain is 0."""
         return self.kind == "zscore_nonzero"
 
 
 @dataclass(frozen=True)
 class SplineSteps:
-    """How nnU-Net brings an array from one grid to another.
+    """How nnU-Net resamples an array to another grid.
 
     Attributes:
-        order: of the splines, 0 (nearest) to 5.
-        order_between: of those between slices, where slices are resampled each by itself.
-        by_slices: whether they are; null: where a voxel is more than `thick` times as long as it is wide.
-        thick: how many times as long as wide a voxel is where slices are resampled each by itself.
+        order: order of the splines, 0 (nearest) to 5.
+        order_between: order between slices, if slices are resampled separately.
+        by_slices: whether slices are resampled separately; null: if a voxel is more than `thick` times as long as wide.
+        thick: ratio of voxel length to width above which slices are resampled separately.
     """
 
     order: int = 3
@@ -102,13 +102,13 @@ class SplineSteps:
 
 @dataclass(frozen=True)
 class NnunetSteps:
-    """nnU-Net's order of work: crop to what is not 0, normalise, then resample; logits are resampled back.
+    """nnU-Net's processing order: crop to non-zero voxels, normalise, then resample; logits are resampled back.
 
     Attributes:
-        axes: axis n of the network's grid is axis `axes[n]` of the image (K, J, I), once that is oriented.
-        to_network: how images are resampled.
-        to_image: how logits are.
-        mirror: the axes of the network's grid along which mirroring at test time goes.
+        axes: axis n of the network's grid is axis `axes[n]` of the image (K, J, I) after reorientation.
+        to_network: resampling of images.
+        to_image: resampling of logits.
+        mirror: axes of the network's grid that may be mirrored at test time.
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -122,11 +122,11 @@ class Preprocessing:
     """What `preprocess.prepare` does to the input volumes.
 
     Attributes:
-        orientation: where the array axes I, J, K point to, e.g. "LPS"; "stored", of nnU-Net's models alone: as the file
-            has them.
-        spacing_mm: of the network's grid, along K, J, I.
+        orientation: directions of the array axes I, J, K, e.g. "LPS"; "stored", only for nnU-Net's models: as in the
+            file.
+        spacing_mm: voxel size of the network's grid along K, J, I.
         normalisation: by modality id.
-        nnunet: of a model that nnU-Net trained, its order of work. Not written where there is none.
+        nnunet: processing order of a model trained by nnU-Net; omitted for other models.
     """
 
     orientation: str
@@ -137,15 +137,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Numbers of the convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I.
+    """Size of the convolutional U-Net; lists run from the finest stage to the bottleneck, axes are K, J, I.
 
     Attributes:
         features: channels of each stage.
-        strides: of each stage's first convolution along K, J, I; of the first stage all 1.
-        kernels: edges of each stage's convolutions in voxels along K, J, I; odd.
-        convs_per_stage: how many convolutions a stage has, in the encoder and in the decoder.
-        encoder_convs: those of each stage, where they differ; of a residual encoder its blocks, of two each.
-        decoder_convs: those of each stage of the decoder, which has no bottleneck, where they differ.
+        strides: of each stage's first convolution along K, J, I; all 1 for the first stage.
+        kernels: kernel sizes of each stage's convolutions along K, J, I; odd.
+        convs_per_stage: convolutions per stage, in encoder and decoder.
+        encoder_convs: per encoder stage, if they differ; for a residual encoder its blocks of two convolutions.
+        decoder_convs: per decoder stage (which exclude the bottleneck), if they differ.
     """
 
     features: tuple[int, ...]
@@ -157,24 +157,24 @@ class NetworkSpec:
 
     @property
     def convs_down(self) -> tuple[int, ...]:
-        """Convolutions (or blocks) of each stage of the encoder."""
+        """Convolutions (or blocks) of each encoder stage."""
         return self.encoder_convs or (self.convs_per_stage,) * len(self.features)
 
     @property
     def convs_up(self) -> tuple[int, ...]:
-        """Convolutions of each stage of the decoder."""
+        """Convolutions of each decoder stage."""
         return self.decoder_convs or (self.convs_per_stage,) * (len(self.features) - 1)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the probabilities of a region were worth on test cases.
+    """Calibration of a region's probabilities, measured on test cases.
 
     Attributes:
-        cases: how many.
-        confidence: mean probability in the voxels that were called this region, averaged over cases.
-        precision: the share of these voxels that experts call so too, averaged over the same cases.
-        range_holds: the share of all cases whose true volume lay within the volume range that was shown.
+        cases: number of cases.
+        confidence: mean probability in the voxels predicted as this region, averaged over cases.
+        precision: share of these voxels that experts assign to the region too, averaged over the same cases.
+        range_holds: share of all cases whose true volume was within the predicted volume range.
     """
 
     cases: int
@@ -185,16 +185,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a region's raw probability p becomes the one that is shown: sigmoid(logit(p) / temperature + offset).
+    """Maps a region's raw probability p to the reported one: sigmoid(logit(p) / temperature + offset).
 
-    Masks are made of raw probabilities, so they stay what they are (temperature: Guo et al. 2017, arXiv 1706.04599;
-    with an offset: Platt 1999).
+    Masks are made from raw probabilities and do not change (temperature: Guo et al. 2017, arXiv 1706.04599; with an
+    offset: Platt 1999).
 
     Attributes:
-        temperature: above 1 where the network was too sure.
-        offset: below 0 where it was too ready to call a voxel this region.
-        range_margin: a volume range counts the voxels whose raw logit is above so much, and above minus so much.
-        cases: of validation, that it was fitted on.
+        temperature: above 1 if the network was overconfident.
+        offset: below 0 if it predicted the region too readily.
+        range_margin: the ends of the volume range count voxels with a raw logit above this value, and above its
+            negative.
+        cases: number of validation cases that it was fitted on.
     """
 
     temperature: float = 1.0
@@ -209,7 +210,7 @@ class Member:
 
     Attributes:
         weights: name of its .safetensors file in the model folder.
-        sha256: of that file, in hex.
+        sha256: hex digest of that file.
     """
 
     weights: str
@@ -218,18 +219,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Pathway:
-    """One way through the model.
+    """An inference path of the model: its input modalities and its network or networks.
 
     Attributes:
         weights: name of the .safetensors file in the model folder.
-        sha256: of that file, in hex; another file is refused.
-        modalities: ids of those that it reads, in the order of the network's channels.
-        architecture: what network it is, a name of `architectures`.
-        options: the architecture's own whole numbers, where it has some.
-        calibration: by region id, what was measured on test cases.
-        scaling: by region id, what was fitted on validation cases before.
-        more: further networks of the same kind, trained with other seeds or on other folds; the logits of all are
-            averaged. Not written where there is none.
+        sha256: hex digest of that file; another file is refused.
+        modalities: ids of its inputs, in the order of the network's channels.
+        architecture: name of the network architecture.
+        options: the architecture's own integer options, if any.
+        calibration: by region id, measured on test cases.
+        scaling: by region id, fitted on validation cases.
+        more: further networks of the same kind, trained with other seeds or folds; the logits of all are averaged.
+            Omitted if there are none.
     """
 
     weights: str
@@ -243,32 +244,32 @@ class Pathway:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All its networks, at least one."""
+        """All networks, at least one."""
         return (Member(self.weights, self.sha256), *self.more)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The weights files of all members."""
+        """Weights files of all members."""
         return tuple(member.weights for member in self.members)
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 that tells this pathway's weights from any others: the file's, or one of all members' digests."""
+        """Hex SHA-256 that identifies this pathway's weights: the file's, or one over all members' digests."""
         digests = [member.sha256 for member in self.members]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def with_members(self, members: Sequence[Member]) -> Pathway:
-        """The same with these networks, at least one, in the place of its own."""
+        """A copy with these networks, at least one, in place of its own."""
         first, *more = members
         return replace(self, weights=first.weights, sha256=first.sha256, more=tuple(more))
 
     def scaling_of(self, region_id: str) -> Scaling:
-        """How this region's probabilities are shown: as they are, where nothing was fitted."""
+        """Scaling of a region's probabilities; the identity if nothing was fitted."""
         return self.scaling.get(region_id, Scaling())
 
 
 def weights_file(pathway: str, number: int = 1) -> str:
-    """What the weights file of a pathway's first, second, ... member is called by whoever writes a model folder."""
+    """Standard file name of the weights of a pathway's first, second, ... member."""
     return f"{pathway}.safetensors" if number == 1 else f"{pathway}-{number}.safetensors"
 
 
@@ -277,24 +278,24 @@ class ModelSpec:
     """`model.json`.
 
     Attributes:
-        name: what lists and results call the model.
-        version: of the model, any text.
-        task: "brain", "chest" or another word; what the model does follows from the other fields.
-        modalities: every image that one of its pathways reads.
-        privileged: id of the one that the limited pathway does without; null where there is none.
-        regions: what it segments, in the order of the network's output channels.
+        name: display name of the model.
+        version: version of the model, any text.
+        task: "brain", "chest" or another word; behaviour depends only on the other fields.
+        modalities: all inputs of its pathways.
+        privileged: id of the modality that the limited pathway does not need; null if there is none.
+        regions: segmented regions, in the order of the network's output channels.
         output: "regions": one sigmoid per region; "labels": softmax over background and the regions.
         preprocessing: from volumes to network input.
-        patch: voxels of a window along K, J, I; divisible by the network's strides.
-        network: numbers of the backbone.
+        patch: window size in voxels along K, J, I; divisible by the network's strides.
+        network: size of the backbone.
         limited: f_L, the deployed pathway.
-        full: f_F, used when the privileged volume is given; null where there is none.
-        licence: of the weights, by their data.
-        citations: of method and data.
-        intended_use: what it may be used for, and what not.
-        training_data: on what, and on how many cases.
-        scores: by title, e.g. "test, without T1ce", figures by region or mean.
-        format_version: of `model.json`; a newer one than this version reads is refused.
+        full: f_F, used if the privileged volume is given; null if there is none.
+        licence: of the weights, as determined by their data.
+        citations: for method and data.
+        intended_use: what it may and may not be used for.
+        training_data: description, with the number of cases.
+        scores: by title, e.g. "test, without T1ce": values by region or mean.
+        format_version: of `model.json`; newer ones than this version supports are refused.
     """
 
     name: str
@@ -318,17 +319,17 @@ class ModelSpec:
 
     @property
     def pathways(self) -> dict[str, Pathway]:
-        """Those that the model has, f_L first: "limited", and "full" where there is one."""
+        """The model's pathways, f_L first: "limited", and "full" if there is one."""
         return {"limited": self.limited} | ({"full": self.full} if self.full is not None else {})
 
     @property
     def out_channels(self) -> int:
-        """Channels of the network's output: the regions, and the background where labels exclude each other."""
+        """Channels of the network's output: the regions, plus the background for exclusive labels."""
         return len(self.regions) + (self.output == "labels")
 
     @property
     def skull_stripped(self) -> bool:
-        """Whether it reads MR of brains without skull, as *Prepare* makes them of a study from the scanner."""
+        """Whether it reads skull-stripped MR, as *Prepare* makes from a study from the scanner."""
         return all(self.preprocessing.normalisation[modality].without_skull for modality in self.limited.modalities)
 
     def modality(self, modality_id: str) -> Modality:

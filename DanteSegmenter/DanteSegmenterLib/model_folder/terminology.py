@@ -1,4 +1,4 @@
-"""Coded meaning of a segment, in the form Slicer stores it and DICOM SEG exports it."""
+"""Coded meaning of a segment, as stored by Slicer and exported to DICOM SEG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import ModelError
 
-# Slicer looks a segment's codes up in this list; the codes themselves are SNOMED CT.
+# Slicer looks up a segment's codes in these lists; the codes themselves are SNOMED CT.
 CATEGORY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 SEPARATORS = "~^|"  # of codes, of their parts, and of a segment's tags in a file
@@ -14,12 +14,12 @@ SEPARATORS = "~^|"  # of codes, of their parts, and of a segment's tags in a fil
 
 @dataclass(frozen=True)
 class Code:
-    """One coded term, for example SCT 12738006 "Brain".
+    """A coded term, for example SCT 12738006 "Brain".
 
     Attributes:
-        scheme: of the code, e.g. "SCT" for SNOMED CT.
+        scheme: coding scheme, e.g. "SCT" for SNOMED CT.
         value: the code.
-        meaning: in words.
+        meaning: the meaning in words.
     """
 
     scheme: str
@@ -37,7 +37,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Terminology:
-    """What a segment is and where it is.
+    """Category, type and anatomical location of a segment.
 
     Attributes:
         category: e.g. 49755003 "Morphologically Altered Structure".

@@ -1,7 +1,7 @@
-"""A model folder out of a zip file, taking nothing from it but what a model folder holds.
+"""Extract a model folder from an untrusted zip file, taking only files that belong to a model.
 
-A zip file is anybody's. What it claims is looked at before anything is unpacked: how many files, of which kind, how
-large, and whether so little can become so much. `zipfile` itself trusts what it reads, so it reads in bounded pieces.
+The table of contents is checked before anything is unpacked: number, kind and size of the files, and the compression
+ratio. `zipfile` itself trusts what it reads, so it is given bounded pieces.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .checks import is_device_name
 from .read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
 OTHER_FILES = ("README.md", "provenance.json", "LICENSE", "LICENSE.txt")
-# File managers put these into any folder.
+# Files that file managers create in any folder.
 FILE_MANAGER_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 MAX_FILES = 20
 MAX_BYTES = 4 << 30
 MAX_OTHER_BYTES = 16 << 20
-# Weights hardly become smaller in a zip file: what grows more than this, and beyond some megabytes, is a bomb.
+# Weights hardly compress: a higher ratio, beyond some megabytes, means a zip bomb.
 MAX_GROWTH = 20
 MAX_SMALL = 64 << 20
 UNPACK_BYTES = 1 << 20
@@ -37,17 +37,17 @@ Members = dict[str, zipfile.ZipInfo]
 
 
 def unpack_model(archive: Path | str, into: Path) -> Path:
-    """Unpack a zipped model folder to `into`/NAME, NAME being the zip file's; an earlier model there is replaced.
+    """Unpack a zipped model folder to `into`/NAME, where NAME is the zip file's; replaces an earlier model there.
 
-    The new one is built beside it and checked whole before the earlier one goes.
+    The new folder is built and checked completely before the earlier one is removed.
 
     Args:
-        archive: holds model.json and weights at its top, or in one folder.
-        into: made if missing.
+        archive: has model.json and weights at its top level, or in one folder.
+        into: created if missing.
 
     Raises:
-        ModelError: no zip file, no model in it, a path that leads outside, a link, too many or too large files, a
-            model folder that cannot be used, or something else than a model stands in its place.
+        ModelError: not a zip file, no model in it, a path that leads outside, a link, too many or too large files, an
+            unusable model folder, or something other than a model in its place.
         ResourceError: `into` cannot be written, or the disk is full.
     """
     archive, into = Path(archive), Path(into)
@@ -62,24 +62,24 @@ def unpack_model(archive: Path | str, into: Path) -> Path:
             with folder_in_the_making(into) as new:
                 try:
                     _unpack(packed, members, new, archive)
-                except ModelError as error:  # what is wrong is wrong in the zip file, the only one that the user knows
+                except ModelError as error:  # report the zip file, which the user knows
                     raise ModelError(str(error).replace(str(new), str(archive))) from None
                 swap_in(new, target)
     return target
 
 
 def _folder_name(archive: Path) -> str:
-    """The zip file's name without ending, as a folder may be called anywhere."""
+    """The zip file's name without extension, restricted to characters that any file system allows."""
     letters = (letter if letter not in '<>:"/\\|?*\ufffd' else "_" for letter in one_line(archive.stem))
     name = "".join(letters).strip(". ").encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(". ")
     return f"{name or 'model'}-model" if is_device_name(name) else name or "model"
 
 
-# What the zip file says
+# Checking the table of contents
 
 
 class _InPieces(io.FileIO):
-    """A zip file's bytes, never many at once: `zipfile` would read a list of contents of any length in one go."""
+    """Reads a zip file in bounded pieces; `zipfile` would read a table of contents of any length at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         wanted = UNPACK_BYTES + 1 if size is None or size < 0 else size
@@ -91,8 +91,8 @@ class _InPieces(io.FileIO):
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip file; whatever goes wrong with reading it is said in one way."""
-    if not archive.is_file():  # nor a pipe or a device, which might never end
+    """Open the zip file; reports any reading problem in one form."""
+    if not archive.is_file():  # not a pipe or a device either, which might never end
         raise ModelError(f"'{archive}' is no file. Choose a zip file of a model folder.")
     try:
         with _InPieces(archive) as file, zipfile.ZipFile(file) as packed:
@@ -101,13 +101,13 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         raise
     except MemoryError:
         raise ResourceError(f"'{archive}' needs more memory than there is to be unpacked.") from None
-    except Exception as error:  # zipfile and its decompressors raise a dozen kinds for damaged bytes
+    except Exception as error:  # zipfile and its decompressors raise many types for damaged data
         reason = one_line(error) or type(error).__name__
         raise ModelError(f"'{archive}' is no zip file that can be read ({reason}). Copy it again.") from None
 
 
 def _members(packed: zipfile.ZipFile, archive: Path) -> Members:
-    """File name -> member of the model folder, after looking at the list of contents alone."""
+    """File name -> member of the model folder, from the table of contents alone."""
     members = [member for member in packed.infolist() if not member.is_dir() and not _is_file_managers(member.filename)]
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
@@ -136,7 +136,7 @@ def _once_each(members: list[zipfile.ZipInfo], archive: Path) -> Members:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a model folder may hold a file of this name."""
+    """Whether a model folder may contain a file of this name."""
     return name == SPEC_FILE or name.endswith(".safetensors") or name in OTHER_FILES
 
 
@@ -146,7 +146,7 @@ def _is_file_managers(filename: str) -> bool:
 
 
 def _check_sizes(members: Members, archive: Path) -> None:
-    """Refuse a bomb: so few bytes do not hold so many weights, and nothing else of a model is large."""
+    """Refuse zip bombs: too high a compression ratio, or too large a file other than weights."""
     size = archive.stat().st_size
     total = sum(member.file_size for member in members.values())
     if total > MAX_BYTES:
@@ -162,11 +162,11 @@ def _check_sizes(members: Members, archive: Path) -> None:
             raise ModelError(f"'{archive}': {name} has {member.file_size} bytes, at most {most} are allowed.")
 
 
-# Into the folder
+# Writing the folder
 
 
 def _check_place(target: Path) -> None:
-    """Refuse to replace anything but a model folder.
+    """Check that only a model folder would be replaced.
 
     Raises:
         ModelError: something else is there.
@@ -192,18 +192,18 @@ def _check_space(into: Path, wanted: int) -> None:
 
 @contextmanager
 def _written_to(into: Path, archive: Path) -> Iterator[None]:
-    """Tell what is wrong with the disk from what is wrong with the zip file."""
+    """Distinguish errors of the disk from errors of the zip file."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a decompressor's
+        if error.errno is None:  # from a decompressor
             raise
         reason = error.strerror or error
         raise ResourceError(f"'{archive}' could not be unpacked to '{into}': {reason}. Nothing was changed.") from None
 
 
 def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path) -> None:
-    """The description first: it says which weights there must be, and nothing large is unpacked without it."""
+    """Unpack the description first: it names the required weights, and nothing large is unpacked without it."""
     _extract(packed, members[SPEC_FILE], new / SPEC_FILE)
     spec = read_spec(new)
     networks = [network for pathway in spec.pathways.values() for network in pathway.members]
@@ -219,7 +219,7 @@ def _unpack(packed: zipfile.ZipFile, members: Members, new: Path, archive: Path)
 
 
 def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """In pieces; `zipfile` gives not a byte more than the list of contents says, and compares the check sum."""
+    """Unpack in pieces; `zipfile` limits the size to the table of contents, and verifies the checksum."""
     with packed.open(member) as source, open(target, "wb") as file:
         shutil.copyfileobj(source, file, UNPACK_BYTES)
         file.flush()

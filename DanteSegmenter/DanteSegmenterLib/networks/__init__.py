@@ -1,1 +1,1 @@
-"""The networks that a model folder holds weights of. torch."""
+"""Network architectures of model folders. torch."""

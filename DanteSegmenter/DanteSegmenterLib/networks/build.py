@@ -1,4 +1,4 @@
-"""What a model folder's weights are the weights of: networks by the name that `model.json` gives."""
+"""Build a network from its architecture's name in `model.json`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _shaspec(spec: ModelSpec, pathway: Pathway) -> nn.Module:
 
 
 def _present(spec: ModelSpec, pathway: Pathway) -> list[int]:
-    """Which of the model's modalities the pathway reads."""
+    """Indices of the model's modalities that the pathway reads."""
     known = [modality.id for modality in spec.modalities]
     return [known.index(modality) for modality in pathway.modalities]
 
@@ -69,7 +69,7 @@ ARCHITECTURES: dict[str, Callable[[ModelSpec, Pathway], nn.Module]] = {
 
 
 def build(spec: ModelSpec, pathway: Pathway) -> nn.Module:
-    """The pathway's network, not yet filled with weights.
+    """The pathway's network, without trained weights.
 
     Raises:
         ModelError: its architecture is not known to this version, or does not fit the model's patch.

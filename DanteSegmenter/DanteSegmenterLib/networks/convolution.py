@@ -1,9 +1,9 @@
-"""PyTorch's 3-D convolutions, without the slow path that it takes for some in float32 on a CPU.
+"""3D convolutions that avoid PyTorch's slow float32 path on CPUs.
 
-Two kinds do not go to oneDNN (PyTorch 2.13, `ConvParams::use_mkldnn`) but to a kernel that takes two to eight times as
-long. One is that of a single sample with channels x K x J of at most 20480: the last odd window of an image, a batch
-that memory has shrunk, the deep levels of large patches, any training with a batch of one. The other, with one thread,
-has a kernel of one voxel. Here oneDNN is asked for directly; the result is the same but for rounding.
+Two cases do not use oneDNN (PyTorch 2.13, `ConvParams::use_mkldnn`) but a kernel that is two to eight times slower. The
+first is a single sample with channels x K x J of at most 20480: the last odd window of an image, a batch reduced for
+lack of memory, deep levels of large patches, any training with batch size 1. The second, with one thread, is a 1x1x1
+kernel. Here oneDNN is called directly; results are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .part import is_traced
 Size = tuple[int, ...]
 
 ONE = (1, 1, 1)
-# PyTorch's own bounds: numbers in a sample's channels, K and J; samples in a batch.
+# PyTorch's limits: channels x K x J of a sample, and samples in a batch.
 SLOW_UP_TO, SLOW_POINTWISE_BELOW = 20480, 16
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` (zero padding by numbers, a bias, no groups, no dilation), fast everywhere."""
+    """`nn.Conv3d` (numeric zero padding, with bias, no groups, no dilation), fast in all cases."""
 
     kernel_size: tuple[int, int, int]
     stride: tuple[int, int, int]
@@ -37,7 +37,7 @@ class Conv3d(nn.Conv3d):
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` whose stride is its kernel, as in every decoder here; fast for one sample too."""
+    """`nn.ConvTranspose3d` with stride equal to its kernel, as in all decoders here; fast for a single sample too."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> None:
         super().__init__(channels_in, channels_out, stride, stride)
@@ -51,21 +51,21 @@ class ConvTranspose3d(nn.ConvTranspose3d):
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = ONE, padding: Size = (0, 0, 0)
 ) -> Tensor:
-    """`torch.nn.functional.conv3d`; x [B, C_in, K, J, I], weight [C_out, C_in, k, j, i]."""
+    """Like `torch.nn.functional.conv3d`; x [B, C_in, K, J, I], weight [C_out, C_in, k, j, i]."""
     if _is_slow(x, weight.shape[2:], stride):
         return _OneDnn.apply(x, weight, bias, stride, padding)
     return functional.conv3d(x, weight, bias, stride, padding)
 
 
 def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
-    """Whether PyTorch would take its slow path."""
-    if is_traced():  # checked first: a compiler cannot trace a call for the number of threads
+    """Whether PyTorch would use its slow path."""
+    if is_traced():  # first, because a compiler cannot trace the call for the number of threads
         return False
     small = len(x) == 1 and x.shape[1:4].numel() <= SLOW_UP_TO
     pointwise = tuple(kernel) == tuple(stride) == ONE and len(x) < SLOW_POINTWISE_BELOW and torch.get_num_threads() == 1
     return (
         (small or pointwise)
-        and type(x) is Tensor  # none that only pretends to have memory
+        and type(x) is Tensor  # not a tensor subclass without memory
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
@@ -75,7 +75,7 @@ def _is_slow(x: Tensor, kernel: Size, stride: Size) -> bool:
 
 
 class _OneDnn(torch.autograd.Function):
-    """oneDNN's convolution; backward is oneDNN's by the memory format that no other kernel reads."""
+    """oneDNN's convolution; the backward pass selects oneDNN through its own memory format."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size) -> Tensor:
@@ -107,7 +107,7 @@ class _OneDnn(torch.autograd.Function):
 
 
 def _upsampled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Transposed convolution with stride = kernel: every voxel becomes a block of its own, by one matrix product."""
+    """Transposed convolution with stride = kernel: every voxel becomes its own block, by one matrix product."""
     batch, channels, *size = x.shape
     features, *kernel = weight.shape[1:]
     blocks = x.movedim(1, -1).reshape(-1, channels) @ weight.movedim(1, -1).reshape(channels, -1)

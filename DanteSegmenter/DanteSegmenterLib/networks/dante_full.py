@@ -1,4 +1,4 @@
-"""DANTE's full-modality network, the teacher's side of the training and the second door of a model."""
+"""DANTE's full-modality network: the teacher in training, and the full pathway of a model."""
 
 from __future__ import annotations
 

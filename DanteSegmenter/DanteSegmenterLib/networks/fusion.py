@@ -13,10 +13,10 @@ from .part import Part
 
 
 class Fusion(Part):
-    """Z^F_i = proj_i(Z^A_i (+) Z^P_i) + Z^A_i at every encoder stage i, (+) being concatenation over channels.
+    """Z^F_i = proj_i(Z^A_i (+) Z^P_i) + Z^A_i at every encoder stage i, where (+) is concatenation over channels.
 
-    proj_i is a 1x1x1 convolution with nothing after it: a normalisation would pin the correction's magnitude, and the
-    compaction term (eq. 3), which shrinks it, would be meaningless.
+    proj_i is a plain 1x1x1 convolution: a norm after it would fix the correction's magnitude and make the compaction
+    term (eq. 3), which shrinks it, meaningless.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -24,7 +24,7 @@ class Fusion(Part):
         self.projections = nn.ModuleList(Conv3d(2 * features, features, 1) for features in spec.features)
 
     def forward(self, anchor: list[Tensor], privileged: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Fuse two pyramids of feature maps.
+        """Fuse two feature pyramids.
 
         Args:
             anchor, privileged: Z_i [B, C_i, K_i, J_i, I_i], finest first.
@@ -38,6 +38,6 @@ class Fusion(Part):
 
 
 def _project(projection: Conv3d, anchor: Tensor, privileged: Tensor) -> Tensor:
-    """The projection of the concatenation without concatenating: a third less time, and a map less in memory."""
+    """Project the concatenation without building it: a third less time, and one feature map less in memory."""
     of_anchor, of_privileged = projection.weight.split(anchor.shape[1], dim=1)
     return convolve(anchor, of_anchor, projection.bias) + convolve(privileged, of_privileged)

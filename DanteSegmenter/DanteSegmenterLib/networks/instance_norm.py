@@ -1,11 +1,11 @@
-"""Instance normalisation in the formulation that is fast where it runs; all are equal to the definition.
+"""Instance normalisation in several equivalent formulations; the fastest is chosen for device and size.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias
 
 with mean and (biased) variance over the voxels of each channel of each sample (Ulyanov et al. 2016, arXiv 1607.08022).
 Networks keep their feature maps in the channels-last memory layout, in which convolutions are fastest. PyTorch's own
-`instance_norm` leaves it, which costs copies; its `group_norm` stays in it, but its backward on a CPU handles bfloat16
-one number at a time (three fifths of a training step). `make bench` prints the seconds of each formulation.
+`instance_norm` leaves it, which costs copies; its `group_norm` keeps it, but its backward pass on CPUs handles bfloat16
+element by element (three fifths of a training step). `make bench` prints the timings of each formulation.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from torch.nn import functional
 
 from .part import is_traced
 
-# Numbers in a row of `_ByRows`: as many as keep vector registers busy, and sums of rows short and thus exact.
+# Row length in `_ByRows`: long enough for vector registers, short enough for accurate sums.
 ROW = 256
-# Maps of so few numbers take the time that calling operators takes, of which PyTorch's own norm needs fewest.
+# For maps this small, the overhead of calling operators dominates; PyTorch's own norm needs the fewest.
 FEW_NUMBERS = 1 << 18
-# Channels that fill a vector register; without gradients, group norm is then fastest for maps of so many voxels.
+# Channels that fill a vector register; without gradients, group norm is then fastest for maps of this many voxels.
 WIDE, LARGE_MAP = 16, 1024
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm with weight and bias; [B, C, K, J, I] -> the same shape, number format and memory layout."""
+    """Instance norm with weight and bias; [B, C, K, J, I] -> same shape, dtype and memory layout."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -46,37 +46,36 @@ class InstanceNorm(nn.Module):
 
 
 def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    """The definition above by the fastest formulation for this device, size and purpose.
+    """Instance norm as defined above, in the fastest formulation for this device, size and purpose.
 
     Args:
-        x: [B, C, K, J, I], channels-last where speed matters.
+        x: [B, C, K, J, I], channels-last for speed.
         weight, bias: [C].
     """
     return FORMULATIONS[fastest(x)](x, weight, bias, eps)
 
 
 def fastest(x: Tensor) -> str:
-    """A name in `FORMULATIONS`."""
+    """Key of the fastest formulation in `FORMULATIONS`."""
     if x.device.type != "cpu" or is_traced():  # a compiler fuses the plain operations
         return "group_norm"
     if not torch.is_grad_enabled() and x.shape[1] >= WIDE and x[0, 0].numel() >= LARGE_MAP:
         return "group_norm"
-    if x[0, 0].numel() == 1:  # which PyTorch's own norms refuse; the result is the bias
+    if x[0, 0].numel() == 1:  # refused by PyTorch's own norms; the result is the bias
         return "rows"
     one_wide_sample = len(x) == 1 and x.shape[1] >= WIDE
     return "torch" if one_wide_sample or x.numel() <= FEW_NUMBERS else "rows"
 
 
 def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """One group a channel: equal by definition."""
+    """Group norm with one group per channel: equal by definition."""
     return functional.group_norm(x, x.shape[1], weight, bias, eps)
 
 
 def _torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """PyTorch's own, made channels-last again. Of a single sample (PyTorch 2.13) its gradients are wrong where they
-    arrive channels-last; batch norm of one sample is the same, and right.
-    """
-    exact = torch.promote_types(x.dtype, torch.float32)  # with weights in half precision, moments would be too
+    """PyTorch's own instance norm, converted back to channels-last. For a single sample, its gradients are wrong if
+    they arrive channels-last (PyTorch 2.13), so batch norm is used, which is equivalent."""
+    exact = torch.promote_types(x.dtype, torch.float32)  # else half-precision weights give half-precision moments
     weight, bias = weight.to(exact), bias.to(exact)
     if len(x) == 1:
         return functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
@@ -85,10 +84,10 @@ def _torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 class _ByRows(torch.autograd.Function):
-    """For CPUs: batch norm's vectorised kernels on the channels-last memory as it is, without a copy.
+    """For CPUs: batch norm's vectorised kernels on channels-last memory, without copies.
 
-    The memory of a sample is a table of [voxels, C] numbers. Read as [voxels / t, t C] it has columns enough to fill
-    vector registers; the moments of a channel are those of its t columns, put together.
+    A sample's memory is a table of [voxels, C] numbers. Viewed as [voxels / t, t C] it has enough columns to fill
+    vector registers; the moments of a channel are combined from those of its t columns.
     """
 
     @staticmethod
@@ -103,9 +102,9 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """With n = (x - mean) root, root = 1 / sqrt(variance + eps), and g the gradient:
+        """With n = (x - mean) root, root = 1 / sqrt(variance + eps), and gradient g:
 
-        d bias = sum g, d weight = sum g n, dx = weight root (g - mean of g - n mean of g n), by channel and sample.
+        d bias = sum g, d weight = sum g n, dx = weight root (g - mean(g) - n mean(g n)), per channel and sample.
         """
         x, weight, means, roots = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
@@ -120,21 +119,21 @@ class _ByRows(torch.autograd.Function):
 
 
 def _table(sample: Tensor) -> Tensor:
-    """A channels-last sample [C, K, J, I] as [1, t C, voxels / t, 1], channels-last too; the same memory."""
+    """View a channels-last sample [C, K, J, I] as [1, t C, voxels / t, 1], also channels-last; same memory."""
     channels, voxels = len(sample), sample[0].numel()
     fold = math.gcd(voxels, 1 << max(0, math.ceil(math.log2(ROW / channels))))
     return sample.movedim(0, -1).view(-1, fold * channels).t()[None, :, :, None]
 
 
 def _columns(values: Tensor, table: Tensor) -> Tensor:
-    """One value a channel -> one a column of the table."""
+    """Repeat one value per channel for each column of the table."""
     return values.repeat(table.shape[1] // len(values))
 
 
 def _moments(sample: Tensor) -> Tensor:
     """Mean and variance of every channel, [2, C]."""
     table = _table(sample)
-    exact = torch.promote_types(sample.dtype, torch.float32)  # which this argument of PyTorch's function decides
+    exact = torch.promote_types(sample.dtype, torch.float32)  # this argument sets the precision of PyTorch's function
     no_mean, no_variance = torch.zeros(2, table.shape[1], dtype=exact)
     found = torch.batch_norm_update_stats(table, no_mean, no_variance, 0.0)
     means, variances = (m.view(-1, len(sample)) for m in found)
@@ -143,7 +142,7 @@ def _moments(sample: Tensor) -> Tensor:
 
 
 def _scaled(x: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
-    """x * scale + shift with one pair of numbers a channel of a sample, [B, C]: batch norm with moments 0 and 1."""
+    """x * scale + shift with [B, C] scales and shifts, computed as batch norm with mean 0 and variance 1."""
     result = torch.empty_like(x)
     for sample, scale, shift, out in zip(x, scales, shifts, result):
         table = _table(sample)
@@ -157,7 +156,7 @@ def _scaled(x: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
 
 
 def _sums(gradient: Tensor, sample: Tensor, mean: Tensor, root: Tensor) -> Tensor:
-    """Sums over voxels of g n and of g, [2, C]: batch norm's gradients of weight and bias."""
+    """Sums over voxels of g n and of g, [2, C], computed as batch norm's gradients of weight and bias."""
     table = _table(sample)
     columns = [_columns(values, table) for values in (torch.ones_like(mean), mean, root.pow(-2))]
     _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(

@@ -1,4 +1,4 @@
-"""The parts that networks are made of."""
+"""Base class of network parts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import nn
 
 
 class Part(nn.Module):
-    """A module without data-dependent branches, whose output has its input's size: training compiles it as a whole."""
+    """A module without data-dependent control flow and with fixed shapes, which training compiles as a whole."""
 
 
 def is_traced() -> bool:
-    """Whether a network is being compiled, exported or traced, not only run.
+    """Whether the network is being compiled, exported or traced rather than just run.
 
-    It must then use plain PyTorch operations: the compiler makes these fast itself.
+    It must then use plain PyTorch operations, which the compiler optimises itself.
     """
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]

@@ -1,12 +1,12 @@
-"""The backbone: nnU-Net's plain convolutional U-Net, as an encoder and a decoder that can be used apart.
+"""The backbone: nnU-Net's plain convolutional U-Net, with separate encoder and decoder.
 
-The method works on the encoder's feature maps (DANTE, AAAI 2026, eq. 2-9), so `Encoder` returns one map per stage and
-`Decoder` takes such a list: training combines several encoders and decoders; deployed are E_L with D_L, one `UNet`, and
-where a model has it the full pathway (`dante_full.FullNetwork`).
+The method works on encoder feature maps (DANTE, AAAI 2026, eq. 2-9), so `Encoder` returns one map per stage and
+`Decoder` takes such a list. Training combines several encoders and decoders; deployed are E_L with D_L as a `UNet`, and
+for some models the full pathway (`dante_full.FullNetwork`).
 
-Shapes are [B, C, K, J, I]. Numbers come from `NetworkSpec`; after Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z):
-two 3x3x3 convolutions a stage, each followed by instance norm (eps 1e-5, affine) and LeakyReLU(0.01); downsampling by
-the strided first convolution of a stage, upsampling by a transposed convolution; concatenation in the order (up, skip).
+Shapes are [B, C, K, J, I]. Sizes come from `NetworkSpec`. After Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z):
+two 3x3x3 convolutions per stage, each followed by instance norm (eps 1e-5, affine) and LeakyReLU(0.01); downsampling by
+the strided first convolution of a stage, upsampling by transposed convolution; concatenation in the order (up, skip).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ConvBlock(nn.Sequential):
         )
 
     def parts(self) -> tuple[Conv3d, InstanceNorm, nn.LeakyReLU]:
-        """The three of them."""
+        """The convolution, the norm and the activation."""
         return cast("tuple[Conv3d, InstanceNorm, nn.LeakyReLU]", tuple(self))
 
 
@@ -70,15 +70,15 @@ class Encoder(Part):
         return features
 
     def blocks(self) -> list[list[ConvBlock]]:
-        """The blocks of every stage, finest first."""
+        """The blocks of every stage, finest stage first."""
         return [list(stage) for stage in cast("Iterable[Iterable[ConvBlock]]", self.stages)]
 
 
 class Decoder(nn.Module):
     """Feature maps Z_1 ... Z_N -> logits [B, channels_out, K, J, I].
 
-    There is a 1x1x1 segmentation layer at each of the N-1 resolutions; `forward` computes the finest, `all_logits` all
-    of them for deep supervision.
+    Each of the N-1 resolutions has a 1x1x1 segmentation layer; `forward` computes the finest, `all_logits` all of them
+    for deep supervision.
     """
 
     def __init__(self, channels_out: int, spec: NetworkSpec) -> None:
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         self.heads = nn.ModuleList(Conv3d(spec.features[n], channels_out, 1) for n in levels)
 
     def decode(self, features: list[Tensor]) -> list[Tensor]:
-        """Feature maps of the decoder's own stages, finest first."""
+        """The decoder's feature maps, finest first."""
         x = features[-1]
         decoded = []
         for n in reversed(range(len(self.stages))):
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         return self.logits_of(self.decode(features))
 
     def logits_of(self, decoded: list[Tensor]) -> list[Tensor]:
-        """The same of what `decode` gave."""
+        """Logits from the feature maps that `decode` returned."""
         return [head(x) for head, x in zip(self.heads, decoded)]
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder and a decoder in a row; `forward` gives the logits at full resolution."""
+    """An encoder followed by a decoder; `forward` returns logits at full resolution."""
 
     encoder: nn.Module
     decoder: Decoder
@@ -143,7 +143,7 @@ class UNet(EncoderDecoder):
 
     @classmethod
     def of(cls, encoder: Encoder, decoder: Decoder) -> UNet:
-        """A network of parts that exist already; they are shared, not copied."""
+        """Assemble a network from existing parts, which are shared, not copied."""
         network = cls.__new__(cls)
         nn.Module.__init__(network)
         network.encoder, network.decoder = encoder, decoder
@@ -151,7 +151,7 @@ class UNet(EncoderDecoder):
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation for LeakyReLU(0.01), biases zero, as nnU-Net; normalisation starts as the identity."""
+    """He initialisation for LeakyReLU(0.01) with zero biases, as in nnU-Net; norms start as the identity."""
     for part in module.modules():
         if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d)):
             nn.init.kaiming_normal_(part.weight, a=NEGATIVE_SLOPE)
@@ -160,7 +160,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def narrowed(spec: NetworkSpec, times: int) -> NetworkSpec:
-    """The same backbone with so many times fewer features."""
+    """The same backbone with `times` times fewer features."""
     return replace(spec, features=tuple(max(1, features // times) for features in spec.features))
 
 

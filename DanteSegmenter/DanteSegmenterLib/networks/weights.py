@@ -1,4 +1,4 @@
-"""Network weights as safetensors, strictly: the file's tensors are exactly the network's, in name, shape and type."""
+"""Read and write network weights as safetensors; names, shapes and dtypes must match the network exactly."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import nn
 
 from ..errors import ModelError
 
-# A header of names and shapes: 100 kB for a real network. The size is checked before anything is allocated.
+# Header of names and shapes: 100 kB for a real network. Checked before anything is allocated.
 MAX_HEADER_BYTES = 10 << 20
-# Trained weights are a few units at most. Of larger ones than these the variance inside a norm could become infinite,
-# and the norm would hide that: its output is then the bias alone, as if there were nothing in the image.
+# Trained weights are a few units at most. Larger ones could make the variance inside a norm infinite, which the norm
+# would hide: its output would be the bias alone, as if the image were empty.
 LARGEST_WEIGHT = 1e6
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's parameters and buffers, in float32, to `path`.
+    """Write a network's parameters and buffers to `path` in float32.
 
     Raises:
-        ModelError: a value is not finite, or absurd; nothing is written.
+        ModelError: a value is not finite, or too large; nothing is written.
     """
     tensors = {name: t.detach().to("cpu", torch.float32).contiguous() for name, t in network.state_dict().items()}
     _check_values(tensors, "the network")
@@ -32,11 +32,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill `network` from `path`.
+    """Load `network` from `path`.
 
     Raises:
-        ModelError: the file is not safetensors, its tensors are not exactly the network's, or a value is not finite or
-            absurd.
+        ModelError: the file is not safetensors, its tensors do not match the network's exactly, or a value is not
+            finite or too large.
     """
     wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
     _compare(wanted, _shapes_in(path), path)
@@ -44,7 +44,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         tensors = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"'{path}' cannot be read as safetensors ({error}). Copy the model folder again.") from None
-    # First: what float64 holds may be too much for it. A copy, for Windows lets nobody replace a file that is mapped.
+    # Before the check: float64 values may exceed float32. A copy, as Windows does not allow replacing a mapped file.
     tensors = {name: t.to(torch.float32, copy=True) for name, t in tensors.items()}
     _check_values(tensors, f"'{path}'")
     network.load_state_dict(tensors, strict=True, assign=True)
@@ -61,7 +61,7 @@ def _check_values(tensors: dict[str, torch.Tensor], holder: str) -> None:
 
 
 def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the file's header alone: an absurd claim is found before memory is asked for it."""
+    """Names and shapes from the file's header alone, so that absurd sizes are found before memory is allocated."""
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Models that nnU-Net trained, made into model folders."""
+"""Convert models trained by nnU-Net to model folders."""
 
 from .importing import Choices, import_model
 from .process import ImportProcess, import_in_process

@@ -1,4 +1,4 @@
-"""The network that nnU-Net's plans describe -> the numbers of a plain or a residual U-Net, or a refusal."""
+"""Convert the network described by nnU-Net's plans to a plain or residual U-Net, or refuse it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Architecture:
-    """The arguments of both networks, without those that say how many convolutions a stage of the encoder has."""
+    """The arguments of both network classes, except the number of convolutions per encoder stage."""
 
     n_stages: int
     features_per_stage: tuple[int, ...]
@@ -33,18 +33,18 @@ class Architecture:
 
 
 def read_network(plain: dict[str, Any], where: str) -> tuple[NetworkSpec, bool, dict[str, float]]:
-    """The network of a configuration of nnU-Net's plans.
+    """Read the network of a configuration in nnU-Net's plans.
 
     Args:
-        plain: the configuration, with what it inherits.
+        plain: the configuration, including inherited values.
         where: its name in messages.
 
     Returns:
-        The network's numbers, whether it is residual, and the values of weights that the checkpoint lacks, by a
-        regular expression of their names.
+        The network's size, whether it is residual, and values of weights that the checkpoint lacks, by a regular
+        expression of their names.
 
     Raises:
-        ModelError: the network is not one that is known here.
+        ModelError: the network is not supported.
     """
     name, arguments = _architecture(plain, where)
     if name not in BLOCKS:
@@ -77,7 +77,7 @@ def read_network(plain: dict[str, Any], where: str) -> tuple[NetworkSpec, bool, 
 
 
 def _architecture(plain: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """The class's name and arguments, from either form of plans."""
+    """Name and arguments of the network class, from either form of plans."""
     given = plain.get("architecture")
     if isinstance(given, dict):
         name, arguments = given.get("network_class_name"), given.get("arch_kwargs")
@@ -104,7 +104,7 @@ def _architecture(plain: dict[str, Any], where: str) -> tuple[str, dict[str, Any
 
 
 def _each(value: Any, stages: Any, where: str) -> tuple[int, ...]:
-    """One whole number a stage; nnU-Net takes a single one for all."""
+    """One integer per stage; nnU-Net also accepts a single one for all."""
     if type(value) is int and type(stages) is int and 0 < stages <= 32:
         return (value,) * stages
     if isinstance(value, list) and all(type(number) is int for number in value) and len(value) == stages:
@@ -113,7 +113,7 @@ def _each(value: Any, stages: Any, where: str) -> tuple[int, ...]:
 
 
 def _has_no_effect(key: str, value: Any) -> bool:
-    """Dropout acts in training alone; the others, so set, are what there is here."""
+    """Dropout only acts in training; the other arguments have no effect with these values."""
     if key in ("dropout_op", "dropout_op_kwargs", "deep_supervision"):
         return True
     return key in ("nonlin_first", "block", "bottleneck_channels", "stem_channels", "pool") and value in (
@@ -144,10 +144,10 @@ def _check_layers(architecture: Architecture, where: str) -> None:
 
 
 def known_keys(kind: type[Part], plain: dict[str, Any], where: str) -> Part:
-    """A dataclass from those keys of a table that it has.
+    """Create a dataclass from the keys of a table that it knows.
 
     Raises:
-        ModelError: one is missing or wrong.
+        ModelError: a key is missing or invalid.
     """
     names = {item.name for item in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     return from_plain(kind, {key: value for key, value in plain.items() if key in names}, where, ModelError)

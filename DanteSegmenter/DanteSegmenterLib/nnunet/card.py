@@ -1,4 +1,4 @@
-"""The README of an imported model: where it comes from, for whoever finds the folder."""
+"""README of an imported model, describing its origin."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..model_folder.architectures import ARCHITECTURE_TITLES
 from ..model_folder.spec import ModelSpec
 from .results_folder import ResultsFolder
 
-if TYPE_CHECKING:  # torch is imported when it is needed
+if TYPE_CHECKING:  # torch is imported when needed
     from ..networks.nnunet.checkpoint import Checkpoint
 
 
 def card(spec: ModelSpec, source: ResultsFolder, checkpoint: Checkpoint) -> str:
-    """Markdown; `checkpoint` is the first fold's."""
+    """The README as markdown; `checkpoint` is the first fold's."""
     spacing = " x ".join(f"{mm:g}" for mm in spec.preprocessing.spacing_mm)
     rows = {
         "segments": ", ".join(f"{region.name} ({region.id})" for region in spec.regions),

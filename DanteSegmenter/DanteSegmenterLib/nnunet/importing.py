@@ -1,4 +1,4 @@
-"""A results folder of nnU-Net -> a model folder that window, shell and batch run like any other."""
+"""Import nnU-Net's results folder as a model folder that GUI, command line and batch run like any other."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .names import modalities_of, regions_of
 from .plans import Planned, read_plans
 from .results_folder import CHECKPOINTS, DATASET_FILE, PLANS_FILE, ResultsFolder, read_results_folder
 
-if TYPE_CHECKING:  # torch is imported when it is needed
+if TYPE_CHECKING:  # torch is imported when needed
     from ..networks.nnunet.checkpoint import Checkpoint
 
 MODEL_CARD_FILE = "README.md"
 CITATION = "Isensee et al. 2021, nnU-Net, Nature Methods 18, 203-211, doi 10.1038/s41592-020-01008-z"
 INTENDED_USE = "Imported from nnU-Net; research only."
-# nnU-Net calls its own variants so; theirs that build another network have other weights, which is noticed.
+# nnU-Net's own trainers start like this; variants with another network are detected by their weights.
 USUAL_TRAINER = re.compile(r"nnUNetTrainer")
 PLAIN_NAME, RESIDUAL_NAME = "unet", "residual_unet"
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user says where dataset.json does not tell.
+    """The user's choices where dataset.json is not conclusive.
 
     Attributes:
-        folds: of the cross-validation, e.g. "0"; none: all.
+        folds: folds of the cross-validation, e.g. "0"; empty for all.
         checkpoint: "final" or "best".
         modalities: ids by channel.
-        labels: names by label, its number or its name.
-        name: of the model; empty: the dataset's.
-        orientation: where the axes I, J, K of the images pointed that it was trained on, e.g. "LPS"; empty: images are
-            taken as they are stored, as nnU-Net does.
+        labels: names by label, given as its number or name.
+        name: name of the model; empty for the dataset's.
+        orientation: directions of the axes I, J, K of its training images, e.g. "LPS"; empty to use images as they are
+            stored, like nnU-Net.
     """
 
     folds: tuple[str, ...] = ()
@@ -55,18 +55,18 @@ class Choices:
 def import_model(
     folder: Path, target: Path, choices: Choices = Choices(), tell: Callable[[str], None] = lambda line: None
 ) -> ModelSpec:
-    """Write a model folder; one that is there is replaced when the new one is whole.
+    """Write a model folder; an existing one is replaced once the new one is complete.
 
     Args:
         folder: nnU-Net's TRAINER__PLANS__CONFIGURATION.
         target: the model folder to write.
-        choices: what the user says.
-        tell: is given a line for each thing that should be known.
+        choices: the user's choices.
+        tell: called with a line for each remark for the user.
 
     Raises:
         ModelError: the folder cannot be imported; nothing is written.
-        InputError: a channel or label was chosen that is not there.
-        ResourceError: the model folder cannot be written, or something else stands there.
+        InputError: a chosen channel or label does not exist.
+        ResourceError: the model folder cannot be written, or something else exists there.
     """
     source = read_results_folder(folder, choices.folds, choices.checkpoint)
     _check_place(target)
@@ -113,7 +113,7 @@ def _written(source: ResultsFolder, new: Path, choices: Choices, tell: Callable[
 
 
 def _described(source: ResultsFolder, checkpoint: Checkpoint, choices: Choices) -> tuple[ModelSpec, Planned]:
-    """What model.json will say, but for the digest of the weights."""
+    """Content of model.json, except the digests of the weights."""
     plans, dataset = str(source.folder / PLANS_FILE), str(source.folder / DATASET_FILE)
     modalities = modalities_of(source.dataset, choices.modalities, dataset)
     output, regions = regions_of(source.dataset, choices.labels, dataset)
@@ -146,7 +146,7 @@ def _described(source: ResultsFolder, checkpoint: Checkpoint, choices: Choices) 
 
 
 def _remarks(spec: ModelSpec, checkpoint: Checkpoint) -> list[str]:
-    """What cannot be known from the files, and matters."""
+    """Remarks on relevant facts that cannot be determined from the files."""
     remarks = []
     if spec.preprocessing.orientation == AS_STORED:
         remarks.append(

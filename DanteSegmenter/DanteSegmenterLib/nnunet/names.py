@@ -1,7 +1,7 @@
-"""What the channels and labels of a dataset are called here: modalities, and regions with colours and codes.
+"""Map channel and label names of an nnU-Net dataset to modalities, and to regions with colours and codes.
 
-nnU-Net's dataset.json holds names that somebody typed. Known ones get this project's ids and SNOMED CT's codes, others
-keep their own name and are coded as tissue.
+Names in nnU-Net's dataset.json are free text. Known ones get this project's ids and SNOMED CT codes, others keep their
+names and are coded as tissue.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ IN_PULMONARY_ARTERY = _sct("81040000", "Pulmonary artery")
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name stands for.
+    """Meaning of a name.
 
     Attributes:
-        words: a pattern found in the name, in lower case.
-        type: its code.
-        anatomy: where.
-        color: usual for it, or None.
-        id: of this project's own region, or empty.
-        category: of the type.
+        words: pattern to search for in the lower-case name.
+        type: code of the type.
+        anatomy: code of the location.
+        color: usual colour, or None.
+        id: id of this project's own region, or empty.
+        category: code of the type's category.
     """
 
     words: str
@@ -63,7 +63,7 @@ def _organ(words: str, code: str, meaning: str, *color: float) -> Meaning:
     return Meaning(words, _sct(code, meaning), color=(red, green, blue), category=ORGAN)
 
 
-# The first that fits; narrower ones stand before wider ones.
+# The first match counts; specific ones come before general ones.
 KNOWN_NAMES = (
     Meaning(r"\bwhole tumou?r\b|^wt$", _sct("108369006", "Neoplasm"), IN_BRAIN, (0.30, 0.69, 0.31), "WT"),
     Meaning(r"\btumou?r core\b|^tc$", _sct("86049000", "Neoplasm, Primary"), IN_BRAIN, (1.0, 0.76, 0.03), "TC"),
@@ -95,10 +95,10 @@ def modalities_of(dataset: Mapping[str, Any], chosen: Mapping[int, str], where: 
     """The channels of dataset.json in their order.
 
     Args:
-        chosen: ids by channel, where the user said so.
+        chosen: ids by channel, as specified by the user.
 
     Raises:
-        InputError: a channel was chosen that is not there.
+        InputError: a chosen channel does not exist.
         ModelError: the channels are not named.
     """
     channels = dataset.get("channel_names", dataset.get("modality"))
@@ -124,20 +124,20 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 
 def as_id(name: str) -> str:
-    """A name with nothing in it that an id may not have."""
+    """Replace characters that an id may not have."""
     letters = "".join(letter if re.match(r"[\w +.-]", letter) else "_" for letter in one_line(name))
     return letters.lstrip(" +.-")[:64].strip() or "_"
 
 
 def regions_of(dataset: Mapping[str, Any], chosen: Mapping[str, str], where: str) -> tuple[str, tuple[Region, ...]]:
-    """ "regions" or "labels", and what the network's outputs are, in their order.
+    """ "regions" or "labels", and the network's outputs in their order.
 
     Args:
-        chosen: names by label (its number, or its name in dataset.json), where the user said so.
+        chosen: names by label (its number, or its name in dataset.json), as specified by the user.
 
     Raises:
-        InputError: a label was chosen that is not there.
-        ModelError: the labels cannot be understood.
+        InputError: a chosen label does not exist.
+        ModelError: the labels cannot be interpreted.
     """
     labels = dataset.get("labels")
     if not isinstance(labels, dict) or labels.get(BACKGROUND_NAME) != 0:
@@ -173,7 +173,7 @@ def _numbers(value: Any, where: str) -> tuple[int, ...]:
 
 
 def _values(found: Mapping[str, tuple[int, ...]], order: Any, overlapping: bool, where: str) -> list[int]:
-    """What each output is in a label map."""
+    """Value of each output in a label map."""
     if overlapping:
         if not isinstance(order, list) or len(order) != len(found) or not all(type(value) is int for value in order):
             raise ModelError(f"{where}: regions_class_order must be a number for each of {len(found)} regions.")
@@ -201,6 +201,6 @@ def _region(n: int, name: str, labels: tuple[int, ...], value: int, taken: list[
 
 
 def _color(n: int) -> tuple[float, float, float]:
-    """Colours that differ, however many there are."""
+    """A sequence of distinct colours of any length."""
     red, green, blue = colorsys.hsv_to_rgb((0.05 + n * GOLDEN_RATIO) % 1, 0.55 + 0.3 * (n % 2), 0.9)
     return round(red, 3), round(green, 3), round(blue, 3)

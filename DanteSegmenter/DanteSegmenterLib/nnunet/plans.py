@@ -1,4 +1,4 @@
-"""nnU-Net's plans -> the numbers of a model folder. What has no counterpart here is refused, never passed over."""
+"""Convert nnU-Net's plans to a model folder's settings; anything without a counterpart here is refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..model_folder.spec import AS_STORED, NetworkSpec, NnunetSteps, Normalisati
 from ..volume import triple
 from .architecture import known_keys, read_network
 
-# What a reader makes of an image's axes: those of the file, or the closest to these.
+# Axes of an image as read by each reader: those of the file, or the closest to these.
 AXES_BY_READER = {"SimpleITKIO": AS_STORED, "NibabelIO": AS_STORED, "NibabelIOWithReorient": "RAS"}
 RESAMPLING = "resample_data_or_seg_to_shape"
-# nnU-Net's names, but for z-scores, which a mask makes another kind.
+# Except for z-scores, whose kind depends on the use of a mask.
 SCHEMES = {
     "CTNormalization": "ct_window", "NoNormalization": "none", "RescaleTo01Normalization": "rescale_01",
     "RGBTo01Normalization": "rgb_01", "ZScoreNormalization": "zscore",
@@ -24,7 +24,7 @@ MAX_ANCESTORS = 16
 
 @dataclass(frozen=True)
 class SplineArguments:
-    """Of nnU-Net's resampling function; its own defaults."""
+    """Arguments of nnU-Net's resampling function, with its own defaults."""
 
     is_seg: bool = False
     order: int = 3
@@ -39,7 +39,7 @@ class SplineArguments:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is used of a configuration, such as "3d_fullres"."""
+    """The parts of a configuration, such as "3d_fullres", that are used."""
 
     patch_size: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -55,13 +55,13 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Planned:
-    """What plans and a configuration say.
+    """Settings from plans and a configuration.
 
     Attributes:
-        network: its numbers.
+        network: size of the network.
         residual: whether its encoder is residual.
         patch: window size along the network's K, J, I.
-        defaults: values of weights that the network does not have, by a pattern in nnU-Net's name for them.
+        defaults: values of weights that the network lacks, by a pattern of nnU-Net's name for them.
         spacing_mm, steps, orientation: see `Preprocessing`.
         normalisations: in channel order.
     """
@@ -76,22 +76,22 @@ class Planned:
     normalisations: tuple[Normalisation, ...]
 
     def preprocessing(self, modalities: Sequence[str]) -> Preprocessing:
-        """For channels of these ids."""
+        """The preprocessing for channels with these ids."""
         normalisation = dict(zip(modalities, self.normalisations))
         return Preprocessing(self.orientation, self.spacing_mm, normalisation, self.steps)
 
 
 def read_plans(plans: dict[str, Any], name: str, channels: int, mirror: tuple[int, ...], where: str) -> Planned:
-    """What the configuration `name` of plans says.
+    """Read the configuration `name` from plans.
 
     Args:
-        plans: plans.json.
-        channels: how many the dataset has.
+        plans: content of plans.json.
+        channels: number of channels of the dataset.
         mirror: axes along which mirroring is allowed.
-        where: how to call the file in messages.
+        where: name of the file in messages.
 
     Raises:
-        ModelError: it is for slices or a cascade, or asks for something that is not known here.
+        ModelError: it is 2-D or the second stage of a cascade, or needs something unsupported.
     """
     plain = _configuration(plans, name, where)
     patch = plain.get("patch_size")
@@ -131,7 +131,7 @@ def read_plans(plans: dict[str, Any], name: str, channels: int, mirror: tuple[in
 
 
 def _configuration(plans: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    """With what it inherits."""
+    """A configuration including inherited values."""
     known = plans.get("configurations")
     if not isinstance(known, dict):
         raise ModelError(f"{where}: it has no configurations; it is not of nnU-Net version 2.")
@@ -147,7 +147,7 @@ def _configuration(plans: dict[str, Any], name: str, where: str) -> dict[str, An
 
 
 def _check_known(configuration: Configuration, plans: dict[str, Any], where: str) -> None:
-    """Refuse steps that would be done in another way here."""
+    """Refuse steps that would be done differently here."""
     for key, value, known in (
         ("resampling_fn_data", configuration.resampling_fn_data, (RESAMPLING,)),
         ("resampling_fn_probabilities", configuration.resampling_fn_probabilities, (RESAMPLING,)),

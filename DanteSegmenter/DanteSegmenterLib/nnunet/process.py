@@ -1,4 +1,4 @@
-"""Importing in a process of its own, for a program that does not load torch: the window, which must not wait."""
+"""Import in a separate process, for programs that do not load torch, such as a GUI that must not block."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ImportProcess:
     """
 
     def __init__(self, folder: Path, into: Path) -> None:
-        """Begin to import nnU-Net's results as a model folder in `into`, with the answers that the dataset gives.
+        """Start importing nnU-Net's results as a model folder in `into`, with the dataset's own names.
 
         Raises:
             ResourceError: the process cannot be started.
@@ -36,10 +36,10 @@ class ImportProcess:
         return self._process.running
 
     def result(self) -> Path:
-        """The model folder of a process that has ended; one of the same results was replaced.
+        """The model folder, once the process has ended; an earlier import of the same results was replaced.
 
         Raises:
-            ModelError: it could not be imported; says why.
+            ModelError: the import failed; says why.
         """
         code = self._process.poll()
         if code:
@@ -48,15 +48,15 @@ class ImportProcess:
         return self.target
 
     def stop(self) -> None:
-        """End it; a model that is half written is lost, one that was there before stays."""
-        self._process.end(patience=1.0)  # it takes away what is half written
+        """End it; a partly written model is lost, an earlier one is kept."""
+        self._process.end(patience=1.0)  # it removes what is partly written
 
 
 def import_in_process(folder: Path, into: Path) -> Path:
-    """Import nnU-Net's results folder and wait for it; Ctrl-C ends it.
+    """Import nnU-Net's results folder and wait for it; Ctrl-C stops it.
 
     Returns:
-        the model folder; one of the same results is replaced.
+        the model folder; an earlier import of the same results is replaced.
 
     Raises:
         ModelError: it cannot be imported; says why.
@@ -64,7 +64,7 @@ def import_in_process(folder: Path, into: Path) -> Path:
     """
     process = ImportProcess(folder, into)
     try:
-        while process.running:  # Windows answers Ctrl-C between two sleeps, and not while one process waits for another
+        while process.running:  # on Windows, Ctrl-C is handled between sleeps, but not while waiting for a process
             time.sleep(IMPORT_POLL_SECONDS)
         return process.result()
     finally:

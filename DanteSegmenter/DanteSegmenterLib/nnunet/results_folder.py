@@ -1,4 +1,4 @@
-"""nnU-Net's results folder: which files are there, and its two descriptions, read as bounded text."""
+"""Read nnU-Net's results folder: which files exist, and its two descriptions, with a size limit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CHECKPOINTS = ("final", "best")
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """What a results folder holds.
+    """Content of a results folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         plans, dataset: the two descriptions.
         checkpoints: by fold, "0", "1", ... or "all", in this order.
     """
@@ -35,7 +35,7 @@ class ResultsFolder:
 
 
 def is_results_folder(folder: Path) -> bool:
-    """Whether this looks like a folder that nnU-Net's trainer wrote."""
+    """Whether this looks like a folder written by nnU-Net's trainer."""
     try:
         return (folder / PLANS_FILE).is_file() and (folder / DATASET_FILE).is_file()
     except OSError:
@@ -47,11 +47,11 @@ def read_results_folder(folder: Path, folds: Iterable[str] = (), checkpoint: str
 
     Args:
         folder: such as `nnUNetTrainer__nnUNetPlans__3d_fullres`.
-        folds: those wanted; none: all that are there, or "all" alone where that is the only one.
+        folds: folds to use; empty for all existing ones, except "all" if there are others.
         checkpoint: "final" or "best".
 
     Raises:
-        ModelError: it is no results folder, or a checkpoint is missing.
+        ModelError: not a results folder, or a checkpoint is missing.
     """
     if not is_results_folder(folder):
         raise ModelError(f"'{folder}' is no results folder of nnU-Net: {_what_is_missing(folder)}")
@@ -78,7 +78,7 @@ def read_results_folder(folder: Path, folds: Iterable[str] = (), checkpoint: str
 
 
 def _what_is_missing(folder: Path) -> str:
-    """For a sentence: what to choose instead."""
+    """For an error message: what to choose instead."""
     try:
         below = sorted(path.name for path in folder.iterdir() if path.is_dir() and is_results_folder(path))
     except OSError as error:
@@ -89,10 +89,10 @@ def _what_is_missing(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A table of keys.
+    """Read a JSON object.
 
     Raises:
-        ModelError: it cannot be read, or is none.
+        ModelError: it cannot be read, or is not an object.
     """
     try:
         with open(path, "rb") as file:

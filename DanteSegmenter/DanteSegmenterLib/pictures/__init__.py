@@ -1,1 +1,1 @@
-"""Results as PNG pictures."""
+"""Render results as PNG pictures."""

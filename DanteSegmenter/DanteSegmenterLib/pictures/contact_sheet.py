@@ -1,7 +1,7 @@
-"""Many cases in one picture: truth, where it is known, and prediction as outlines on the slice with most of it.
+"""A contact sheet of many cases: outlines of prediction and, if known, truth on each case's fullest slice.
 
-A case is drawn when it comes, into some ten thousand bytes, and pages are put together of these: the last step of a
-thousand cases takes seconds, and no memory to speak of. No matplotlib, whose figure of so many panels takes gigabytes.
+Each case is drawn immediately into some ten kilobytes, from which pages are assembled at the end, in seconds and with
+little memory for a thousand cases. Not with matplotlib, where a figure with so many panels takes gigabytes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 CONTACT_SHEET_FILE = "contact_sheet.png"
 COLUMNS, ROWS = 6, 20  # of a page
 PANEL = 256  # pixels along the longer side of a slice
-MARGIN, TITLE = 4, 18  # pixels round a panel, and above it
+MARGIN, TITLE = 4, 18  # pixels around a panel, and above it
 FONT_SIZE = 11
 LONGEST_NAME = 60
 DASH = 4  # pixels
-# A pixel of a page is a number: first come the greys, then a colour for each region.
+# A page is a palette image: first the grey values, then a colour for each region.
 GREYS = 192
 
 Masks = dict[str, np.ndarray]
@@ -40,42 +40,42 @@ Tile = tuple[str, np.ndarray]
 
 @dataclass
 class Sheet:
-    """Collects one slice a case; dashed outlines are the truth, solid ones the prediction.
+    """Collects one slice per case; dashed outlines are the truth, solid ones the prediction.
 
-    tiles: of each case its name and its panel, uint8 [rows, columns] of numbers of the palette.
+    tiles: name and panel of each case, the panel as uint8 [rows, columns] palette indices.
     """
 
     spec: ModelSpec
     tiles: list[Tile] = field(default_factory=list)
 
     def add(self, name: str, image: Volume, truth: Masks | None, prediction: Masks) -> None:
-        """Draw the slice K where truth (or else prediction) is largest; whatever cannot be drawn is an empty panel.
+        """Draw the slice K where truth (or else prediction) is largest; a case that cannot be drawn is an empty panel.
 
         Args:
             name: of the case; shown as plain text.
-            image: the volume under the outlines.
-            truth: experts' masks, bool [K, J, I] by region id; None where they are not known.
+            image: the volume below the outlines.
+            truth: experts' masks, bool [K, J, I] by region id; None if unknown.
             prediction: bool [K, J, I] by region id.
         """
         try:
             panel = _panel(self.spec, image, truth or {}, prediction)
-        except Exception:  # a picture of one case is never worth the results of all
+        except Exception:  # one picture must never cost the results of all cases
             panel = np.zeros((PANEL, PANEL), np.uint8)
             name = f"{one_line(name, LONGEST_NAME - 15)} (not drawn)"
         self.tiles.append((name, panel))
 
     def save(self, path: Path) -> None:
-        """Write the pages: `path`, and where one does not hold all cases, NAME_2.png and so on beside it.
+        """Write the pages to `path`, and if there are several to NAME_2.png etc. beside it.
 
         Raises:
-            ResourceError: a page cannot be written; the one of before stays.
+            ResourceError: a page cannot be written; an existing one is kept.
         """
         size = COLUMNS * ROWS
         pages = [self.tiles[start : start + size] for start in range(0, len(self.tiles), size)] or [[]]
         paths = _page_paths(Path(path))
         for tiles, target in zip(pages, paths):
             write_atomically(target, partial(_page(tiles, self.spec).save, format="PNG"))
-        for left in paths:  # of a run before with more cases
+        for left in paths:  # left by an earlier run with more cases
             if not left.is_file():
                 break
             left.unlink()
@@ -109,7 +109,7 @@ def _panel(spec: ModelSpec, image: Volume, truth: Masks, prediction: Masks) -> n
 
 
 def _fullest_slice(image: Volume, *masks: np.ndarray | None) -> int:
-    """Where the first mask that is not empty has most voxels; the middle if all are empty."""
+    """Index of the slice with most voxels of the first non-empty mask; the middle if all are empty."""
     for mask in masks:
         if mask is not None and mask.any():
             return int(np.count_nonzero(mask, axis=(1, 2)).argmax())
@@ -117,7 +117,7 @@ def _fullest_slice(image: Volume, *masks: np.ndarray | None) -> int:
 
 
 def _greys(pixels: np.ndarray) -> np.ndarray:
-    """A slice between its darkest and brightest hundredths, as numbers of greys."""
+    """Scale a slice between its 1st and 99.8th percentile to grey palette indices."""
     pixels = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = np.percentile(pixels, (1, 99.8))
     share = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
@@ -129,7 +129,7 @@ def _outline(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
     from scipy.ndimage import binary_erosion
 
     shrinks = rows < mask.shape[0] or columns < mask.shape[1]
-    # Where a slice shrinks, a voxel is seen wherever it lies: no small lesion is lost.
+    # Where a slice is shrunk, any covered voxel counts, so that small lesions stay visible.
     covered = _scaled(mask.astype(np.uint8) * 255, rows, columns, smooth=not shrinks) > (0 if shrinks else 127)
     return covered & ~binary_erosion(covered)
 
@@ -149,7 +149,7 @@ def _colour_number(region: int) -> int:
 
 
 def _page(tiles: Sequence[Tile], spec: ModelSpec) -> Image:
-    """At most `COLUMNS` x `ROWS` panels under their names."""
+    """Draw at most `COLUMNS` x `ROWS` panels with their names."""
     from PIL import Image, ImageDraw
 
     width, height = PANEL + 2 * MARGIN, PANEL + TITLE + 2 * MARGIN
@@ -167,7 +167,7 @@ def _page(tiles: Sequence[Tile], spec: ModelSpec) -> Image:
 
 
 def _palette(spec: ModelSpec) -> bytes:
-    """Red, green and blue of each number."""
+    """Red, green and blue of each palette index."""
     colours = np.zeros((256, 3))
     colours[:GREYS] = np.linspace(0, 1, GREYS)[:, None]
     for number, region in enumerate(spec.regions):
@@ -176,10 +176,10 @@ def _palette(spec: ModelSpec) -> bytes:
 
 
 def _font() -> Any:
-    """matplotlib's, which knows more letters than Pillow's own, where matplotlib is installed."""
+    """matplotlib's font, which has more characters than Pillow's, if matplotlib is installed."""
     from PIL import ImageFont
 
-    matplotlib = find_spec("matplotlib")  # found, not imported: a wrong MPLBACKEND would end its import
+    matplotlib = find_spec("matplotlib")  # not imported: an invalid MPLBACKEND would make the import fail
     if matplotlib is not None and matplotlib.origin:
         file = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if file.is_file():
@@ -188,7 +188,7 @@ def _font() -> Any:
 
 
 def _fitting(title: str, font: Any, width: int) -> str:
-    """As much of a title as there is room for."""
+    """As much of a title as fits."""
     while title and font.getlength(title) > width:
         title = title.removesuffix("...")[:-1] + "..." if len(title) > 4 else title[:-1]
     return title

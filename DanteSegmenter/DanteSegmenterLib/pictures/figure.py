@@ -1,4 +1,4 @@
-"""matplotlib's figures, for files alone."""
+"""matplotlib figures for writing to files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(**options: Any) -> Figure:
-    """A figure without a window, whatever MPLBACKEND says: a name that matplotlib does not know ends its import."""
+    """A figure without a window, regardless of MPLBACKEND, which makes matplotlib's import fail if it is invalid."""
     wanted = os.environ.pop("MPLBACKEND", None)
     try:
         from matplotlib.figure import Figure

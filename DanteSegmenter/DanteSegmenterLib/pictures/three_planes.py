@@ -1,4 +1,4 @@
-"""A picture of a result: three planes with outlines and the regions in 3D. matplotlib and scikit-image, no OpenGL."""
+"""Picture of a result: three planes with outlines, and regions in 3D. matplotlib and scikit-image, no OpenGL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = "#101418"
 TEXT = "#d8dee4"
-# Surfaces are drawn at this resolution: smooth enough to look at, few enough triangles for matplotlib.
+# Resolution of surfaces: smooth enough to look at, few enough triangles for matplotlib.
 SURFACE_MM = 2.0
 LIGHT = np.array([-0.4, 0.6, 0.7]) / np.linalg.norm([-0.4, 0.6, 0.7])
 
@@ -37,8 +37,8 @@ def render_view(
     """Write a PNG of axial, coronal and sagittal planes through the finding, and of its surfaces.
 
     Args:
-        path: to write.
-        reference: image under the outlines, on any grid.
+        path: file to write.
+        reference: image below the outlines, on any grid.
         masks: bool [K, J, I] by region id, on the reference's grid.
         regions: names and colours, larger before smaller.
         caption: one line above the picture.
@@ -60,14 +60,14 @@ def render_view(
 
 
 def _foreground(volume: Volume) -> tuple[slice, slice, slice]:
-    """Box around what is not background, with a margin of 5 mm."""
+    """Bounding box of the foreground with a margin of 5 mm."""
     found = ndimage.find_objects((volume.array > volume.array.min()).astype(np.uint8))[0]
     margins = [round(5 / spacing) for spacing in volume.spacing_mm]
     return triple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found, margins))
 
 
 def _centre(masks: dict[str, np.ndarray], regions: Sequence[Region]) -> tuple[int, int, int]:
-    """Slice indices K, J, I with the largest area of the innermost region that was found."""
+    """Slice indices K, J, I with the largest area of the innermost non-empty region."""
     for region in reversed(regions):
         mask = masks[region.id]
         if mask.any():
@@ -110,7 +110,7 @@ def _plane(
 
 
 def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: Sequence[Region]) -> None:
-    """Translucent outer surface and nested regions, seen from the front left and above."""
+    """Translucent outer surface and nested regions, viewed from the front left and above."""
     head = ndimage.binary_fill_holes(_coarse(image.array > image.array.min(), image) > 0.5)
     _surface(axes, head.astype(np.float32), image, (0.75, 0.78, 0.82), 0.1)
     volume_ml = image.voxel_volume_ml
@@ -136,7 +136,7 @@ def _surfaces(axes: Any, image: Volume, masks: dict[str, np.ndarray], regions: S
         handles=handles, loc="upper left", labelcolor=TEXT, facecolor=BACKGROUND, edgecolor="#30363d", fontsize=9
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # a name with dollar signs is a name
+        text.set_parse_math(False)  # a name with dollar signs is not a formula
 
 
 def _coarse(mask: np.ndarray, image: Volume) -> np.ndarray:
@@ -145,7 +145,7 @@ def _coarse(mask: np.ndarray, image: Volume) -> np.ndarray:
 
 
 def _surface(axes: Any, coarse: np.ndarray, image: Volume, color: Sequence[float], alpha: float) -> None:
-    """Add the 0.5 surface of a mask, shaded by its normals; nothing if there is none."""
+    """Add the 0.5 isosurface of a mask, shaded by its normals; nothing if there is none."""
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
     from skimage.measure import marching_cubes
 
@@ -154,7 +154,7 @@ def _surface(axes: Any, coarse: np.ndarray, image: Volume, color: Sequence[float
         return
     # Real size of a coarse voxel along K, J, I.
     spacing = tuple(n * s / c for n, s, c in zip(image.shape, image.spacing_mm, coarse.shape))
-    step = 1 if alpha > 0.1 else 2  # the outer surface is large and hardly seen
+    step = 1 if alpha > 0.1 else 2  # the outer surface is large and barely visible
     points, faces, normals, _ = marching_cubes(smooth, 0.5, spacing=spacing, step_size=step)
     points = (points - spacing)[:, ::-1]  # I, J, K
     points[:, 1] = image.shape[1] * image.spacing_mm[1] - points[:, 1]  # posterior to the back

@@ -1,4 +1,4 @@
-"""From loaded volumes to network input, and exactly back."""
+"""Convert loaded volumes to network input, and results exactly back."""
 
 from .normalising import Background, background_of, normalise
 from .preparing import prepare, reorient

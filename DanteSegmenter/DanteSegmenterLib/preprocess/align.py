@@ -1,7 +1,7 @@
-"""Raw clinical studies: sequences aligned rigidly with a reference, and the brain cut out of the head.
+"""Prepare raw clinical studies: rigid registration to a reference sequence, and brain extraction.
 
-Models want what BraTS prepares: one grid, no skull. `prepare_study` makes that of a study as it comes from the scanner.
-The reference's own grid stays: nothing of the radiologist's is resampled but what is laid onto it.
+Models need images as prepared by BraTS: one grid, skull-stripped. `prepare_study` makes them from a study as it comes
+from the scanner. The reference keeps its own grid; only the other volumes are resampled.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .geometry import index_matrix
 from .other_grids import is_coarser, onto_grid
 from .preparing import coverage_note, reorient
 
-# Mutual information of the two images is learned from a fifth of the voxels, at three resolutions.
+# Mutual information is estimated from a fifth of the voxels, at three resolutions.
 SAMPLING_SHARE = 0.2
 SHRINK, SMOOTH_MM = (4, 2, 1), (3.0, 1.5, 0.0)
 BINS, ITERATIONS = 32, 120
-# Sequences of one examination differ by some millimetres; more than this is another patient or a failure.
+# Sequences of one examination differ by some millimetres; more indicates another patient or a failure.
 LARGEST_SHIFT_MM, LARGEST_TURN_DEGREES = 40.0, 30.0
 THICK_SLICES_MM = 3.0
-# How much of the brain a volume reaches is measured at about so many of its voxels.
+# Coverage of the brain is measured at about this many of its voxels.
 SHARE_POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How a volume was moved to fit another.
+    """Rigid motion that aligns a volume with another.
 
     Attributes:
-        shift_mm: how far, at the reference's middle.
-        turn_degrees: by which angle.
-        matrix: 4x4, from where the volume's header says a point lies to where it belongs; RAS mm.
+        shift_mm: translation at the reference's centre.
+        turn_degrees: rotation angle.
+        matrix: 4x4, from positions according to the volume's header to aligned positions; RAS mm.
     """
 
     shift_mm: float
@@ -49,13 +49,13 @@ class Motion:
 
 @dataclass(frozen=True, eq=False)
 class PreparedStudy:
-    """A study as models want it.
+    """A study prepared for a model.
 
     Attributes:
         volumes: by modality id, all on the reference's grid, 0 outside the brain.
         brain: mask on the same grid, uint8 0 or 1.
-        motions: by modality id, for each volume that was aligned.
-        notes: what was done, and what the user should know.
+        motions: by modality id, for each registered volume.
+        notes: processing steps and warnings for the user.
     """
 
     volumes: dict[str, Volume]
@@ -71,19 +71,19 @@ def prepare_study(
     progress: Callable[[float, str], None] = lambda share, message: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> PreparedStudy:
-    """Align all volumes with one of them, and keep the brain alone.
+    """Register all volumes to one of them, and remove everything but the brain.
 
     Args:
-        volumes: by modality id, each on its own grid, of one examination.
-        reference: modality id of the one that stays.
-        brain: the user's own mask on any grid; by default deepbet finds it on T1 (or on the reference).
-        progress: share done 0 to 1, and words.
-        cancelled: asked between the steps and during an alignment.
+        volumes: by modality id, each on its own grid, from one examination.
+        reference: modality id of the fixed volume.
+        brain: the user's own mask on any grid; by default computed by deepbet from T1 (or the reference).
+        progress: called with the share done, 0 to 1, and a message.
+        cancelled: called between steps and during registration; True stops.
 
     Raises:
-        InputError: a volume cannot be used, does not fit the reference, or hardly reaches the brain.
+        InputError: a volume cannot be used, does not fit the reference, or hardly covers the brain.
         ResourceError: deepbet is needed and not installed.
-        Cancelled: `cancelled` said so.
+        Cancelled: `cancelled` returned True.
     """
     if reference not in volumes:
         raise InputError(f"'{reference}' is not among the volumes: {', '.join(volumes)}.")
@@ -124,14 +124,14 @@ def prepare_study(
 
 
 def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda: False) -> tuple[Volume, Motion]:
-    """Register a volume rigidly to another and resample it onto that one's grid; 0 where it does not reach.
+    """Register a volume rigidly to another and resample it onto that grid; 0 outside its field of view.
 
-    Mattes' mutual information, starting from the positions in the headers; sampling is seeded. Where the grid is
+    Uses Mattes' mutual information, starting from the positions in the headers; sampling is seeded. Where the grid is
     coarser than the volume, its voxels are means of the voxels they cover.
 
     Raises:
-        InputError: no overlap, or it ended further away than sequences of one examination can be.
-        Cancelled: `cancelled` said so.
+        InputError: no overlap, or the motion is larger than between sequences of one examination.
+        Cancelled: `cancelled` returned True.
     """
     fixed_image, moving_image = _image(fixed), _image(moving)
     centre = fixed_image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed_image.GetSize()])
@@ -162,7 +162,7 @@ def align(moving: Volume, fixed: Volume, cancelled: Callable[[], bool] = lambda:
 def _registration(
     fixed: sitk.Image, transform: sitk.Euler3DTransform, cancelled: Callable[[], bool]
 ) -> sitk.ImageRegistrationMethod:
-    """The method that moves `transform` until the images match; it stops early when `cancelled` says so."""
+    """The registration method, which optimises `transform` and stops early when `cancelled` returns True."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.RANDOM)
@@ -172,7 +172,7 @@ def _registration(
         learningRate=1.0, minStep=1e-3, numberOfIterations=ITERATIONS, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    # Only thin slices are made coarser: a stack of thick ones has none to spare.
+    # Coarsen only grids with many slices: thick-slice stacks have none to spare.
     method.SetShrinkFactorsPerLevel(SHRINK if min(fixed.GetSize()) >= 64 else (2, 1, 1))
     method.SetSmoothingSigmasPerLevel(SMOOTH_MM)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
@@ -182,11 +182,11 @@ def _registration(
 
 
 def brain_mask(volume: Volume) -> Volume:
-    """The brain in a T1 volume of a whole head, by deepbet (Fisch et al. 2024, doi 10.1093/bioinformatics/btae067).
+    """Brain mask of a T1 volume of a whole head, by deepbet (Fisch et al. 2024, doi 10.1093/bioinformatics/btae067).
 
     Raises:
         ResourceError: deepbet is not installed.
-        InputError: it finds no brain.
+        InputError: no brain was found.
     """
     try:
         from deepbet.bet import BrainExtraction
@@ -211,7 +211,7 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
     moved = np.subtract(transform.TransformPoint(centre), centre)
     turn = np.array(transform.GetMatrix()).reshape(3, 3)
     cosine = min(1.0, max(-1.0, (np.trace(turn) - 1) / 2))
-    # ITK's transform goes from the fixed volume to the moving one, in LPS.
+    # ITK's transform maps from the fixed volume to the moving one, in LPS.
     to_moving = np.eye(4)
     to_moving[:3, :3], to_moving[:3, 3] = turn, transform.TransformPoint((0.0, 0.0, 0.0))
     matrix = LPS_TO_RAS @ np.linalg.inv(to_moving) @ LPS_TO_RAS
@@ -219,42 +219,42 @@ def _motion(transform: sitk.Euler3DTransform, centre: tuple[float, ...]) -> Moti
 
 
 def _some_points(mask: np.ndarray) -> np.ndarray:
-    """Voxels of a mask, [3, N] as k, j, i; of a large mask an even selection, to save memory."""
+    """Voxels of a mask, [3, N] as k, j, i; evenly subsampled for large masks, to save memory."""
     inside = np.flatnonzero(mask)
     return np.stack(np.unravel_index(inside[:: 1 + inside.size // SHARE_POINTS], mask.shape))
 
 
 def _motion_note(volume: Volume, fixed: Volume, motion: Motion, brain: np.ndarray) -> str:
-    """How far a volume was moved, and how much of the brain (points [3, N] as k, j, i) it covers if that is not all.
+    """Note on a volume's motion and, if incomplete, its coverage of the brain (points [3, N] as k, j, i).
 
     Raises:
-        InputError: it covers hardly any of the brain.
+        InputError: it hardly covers the brain.
     """
     coverage = coverage_note(_moved(volume, motion), fixed, brain, "brain in", "the brain")
     return f"'{volume.name}' was moved by {motion.shift_mm:.1f} mm and {motion.turn_degrees:.1f} degrees{coverage}."
 
 
 def _moved(volume: Volume, motion: Motion) -> Volume:
-    """The same voxels under the matrix that the alignment found."""
+    """The same voxels with the matrix found by registration."""
     return Volume(volume.array, motion.matrix @ volume.ijk_to_ras, volume.name)
 
 
 def _resampled(volume: Volume, grid: Volume, transform: sitk.Transform, interpolator: int) -> Volume:
-    """A volume on another's grid, 0 where it does not reach."""
+    """Resample a volume onto another's grid, 0 outside its field of view."""
     image = sitk.Resample(_image(volume), _image(grid), transform, interpolator, 0.0)
     return grid.with_array(sitk.GetArrayFromImage(image), volume.name)
 
 
 def _image(volume: Volume) -> sitk.Image:
-    """float32, in ITK's LPS world.
+    """float32 image in ITK's LPS coordinates.
 
     Raises:
-        InputError: the grid is sheared, which ITK cannot hold.
+        InputError: the grid is sheared, which ITK does not support.
     """
     axes = volume.ijk_to_ras[:3, :3] / np.linalg.norm(volume.ijk_to_ras[:3, :3], axis=0)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
         raise InputError(f"'{volume.name}' lies on a sheared grid; resample it to a rectangular one first.")
-    # The nearest rotation: headers of float32 are orthogonal to some decimals only.
+    # The nearest rotation: float32 headers are orthogonal only to a few decimals.
     left, _, right = np.linalg.svd(LPS_TO_RAS[:3, :3] @ axes)
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, np.float32))
     image.SetSpacing(tuple(map(float, volume.spacing_mm[::-1])))
@@ -268,6 +268,6 @@ def _ml(mask: Volume) -> float:
 
 
 def _last_line(error: RuntimeError) -> str:
-    """ITK's messages are long; their last line says what is wrong."""
+    """The last line of ITK's long messages, which says what is wrong."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else "unknown"

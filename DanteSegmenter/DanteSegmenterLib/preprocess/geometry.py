@@ -1,4 +1,4 @@
-"""Where the network's grid lies in the grid of the volume that the user loaded, and the way between both."""
+"""Mapping between the network's grid and the grid of the loaded volume."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the network's grid lies in the reference volume's grid; enough to go both ways.
+    """Position of the network's grid within the reference volume's grid; maps in both directions.
 
     Attributes:
-        reference: the volume whose grid results are given on (its voxel values are not used).
+        reference: the volume whose grid results are on (its voxel values are not used).
         axes: network axis n (of K, J, I) is axis `axes[n]` of the reference array.
-        flipped: whether network axis n runs against the reference's axis.
+        flipped: whether network axis n runs opposite to the reference's axis.
         box: first and past-the-last voxel of the foreground along each network axis, before resampling.
         shape: of the network's grid, K, J, I.
-        resized: resamples an array from the network's number of voxels to the box's.
+        resized: resamples an array from the network's grid to the size of the box.
     """
 
     reference: Volume
@@ -49,11 +49,12 @@ class Geometry:
     def restore(
         self, array: np.ndarray, then: Callable[[np.ndarray], np.ndarray] = lambda resized: resized
     ) -> np.ndarray:
-        """Network's grid -> reference's grid: the inverse of orientation, crop and resampling.
+        """Map from the network's to the reference's grid: the inverse of orientation, crop and resampling.
 
         Args:
             array: float [R, K, J, I] on the network's grid, for example probabilities.
-            then: applied after resampling, before the result is put in place; may change the number of channels.
+            then: applied after resampling, before the result is placed in the volume; may change the number of
+                channels.
 
         Returns:
             float32 [R, K, J, I] on the reference's grid; 0 outside the foreground box.
@@ -67,10 +68,10 @@ class Geometry:
         return result
 
     def labels_to_network(self, labels: Volume) -> np.ndarray:
-        """Integer labels on the reference's grid -> uint8 [K, J, I] on the network's grid, the majority in each voxel.
+        """Integer labels on the reference's grid -> uint8 [K, J, I] on the network's grid, by majority in each voxel.
 
         Raises:
-            InputError: the labels lie on another grid.
+            InputError: the labels are on another grid.
         """
         if not labels.same_grid(self.reference):
             raise InputError(
@@ -80,14 +81,14 @@ class Geometry:
         cropped = self.crop(self.orient(labels.array))
         if cropped.shape == self.shape:
             return np.ascontiguousarray(cropped, dtype=np.uint8)
-        # Highest share wins; 0 is first, so that a tie is background.
+        # The highest share wins; 0 comes first, so that a tie is background.
         values = np.union1d([0], np.unique(cropped))
         shares = np.stack([resample((cropped == value).astype(np.float32), self.shape) for value in values])
         return values[shares.argmax(axis=0)].astype(np.uint8)
 
     @property
     def ijk_to_ras(self) -> np.ndarray:
-        """Matrix of the network's grid, to look at what the network saw."""
+        """Matrix of the network's grid, to display what the network sees."""
         to_reference = np.zeros((4, 4))  # network (k, j, i, 1) -> reference (k, j, i, 1)
         to_reference[3, 3] = 1
         for n, (axis, flip, (start, stop)) in enumerate(zip(self.axes, self.flipped, self.box)):
@@ -103,16 +104,16 @@ REVERSE = np.eye(4)[[2, 1, 0, 3]]
 
 
 def index_matrix(reference: Volume, volume: Volume) -> np.ndarray:
-    """4x4, from an index of the reference (k, j, i, 1) to the volume's at the same place in the world."""
+    """4x4 matrix from an index of the reference (k, j, i, 1) to the volume's index at the same position."""
     return REVERSE @ np.linalg.inv(volume.ijk_to_ras) @ reference.ijk_to_ras @ REVERSE
 
 
 def axes_towards(ijk_to_ras: np.ndarray, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Array axes and flips that bring the voxel axes closest to `orientation` (letters for I, J, K, or `AS_STORED`)."""
+    """Axis order and flips that bring the voxel axes closest to `orientation` (letters for I, J, K, or `AS_STORED`)."""
     if orientation == AS_STORED:
         return (0, 1, 2), (False, False, False)
     direction = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
-    # Each world axis its own voxel axis; all six ways are tried sooner than scipy.optimize is imported.
+    # Assign each world axis its own voxel axis; trying all six ways takes less time than importing scipy.optimize.
     index_of = max(permutations(range(3)), key=lambda order: np.abs(direction)[range(3), order].sum())
     axes, flipped = [], []
     for letter in reversed(orientation):  # K, J, I
@@ -139,7 +140,7 @@ def flip_axes(array: np.ndarray, flipped: Sequence[bool]) -> np.ndarray:
 def network_shape(
     lengths: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float]
 ) -> tuple[int, int, int]:
-    """Voxels of a grid that spans so many voxels of another; at least one along each axis."""
+    """Size of a grid that spans the given voxels of another grid; at least 1 along each axis."""
     return triple(max(1, round(n * mm / wanted)) for n, mm, wanted in zip(lengths, spacing_mm, wanted_mm))
 
 

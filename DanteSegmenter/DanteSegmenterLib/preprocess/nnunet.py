@@ -1,6 +1,6 @@
-"""nnU-Net's order of work (Isensee et al. 2021, version 2): crop to what is not 0, normalise, resample by splines.
+"""nnU-Net's preprocessing (Isensee et al. 2021, version 2): crop to non-zero voxels, normalise, resample by splines.
 
-A network that nnU-Net trained has seen images prepared so, and is given nothing else.
+Networks trained by nnU-Net require images prepared exactly like this.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor
 from .prepared import Oriented, Prepared
 from .resampling import resample_by_splines
 
-# A deviation below is none; nnU-Net divides by it instead.
+# A smaller standard deviation means no contrast; nnU-Net divides by this value instead.
 LEAST_DEVIATION = 1e-8
-# Normalised to deviations of about 1, so that what is flat or twice there can be told.
+# Normalised to a standard deviation of about 1, so that flat or duplicate images can be detected.
 MEASURED_IN_DEVIATIONS = ("zscore", "zscore_nonzero", "ct_window")
 LARGEST_RGB = 255
 
@@ -29,7 +29,7 @@ def prepare(given: Oriented, preprocessing: Preprocessing, steps: NnunetSteps) -
     """Oriented volumes -> network input.
 
     Raises:
-        InputError: all voxels are 0, or a volume has no contrast or no colours.
+        InputError: all voxels are 0, or a volume has no contrast or is not in colour range.
         ResourceError: the network's grid does not fit into memory.
     """
     mask = np.zeros(given.arrays[0].shape, bool)
@@ -57,13 +57,13 @@ def prepare(given: Oriented, preprocessing: Preprocessing, steps: NnunetSteps) -
 
 
 def normalise_as_nnunet(raw: np.ndarray, normalisation: Normalisation, mask: np.ndarray, name: str) -> np.ndarray:
-    """Raw values [K, J, I] of the crop -> float32 of the same shape.
+    """Raw values [K, J, I] of the crop -> normalised float32 of the same shape.
 
     Args:
-        mask: bool [K, J, I], the voxels that count for "zscore_nonzero"; the others stay as they are.
+        mask: bool [K, J, I], voxels used for "zscore_nonzero"; the others are unchanged.
 
     Raises:
-        InputError: there is no contrast, or no colours where colours are wanted.
+        InputError: there is no contrast, or values are outside the colour range where colours are expected.
     """
     if normalisation.kind == "ct_window":
         return normalise(raw, normalisation, name)

@@ -1,8 +1,8 @@
-"""Raw voxel values -> network input, and what background is in both.
+"""Intensity normalisation, and the background value before and after it.
 
-Around a brain without skull ("zscore_nonzero") background is 0 before and after, and is no part of the patient. In a CT
-("ct_window") it is the lower end of the window, where all air ends up: a density like any other. No number is a mark
-there, least of all 0, which is the window's mean.
+Around a skull-stripped brain ("zscore_nonzero") background is 0 before and after, and not part of the patient. In a CT
+("ct_window") it is the lower end of the window, which includes all air: a density like any other. There is no value
+that marks background in CT, least of all 0, which is the window's mean.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..model_folder.spec import Normalisation, Preprocessing
 
 @dataclass(frozen=True)
 class Background:
-    """What network input holds where there is nothing, a value a channel; images are padded with it.
+    """Values of empty space in network input, per channel; also used for padding.
 
     Attributes:
-        values: exact in float32.
-        outside: whether a channel's background is no part of the patient (MR without skull), so that augmentation
-            leaves it alone and nothing is found there; in a CT it is air, the lungs' too.
-        like_nnunet: whether the image is gone over as nnU-Net does: windows of nothing but background are computed
-            too, and the corners of a window count as little as the Gaussian says.
+        values: exactly representable in float32.
+        outside: whether a channel's background is outside the patient (skull-stripped MR), so that augmentation leaves
+            it unchanged and nothing is segmented there; in a CT it is air, including the lungs.
+        like_nnunet: follow nnU-Net's sliding window: windows of pure background are computed too, and a window's
+            corners have only their Gaussian weight.
     """
 
     values: tuple[float, ...]
@@ -33,12 +33,12 @@ class Background:
     like_nnunet: bool = False
 
     def foreground(self, tensor: np.ndarray) -> np.ndarray:
-        """Where some channel of network input, float32 [C, K, J, I], is not background; bool [K, J, I]."""
+        """Where any channel of network input, float32 [C, K, J, I], is not background; bool [K, J, I]."""
         return np.any(tensor != np.array(self.values, np.float32)[:, None, None, None], axis=0)
 
 
 def background_of(preprocessing: Preprocessing, modalities: Sequence[str]) -> Background:
-    """Background of these modalities' network input, in channel order."""
+    """Background of network input with these modalities, in channel order."""
     normalisations = [preprocessing.normalisation[modality] for modality in modalities]
     return Background(
         tuple(float(_windowed(np.float32(n.low), n)) if n.hounsfield else 0.0 for n in normalisations),
@@ -47,7 +47,7 @@ def background_of(preprocessing: Preprocessing, modalities: Sequence[str]) -> Ba
 
 
 def raw_background(normalisation: Normalisation) -> float:
-    """The raw value of what a volume does not cover."""
+    """Raw value for voxels that a volume does not cover."""
     return normalisation.low if normalisation.hounsfield else 0.0
 
 
@@ -60,7 +60,7 @@ def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume
     """Raw values [K, J, I] -> network input, float32.
 
     "zscore_nonzero" subtracts the mean of the non-zero voxels and divides by their standard deviation; 0 stays 0.
-    "ct_window" clips to [low, high], then uses the training set's mean and deviation; a denser voxel is never lower.
+    "ct_window" clips to [low, high], then applies the training set's mean and standard deviation; it is monotonic.
 
     Raises:
         InputError: an MR volume has no contrast.
@@ -79,6 +79,6 @@ def normalise(raw: np.ndarray, normalisation: Normalisation, name: str = "volume
 
 
 def _windowed(raw: np.ndarray | np.float32, window: Normalisation) -> np.ndarray:
-    """Each step in float32, the window's own ends too: rounding never turns two values round."""
+    """Compute every step in float32, including the window's ends, so that rounding preserves the order of values."""
     low, high, mean, std = (np.float32(value) for value in (window.low, window.high, window.mean, window.std))
     return (np.clip(raw, low, high) - mean) / std

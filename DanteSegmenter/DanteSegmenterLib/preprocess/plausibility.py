@@ -1,7 +1,7 @@
-"""Can these volumes be what they are said to be? Looked at before anything is computed, whoever asks.
+"""Check that volumes are plausible for a model before anything is computed.
 
-What cannot be meant is refused; what can be meant, but is probably a mistake, is a warning that stands in the result.
-All but the bounds looks at every few voxels only: a click must not wait for it.
+Impossible input is refused; possible but probably wrong input gives a warning in the result. All checks except the
+bounds look only at every few voxels, so that a click need not wait.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from ..memory import available_bytes
 from ..model_folder.spec import Normalisation
 from ..volume import HAIR_DEGREES, Volume, shear_degrees
 
-# A cube of 645 mm at 1 mm: no field of view that a network of ours is for.
+# A cube of 645 mm at 1 mm: larger than any field of view our networks are meant for.
 MAX_NETWORK_VOXELS = 1 << 28
 SAMPLES_PER_AXIS = 40
-# Fewer than so many values tell nothing.
+# Fewer values are not conclusive.
 ENOUGH = 200
-# So few different values are labels; an image of 8 bits has more.
+# This few distinct values are labels; an 8-bit image has more.
 MASK_VALUES = 16
-# Share of the outermost voxels that is 0 around a brain without skull, also where a slab cuts through it.
+# Share of border voxels that are 0 around a skull-stripped brain, even if a slab cuts through it.
 ZERO_BORDER = 0.1
-# One value that fills so much of what is not 0 is no tissue.
+# If one value makes up this share of the non-zero voxels, it is not tissue.
 ONE_VALUE = 0.25
-# From the 1st to the 99th percentile of a normalised image there are 4 to 5 deviations; outliers make it flat.
+# A normalised image spans 4 to 5 standard deviations from the 1st to the 99th percentile; outliers flatten it.
 FLAT = 0.25
-# Correlation of two scans of one patient, noise included, stays below; that of a copy in fewer bits above.
+# Two scans of one patient correlate less than this because of noise; a copy with fewer bits correlates more.
 SAME_IMAGE = 0.9995
-# Hounsfield units of air and lung, and of everything soft.
+# Hounsfield units of air and lung, and of soft tissue.
 AIR_HU, SOFT_HU = (-1100, -300), (-200, 400)
 LEAST_AIR, LEAST_SOFT = 0.001, 0.01
-# Millimetres along the longest axis of a brain or a chest; a slab or a crop of it has few voxels too.
+# Along the longest axis of a brain or chest, in mm; a slab or crop also has few voxels.
 SMALLEST_PART_MM, VOXELS_OF_A_PART = 90.0, 100
 
 
 def check_network_grid(shape: Sequence[int], spacing_mm: Sequence[float], channels: int) -> None:
-    """Before the network's input is made.
+    """Check the size of the network's input before it is created.
 
     Raises:
-        InputError: the field of view has more voxels than any that can be meant.
-        ResourceError: more than memory holds.
+        InputError: the field of view has more voxels than any plausible one.
+        ResourceError: it does not fit into memory.
     """
     voxels = int(np.prod(shape, dtype=object))
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(shape, spacing_mm))
@@ -53,7 +53,7 @@ def check_network_grid(shape: Sequence[int], spacing_mm: Sequence[float], channe
             f"the volumes are {size} mm large (slices, rows, columns), for this model {grid}. Is the voxel size right? "
             "Else crop the volume to what is to be segmented."
         )
-    # The input twice (it is padded), the sums of one output and their weights: less than is needed in any case.
+    # The input twice (it is padded), the sums of one output and their weights: a lower bound of what is needed.
     needed, free = 4 * voxels * (2 * channels + 2), available_bytes()
     if free is not None and needed > free:
         raise ResourceError(
@@ -104,7 +104,7 @@ def _doubts_of_values(volume: Volume, normalisation: Normalisation) -> list[str]
 
 
 def doubts_of_tensor(tensor: np.ndarray, names: Sequence[str], background: Sequence[float]) -> list[str]:
-    """Warnings about normalised images, float32 [C, K, J, I] with a background each, that belong to one patient."""
+    """Warnings about one patient's normalised images, float32 [C, K, J, I], with a background value per channel."""
     samples = np.stack([_sample(channel).ravel() for channel in tensor])
     inside = samples != np.array(background, np.float32)[:, None]
     notes = []
@@ -126,7 +126,7 @@ def doubts_of_tensor(tensor: np.ndarray, names: Sequence[str], background: Seque
 
 
 def doubts_of_size(box: Sequence[tuple[int, int]], spacing_mm: Sequence[float]) -> list[str]:
-    """A warning where the foreground is too small for a part of a body; `box` and spacing along the same axes."""
+    """A warning if the foreground is too small for a body part; `box` and spacing along the same axes."""
     lengths = [stop - start for start, stop in box]
     extent = [length * mm for length, mm in zip(lengths, spacing_mm)]
     if max(extent) >= SMALLEST_PART_MM or max(lengths) < VOXELS_OF_A_PART:
@@ -144,7 +144,7 @@ def _sample(array: np.ndarray) -> np.ndarray:
 
 
 def _border(array: np.ndarray) -> np.ndarray:
-    """The outermost voxels, of which every few."""
+    """Every few of the outermost voxels."""
     faces = [array[0], array[-1], array[:, 0], array[:, -1], array[:, :, 0], array[:, :, -1]]
     return np.concatenate([face[:: max(1, len(face) // SAMPLES_PER_AXIS)].ravel() for face in faces])
 
@@ -162,7 +162,7 @@ def _not_hounsfield(name: str, values: np.ndarray) -> list[str]:
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
-    """Of two images in some of their voxels, or 0 where these tell nothing."""
+    """Correlation of two images in the given voxels, or 0 if these are not conclusive."""
     if np.count_nonzero(where) < ENOUGH:
         return 0.0
     a, b = one[where].astype(np.float64), other[where].astype(np.float64)

@@ -1,4 +1,4 @@
-"""What preparing begins with and ends with."""
+"""Input and output of the preparation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .normalising import Background
 
 @dataclass(frozen=True)
 class Oriented:
-    """Volumes on one grid, their axes in the network's order; nothing else was done to them.
+    """Volumes on one grid with axes in the network's order, otherwise unprocessed.
 
     Attributes:
-        reference: the volume whose grid that is.
+        reference: the volume that defines the grid.
         axes, flipped: see `Geometry`.
         modalities: ids, in channel order.
         names: of the volumes.
         arrays: raw values [K, J, I] along the network's axes (views).
-        notes: what a user should know.
+        notes: messages for the user.
     """
 
     reference: Volume
@@ -34,7 +34,7 @@ class Oriented:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Of the reference, along the network's axes."""
+        """Spacing of the reference along the network's axes."""
         first, second, third = (self.reference.spacing_mm[axis] for axis in self.axes)
         return first, second, third
 
@@ -44,10 +44,10 @@ class Prepared:
     """Network input.
 
     Attributes:
-        tensor: float32 [C, K, J, I], channels in the order asked for.
-        geometry: the way back.
-        background: what the tensor holds where there is nothing.
-        notes: what a user should know, e.g. that a volume was brought onto another grid.
+        tensor: float32 [C, K, J, I], channels in the requested order.
+        geometry: mapping back to the reference's grid.
+        background: values of empty space in the tensor.
+        notes: messages for the user, e.g. that a volume was resampled to another grid.
     """
 
     tensor: np.ndarray

@@ -1,15 +1,15 @@
-"""From loaded volumes to network input, and exactly back.
+"""Convert loaded volumes to network input, and results exactly back.
 
-Orientation, then crop to the foreground, then resampling, then normalisation. Training, evaluation, the command line
-and the Segment button all call `prepare`; `Geometry.restore` undoes it on the grid the user loaded.
+Steps: orientation, crop to the foreground, resampling, normalisation. Training, evaluation, the command line and the
+Segment button all call `prepare`; `Geometry.restore` maps results back to the loaded volume's grid.
 
-Two decisions differ from nnU-Net (Isensee et al. 2021) and make the result independent of the input's resolution:
-  * Resampling is anti-aliased: an output voxel coarser than the input is the mean of what it covers, on the input's
-    grid or another's; a finer one is interpolated linearly. A 1 mm study brought to 2 mm is then what a 2 mm training
-    volume is, an average; a spline would hand the network noise it never saw.
-  * Statistics are taken after resampling, on the voxels the network sees, and per volume: a modality's normalisation
-    must not depend on which other modalities happen to be present, because deployment lacks one that training has.
-For a model that nnU-Net trained all is done as it does (`nnunet`).
+Two decisions differ from nnU-Net (Isensee et al. 2021) and make results independent of the input's resolution: *
+    Resampling is anti-aliased: an output voxel coarser than the input is the mean of the voxels it covers, on the
+    input's grid or another's; a finer one is interpolated linearly. A 1 mm study resampled to 2 mm then looks like a 2
+    mm training volume, which is an average; a spline would pass on noise that the network never saw. * Statistics are
+    computed after resampling, on the voxels that the network sees, and per volume: a modality's normalisation must not
+    depend on which other modalities are present, since deployment lacks one that training has. Models trained by
+    nnU-Net use its own preprocessing (`nnunet`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .plausibility import check_network_grid, doubts_of_size, doubts_of_tensor, 
 from .prepared import Oriented, Prepared
 from .resampling import resample
 
-# A second volume that covers less of the reference's field of view shows another place, not a smaller slab.
+# A second volume that covers less of the reference's field of view is from another place, not a smaller slab.
 MINIMUM_OVERLAP = 0.1
-# One that covers less than this is worth a note.
+# Less coverage than this is worth a note.
 FULL_OVERLAP = 0.95
 
 
@@ -41,11 +41,11 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
     Args:
         volumes: by modality id; any grids, orientations and spacings.
-        modalities: which to use, in channel order; the first is the reference whose grid results come back on.
+        modalities: ids to use, in channel order; the first is the reference, whose grid the results are on.
         preprocessing: the model's.
 
     Raises:
-        InputError: a modality is missing, a volume is unusable or lies elsewhere in space, or all is background.
+        InputError: a modality is missing, a volume is unusable or located elsewhere, or everything is background.
         ResourceError: the network's grid does not fit into memory.
     """
     missing = [modality for modality in modalities if modality not in volumes]
@@ -71,7 +71,7 @@ def prepare(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
 
 def _oriented(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> Oriented:
-    """All volumes on the grid of the first, their axes in the network's order."""
+    """All volumes on the grid of the first, with axes in the network's order."""
     reference = volumes[modalities[0]]
     axes, flipped = axes_towards(reference.ijk_to_ras, preprocessing.orientation)
     if preprocessing.nnunet is not None:
@@ -89,7 +89,7 @@ def _oriented(volumes: dict[str, Volume], modalities: Sequence[str], preprocessi
 
 
 def reorient(volume: Volume, orientation: str) -> Volume:
-    """The same voxels (a view), stored so that the axes I, J, K point as near to `orientation` as they can."""
+    """The same voxels (a view), stored with axes I, J, K as close as possible to `orientation`."""
     axes, flipped = axes_towards(volume.ijk_to_ras, orientation)
     shape = triple(volume.shape[axis] for axis in axes)
     whole = Geometry(volume, axes, flipped, triple((0, n) for n in shape), shape)
@@ -97,7 +97,7 @@ def reorient(volume: Volume, orientation: str) -> Volume:
 
 
 def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation) -> tuple[np.ndarray, list[str]]:
-    """Voxels of `volume` on the reference's grid, by the headers alone, and what to say about it."""
+    """Voxels of `volume` on the reference's grid, by the headers alone, and notes about it."""
     if volume.same_grid(reference):
         return volume.array, []
     coverage = coverage_note(volume, reference, _lattice(reference.shape), "field of view of", "it")
@@ -108,17 +108,17 @@ def _on_grid_of(reference: Volume, volume: Volume, normalisation: Normalisation)
 
 
 def coverage_note(volume: Volume, reference: Volume, points: np.ndarray, of: str, it: str) -> str:
-    """A clause such as "; it covers 33% of it" for a note, if a volume covers only part of these points; else "".
+    """A clause such as "; it covers 33% of it" if a volume covers only part of the given points; otherwise "".
 
     Args:
         volume: its position is taken from its header.
         reference: the volume whose grid the points are on.
         points: voxels of the reference that should be covered, [3, N] as k, j, i.
-        of: what the points are, for the error message, as in "field of view of".
-        it: what the points are, for the clause, as in "it covers 33% of it".
+        of: description of the points for the error message, as in "field of view of".
+        it: description of the points for the clause, as in "it covers 33% of it".
 
     Raises:
-        InputError: the volume lies elsewhere: it covers less than `MINIMUM_OVERLAP` of the points.
+        InputError: the volume is elsewhere: it covers less than `MINIMUM_OVERLAP` of the points.
     """
     share = _share_inside(points, volume.shape, index_matrix(reference, volume))
     if share < MINIMUM_OVERLAP:
@@ -130,20 +130,20 @@ def coverage_note(volume: Volume, reference: Volume, points: np.ndarray, of: str
 
 
 def _lattice(shape: Sequence[int]) -> np.ndarray:
-    """Points all over a field of view, [3, N] as k, j, i."""
+    """Points spread over a field of view, [3, N] as k, j, i."""
     lattice = np.meshgrid(*(np.linspace(0, n - 1, 24) for n in shape), indexing="ij")
     return np.stack([axis.ravel() for axis in lattice])
 
 
 def _share_inside(points: np.ndarray, shape: Sequence[int], matrix: np.ndarray) -> float:
-    """Share of points that lie inside a volume of this shape, once the matrix has brought them to its indices."""
+    """Share of points that are inside a volume of this shape after mapping them to its indices by the matrix."""
     indices = matrix[:3, :3] @ points + matrix[:3, 3:]
     limit = np.array(shape)[:, None] - 0.5
     return float(((indices >= -0.5) & (indices <= limit)).all(axis=0).mean())
 
 
 def _doubts(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing: Preprocessing) -> list[str]:
-    """Warnings where the volumes are probably not what the model reads; of a whole head none but that it is one."""
+    """Warnings about volumes that are probably not what the model expects; for a whole head only that."""
     heads = [
         modality
         for modality in modalities
@@ -157,7 +157,7 @@ def _doubts(volumes: dict[str, Volume], modalities: Sequence[str], preprocessing
 
 
 def _whole_heads(heads: Sequence[str]) -> list[str]:
-    """A warning about these volumes, where skull-stripped ones are wanted."""
+    """A warning about these volumes, which should be skull-stripped."""
     if not heads:
         return []
     verb = "shows" if len(heads) == 1 else "show"

@@ -1,7 +1,6 @@
-"""Arrays brought to another number of voxels: by means and linear interpolation, or by nnU-Net's splines.
+"""Resize arrays: by means and linear interpolation, or by nnU-Net's splines.
 
-Both are separable and linear: one matrix for each axis, whose rows are the weights of the input voxels in an output
-voxel.
+Both are separable and linear: one matrix per axis, whose rows are the weights of the input voxels in an output voxel.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..model_folder.spec import SplineSteps
 def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resize the last three axes so that the outer edges of both grids coincide; float32.
 
-    Coarser voxels are means of what they cover, finer ones are interpolated linearly.
+    Coarser voxels are means of the voxels they cover, finer ones are interpolated linearly.
     """
     array = np.asarray(array, np.float32)
     return apply_along_axes([_axis_weights(n_in, n_out) for n_in, n_out in zip(array.shape[-3:], shape)], array)
@@ -27,19 +26,19 @@ def resample(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def resample_by_splines(
     array: np.ndarray, shape: Sequence[int], steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[float]
 ) -> np.ndarray:
-    """Resize as nnU-Net does: outer edges coincide, beyond them the outermost voxel goes on, nothing is averaged.
+    """Resize like nnU-Net: outer edges coincide, edge voxels are extended, nothing is averaged.
 
-    Splines of more than first order are clipped to the values there were. Where voxels are thick, slices are resampled
-    each by itself, and then between them.
+    Splines of order above 1 are clipped to the input's range. With thick slices, each slice is resampled separately,
+    then between slices.
 
     Args:
         array: [..., K, J, I].
-        shape: voxels wanted along K, J, I.
-        steps: orders, and when slices are taken one by one.
+        shape: output size along K, J, I.
+        steps: orders, and when to resample slices separately.
         mm_in, mm_out: voxel sizes of both grids along K, J, I.
 
     Returns:
-        float32.
+        float32 [..., *shape].
     """
     array = np.asarray(array, np.float32)
     if array.shape[-3:] == tuple(shape):
@@ -59,7 +58,7 @@ def resample_by_splines(
 
 
 def _slice_axis(steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[float]) -> int | None:
-    """The axis across the slices that are resampled each by itself; None where all axes are alike."""
+    """The axis across slices that are resampled separately; None if all axes are treated alike."""
     grids = [mm for mm in (mm_in, mm_out) if max(mm) / min(mm) > steps.thick]
     if steps.by_slices is False or not (grids or steps.by_slices):
         return None
@@ -69,7 +68,7 @@ def _slice_axis(steps: SplineSteps, mm_in: Sequence[float], mm_out: Sequence[flo
 
 
 def apply_along_axes(matrices: Sequence[np.ndarray | None], array: np.ndarray) -> np.ndarray:
-    """Multiply each of the last three axes by its matrix [n_out, n_in]; None leaves an axis as it is."""
+    """Multiply each of the last three axes by its matrix [n_out, n_in]; None leaves an axis unchanged."""
     k, j, i = matrices
     if k is not None:
         *lead, size_k, size_j, size_i = array.shape
@@ -83,13 +82,13 @@ def apply_along_axes(matrices: Sequence[np.ndarray | None], array: np.ndarray) -
 
 @lru_cache(maxsize=32)
 def _spline_weights(n_in: int, n_out: int, order: int) -> np.ndarray | None:
-    """Matrix [n_out, n_in] of interpolation at the centres of the new voxels; None: identity.
+    """Interpolation matrix [n_out, n_in] at the centres of the new voxels; None means identity.
 
-    What splines make of every single voxel, by SciPy's own hand.
+    SciPy's spline interpolation applied to unit vectors.
     """
     if n_in == n_out:
         return None
-    if order == 0:  # the rounding at halves is nnU-Net's
+    if order == 0:  # rounds halves like nnU-Net
         nearest = np.floor(n_in / n_out * (np.arange(n_out) + 0.5) - 0.5 + 0.5).astype(int)
         return np.eye(n_in, dtype=np.float32)[np.clip(nearest, 0, n_in - 1)]
     ratios = (n_out / n_in, 1.0)
@@ -100,7 +99,7 @@ def _spline_weights(n_in: int, n_out: int, order: int) -> np.ndarray | None:
 
 
 def _axis_weights(n_in: int, n_out: int) -> np.ndarray | None:
-    """Matrix [n_out, n_in] whose rows sum to one: means of what is covered, or linear interpolation; None: identity."""
+    """Matrix [n_out, n_in] with rows that sum to one: covered means or linear interpolation; None means identity."""
     if n_in == n_out:
         return None
     scale = n_in / n_out

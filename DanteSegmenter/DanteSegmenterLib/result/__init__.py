@@ -1,4 +1,4 @@
-"""What a segmentation says: label map, volumes, how sure."""
+"""Result of a segmentation: label map, volumes, confidence."""
 
 from .report import Finding, Report
 from .result import Result

@@ -1,4 +1,4 @@
-"""Probabilities -> label map -> nested masks, their volumes and how sure they are. numpy alone, no torch."""
+"""Compute label map, nested masks, volumes and confidence from probabilities. numpy only, no torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from .report import Finding
 
 THRESHOLD = 0.5
 AS_IT_IS = Scaling()
-# What float32 tells from 0 and from 1.
+# Smallest distance from 0 and 1 that float32 resolves.
 NEARLY_0 = 1e-6
-# Brains with their fluid fill 1.0 to 2.0 L; a head as it comes from the scanner has 5 L and more that are not 0.
+# Brains with fluid have 1.0 to 2.0 L; a whole head has 5 L and more non-zero voxels.
 WHOLE_HEAD_ML = 2500.0
-# Mean probability over the share of right voxels: more than this is worth a word.
+# Report overconfidence if mean probability exceeds precision by more than this.
 TOO_SURE = 0.1
-# A share of right voxels below which a mark is more often wrong than right.
+# Precision below which a prediction is more often wrong than right.
 MOSTLY_WRONG = 0.5
 
 
 def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Probabilities [R, K, J, I] -> uint8 label map [K, J, I].
 
-    Overlapping regions are written in the model's order, later over earlier (nnU-Net's `regions_class_order`), which
-    nests them. Labels that exclude each other go to the most probable, if it is more probable than background.
+    Overlapping regions are written in the model's order, later ones over earlier ones (nnU-Net's
+    `regions_class_order`), so they are nested. Exclusive labels: the most probable one, if it is more probable than
+    background.
     """
     values = np.array([region.label_value for region in spec.regions], np.uint8)
     result = np.zeros(probabilities.shape[1:], np.uint8)
@@ -42,7 +43,7 @@ def label_map_of(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
 
 
 def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) -> np.ndarray:
-    """A region's mask: its own label value and those of the regions that lie within it."""
+    """A region's mask: its own label value and those of the regions inside it."""
     inside = [other.label_value for other in regions if set(other.labels) <= set(region.labels)]
     mask = label_map == inside[0]
     for value in inside[1:]:
@@ -51,10 +52,10 @@ def mask_of(label_map: np.ndarray, region: Region, regions: tuple[Region, ...]) 
 
 
 def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpec) -> np.ndarray:
-    """Probability [K, J, I] of a region with those that lie within it, as `mask_of` unites their masks.
+    """Probability [K, J, I] of a region including those inside it, matching `mask_of`.
 
-    Overlapping regions have each an output of their own, and the surest of them decides; labels that exclude each
-    other add up. Above `THRESHOLD` it is the region's mask (of labels: where there are no more than two).
+    Overlapping regions have separate outputs, of which the maximum counts; exclusive labels add up. Values above
+    `THRESHOLD` are the region's mask (for labels only if there are at most two).
     """
     inside = [n for n, other in enumerate(spec.regions) if set(other.labels) <= set(region.labels)]
     return probabilities[inside].max(axis=0) if spec.output == "regions" else probabilities[inside].sum(axis=0)
@@ -63,7 +64,7 @@ def nested_probability(probabilities: np.ndarray, region: Region, spec: ModelSpe
 def findings_of(
     probabilities: np.ndarray, label_map: np.ndarray, spec: ModelSpec, pathway: Pathway, voxel_ml: float
 ) -> tuple[Finding, ...]:
-    """What is in a label map [K, J, I] that was made of raw probabilities [R, K, J, I]: one finding a region."""
+    """One finding per region from a label map [K, J, I] and its raw probabilities [R, K, J, I]."""
     findings = []
     for region in spec.regions:
         mask, scaling = mask_of(label_map, region, spec.regions), pathway.scaling_of(region.id)
@@ -75,12 +76,12 @@ def findings_of(
 
 
 def confidence_of(probability: np.ndarray, mask: np.ndarray, scaling: Scaling = AS_IT_IS) -> float | None:
-    """Mean shown probability inside a mask, of raw ones; None if it is empty."""
+    """Mean scaled probability inside a mask, from raw ones; None if the mask is empty."""
     return float(shown(probability[mask], scaling).mean()) if mask.any() else None
 
 
 def shown(probability: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Raw probabilities as they are shown; 0, where nothing was computed, stays 0."""
+    """Scale raw probabilities for display; 0 (not computed) stays 0."""
     if (scaling.temperature, scaling.offset) == (1.0, 0.0):
         return probability
     p = np.clip(probability, NEARLY_0, 1 - NEARLY_0)
@@ -96,14 +97,14 @@ def all_shown(probabilities: np.ndarray, spec: ModelSpec, pathway: Pathway) -> n
 def volume_range_ml(
     probability: np.ndarray, voxel_ml: float, margin: float = AS_IT_IS.range_margin
 ) -> tuple[float, float]:
-    """Volumes in mL if only sure voxels count (raw logits above `margin`), and if doubtful ones do (above -margin)."""
+    """Volumes in mL of voxels with raw logits above `margin` (certain only) and above -`margin` (doubtful too)."""
     thresholds = (1 / (1 + math.exp(-margin)), 1 / (1 + math.exp(margin)))
     low, high = (float(np.count_nonzero(probability > threshold)) * voxel_ml for threshold in thresholds)
     return low, high
 
 
 def cautions(spec: ModelSpec, pathway: Pathway) -> tuple[str, ...]:
-    """Sentences for the user about regions that were mostly wrong on test cases, and about those it was too sure of."""
+    """Warnings about regions with mostly wrong predictions on test cases, and about overconfident ones."""
     known = [(region.name, pathway.calibration.get(region.id)) for region in spec.regions]
     measured = [(name, c) for name, c in known if c is not None]
     wrong = [
@@ -122,5 +123,5 @@ def cautions(spec: ModelSpec, pathway: Pathway) -> tuple[str, ...]:
 
 
 def shows_whole_head(volume: Volume) -> bool:
-    """Whether a volume that should show a brain without skull has far more voxels that are not 0."""
+    """Whether a volume that should show a skull-stripped brain has far more non-zero voxels."""
     return float(np.count_nonzero(volume.array)) * volume.voxel_volume_ml > WHOLE_HEAD_ML

@@ -1,4 +1,4 @@
-"""What a run found and how, in numbers and sentences: the same in memory, on the wire, in tables, CSV and JSON."""
+"""Findings of a run and how it was made; the same data in memory, between processes, in tables, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..options import SegmentOptions
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one region.
+    """Findings for one region.
 
     Attributes:
-        region: its id.
-        volume_ml: of its mask.
-        low_ml, high_ml: what it would measure at a strict and at a lenient threshold (`regions.volume_range_ml`).
-        confidence: mean shown probability inside the mask, 0 to 1; None of an empty mask.
+        region: id of the region.
+        volume_ml: volume of its mask.
+        low_ml, high_ml: volume at a strict and at a lenient threshold (`regions.volume_range_ml`).
+        confidence: mean scaled probability inside the mask, 0 to 1; None for an empty mask.
     """
 
     region: str
@@ -27,17 +27,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found, with what it was made.
+    """Findings of a run, and how they were made.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         version: of the model.
-        weights: the first digits of the SHA-256 of the weights that were used.
-        options: what was asked for.
-        findings: one a region, in the model's order.
-        seconds: by phase.
-        device: where the network ran, and in which number format.
-        notes: what the user should know.
+        weights: first digits of the SHA-256 of the weights used.
+        options: options of the run.
+        findings: one per region, in the model's order.
+        seconds: duration by phase.
+        device: device and precision of the network.
+        notes: messages for the user.
     """
 
     model: str
@@ -50,10 +50,10 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def finding(self, region: str) -> Finding:
-        """What was found of a region.
+        """The findings for a region.
 
         Raises:
-            KeyError: the model does not know it.
+            KeyError: the model does not have it.
         """
         for finding in self.findings:
             if finding.region == region:
@@ -62,10 +62,10 @@ class Report:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """By region id."""
+        """Volumes by region id."""
         return {finding.region: finding.volume_ml for finding in self.findings}
 
     @property
     def total_seconds(self) -> float:
-        """Of all phases."""
+        """Duration of all phases."""
         return sum(self.seconds.values())

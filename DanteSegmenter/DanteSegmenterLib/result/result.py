@@ -1,4 +1,4 @@
-"""What a run gives back: a label map on the reference's own grid, and the report."""
+"""Result of a run: a label map on the reference's own grid, and the report."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class Result:
 
     Attributes:
         spec: the model's description.
-        reference: the volume whose grid everything is on.
+        reference: the volume that defines the grid.
         modality: its id.
         label_map: uint8 [K, J, I], each region's `label_value`.
-        report: volumes, how sure, seconds, device and notes.
-        probabilities: if asked for, [R, K, J, I] in the order of `spec.regions`; float32, float16 from another process.
-        alignments: of a raw study that was prepared, by modality of what was moved: 4x4 matrices from where a point lay
-            to where it belongs, RAS mm.
-        brain: of a raw study that was prepared, the mask, uint8 [K, J, I].
+        report: volumes, confidence, timings, device and notes.
+        probabilities: if requested, [R, K, J, I] in the order of `spec.regions`; float32, or float16 from another
+            process.
+        alignments: for a prepared raw study, by modality id of each registered volume: 4x4 matrices from original to
+            aligned positions, RAS mm.
+        brain: for a prepared raw study, the brain mask, uint8 [K, J, I].
     """
 
     spec: ModelSpec
@@ -39,7 +40,7 @@ class Result:
     brain: np.ndarray | None = None
 
     def mask(self, region: str) -> np.ndarray:
-        """A region's mask, bool [K, J, I]; nested as the regions are (ET in TC in WT)."""
+        """A region's mask, bool [K, J, I]; nested like the regions (ET in TC in WT)."""
         return mask_of(self.label_map, self.spec.region(region), self.spec.regions)
 
     @cached_property
@@ -49,15 +50,15 @@ class Result:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """By region id."""
+        """Volumes by region id."""
         return self.report.volumes_ml
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know."""
+        """Messages for the user."""
         return self.report.notes
 
     @property
     def device(self) -> str:
-        """Where the network ran, and in which number format."""
+        """Device and precision of the network."""
         return self.report.device

@@ -1,1 +1,1 @@
-"""Patients that do not exist, with their truth."""
+"""Synthetic patients with ground truth."""

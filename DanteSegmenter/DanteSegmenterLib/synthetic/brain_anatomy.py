@@ -1,4 +1,4 @@
-"""Where things lie in a synthetic head: a brain's anatomy and a glioma, as depths on a coarse lattice (see `shapes`).
+"""Anatomy of a synthetic brain and a glioma, as depths on a coarse lattice (see `shapes`).
 
 Sizes follow the average brain mask and the median volumes of BraTS 2021. Coordinates are millimetres from the brain's
 centre: z up, y to the back, x to the patient's left.
@@ -25,7 +25,7 @@ from .shapes import (
     tube_depth,
 )
 
-# Where the brain lies in BraTS's world, and the nodes round it.
+# The brain's position in BraTS's world coordinates, and the lattice around it.
 CENTRE_MM: Triple = (72.0, 126.0, 118.5)
 LATTICE = Grid((0.0, 30.0, 44.0), (2.0, 2.0, 2.0), (72, 96, 76))
 NODE_MM3 = 8.0
@@ -37,9 +37,9 @@ MENINGES_MM = 1.6  # what skull stripping leaves outside the brain
 @dataclass(frozen=True)
 class Anatomy:
     """Depths on the lattice in mm, positive inside; `fold`, `midline` and `sylvian` are signed distances from a sheet,
-    `vessel` from a second family of sheets; `texture` is noise of unit deviation.
+    `vessel` from a second family of sheets; `texture` is noise with unit standard deviation.
 
-    A sheet of CSF exists only where its `*_inside` (how far the place lies beyond the sheet's end) is not positive.
+    A sheet of CSF exists only where its `*_inside` (distance beyond the sheet's end) is not positive.
     """
 
     hull: np.ndarray
@@ -78,7 +78,7 @@ def patient_shapes(shape_rng: np.random.Generator, tumour_rng: np.random.Generat
 
 
 def _anatomy(rng: np.random.Generator, at: Coordinates, tumour_centre: Triple) -> Anatomy:
-    """One person's brain, its inside pushed away by the tumour."""
+    """One person's brain, with its inner structures displaced by the tumour."""
     at = _individual(rng, at)
     hull, cerebellum, stem = _outer_shapes(at)
     hull = hull + 0.8 * smooth_noise(rng, LATTICE, 8.0)
@@ -106,12 +106,12 @@ def _anatomy(rng: np.random.Generator, at: Coordinates, tumour_centre: Triple) -
 
 
 def _individual(rng: np.random.Generator, at: Coordinates) -> Coordinates:
-    """Coordinates bent by a smooth displacement of some millimetres: no two heads are alike."""
+    """Coordinates deformed by a smooth displacement of some millimetres, to vary anatomy between patients."""
     return triple(c + np.float32(2.5) * smooth_noise(rng, LATTICE, 45.0) for c in at)
 
 
 def _pushed(at: Coordinates, centre: Triple) -> Coordinates:
-    """Where tissue seen at a place belongs in the healthy brain: the tumour pushed it outward by up to 7 mm."""
+    """Position in the healthy brain of tissue seen at a place: the tumour displaced it outward by up to 7 mm."""
     squared = sum((c - m) ** 2 for c, m in zip(at, centre))
     push = np.float32(0.4) * np.exp(-squared / np.float32(35.0**2))
     return triple(c - (c - m) * push for c, m in zip(at, centre))
@@ -121,7 +121,7 @@ def _outer_shapes(at: Coordinates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depths below the outer surface, in the cerebellum and in the brain stem."""
     z, y, x = at
     paired = (z, y, np.abs(x))
-    # Flat below: the frontal lobe ends on the orbital roof, the occipital lobe on the tentorium, a little lower.
+    # Flat below: the frontal lobe ends at the orbital roof, the occipital lobe at the tentorium, a little lower.
     floor = 0.95 * (z + 20.0 + 0.08 * y)
     cerebrum = np.minimum(ellipsoid_depth(at, (4.0, -2.0, 0.0), (62.0, 84.0, 66.0)), floor)
     temporal = ellipsoid_depth(paired, (-25.0, -14.0, 44.0), (21.0, 42.0, 20.0))
@@ -132,7 +132,7 @@ def _outer_shapes(at: Coordinates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _sheet_distance(noise: np.ndarray) -> np.ndarray:
-    """Signed distance in mm from the surfaces where a noise field is zero, up to 8 mm."""
+    """Signed distance in mm from the zero surfaces of a noise field, up to 8 mm."""
     slope = np.sqrt(sum(g * g for g in np.gradient(noise, *LATTICE.spacing_mm)))
     return np.clip(noise / np.maximum(slope, 0.02), -8, 8)
 
@@ -140,10 +140,10 @@ def _sheet_distance(noise: np.ndarray) -> np.ndarray:
 def _folding(
     rng: np.random.Generator, at: Coordinates, hull: np.ndarray, cerebellum: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sulci: where they are (signed distance in mm) and how far below their floor a place lies (mm).
+    """Sulci: signed distance in mm, and how far a place is below their floor in mm.
 
-    Zero surfaces of noise run like a labyrinth, as sulci do. The noise is looked up nearer to the outer surface than
-    the place is, so that the surfaces run inward instead of along the cortex.
+    Zero surfaces of noise form a labyrinth like sulci. The noise is sampled closer to the outer surface than the place
+    itself, so that the surfaces run inward instead of along the cortex.
     """
     noise = smooth_noise(rng, LATTICE, 5.6)
     radius = np.sqrt(sum((c / r) ** 2 for c, r in zip(at, (66.0, 84.0, 66.0))))
@@ -153,7 +153,7 @@ def _folding(
     fold = _sheet_distance(ndimage.gaussian_filter(radial, 0.7))
     depth_noise = smooth_noise(rng, LATTICE, 20.0)
     fold_inside = hull - (16.0 + 5.0 * depth_noise)
-    # The cerebellum's leaves lie under each other like shells, some 6 mm apart.
+    # The cerebellum's folia are nested like shells, about 6 mm apart.
     z, y, x = at
     leaves = 1.9 * np.sin(np.sqrt(z**2 + (y - 5.0) ** 2 + 0.4 * x**2) * np.float32(np.pi / 6) + 0.8 * noise)
     in_cerebellum = cerebellum > 0
@@ -188,7 +188,7 @@ def cortex_depth(a: Anatomy) -> np.ndarray:
     depth = a.hull - np.float32(MENINGES_MM)
     for sheet, end in ((a.fold, a.fold_inside), (a.midline, a.midline_inside), (a.sylvian, a.sylvian_inside)):
         depth = np.minimum(depth, np.maximum(np.abs(sheet), end))
-    # The tentorium parts cerebrum and cerebellum; the brain stem is joined to both.
+    # The tentorium separates cerebrum and cerebellum; the brain stem connects to both.
     depth = np.minimum(depth, np.abs(a.cerebellum))
     return np.maximum(depth, np.minimum(a.stem, a.hull - np.float32(MENINGES_MM)))
 
@@ -197,7 +197,7 @@ def cortex_depth(a: Anatomy) -> np.ndarray:
 
 
 def _tumour_centre(rng: np.random.Generator) -> Triple:
-    """A place in the white matter of one hemisphere, some 28 mm below the surface: room for the core."""
+    """A place in the white matter of one hemisphere, about 28 mm below the surface, with space for the core."""
     side = -1.0 if rng.random() < 0.5 else 1.0
     while True:
         z, y, x = rng.uniform((4.0, -42.0, 28.0), (30.0, 44.0, 42.0))
@@ -207,7 +207,7 @@ def _tumour_centre(rng: np.random.Generator) -> Triple:
 
 
 def _tumour(rng: np.random.Generator, at: Coordinates, centre: Triple, anatomy: Anatomy) -> Tumour:
-    """Necrotic core, enhancing rim and oedema, of typical volumes: BraTS's median core is a third of the whole."""
+    """Necrotic core, enhancing rim and oedema with typical volumes: BraTS's median core is a third of the whole."""
     whole_mm3 = 1000.0 * rng.uniform(65.0, 115.0)
     core_mm3 = whole_mm3 * rng.uniform(0.25, 0.38)
     stretch = rng.uniform(0.85, 1.15, 3)
@@ -217,12 +217,12 @@ def _tumour(rng: np.random.Generator, at: Coordinates, centre: Triple, anatomy: 
     bumpy = distance * (1 + 0.16 * smooth_noise(rng, LATTICE, 13.0) + 0.07 * smooth_noise(rng, LATTICE, 6.0))
     core = _of_volume(bumpy, core_mm3, np.minimum(anatomy.hull - 2.5, own_side - 2.0))
     core = _connected(core, 6.0 - distance)
-    # Necrosis follows the core's outline loosely: the rim is thick here and thin there, nowhere below 2 mm.
+    # Necrosis roughly follows the core's outline: the rim varies in thickness, at least 2 mm.
     hollow = 0.15 * smooth_noise(rng, LATTICE, 9.0) + 0.07 * smooth_noise(rng, LATTICE, 5.0)
     cavity = 0.6 * bumpy + (0.4 + hollow) * distance
     necrosis = _of_volume(cavity, core_mm3 * rng.uniform(0.4, 0.55), core - 3.0)
 
-    # Oedema spreads along white matter: cortex, deep nuclei and the other hemisphere are as good as further away.
+    # Oedema spreads along white matter: cortex, deep nuclei and the other hemisphere count as further away.
     grey = 1 - share(cortex_depth(anatomy) - np.float32(RIBBON_MM), 3.0) + 2.0 * (anatomy.cerebellum > 0)
     nuclei, across = share(anatomy.nuclei, 3.0), share(-own_side - 1.0, 4.0)
     spread = distance + np.minimum(distance, 30.0) * 0.22 * smooth_noise(rng, LATTICE, 14.0)
@@ -240,7 +240,7 @@ def _of_volume(distance: np.ndarray, volume_mm3: float, room: np.ndarray) -> np.
 
 
 def _connected(depth: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """A shape (depth in mm) without its parts that touch no place of the seed shape; thin bridges do not count."""
+    """Remove parts of a shape (depth in mm) that touch no place of the seed shape; thin bridges do not count."""
     parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(depth > 0.7))
     kept = ndimage.binary_dilation(np.isin(parts, np.setdiff1d(parts[seed > 0], [0])))
     return np.where((depth > 0) & ~kept, np.float32(-1.0), depth)

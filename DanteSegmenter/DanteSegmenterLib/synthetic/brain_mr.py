@@ -1,8 +1,8 @@
-"""A synthetic brain with a glioma: T1, T1ce, T2, FLAIR and the mask an expert would have drawn.
+"""Synthetic brain MR with a glioma: T1, T1ce, T2, FLAIR, and a ground-truth mask.
 
-Shapes (see `brain_anatomy`) are interpolated to the voxels and turned into shares of tissues; a table of signals per
-tissue and sequence makes images of them. The table follows the median signals in 24 cases of BraTS 2021, each sequence
-z-scored over the brain.
+Shapes (see `brain_anatomy`) are interpolated to voxels and converted to tissue fractions; a table of signals per tissue
+and sequence turns them into images. The table follows median signals in 24 cases of BraTS 2021, each sequence z-scored
+over the brain.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ NECROSIS, OEDEMA, ENHANCING = 1, 2, 4
 
 TISSUES = ("white", "grey", "csf", "rim", "vessel", "oedema", "necrosis", "enhancing")
 TUMOUR = slice(5, 8)
-# By tissue, in arbitrary units, as scanners give. "rim" is what skull stripping leaves of the meninges, dark in all.
-# The tumour enhances in T1ce only; without contrast its enhancing part looks like its surroundings.
+# By tissue, in arbitrary units as in scanners. "rim" is the part of the meninges left by skull stripping, dark in all.
+# The tumour enhances only in T1ce; without contrast its enhancing part looks like its surroundings.
 SIGNALS: dict[str, tuple[float, ...]] = {
     "t1": (740, 590, 110, 30, 400, 630, 560, 620),
     "t1ce": (710, 600, 110, 140, 1500, 620, 560, 1060),
     "t2": (310, 420, 1200, 80, 200, 640, 770, 580),
     "flair": (475, 575, 130, 30, 300, 740, 790, 760),
 }
-# Blur of acquisition, K, J, I in mm: T2 and FLAIR are mostly acquired in thick slices.
+# Blur of the acquisition, K, J, I in mm: T2 and FLAIR are mostly acquired in thick slices.
 BLUR_MM: dict[str, Triple] = {
     "t1": (0.6, 0.6, 0.6),
     "t1ce": (0.6, 0.6, 0.6),
     "t2": (1.2, 0.6, 0.6),
     "flair": (1.2, 0.7, 0.7),
 }
-NOISE = 0.03  # of the mean signal, in a 1 mm voxel
-UNEVENNESS = ((0.035, 70.0), (0.02, 14.0), (0.02, 5.0))  # relative deviation and scale in mm
-SULCUS_MM = 0.8  # half the width of a sulcus where it opens; its walls touch further down
+NOISE = 0.03  # relative to the mean signal, in a 1 mm voxel
+UNEVENNESS = ((0.035, 70.0), (0.02, 14.0), (0.02, 5.0))  # relative standard deviation, and scale in mm
+SULCUS_MM = 0.8  # half the width of a sulcus at its opening; its walls touch further down
 
 Shapes = TypeVar("Shapes", Anatomy, Tumour)
 
@@ -49,8 +49,8 @@ def brain_mr(seed: int = 0, spacing_mm: float = 1.0) -> SyntheticPatient:
     """A brain with a glioma, skull-stripped and co-registered as in BraTS.
 
     Args:
-        seed: which patient; the same seed is the same anatomy and tumour at every spacing.
-        spacing_mm: of the isotropic grid that covers BraTS's 240x240x155 mm.
+        seed: the patient; the same seed gives the same anatomy and tumour at every spacing.
+        spacing_mm: of the isotropic grid, which covers BraTS's 240x240x155 mm.
 
     Returns:
         t1, t1ce, t2, flair (int16, background exactly 0) and labels 1 = necrotic and non-enhancing core, 2 = oedema,
@@ -66,7 +66,7 @@ def brain_mr(seed: int = 0, spacing_mm: float = 1.0) -> SyntheticPatient:
     shares, labels = _tissues(anatomy, tumour, box, inside, spacing_mm)
 
     def volume(values: np.ndarray, name: str) -> Volume:
-        """Values of the voxels inside the brain -> the whole grid."""
+        """Place values of the voxels inside the brain on the whole grid."""
         array = np.zeros(whole_shape, values.dtype)
         array[where][inside] = values
         return Volume(array, ijk_to_ras, name)
@@ -80,7 +80,7 @@ def brain_mr(seed: int = 0, spacing_mm: float = 1.0) -> SyntheticPatient:
 
 
 def _voxels(spacing_mm: float) -> tuple[Grid, tuple[int, int, int], np.ndarray]:
-    """BraTS's grid at a spacing: voxels are blocks of the 1 mm grid, so their centres move by half the difference."""
+    """BraTS's grid at a spacing: voxels are blocks of the 1 mm grid, so their centres shift by half the difference."""
     shape = triple(int(extent / spacing_mm + 1e-6) for extent in HEAD_EXTENT_MM)
     half = 0.5 * (spacing_mm - 1.0)
     ijk_to_ras = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
@@ -96,7 +96,7 @@ def _on_voxels(shapes: Shapes, box: Grid, inside: np.ndarray) -> Shapes:
 def _tissues(
     anatomy: Anatomy, tumour: Tumour, box: Grid, inside: np.ndarray, spacing_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the TISSUES in each voxel of the brain, float32 [tissue, N], and its label, uint8 [N]."""
+    """Fractions of the TISSUES in each voxel of the brain, float32 [tissue, N], and its label, uint8 [N]."""
     a, t = _on_voxels(anatomy, box, inside), _on_voxels(tumour, box, inside)
     width = max(spacing_mm, 1.0)
     # Swelling closes the sulci.
@@ -108,11 +108,11 @@ def _tissues(
     csf = np.maximum(csf, ventricle)
     white = (white + nuclei * (0.6 - white)) * (1 - csf)
     rim = 1 - share(a.hull - np.float32(MENINGES_MM) * (1 + np.float32(0.5) * a.texture), 1.5)
-    # Where a second family of sheets cuts the sulci there are lines: vessels.
+    # Vessels are lines where a second family of sheets intersects the sulci.
     vessel = share(1.0 - np.abs(a.vessel), width) * csf * (1 - ventricle)
 
     core, necrosis = share(t.core, width), share(t.necrosis + 1.1 * a.texture, 4.0)
-    # Swollen tissue keeps some of its own signal, more so towards the border.
+    # Oedematous tissue keeps some of its own signal, more so towards the border.
     severity = np.clip(0.75 + 0.25 * share(t.whole - 6.0, 12.0) + 0.1 * a.texture, 0, 1)
     swollen = severity * share(t.whole + a.texture, 3.0)
     outside, tissue = (1 - core) * (1 - rim), 1 - csf
@@ -133,16 +133,16 @@ def _tissues(
 
 
 def _image(rng: np.random.Generator, modality: str, shares: np.ndarray, box: Grid, inside: np.ndarray) -> np.ndarray:
-    """What a scanner makes of the tissues: signal, blur, coil shading and noise; int16 [N], never 0."""
+    """Simulate the scanner: signal, blur, coil shading and noise; int16 [N], never 0."""
     signals = np.array(SIGNALS[modality], np.float32) * rng.normal(1.0, 0.015, len(TISSUES)).astype(np.float32)
     image = np.zeros(box.shape, np.float32)
     image[inside] = signals @ shares
     ndimage.gaussian_filter(image, [blur / s for blur, s in zip(BLUR_MM[modality], box.spacing_mm)], output=image)
-    # Coil shading, and tissue that is nowhere quite the same.
+    # Coil shading, and inhomogeneous tissue.
     shading, blotches, texture = (amount * smooth_noise(rng, LATTICE, scale_mm) for amount, scale_mm in UNEVENNESS)
     shading, uneven = (interpolate(field, LATTICE, box)[inside] for field in (shading, blotches + texture))
     signal = image[inside] * (1 + shading + uneven * (1 + 2 * shares[TUMOUR].sum(axis=0)))
-    # A voxel of twice the edge averages eight, but their noise is correlated by the co-registration.
+    # A voxel with twice the edge length averages eight, but their noise is correlated by the co-registration.
     deviation = np.float32(NOISE * signal.mean() / np.sqrt(box.spacing_mm[0]))
     real, imaginary = deviation * rng.standard_normal((2, signal.size), dtype=np.float32)
     return np.maximum(np.rint(np.hypot(signal + real, imaginary)), 1).astype(np.int16)

@@ -1,8 +1,8 @@
-"""A synthetic chest with pulmonary embolism: the same CT without contrast (NCT) and with it (CTPA).
+"""Synthetic chest CT with pulmonary embolism, without contrast (NCT) and with contrast (CTPA).
 
-Organs are painted one over the other, each a depth (see `shapes`) with its density without and with contrast in HU.
-The pulmonary arteries are a random tree; emboli lie in its lumen. In the CTPA they are dark in bright blood; without
-contrast nothing is left of them but a clot's higher density, of the order of a single voxel's noise.
+Organs are painted one over the other, each as a depth (see `shapes`) with its density without and with contrast in HU.
+The pulmonary arteries are a random tree with emboli in its lumen. In the CTPA emboli are dark in bright blood; without
+contrast only a clot's higher density remains, of the order of a single voxel's noise.
 
 Coordinates are millimetres from the pulmonary artery's bifurcation: z up, y to the back, x to the patient's left.
 """
@@ -27,28 +27,28 @@ from .shapes import (
     tube_depth,
 )
 
-# What is drawn: K, J, I, centred on the bifurcation.
+# Simulated region: K, J, I, centred on the bifurcation.
 CHEST_EXTENT_MM: Triple = (200.0, 240.0, 336.0)
 NOISE_HU = 20.0
 EMBOLISM = 1
 
 # Start, end and the radii there, in mm.
 Tube = tuple[Triple, Triple, tuple[float, float]]
-# HU without contrast, with contrast in the phase of the pulmonary arteries.
+# HU without contrast, and with contrast in the phase of the pulmonary arteries.
 Density = tuple[float, float]
 AIR: Density = (-1000.0, -1000.0)
 BLOOD_HU = 40.0
 ARTERIES: Density = (BLOOD_HU, 380.0)
 VEINS: Density = (BLOOD_HU, 240.0)
-# Clotted blood is denser by its lost water, drawn per patient: emboli that are seen without contrast reach 55 to 63 HU
-# and more (Yazici et al. 2024, Clin Exp Emerg Med 11(3)), others stay close to blood. Contrast hardly reaches them.
+# Clotted blood is denser because of its lost water, drawn per patient: emboli visible without contrast reach 55 to 63
+# HU and more (Yazici et al. 2024, Clin Exp Emerg Med 11(3)), others stay close to blood. They hardly take up contrast.
 CLOT_OVER_BLOOD_HU = (10.0, 30.0)
 CLOT_IN_CTPA_HU = 60.0
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """A straight piece of vessel; mm, (z, y, x). Generation 0 is the trunk, 1 a main artery, 2 a lobar one."""
+    """A straight vessel segment; mm, (z, y, x). Generation 0 is the trunk, 1 a main artery, 2 a lobar one."""
 
     start: Triple
     end: Triple
@@ -56,7 +56,7 @@ class _Branch:
     generation: int
 
     def between(self, first: float, last: float) -> tuple[Triple, Triple]:
-        """Points at two shares of the length."""
+        """Points at two fractions of the length."""
         ends = (np.array(self.start) + part * np.subtract(self.end, self.start) for part in (first, last))
         at_first, at_last = (triple(map(float, point)) for point in ends)
         return at_first, at_last
@@ -68,20 +68,20 @@ def chest_ct(
     """A chest with pulmonary embolism, without and with contrast on one grid.
 
     Args:
-        seed: which patient; the same seed is the same anatomy and emboli on every grid.
-        spacing_mm: K, J, I.
-        shape: voxels along K, J, I, centred on the bifurcation of the pulmonary artery; all of the chest if None. A
-            small shape at a fine spacing is a crop of the hila, at a coarse spacing a small whole chest.
+        seed: the patient; the same seed gives the same anatomy and emboli on every grid.
+        spacing_mm: voxel size along K, J, I.
+        shape: voxels along K, J, I, centred on the bifurcation of the pulmonary artery; the whole chest if None. A
+            small shape with a fine spacing is a crop of the hila, with a coarse spacing a small whole chest.
 
     Returns:
-        nct and ctpa (int16, HU) and labels 1 = embolism. A crop may be without any embolism.
+        nct and ctpa (int16, HU) and labels 1 = embolism. A crop may contain no embolism.
     """
     if min(spacing_mm) <= 0 or (shape is not None and min(shape) < 2):
         raise ValueError(f"spacing_mm {spacing_mm} must be positive and shape {shape} at least 2 along each axis")
     for_shape, for_emboli, for_images = np.random.default_rng(seed).spawn(3)
     grid = _centred_grid(spacing_mm, shape)
     clot_hu = BLOOD_HU + for_emboli.uniform(*CLOT_OVER_BLOOD_HU)
-    # Smaller and larger people; branches bend a little with the same stretch.
+    # Body size varies; branches bend a little with the same stretch.
     stretch = for_shape.uniform(0.93, 1.07, 3).astype(np.float32)
     at = triple(c / s for c, s in zip(grid.coordinates(), stretch))
     width_mm = float(np.mean(spacing_mm))
@@ -95,7 +95,7 @@ def chest_ct(
         _paint(images, lumen, density, width_mm)
     _paint(images, _line_depth(at, *_AIRWAY), AIR, width_mm)
     clots = _tubes_depth(at, _emboli(for_emboli, tree))
-    # Blood flows round a clot: a rim of contrast stays between it and the wall.
+    # Blood flows around a clot: a rim of contrast remains between it and the wall.
     clots = np.minimum(clots, lumen - np.float32(0.8))
     _paint(images, clots, (clot_hu, CLOT_IN_CTPA_HU), width_mm)
     return _patient(f"SyntheticChest{seed}", grid, _add_noise(for_images, images), clots > 0)
@@ -112,14 +112,14 @@ def _patient(name: str, grid: Grid, images: np.ndarray, embolism: np.ndarray) ->
 
 
 def _centred_grid(spacing_mm: Triple, shape: tuple[int, int, int] | None) -> Grid:
-    """The voxels, centred on the bifurcation."""
+    """The voxel grid, centred on the bifurcation."""
     shape = shape or triple(max(2, int(round(extent / s))) for extent, s in zip(CHEST_EXTENT_MM, spacing_mm))
     origin = triple(-0.5 * (n - 1) * s for n, s in zip(shape, spacing_mm))
     return Grid(origin, triple(map(float, spacing_mm)), triple(map(int, shape)))
 
 
 def _roughness(rng: np.random.Generator, grid: Grid) -> np.ndarray:
-    """Noise of unit deviation that makes surfaces uneven; drawn on the whole chest, whatever part is wanted."""
+    """Noise with unit standard deviation for uneven surfaces; drawn for the whole chest, whatever part is needed."""
     lattice = Grid(
         triple(-0.5 * extent for extent in CHEST_EXTENT_MM), (8.0,) * 3, triple(int(e / 8) + 1 for e in CHEST_EXTENT_MM)
     )
@@ -127,7 +127,7 @@ def _roughness(rng: np.random.Generator, grid: Grid) -> np.ndarray:
 
 
 def _paint(images: np.ndarray, depth: np.ndarray, density: Density, width_mm: float) -> None:
-    """Put a shape of one density over what is there, with partial volume at its surface."""
+    """Paint a shape of uniform density over the images, with partial volume at its surface."""
     depth = np.broadcast_to(depth, images.shape[1:])
     inside = np.flatnonzero(depth > -0.5 * width_mm)
     part = share(depth.ravel()[inside], width_mm)
@@ -137,7 +137,7 @@ def _paint(images: np.ndarray, depth: np.ndarray, density: Density, width_mm: fl
 
 
 def _add_noise(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
-    """Noise of NOISE_HU whose neighbours in a slice are correlated, as a reconstruction kernel leaves it; int16."""
+    """Add noise of NOISE_HU with in-plane correlation, as left by a reconstruction kernel; int16."""
     noise = rng.standard_normal((*images.shape[:2], *(n + 1 for n in images.shape[2:])), dtype=np.float32)
     noise = noise[..., 1:, :] + noise[..., :-1, :]
     noise = noise[..., 1:] + noise[..., :-1]
@@ -159,14 +159,14 @@ _VENA_CAVA = ([(110.0, -22.0, -32.0), (-25.0, -16.0, -34.0)], [8.0, 9.0])
 
 
 def _organs(at: Coordinates, rough: np.ndarray) -> Iterator[tuple[np.ndarray, Density]]:
-    """Depth (mm, of the grid's shape) and density of everything but the pulmonary vessels, in the order of painting."""
+    """Depth (mm, of the grid's shape) and density of everything but the pulmonary vessels, in painting order."""
     z, y, x = at
     paired = (z, y, np.abs(x))
     flat = (0 * z, y, x)  # the same in every slice
     cage = ellipsoid_depth(at, (-20.0, 2.0, 0.0), (165.0, 88.0, 134.0)) + 1.5 * rough
     yield ellipsoid_depth(flat, (0.0, 4.0, 0.0), (1.0, 114.0, 160.0)) + 2.0 * rough, (-105.0, -105.0)  # skin and fat
     yield cage + 15.0, (50.0, 60.0)  # muscles
-    # Ribs: rings in the wall, 26 mm apart, falling to the front.
+    # Ribs: rings in the wall, 26 mm apart, sloping down to the front.
     rings = 4.0 * np.cos((z - 0.45 * y) * np.float32(2 * np.pi / 26)) - 0.8
     yield np.minimum(np.minimum(cage + 9.0, -2.0 - cage), rings), (320.0, 320.0)
     yield cage, (-90.0, -85.0)  # fat between the lungs
@@ -220,11 +220,11 @@ def _tubes_depth(at: Coordinates, tubes: Iterable[Tube]) -> np.ndarray:
 
 
 def _line_depth(at: Coordinates, points: Sequence[Triple], radii: Sequence[float]) -> np.ndarray:
-    """Depth in mm in one tube along a polyline."""
+    """Depth in mm in a tube along a polyline."""
     return _tubes_depth(at, zip(points[:-1], points[1:], zip(radii[:-1], radii[1:])))
 
 
-# Upper lobe's front and back, middle lobe, lower lobe's front and back: headings from a right or left hilum.
+# Directions from a hilum: upper lobe (front, back), middle lobe, lower lobe (front, back).
 _LOBES = ((0.9, -0.4, 0.5), (0.8, 0.5, 0.6), (-0.4, -0.7, 0.6), (-0.8, -0.1, 0.6), (-0.9, 0.5, 0.35))
 
 
@@ -244,7 +244,7 @@ def _arteries(rng: np.random.Generator) -> list[_Branch]:
 
 
 def _veins(rng: np.random.Generator) -> list[_Branch]:
-    """Four veins from the lungs to the left atrium: bright in the CTPA too, and free of emboli."""
+    """Four veins from the lungs to the left atrium: bright in the CTPA too, without emboli."""
     branches = []
     for up in (0.7, -0.6):
         for side in (-1.0, 1.0):
@@ -256,7 +256,7 @@ def _veins(rng: np.random.Generator) -> list[_Branch]:
 def _grow(
     rng: np.random.Generator, start: np.ndarray, direction: np.ndarray, radius: float, generation: int
 ) -> list[_Branch]:
-    """A branch and all that springs from it, down to vessels of 1 mm radius or the edge of the lung."""
+    """A branch and its descendants, down to vessels of 1 mm radius or the edge of the lung."""
     direction = direction / np.linalg.norm(direction)
     end = start + direction * (2.0 + radius) * rng.uniform(2.8, 4.2)
     z, y, x = end
@@ -273,7 +273,7 @@ def _grow(
 
 
 def _emboli(rng: np.random.Generator, tree: list[_Branch]) -> Iterator[Tube]:
-    """Some clots in the arteries, as tubes: the first in a main artery, others in lobar to segmental ones."""
+    """Clots in the arteries, as tubes: the first in a main artery, others in lobar to segmental ones."""
     mains = [branch for branch in tree if branch.generation == 1]
     smaller = [branch for branch in tree if branch.generation in (2, 3, 4) and branch.radii[0] > 3.0]
     chosen = [mains[rng.integers(len(mains))]]

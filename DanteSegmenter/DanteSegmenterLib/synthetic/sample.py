@@ -1,13 +1,13 @@
-"""Synthetic patients with their truth: for the demo, Slicer's Sample Data and the tests.
+"""Synthetic patients with ground truth, for the demo, Slicer's Sample Data and the tests.
 
-No public volume may be shipped, and a new user has none at hand. These need numpy and scipy only and are the same for
-the same seed:
+No public volume may be redistributed, and new users have none at hand. These need only numpy and scipy, and are
+reproducible by seed:
 
     brain_mr(seed)   T1, T1ce, T2, FLAIR of a brain with a glioma, in BraTS's world
     chest_ct(seed)   paired chest CT without and with contrast, with pulmonary embolism
 
-They look enough like patients for a network trained on real ones to find its target; they are no data to learn
-medicine from.
+They resemble patients closely enough for a network trained on real ones to find its target, but must not be used to
+learn medicine from.
 """
 
 from __future__ import annotations

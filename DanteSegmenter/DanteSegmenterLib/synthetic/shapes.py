@@ -1,8 +1,8 @@
-"""What the synthetic patients are built of: smooth noise, depths below surfaces, and tissue shares.
+"""Building blocks of the synthetic patients: smooth noise, depths below surfaces, and tissue fractions.
 
-Shapes are *depths*: fields in millimetres, positive inside and about as large as the distance to the surface. They
-are smooth, so they can be computed on a coarse lattice and interpolated to any voxel grid: the same seed is then the
-same patient at every spacing, and a fine grid costs little more than a coarse one.
+Shapes are *depths*: fields in millimetres, positive inside and about as large as the distance to the surface. They are
+smooth, so they can be computed on a coarse lattice and interpolated to any voxel grid: the same seed gives the same
+patient at every spacing, and a fine grid costs little more than a coarse one.
 
 Axis order is K, J, I everywhere; positions are millimetres from the centre of the first 1 mm voxel.
 """
@@ -23,10 +23,10 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SyntheticPatient:
-    """Co-registered volumes and their truth.
+    """Co-registered volumes and their ground truth.
 
     Attributes:
-        name: what to call the patient.
+        name: name of the patient.
         volumes: by modality id; all on one grid.
         labels: integer mask on that grid, uint8.
     """
@@ -61,7 +61,7 @@ class Grid:
         return k[:, None, None], j[None, :, None], i[None, None, :]
 
     def box(self, first_mm: Triple, last_mm: Triple) -> tuple[Grid, tuple[slice, slice, slice]]:
-        """The part of the grid between two corners, and where it lies in an array on the whole grid."""
+        """The part of the grid between two corners, and its position in an array on the whole grid."""
         slices, origin = [], []
         for axis in range(3):
             positions = self.axis_mm(axis)
@@ -75,7 +75,7 @@ class Grid:
 def bspline_matrix(count: int, positions: np.ndarray) -> np.ndarray:
     """Cubic B-spline weights of `count` unit-spaced nodes at fractional positions, float32 [len(positions), count].
 
-    The spline approximates: it keeps linear fields, such as depths, and smooths corners. Ends are repeated.
+    The spline is approximating: it preserves linear fields, such as depths, and smooths corners. Ends are repeated.
     """
     base = np.floor(positions).astype(np.int64)
     t = (positions - base).astype(np.float32)
@@ -88,7 +88,7 @@ def bspline_matrix(count: int, positions: np.ndarray) -> np.ndarray:
 
 
 def interpolate(field: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """A field on one grid, at the nodes of another, float32 of the target's shape; one matrix product per axis."""
+    """Interpolate a field from one grid to the nodes of another, float32; one matrix product per axis."""
     for axis in range(3):
         nodes = (target.axis_mm(axis) - source.origin_mm[axis]) / source.spacing_mm[axis]
         matrix = bspline_matrix(source.shape[axis], nodes)
@@ -100,9 +100,9 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, scale_mm: float | Triple)
     """Random field of mean 0 and standard deviation 1, float32 of the grid's shape.
 
     Args:
-        rng: where the chance comes from; the numbers drawn depend on the grid's extent, not on its spacing.
-        grid: where to evaluate.
-        scale_mm: size of bumps (half a wavelength, about), one number or one per axis.
+        rng: source of randomness; the numbers drawn depend on the grid's extent, not on its spacing.
+        grid: grid to evaluate on.
+        scale_mm: size of bumps (about half a wavelength), one number or one per axis.
     """
     scales = (scale_mm,) * 3 if isinstance(scale_mm, (int, float)) else scale_mm
     extent = [n * spacing for n, spacing in zip(grid.shape, grid.spacing_mm)]
@@ -118,7 +118,7 @@ def ellipsoid_depth(at: Coordinates, centre: Triple, semi_axes: Triple) -> np.nd
     scaled = [(c - m) / r for c, m, r in zip(at, centre, semi_axes)]
     radius = np.sqrt(sum(s * s for s in scaled))
     slope = np.sqrt(sum((s / r) ** 2 for s, r in zip(scaled, semi_axes)))
-    tiny = 1e-4  # at the centre, where 0 / 0 would be a hole, the depth is the smallest semi-axis
+    tiny = 1e-4  # avoids 0 / 0 at the centre, where the depth is the smallest semi-axis
     return (radius + tiny) * (1 - radius) / (slope + tiny / min(semi_axes))
 
 
@@ -142,11 +142,11 @@ def join(first: np.ndarray, second: np.ndarray, blend_mm: float) -> np.ndarray:
 
 
 def share(depth: np.ndarray, width_mm: float) -> np.ndarray:
-    """Share of a voxel inside a shape, 0 to 1: that of a plane edge seen by a voxel of `width_mm`."""
+    """Fraction of a voxel inside a shape, 0 to 1, for a plane edge and a voxel of `width_mm`."""
     return np.clip(depth * np.float32(1 / width_mm) + np.float32(0.5), 0, 1)
 
 
 def threshold_of_volume(field: np.ndarray, volume_mm3: float, node_mm3: float) -> float:
-    """The value below which `field` holds the given volume."""
+    """The value below which `field` covers the given volume."""
     count = int(round(volume_mm3 / node_mm3))
     return float(np.partition(field, count, axis=None)[count])

@@ -1,1 +1,1 @@
-"""Segmenting in a warm process of its own: protocol, client, server."""
+"""Segment in a separate process that keeps models loaded: protocol, client, server."""

@@ -1,7 +1,7 @@
-"""The window's side of the warm inference process: start it, hand it volumes, ask how it goes. No torch, no Qt.
+"""Client of the inference process: start it, send volumes, poll for progress and results. No torch, no Qt.
 
-Nothing here waits: `begin` and `cancel` return at once, and `poll`, called from a timer, moves bytes for some
-milliseconds and says what has happened. `wait` is for callers without a timer. One run at a time.
+Nothing here blocks: `begin` and `cancel` return at once, and `poll`, called by a timer, transfers bytes for some
+milliseconds and reports what has happened. `wait` is for callers without a timer. One run at a time.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from .protocol import (
     encode,
 )
 
-# A run that has not stopped this long after `cancel` is ended together with its process.
+# A run that has not stopped this long after `cancel` is ended by ending its process.
 CANCEL_SECONDS = 1.2
-# Without news for this long, the last progress is reported again with the seconds since: the user sees it is alive.
+# After this long without news, the last progress is repeated with the seconds since, to show that it is alive.
 REPEAT_SECONDS = 0.5
 
 
 @dataclass
 class _Run:
-    """The run that is going on."""
+    """The current run."""
 
     request: SegmentRequest
     host: Host | None
@@ -62,14 +62,14 @@ class _Run:
     sent_again: bool = False
     model_sent: bool = False
     cancelled_at: float | None = None
-    first_progress: tuple[float, float] | None = None  # when and how far the network began
+    first_progress: tuple[float, float] | None = None  # time and fraction when the network began
     last: RunProgress = RunProgress("start", 0.0, "Starting the computing process")
     last_at: float = 0.0
     repeated_at: float = 0.0
 
 
 class WorkerClient:
-    """Owns the process, here or on another computer."""
+    """Owns the inference process, on this computer or a remote host."""
 
     def __init__(self, idle_seconds: float = 600.0) -> None:
         self._idle_seconds = idle_seconds
@@ -79,29 +79,29 @@ class WorkerClient:
 
     @property
     def running(self) -> bool:
-        """Whether a run is going on."""
+        """Whether there is a current run."""
         return self._run is not None
 
     @property
     def _current(self) -> _Run:
-        """The run; for where there is one."""
+        """The current run; must exist."""
         assert self._run is not None
         return self._run
 
     @property
     def _open(self) -> Connection:
-        """The connection; for where there is one."""
+        """The connection; must exist."""
         assert self._connection is not None
         return self._connection
 
     @property
     def pid(self) -> int | None:
-        """The process id on the computer that computes; None before its hello."""
+        """Process id on the computer that runs it; None before its hello message."""
         return self._connection.hello.pid if self._connection and self._connection.hello else None
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds that the start of the process cost, by step: "start", "connect", "import"."""
+        """Seconds that starting the process took, by step: "start", "connect", "import"."""
         return self._connection.seconds if self._connection else {}
 
     def begin(
@@ -114,13 +114,13 @@ class WorkerClient:
         host: Host | None = None,
         **choices: bool,
     ) -> None:
-        """Start a run, with the arguments of `inference.segment`; the process is started first where there is none.
+        """Start a run with the arguments of `inference.segment`; starts the process if there is none.
 
         Args:
-            host: the computer that computes; None for this one. The process on another than before is ended.
+            host: the remote host; None for this computer. The process on a previously used host is ended.
 
         Raises:
-            ResourceError: a run is going on, or the process cannot be started.
+            ResourceError: a run is in progress, or the process cannot be started.
             ModelError: no usable model.json.
         """
         if self._run is not None:
@@ -131,7 +131,7 @@ class WorkerClient:
             Grid(modality, volume.name, tuple(map(float, volume.ijk_to_ras.ravel())))
             for modality, volume in sent.items()
         )
-        folder = os.path.abspath(model)  # the process may have another current folder
+        folder = os.path.abspath(model)  # the process may have another working directory
         known_there = folder if host is None else digest_of(folder)
         request = SegmentRequest(self._next_id, known_there, device, grids, replace(options, **choices))
         frame = encode(request, arrays_of(sent))
@@ -143,9 +143,9 @@ class WorkerClient:
         self._open.send(run.frame)
 
     def poll(self) -> tuple[RunProgress | None, Result | DanteError | None]:
-        """What is new: the latest progress, and how the run ended if it did.
+        """The latest progress, if any, and the outcome of the run, if it has ended.
 
-        An error is returned, not raised: `Cancelled`, what the model or the volumes were refused for, or `WorkerDied`.
+        Errors are returned, not raised: `Cancelled`, a refusal of the model or the volumes, or `WorkerDied`.
         """
         if self._run is None or self._connection is None:
             return None, None
@@ -154,7 +154,7 @@ class WorkerClient:
         try:
             for message, arrays in self._connection.exchange():
                 if getattr(message, "id", None) != self._run.request.id:
-                    continue  # of a run that is over
+                    continue  # from a previous run
                 if isinstance(message, ProgressMessage):
                     progress = self._progress(message)
                 elif isinstance(message, ModelWanted):
@@ -167,7 +167,7 @@ class WorkerClient:
         except (ProtocolError, OSError) as error:
             outcome = WorkerDied(f"The segmentation's process sent something wrong and was ended: {error}")
             self.kill()
-        except DanteError as error:  # the answer was in order, but is of no use; or the model cannot be sent
+        except DanteError as error:  # the answer is well-formed but of no use, or the model cannot be sent
             outcome = error
             self._open.send(encode(CancelRequest(self._run.request.id)))
         if outcome is None:
@@ -178,7 +178,7 @@ class WorkerClient:
         return self._new_or_repeated(progress), None
 
     def _new_or_repeated(self, progress: RunProgress | None) -> RunProgress | None:
-        """The new progress; without any for `REPEAT_SECONDS`, the last again, with the seconds since."""
+        """The new progress; after `REPEAT_SECONDS` without any, the last one again, with the seconds since."""
         run, now = self._current, time.monotonic()
         stage = self._open.stage() if run.last.phase == "start" else ""
         if progress is None and stage and stage != run.last.message:
@@ -192,21 +192,21 @@ class WorkerClient:
         return progress
 
     def wait(self, seconds: float) -> None:
-        """Return when there is something to poll, or after so long."""
+        """Sleep until there may be something to poll, at most this long."""
         time.sleep(min(seconds, 0.01))
 
     def cancel(self) -> None:
-        """Ask the run to stop; `poll` says when it has, within `CANCEL_SECONDS` even if it does not listen."""
+        """Ask the run to stop; `poll` reports when it has, within `CANCEL_SECONDS` even if it does not respond."""
         if self._run is not None and self._run.cancelled_at is None:
             self._run.cancelled_at = time.monotonic()
             self._open.send(encode(CancelRequest(self._run.request.id)))
 
     def close(self) -> None:
-        """End the process; a run that is going on is lost."""
+        """End the process; a current run is lost."""
         self._end(patience=0.5)
 
     def kill(self) -> None:
-        """End the process and those that it started, at once."""
+        """End the process and its children at once."""
         self._end(patience=0.0)
 
     def _end(self, patience: float) -> None:
@@ -219,7 +219,7 @@ class WorkerClient:
         self._connection = Connection(host, self._idle_seconds)
 
     def _send_model(self) -> None:
-        """Answer another computer that lacks the model; once a run."""
+        """Send the model to a host that lacks it; once per run."""
         run = self._current
         if run.host is None or run.model_sent:
             raise ProtocolError("a model is wanted that was not asked of it.")
@@ -235,7 +235,7 @@ class WorkerClient:
             since, done = now - run.first_progress[0], message.fraction - run.first_progress[1]
             if done > 0.02:
                 left = since / done * (1 - message.fraction)
-        fraction = max(0.0, min(message.fraction, 1.0))  # 0 of what is no number
+        fraction = max(0.0, min(message.fraction, 1.0))  # 0 for NaN
         return RunProgress(message.phase, fraction, one_line(message.message, LONG), left)
 
     def _outcome(self, message: ResultMessage | FailureMessage, arrays: tuple[np.ndarray, ...]) -> Result | DanteError:
@@ -278,10 +278,10 @@ class WorkerClient:
         )
 
     def _from_elsewhere(self, report: Report, host: Host) -> Report:
-        """Another computer's report: its texts as they may be shown, and where they are from.
+        """A remote host's report, with sanitised texts and its origin.
 
         Raises:
-            ProtocolError: it used other weights than the model's.
+            ProtocolError: it used weights other than the model's.
         """
         weights = [pathway.digest for pathway in self._current.spec.pathways.values()]
         if not report.weights or not any(digest.startswith(report.weights) for digest in weights):
@@ -292,7 +292,7 @@ class WorkerClient:
         return replace(report, device=f"{one_line(report.device)} at {host.name}", notes=tuple(notes))
 
     def _what_went_wrong(self) -> DanteError | None:
-        """A run that will not end by itself: its process is gone, or does not stop."""
+        """Outcome of a run that will not end by itself: its process is gone, or does not stop."""
         run = self._current
         code = self._open.ended()
         if run.cancelled_at is not None:
@@ -302,7 +302,7 @@ class WorkerClient:
             return Cancelled("Stopped; nothing was changed.")
         if code is None:
             return None
-        if code == ENDED_IDLE and not run.sent_again:  # it went to rest just as it was asked
+        if code == ENDED_IDLE and not run.sent_again:  # it became idle and ended just as it was asked
             self._connect(run.host)
             self._run = replace(run, sent_again=True, model_sent=False)
             self._open.send(run.frame)
@@ -313,10 +313,10 @@ class WorkerClient:
 
 
 def _with_notes_of_reading(notes: tuple[str, ...], run: _Run) -> tuple[str, ...]:
-    """A result's notes, and those of its volumes, which may name files and do not travel, where `segment` has them."""
+    """The result's notes plus those of its volumes, which may name files and are not sent; ordered as in `segment`."""
     options, volumes = run.request.options, {m: v for m, v in run.volumes.items() if m != BRAIN_MASK}
     pathway, chosen = choose_pathway(run.spec, volumes, options.limited)
-    # A study is prepared as a whole, and first of all; else the volumes are read that were chosen.
+    # Preparing processes all volumes, before anything else; otherwise only the chosen ones are read.
     read, before = (volumes, ()) if options.prepare else (pathway.modalities, chosen)
     first = len(before) if notes[: len(before)] == before else 0
     of_reading = [note for modality in read for note in volumes[modality].notes]

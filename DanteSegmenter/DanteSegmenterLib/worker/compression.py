@@ -1,8 +1,8 @@
-"""Compression of what goes to and comes from another computer: one zlib stream each way.
+"""Compression of data to and from a remote host: one zlib stream in each direction.
 
-Level 1 keeps up with a network. On one core it compresses a skull-stripped volume at 280 MB/s to a tenth of its size,
+Level 1 keeps up with a network: on one core it compresses a skull-stripped volume at 280 MB/s to a tenth of its size,
 and pure noise, the worst case, at 42 MB/s to four fifths. ssh's own compression uses level 6: 55 to 120 MB/s for the
-skull-stripped volume, and no smaller. A process on this computer gets its data uncompressed.
+skull-stripped volume, and no smaller. A process on this computer receives uncompressed data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from .protocol import ProtocolError
 
 ZLIB_LEVEL = 1
-DECOMPRESSED_BYTES = 1 << 20  # largest piece given out at a time: a few bytes may decompress to gigabytes
+DECOMPRESSED_BYTES = 1 << 20  # maximum size of a piece, as a few bytes may decompress to gigabytes
 
 
 class Compressor:
@@ -23,11 +23,11 @@ class Compressor:
         self._stream = zlib.compressobj(ZLIB_LEVEL)
 
     def feed(self, data: bytes | memoryview) -> bytes:
-        """What can be sent so far."""
+        """Compress `data`; returns what can be sent so far."""
         return self._stream.compress(data)
 
     def flush(self) -> bytes:
-        """What is still held back; with it the other side can read all that was fed."""
+        """The remaining output; after it, the other side can read everything that was fed."""
         return self._stream.flush(zlib.Z_SYNC_FLUSH)
 
 

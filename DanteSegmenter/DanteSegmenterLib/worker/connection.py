@@ -1,8 +1,8 @@
-"""The bytes to and from a computing process, here or on another computer. No torch, no Qt; nothing here waits.
+"""Byte transfer to and from an inference process, local or remote. No torch, no Qt; nothing here blocks.
 
-The login shell of another computer may print something before our process does. Therefore that process first writes
-`GREETING` with the version of its protocol. The greeting must come within the first `NOISE_BYTES`; until it has come,
-no data of a patient leave this computer.
+The login shell of a remote host may print something before our process does, so the process first writes `GREETING`
+with its protocol version. The greeting must come within the first `NOISE_BYTES`; before that, no patient data leave
+this computer.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from .outcome import HostFailed, WorkerDied
 from .pipes import READ_BYTES, reason_of, widen
 from .protocol import PROTOCOL_VERSION, FrameReader, Hello, Message
 
-# One exchange moves bytes for at most this long, so that the window stays responsive.
+# One exchange transfers bytes for at most this long, so that the GUI stays responsive.
 POLL_SECONDS = 0.015
 ERROR_BYTES = 1 << 16
-GREETING = b"\0DANTE-WORKER %d\0"  # no text of a shell holds a zero byte
+GREETING = b"\0DANTE-WORKER %d\0"  # texts of a shell contain no zero bytes
 NOISE_BYTES = 1 << 16
-ANSWER_SECONDS = 60.0  # within which the greeting must have come
-# At most so many bytes at a time are written, compressed, and read in order to be decompressed.
+ANSWER_SECONDS = 60.0  # maximum time until the greeting
+# Maximum number of bytes per write, compression step, and read for decompression.
 WRITE_BYTES, COMPRESS_BYTES, DECOMPRESS_BYTES = 1 << 20, 1 << 18, 1 << 16
 _GREETING = re.compile(GREETING.replace(b"%d", rb"(\d{1,9})"))
 
@@ -41,12 +41,12 @@ Messages = list[tuple[Message, tuple[np.ndarray, ...]]]
 
 
 class Connection:
-    """A computing process, and the bytes sent to it and received from it.
+    """An inference process, and the bytes sent to and received from it.
 
     Attributes:
-        host: the computer it runs on; None for this one.
-        hello: the message it sends once it is ready; None before.
-        seconds: what the start cost by step ("start"; for another computer "connect"; "import").
+        host: the remote host; None for this computer.
+        hello: its first message, sent when it is ready; None before.
+        seconds: duration of the start by step ("start", "import"; for a remote host also "connect").
     """
 
     def __init__(self, host: Host | None, idle_seconds: float) -> None:
@@ -62,8 +62,8 @@ class Connection:
         self._outbox: deque[memoryview] = deque()
         self._compressor = None if host is None else Compressor()
         self._decompressor = None if host is None else Decompressor()
-        self._compressed = memoryview(b"")  # to be written before what is in the outbox
-        self._heard = bytearray()  # what another computer sent before the greeting
+        self._compressed = memoryview(b"")  # to be written before the outbox
+        self._heard = bytearray()  # what a remote host sent before the greeting
         self._greeted = host is None
         self._errors = bytearray()
         self._began = time.monotonic()
@@ -88,7 +88,7 @@ class Connection:
         self._outbox.extend(memoryview(piece).cast("B") for piece in frame if len(piece))
 
     def stage(self) -> str:
-        """What the user reads while another computer is being reached; empty for this one, and once it is reached."""
+        """Status text while a remote host is being reached; empty for this computer, and once it is reached."""
         if self.host is None:
             return ""
         if not self._greeted:
@@ -99,11 +99,11 @@ class Connection:
         return f"Starting the computing process on {self.host.name}" if self.hello is None else ""
 
     def exchange(self) -> Messages:
-        """Move bytes both ways until there are none left to move, or for `POLL_SECONDS`; the messages received.
+        """Transfer bytes both ways until nothing is left to transfer, or for `POLL_SECONDS`; returns received messages.
 
         Raises:
-            ProtocolError: what was received is no message.
-            HostFailed: another computer does not send the greeting.
+            ProtocolError: something other than a message was received.
+            HostFailed: the remote host does not send the greeting.
         """
         messages: Messages = []
         _, output, errors = self._child.streams()
@@ -136,18 +136,18 @@ class Connection:
         return kind(explain_end(self.host, code, said, self._greeted))
 
     def last_words(self) -> str:
-        """The end of what the process wrote to its standard error."""
+        """The last line that the process wrote to standard error."""
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()
         return f"Its last words: {lines[-1]}" if lines else ""
 
     def end(self, patience: float) -> None:
-        """End the process and those it started: after `patience` seconds by force.
+        """End the process and its children; killed after `patience` seconds.
 
-        On another computer it ends by itself, because its standard input is closed.
+        On a remote host it ends by itself, because its standard input is closed.
         """
         self._child.end(patience)
         pid = self.hello.pid if self.hello is not None and self.host is None else None
-        if pid is not None and pid != self._child.pid and os.name == "nt":  # behind Slicer's launcher
+        if pid is not None and pid != self._child.pid and os.name == "nt":  # started by Slicer's launcher
             with contextlib.suppress(OSError):
                 os.kill(pid, 15)
 
@@ -164,10 +164,10 @@ class Connection:
         return messages
 
     def _after_greeting(self, data: bytes) -> bytes:
-        """What follows the greeting of another computer's process; empty until the greeting is complete.
+        """The data after a remote host's greeting; empty until the greeting is complete.
 
         Raises:
-            HostFailed: the greeting is of another version, or does not come within `NOISE_BYTES`.
+            HostFailed: the greeting has another version, or does not come within `NOISE_BYTES`.
         """
         assert self.host is not None
         self._heard += data
@@ -183,8 +183,8 @@ class Connection:
         return bytes(self._heard[found.end() :])
 
     def _until_movable(self, deadline: float) -> None:
-        """Wait until there is something to read, or room in the full pipe to the process."""
-        if os.name == "nt":  # on Windows select takes sockets only
+        """Wait until there is something to read, or space in the full pipe to the process."""
+        if os.name == "nt":  # on Windows select works only with sockets
             time.sleep(0.0005)
             return
         left = max(0.0, deadline - time.monotonic())
@@ -225,7 +225,7 @@ class Connection:
         return self._compressed
 
     def _hear(self, data: bytes | None) -> None:
-        """Keep the last `ERROR_BYTES` of what the process writes to standard error."""
+        """Keep the last `ERROR_BYTES` that the process writes to standard error."""
         self._errors += data or b""
         del self._errors[:-ERROR_BYTES]
 

@@ -1,4 +1,4 @@
-"""What a run in the warm process tells while it goes on."""
+"""Progress and failures of a run in the inference process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..errors import DanteError
 
 
 class WorkerDied(DanteError):
-    """The inference process ended while it was needed; the next run starts a new one."""
+    """The inference process ended during a run; the next run starts a new one."""
 
 
 class HostFailed(WorkerDied):
-    """Another computer was not reached, or what runs there is of no use: the next run would meet the same."""
+    """A remote host was not reached, or cannot be used; the next run would fail too."""
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: phase, share done 0 to 1, words for the user, and seconds left where they can be told."""
+    """Progress of a run: phase, share done 0 to 1, message for the user, and seconds left if known."""
 
     phase: str
     fraction: float

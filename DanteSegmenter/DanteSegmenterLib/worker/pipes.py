@@ -1,15 +1,15 @@
-"""The pipes to a process of ours, and what its exit code tells."""
+"""Pipes to our processes, and the meaning of exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 
 PIPE_BYTES = 1 << 20
-READ_BYTES = 1 << 20  # at most at a time
+READ_BYTES = 1 << 20  # maximum per read
 
 
 def widen(descriptor: int) -> None:
-    """Let a pipe hold a megabyte instead of 64 kB, where the system can (Linux): fewer turns for the same bytes."""
+    """Enlarge a pipe's buffer from 64 kB to 1 MB where supported (Linux), for fewer system calls."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 
@@ -17,7 +17,7 @@ def widen(descriptor: int) -> None:
 
 
 def reason_of(code: int) -> str:
-    """Why a process ended, by its exit code, for a sentence."""
+    """Reason for a process's end by its exit code, for use in a sentence."""
     if code in (-9, 137):
         return "it was killed, as a system does that runs out of memory"
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,10 +1,10 @@
-"""Messages between the window and the inference process: framed, typed, versioned; no torch, no pickle, no port.
+"""Messages between GUI and inference process: framed, typed, versioned; no torch, no pickle, no network port.
 
-A frame is: magic "DNTE", protocol version (uint16), header length (uint32), payload length (uint64), all little-endian;
-then the header, a JSON object {"type": ..., fields of the message ..., "arrays": [{"dtype", "shape"}, ...]}; then the
-payload, the arrays' bytes in C order, one after the other. To and from another computer the frames form one compressed
-stream each way, after the greeting (see `connection`). Every length is checked before anything is allocated for it; a
-frame that breaks a rule ends the connection with a `ProtocolError`.
+A frame consists of a prefix: magic "DNTE", protocol version (uint16), header length (uint32), payload length (uint64),
+all little-endian; the header, a JSON object {"type": ..., fields of the message ..., "arrays": [{"dtype", "shape"},
+...]}; and the payload, the arrays' bytes in C order, concatenated. For a remote host the frames form one compressed
+stream in each direction, after the greeting (see `connection`). Every length is checked before memory is allocated for
+it; a frame that breaks a rule ends the connection with a `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from ..volume import Volume
 
 PROTOCOL_VERSION = 3
 FRAME_MAGIC = b"DNTE"
-ENDED_IDLE = 4  # exit code of a process that had nothing to do for a while
+ENDED_IDLE = 4  # exit code of a process that was idle for too long
 FRAME_PREFIX = struct.Struct("<4sHIQ")
 MAX_FRAME_HEADER_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 34  # 16 GiB: four float32 volumes of 1024^3
 BRAIN_MASK = "brain mask"
-"""In the place of a modality: the user's own mask of a raw study that is to be prepared."""
+"""Used in place of a modality for the user's own brain mask of a raw study."""
 ARRAY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "float16")
 
 
 class ProtocolError(DanteError):
-    """The other side sent something that is no message of this version."""
+    """The other side sent something that is not a message of this version."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One volume of a request: which modality, what it is called, where it lies (row-major 4x4, RAS mm)."""
+    """One volume of a request: modality, name and position (row-major 4x4, RAS mm)."""
 
     modality: str
     name: str
@@ -50,17 +50,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Hello:
-    """First message of the process: what it is."""
+    """First message of the process, sent when it is ready."""
 
     type: ClassVar[str] = "hello"
     pid: int
     version: str
-    seconds: float  # from start to ready, torch's import included
+    seconds: float  # from start to ready, including the import of torch
 
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """Segment the volumes whose arrays follow, one a grid; `model` is a folder, on another computer a digest."""
+    """Segment the volumes whose arrays follow, one per grid; `model` is a folder, or for a remote host a digest."""
 
     type: ClassVar[str] = "segment"
     id: int
@@ -72,7 +72,7 @@ class SegmentRequest:
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """End run `id`; a run that has ended already is no error."""
+    """Cancel run `id`; has no effect if the run has ended already."""
 
     type: ClassVar[str] = "cancel"
     id: int
@@ -80,7 +80,7 @@ class CancelRequest:
 
 @dataclass(frozen=True)
 class ProgressMessage:
-    """How far run `id` is."""
+    """Progress of run `id`."""
 
     type: ClassVar[str] = "progress"
     id: int
@@ -91,15 +91,15 @@ class ProgressMessage:
 
 @dataclass(frozen=True)
 class ResultMessage:
-    """Run `id` is done.
+    """Result of run `id`.
 
-    Arrays: label map uint8 [K, J, I]; probabilities float16 [R, K, J, I] if asked for; brain mask uint8 [K, J, I] if
-    `brain` says so.
+    Arrays: label map uint8 [K, J, I]; if requested, probabilities float16 [R, K, J, I]; if `brain` is set, brain mask
+    uint8 [K, J, I].
     """
 
     type: ClassVar[str] = "result"
     id: int
-    modality: str  # on whose grid the arrays lie
+    modality: str  # whose grid the arrays are on
     report: Report
     alignments: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by modality: row-major 4x4, RAS mm
     brain: bool = False
@@ -109,7 +109,7 @@ class ResultMessage:
 class FailureMessage:
     """Run `id` ended without a result.
 
-    kind: "cancelled"; "refused", or "lacking" where the computer does not have what it takes, both explained; "defect".
+    kind: "cancelled"; "refused", or "lacking" if the computer lacks something, both with an explanation; "defect".
     """
 
     type: ClassVar[str] = "failure"
@@ -120,7 +120,7 @@ class FailureMessage:
 
 @dataclass(frozen=True)
 class ModelWanted:
-    """Of another computer: run `id` waits, because its model is not there."""
+    """From a remote host: run `id` waits for its model, which is not cached."""
 
     type: ClassVar[str] = "model wanted"
     id: int
@@ -128,7 +128,7 @@ class ModelWanted:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The model of run `id`: its files' names; arrays: their contents, uint8 [bytes] each."""
+    """The model of run `id`: names of its files; arrays: their contents, uint8 [bytes] each."""
 
     type: ClassVar[str] = "model"
     id: int
@@ -137,9 +137,9 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class CaseMessage:
-    """A case of a batch that another machine has segmented.
+    """A case of a batch segmented by another machine.
 
-    Arrays, if there is a result: a slice of the reference float32 [1, J, I] and its label map uint8 [1, J, I].
+    Arrays, if there is a result: a slice of the reference float32 [1, J, I], and its label map uint8 [1, J, I].
     """
 
     type: ClassVar[str] = "case"
@@ -165,14 +165,14 @@ MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in get_args(Messa
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A message and the arrays that came with it."""
+    """A message and its arrays."""
 
     message: Message
     arrays: tuple[np.ndarray, ...] = ()
 
 
 def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes | memoryview]:
-    """A frame in pieces, to be written one after the other: arrays are not copied."""
+    """Encode a frame in pieces, to be written one after the other; arrays are not copied."""
     plain = {"type": message.type, **to_plain(message)}
     plain["arrays"] = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in arrays]
     for array in arrays:
@@ -188,7 +188,7 @@ def encode(message: Message, arrays: tuple[np.ndarray, ...] = ()) -> list[bytes 
 
 
 def arrays_of(volumes: Mapping[str, Volume]) -> tuple[np.ndarray, ...]:
-    """The volumes' arrays in number types that can be sent; 64-bit integers become float64."""
+    """The volumes' arrays in dtypes that can be sent; 64-bit integers become float64."""
     return tuple(_sendable(volume.array) for volume in volumes.values())
 
 
@@ -204,7 +204,7 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 
 
 class FrameReader:
-    """Turns a stream of bytes, in whatever pieces they arrive, into frames."""
+    """Parses a stream of bytes, arriving in any pieces, into frames."""
 
     def __init__(self) -> None:
         self._start_frame()
@@ -217,10 +217,10 @@ class FrameReader:
         self._filled = 0  # bytes of the payload
 
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """Frames completed by `data`.
+        """Yield the frames completed by `data`.
 
         Raises:
-            ProtocolError: the stream is not of this protocol and version; it cannot be read any further.
+            ProtocolError: the stream has another protocol or version; it cannot be read further.
         """
         data = memoryview(data)
         while len(data) or self._complete():
@@ -230,7 +230,7 @@ class FrameReader:
 
     @property
     def idle(self) -> bool:
-        """Whether no frame is half read: the stream may end here."""
+        """Whether no frame is incomplete, so that the stream may end here."""
         return not self._prefix
 
     def _complete(self) -> bool:
@@ -254,7 +254,7 @@ class FrameReader:
         return data
 
     def _finish(self) -> Frame:
-        assert self._parsed is not None and self._payload is not None  # `_complete` said so
+        assert self._parsed is not None and self._payload is not None  # checked by `_complete`
         message, layouts = self._parsed
         arrays, start, payload = [], 0, self._payload
         for dtype, shape in layouts:

@@ -1,9 +1,9 @@
 """The warm inference process: `python -m DanteSegmenterLib.worker.server`, started by `connection` through `priority`.
 
-On this computer, or with `--by-ssh` on another, where models arrive as files and are kept. It reads frames of
-`protocol` from standard input and answers on standard output. Models stay loaded from one request to the next. It ends
-by itself when its standard input closes, which happens however its parent dies, when it has had nothing to do for a
-while, and when it is sent something that is no message.
+Runs on this computer, or with `--by-ssh` on a remote host, where models arrive as files and are cached. It reads frames
+of `protocol` from standard input and answers on standard output. Models stay loaded between requests. It ends when its
+standard input closes, which happens however its parent ends; after being idle for a while; and when it receives
+something that is not a message.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ from .protocol import (
     encode,
 )
 
-if TYPE_CHECKING:  # torch is imported after the first byte was read
+if TYPE_CHECKING:  # torch is imported after the first byte has been read
     from ..inference.segmenting import Progress
 
 IDLE_SECONDS = 600.0
-# After so long without a request, memory is given back; the models stay.
+# After this long without a request, memory is returned to the system; models stay loaded.
 REST_SECONDS = 30.0
-# At most so often: a message costs little, but a network has a hundred convolutions a window.
+# Maximum rate of progress messages: one is cheap, but a network has a hundred convolutions per window.
 PROGRESS_EVERY_SECONDS = 0.1
 MODEL_LOOK_SECONDS = 0.1
 ENDED_BY_PARENT, ENDED_BY_PROTOCOL, ENDED_BY_MEMORY = 0, 3, 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until standard input closes or nothing was asked for `--idle-seconds`."""
+    """Serve until standard input closes, or there was no request for `--idle-seconds`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
     parser.add_argument("--by-ssh", action="store_true")
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _take_over_streams() -> tuple[int, int]:
-    """Descriptors of standard input and output; whatever else prints, prints to standard error from now on."""
+    """Descriptors of standard input and output; all other output goes to standard error from now on."""
     source, sink = take_over_standard_input(), os.dup(1)
     os.dup2(2, 1)
     if os.name == "nt":
@@ -111,8 +111,8 @@ def _end(reason: str, code: int) -> None:
 
 
 def _end_with_parent(group: bool) -> None:
-    """End the process because standard input is closed: the parent has ended."""
-    if group and os.getpgrp() == os.getpid():  # on another computer nobody else ends what a library has started
+    """End the process because standard input was closed: the parent has ended."""
+    if group and os.getpgrp() == os.getpid():  # on a remote host nothing else would end processes of libraries
         os.killpg(0, signal.SIGKILL)
     os._exit(ENDED_BY_PARENT)
 
@@ -139,7 +139,7 @@ class Outbox:
 
 
 class Inbox:
-    """Reads frames in a thread of its own: a request to cancel is seen while the network computes."""
+    """Reads frames in a separate thread, so that a cancel request is noticed while the network computes."""
 
     def __init__(self, source: int, by_ssh: bool = False) -> None:
         self._source = source
@@ -164,18 +164,18 @@ class Inbox:
                 _end("there is not enough memory for the volumes", ENDED_BY_MEMORY)
             except ProtocolError as error:
                 _end(str(error), ENDED_BY_PROTOCOL)
-            except BaseException as error:  # a process that does not read would stand still for ever
+            except BaseException as error:  # a process that does not read would hang forever
                 _end(f"{type(error).__name__}: {error}", ENDED_BY_PROTOCOL)
 
     def next(self, timeout: float) -> Frame | None:
-        """The next request; None if none comes in time."""
+        """The next request; None after the timeout."""
         try:
             return self.requests.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def model(self, number: int) -> Frame:
-        """The model of a run, which was asked for.
+        """Wait for the requested model of a run.
 
         Raises:
             Cancelled: the run was cancelled meanwhile.
@@ -199,20 +199,21 @@ class Inbox:
 
 
 class Server:
-    """Answers requests; keeps the models."""
+    """Answers requests and keeps models loaded."""
 
     def __init__(self, outbox: Outbox, inbox: Inbox, cache: ModelCache | None = None) -> None:
-        """
+        """Create a server.
+
         Args:
-            cache: of models from another computer, whose requests name them by digest.
+            cache: cache of received models, for a client that names them by digest.
         """
         self.send, self._inbox, self._cache = outbox.send, inbox, cache
         self._models: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
 
     def serve(self, frame: Frame) -> None:
-        """One request, one answer: a result or a failure."""
+        """Answer one request with a result or a failure."""
         request = frame.message
-        assert isinstance(request, SegmentRequest)  # the inbox keeps everything else away
+        assert isinstance(request, SegmentRequest)  # the inbox accepts nothing else
         try:
             self._segment(request, frame.arrays)
         except Cancelled as error:
@@ -226,8 +227,8 @@ class Server:
                 self.send(FailureMessage(request.id, "lacking", sentence_of(error)))
                 return
             if isinstance(error, OSError):
-                raise  # the other side is gone
-            # A defect of ours: the window shows it, the log has the traceback
+                raise  # the client is gone
+            # A bug: the GUI shows the message, the log has the traceback.
             traceback.print_exc()
             self.send(FailureMessage(request.id, "defect", f"{type(error).__name__}: {error}"))
 
@@ -250,19 +251,19 @@ class Server:
         self.send(*answer(request.id, result))
 
     def _folder(self, request: SegmentRequest) -> str:
-        """The model's, after it has come from the other computer if it is not here."""
+        """The model's folder; received from the client first if it is not cached."""
         if self._cache is None:
             return request.model
         folder = self._cache.find(request.model)
         if folder is None:
             self.send(ModelWanted(request.id))
             frame = self._inbox.model(request.id)
-            assert isinstance(frame.message, ModelFiles)  # the inbox keeps nothing else there
+            assert isinstance(frame.message, ModelFiles)  # the inbox accepts nothing else here
             folder = self._cache.keep(request.model, frame.message.names, frame.arrays)
         return str(folder)
 
     def _model(self, folder: str, device: str) -> Any:
-        """The model, loaded once; anew when its files have changed."""
+        """The model, loaded once; reloaded if its files have changed."""
         from ..inference.segmenting import load_model
 
         state = _state_of(Path(folder))
@@ -273,7 +274,7 @@ class Server:
 
 
 def answer(number: int, result: Result) -> tuple[ResultMessage, tuple[np.ndarray, ...]]:
-    """What a run found, as a message and its arrays."""
+    """A run's result as a message and its arrays."""
     arrays = [result.label_map]
     if result.probabilities is not None:
         arrays.append(result.probabilities.astype(np.float16))
@@ -288,7 +289,7 @@ def read_volumes(request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> dic
     """The volumes of a request.
 
     Raises:
-        ProtocolError: not one array a grid, or a modality twice.
+        ProtocolError: the number of arrays differs from that of grids, or a modality occurs twice.
         InputError: from `Volume`.
     """
     modalities = [grid.modality for grid in request.grids]
@@ -303,7 +304,7 @@ def read_volumes(request: SegmentRequest, arrays: tuple[np.ndarray, ...]) -> dic
 
 
 def _state_of(folder: Path) -> tuple[int, ...]:
-    """Changes when a file of the model folder does."""
+    """Modification times of the model folder's files."""
     try:
         return tuple(sorted(path.stat().st_mtime_ns for path in folder.iterdir()))
     except OSError:
@@ -311,7 +312,7 @@ def _state_of(folder: Path) -> tuple[int, ...]:
 
 
 class _Throttle:
-    """Calls on at most every `PROGRESS_EVERY_SECONDS`, and whenever the phase changes."""
+    """Forwards calls at most every `PROGRESS_EVERY_SECONDS`, and whenever the phase changes."""
 
     def __init__(self, call: Callable[[Any], None]) -> None:
         self._call, self._phase, self._last = call, "", 0.0
@@ -325,6 +326,6 @@ class _Throttle:
 
 if __name__ == "__main__":
     code = main()
-    # Without the interpreter's tidying up: the reading thread waits for ever.
+    # Skip the interpreter's cleanup: the reading thread would block it forever.
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""A whole run on another computer in one blocking call, for commands, which have no timer. No torch."""
+"""A complete run on a remote host as one blocking call, for commands without a timer. No torch."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def segment_on_host(
     progress: Callable[[RunProgress], None] = lambda news: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """`inference.segment` on another computer, with its arguments; the process stays for this client's next run.
+    """Like `inference.segment`, on a remote host; the process is kept for this client's next run.
 
     Raises:
         Cancelled: `cancelled` returned True.
-        HostFailed: the computer cannot be reached, or cannot be used.
-        DanteError: whatever `segment` raises, or the process or the connection was lost.
+        HostFailed: the host cannot be reached, or cannot be used.
+        DanteError: whatever `segment` raises, or the process or connection was lost.
     """
     client.begin(model, volumes, device, options, brain_mask, host)
     while True:

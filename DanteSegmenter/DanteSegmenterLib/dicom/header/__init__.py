@@ -1,1 +1,1 @@
-"""What is read of a DICOM file before its pixels."""
+"""Read DICOM headers."""

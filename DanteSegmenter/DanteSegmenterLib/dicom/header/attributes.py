@@ -1,4 +1,4 @@
-"""The attributes of a DICOM data set: a value that is not what the standard asks for counts as not there."""
+"""Read attributes of a DICOM dataset; values that violate the standard count as missing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def value_of(dataset: Dataset, name: str) -> Any:
-    """An attribute's value; None where it is missing, empty, or not what the standard asks for."""
+    """An attribute's value; None if it is missing, empty, or violates the standard."""
     try:
         return dataset.get(name)
-    except Exception:  # values are parsed when they are asked for
+    except Exception:  # values are parsed on access
         return None
 
 
 def items(dataset: Dataset, name: str) -> list[Dataset]:
-    """A sequence's items."""
+    """The items of a sequence."""
     from pydicom.sequence import Sequence
 
     value = value_of(dataset, name)
@@ -27,7 +27,7 @@ def items(dataset: Dataset, name: str) -> list[Dataset]:
 
 
 def texts(dataset: Dataset, name: str) -> tuple[str, ...]:
-    """All values as texts that print."""
+    """All values as printable texts."""
     value = value_of(dataset, name)
     if value is None or isinstance(value, bytes):
         return ()
@@ -36,12 +36,12 @@ def texts(dataset: Dataset, name: str) -> tuple[str, ...]:
 
 
 def text(dataset: Dataset, name: str) -> str:
-    """The value as one text that prints; empty where there is none."""
+    """The value as one printable text; empty if there is none."""
     return one_line(" ".join(texts(dataset, name)))
 
 
 def numbers_of(dataset: Dataset, name: str) -> tuple[float, ...]:
-    """All values as finite numbers; none of them where one is no number."""
+    """All values as finite numbers; empty if any is not a number."""
     try:
         found = tuple(float(part) for part in texts(dataset, name))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Functional groups of multi-frame files: each frame's own, before those that all frames share (PS3.3 C.7.6.16)."""
+"""Functional groups of multi-frame files: per-frame ones take precedence over shared ones (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def groups_of(dataset: Dataset) -> tuple[list[Dataset], list[Dataset]]:
-    """Functional groups: one a frame, and what all frames share."""
+    """Functional groups: one per frame, and the shared one."""
     return items(dataset, "PerFrameFunctionalGroupsSequence"), items(dataset, "SharedFunctionalGroupsSequence")[:1]
 
 
 class Groups:
-    """The attributes of one frame: its own functional group, the shared one, or the data set itself."""
+    """The attributes of one frame: from its own functional group, the shared one, or the dataset itself."""
 
     def __init__(self, dataset: Dataset, groups: list[Dataset]) -> None:
         self.dataset, self._groups = dataset, groups
@@ -33,6 +33,6 @@ class Groups:
         return number_of(self._holder(sequence, name), name)
 
     def numbers(self, sequence: str, name: str, count: int) -> tuple[float, ...] | None:
-        """So many finite numbers, or None."""
+        """Exactly `count` finite numbers, or None."""
         found = numbers_of(self._holder(sequence, name), name)
         return found if len(found) == count else None

@@ -1,6 +1,6 @@
-"""What is read of a DICOM file before its pixels: what it is, where its frames lie, and how it was acquired.
+"""Read a DICOM file's header: identification, positions of its frames, and acquisition parameters.
 
-Only the attributes named here are read. Multi-frame files keep many of them in functional groups.
+Only the attributes named here are read. Multi-frame files have many of them in functional groups.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DICOM_MARK, DICOM_MARK_AT = b"DICM", 128
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
-# Unpacks as a whole, to any size; images of patients are not sent so.
+# Decompresses as a whole, to any size; not used for images of patients.
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
 _READ = (
@@ -31,19 +31,19 @@ _READ = (
     "PhotometricInterpretation", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers",
     "LossyImageCompression", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-# More frames than any scanner's file has.
+# More frames than any scanner writes into one file.
 MOST_FRAMES = 20_000
-# What tells two images of one place apart.
+# Attributes that distinguish two images at one position.
 _TELLS_APART = ("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber")
 _TIMING = "MRTimingAndRelatedParametersSequence"
 
 
 class NotReadable(Exception):
-    """A file that begins as DICOM and cannot be read; why, as a half sentence."""
+    """A file that starts like DICOM but cannot be read; with the reason as half a sentence."""
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do.
+    """Whether a file starts like a DICOM file.
 
     Raises:
         OSError: it cannot be read.
@@ -53,10 +53,10 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def read_instance(path: Path) -> Instance | None:
-    """What a file's header says; None of a directory of files (DICOMDIR), whose word is not needed.
+    """Read a file's header; None for a DICOMDIR, which is not needed.
 
     Raises:
-        NotReadable: damaged, or in a form that is not read.
+        NotReadable: damaged, or in an unsupported form.
     """
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
@@ -74,7 +74,7 @@ def read_instance(path: Path) -> Instance | None:
         raise
     except MemoryError:
         raise
-    except Exception as error:  # pydicom raises what its parsers raise
+    except Exception as error:  # any error of pydicom's parsers
         raise NotReadable(f"its header is damaged ({type(error).__name__})") from None
 
 
@@ -102,7 +102,7 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
 
 
 def _frames(path: Path, dataset: Dataset) -> tuple[Frame, ...]:
-    """None of what is no image."""
+    """The frames of an image; empty for other objects."""
     rows, columns = (number_of(dataset, name) for name in ("Rows", "Columns"))
     if not rows or not columns:
         return ()

@@ -1,4 +1,4 @@
-"""The packages that read and write DICOM: whether they are installed, and kept from printing what a header says."""
+"""Check for the packages that read and write DICOM, and keep them from printing header values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...errors import ResourceError
 
 
 def check_packages(writing: bool = False) -> None:
-    """Whether what reads DICOM, and what writes DICOM SEG, is installed.
+    """Check that the packages for reading DICOM, and optionally for writing DICOM SEG, are installed.
 
     Raises:
-        ResourceError: it is not; says what to do.
+        ResourceError: one is missing; says what to do.
     """
     try:
         import pydicom.pixels  # noqa: F401  # of version 3 on
@@ -27,7 +27,7 @@ def check_packages(writing: bool = False) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's own remarks, which would print values of a patient's header."""
+    """Suppress pydicom's warnings, which would print values of a patient's header."""
     from pydicom import config
 
     with warnings.catch_warnings(), config.disable_value_validation():

@@ -1,4 +1,4 @@
-"""What is kept of a DICOM file's header: the file, its frames, and how they were acquired."""
+"""Data kept from a DICOM header: the file, its frames, and acquisition parameters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Frame:
     """One slice of a file.
 
     Attributes:
-        index: which frame of its file, from 0.
-        position: of the centre of its first voxel, LPS mm.
+        index: index of the frame in its file, from 0.
+        position: centre of its first voxel, LPS mm.
         axes: unit vectors along a row and along a column, LPS: six numbers.
         spacing_mm: between rows, between columns.
         slope, intercept: from stored values to the scanner's.
-        marks: what tells it from another image of the same place, as (attribute, value).
+        marks: (attribute, value) pairs that distinguish it from other images at the same position.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a series was acquired, as far as its headers say; times in ms, None for what is not said."""
+    """Acquisition parameters of a series, as far as its headers have them; times in ms, None if missing."""
 
     modality: str = ""
     sop_class: str = ""
@@ -56,11 +56,11 @@ class Instance:
     """One file.
 
     Attributes:
-        patient: Patient ID, used to tell patients apart and never shown.
+        patient: Patient ID, used to distinguish patients and never shown.
         study, series, uid: Study, Series and SOP Instance UID.
-        date: Study Date, as the file writes it.
+        date: Study Date, as written in the file.
         number: Series Number.
-        frame_of_reference: its UID; empty if the file names none.
+        frame_of_reference: its UID; empty if the file has none.
         grey: whether the pixels are plain grey values (MONOCHROME2).
         lossy: whether the pixels were compressed with loss.
     """

@@ -1,1 +1,1 @@
-"""What a bundle brings along: the parts of a run that MONAI has no transform for. Knows PyTorch and MONAI alone."""
+"""Scripts shipped in a bundle: transforms that MONAI lacks. Depends only on PyTorch and MONAI."""

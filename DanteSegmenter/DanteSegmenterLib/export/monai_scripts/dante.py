@@ -1,4 +1,4 @@
-"""What this bundle needs beside MONAI's own transforms: the network's grid, and windows that are spread evenly.
+"""What this bundle needs in addition to MONAI's transforms: the network's grid, and evenly spaced windows.
 
 Written with the bundle by SlicerDANTE (Apache-2.0); needs PyTorch and MONAI. Images are [C, I, J, K].
 """
@@ -24,14 +24,14 @@ Box = list[list[int]]  # first and past-the-last voxel along each axis
 
 
 class NetworkGridd(MapTransform, InvertibleTransform):
-    """Crop to what is not background in some image, then resample so that the outer edges of both grids coincide.
+    """Crop to voxels that are not background in some image, then resample with coinciding outer edges of both grids.
 
-    A coarser grid gets the mean of the voxels that it covers (no aliasing), a finer one linear interpolation.
+    Voxels of a coarser grid are means of the voxels they cover (no aliasing), a finer one is interpolated linearly.
 
     Args:
         keys: images on one grid; the first is the reference.
-        spacing: of the network's grid in mm, along I, J, K.
-        air: of each image the value up to which a voxel is background; None: background is what is 0.
+        spacing: voxel size of the network's grid in mm, along I, J, K.
+        air: per image, the highest value of background; None if background is 0.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class NetworkGridd(MapTransform, InvertibleTransform):
         return result
 
     def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
-        """Back onto the reference's grid; 0 outside the box."""
+        """Map back to the reference's grid; 0 outside the box."""
         result = dict(data)
         for key in self.key_iterator(result):
             image = result[key]
@@ -82,14 +82,14 @@ class NetworkGridd(MapTransform, InvertibleTransform):
 
 
 class EvenWindowsInferer(Inferer):
-    """A sliding window: overlap of at least half, logits averaged under a Gaussian, windows of air alone left out.
+    """Sliding window with at least half overlap and Gaussian-weighted logits, skipping windows of pure background.
 
     Args:
-        roi_size: of a window along I, J, K.
-        background: of each channel, the value of nothing; images smaller than a window are padded with it.
+        roi_size: window size along I, J, K.
+        background: background value per channel; used to pad images smaller than a window.
         nothing: logits where nothing was computed.
-        inside_only: whether to find nothing where all channels are background.
-        sw_batch_size: windows at once.
+        inside_only: whether to predict nothing where all channels are background.
+        sw_batch_size: windows per batch.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class EvenWindowsInferer(Inferer):
 
 
 def even_starts(size: int, roi: int) -> list[int]:
-    """First voxels of evenly spread windows along one axis, neighbours overlapping by at least half."""
+    """First voxels of evenly spaced windows along one axis; neighbours overlap by at least half."""
     if size <= roi:
         return [0]
     count = math.ceil((size - roi) / (roi / 2)) + 1
@@ -144,7 +144,7 @@ def even_starts(size: int, roi: int) -> list[int]:
 
 
 def gaussian(roi_size: Sequence[int]) -> Tensor:
-    """Weight of each voxel of a window: deviation an eighth of its size, 1 at voxel n // 2, nowhere 0."""
+    """Weight of each voxel in a window: sigma an eighth of its size, 1 at voxel n // 2, never 0."""
     weight = torch.ones(())
     for size in roi_size:
         distance = torch.arange(size, dtype=torch.float32) - size // 2
@@ -163,7 +163,7 @@ def resample(array: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _axis_weights(size: int, wanted: int) -> Tensor:
-    """[wanted, size], rows sum to one: means of what is covered, or linear interpolation."""
+    """Matrix [wanted, size] with rows that sum to one: covered means, or linear interpolation."""
     scale, voxel = size / wanted, torch.arange(size, dtype=torch.float64)
     if scale > 1:
         edges = torch.arange(wanted + 1, dtype=torch.float64)[:, None] * scale
@@ -175,13 +175,13 @@ def _axis_weights(size: int, wanted: int) -> Tensor:
 
 
 def _box_of(array: Tensor, box: Box) -> Tensor:
-    """A view of it, all channels."""
+    """A box of the array, all channels (a view)."""
     (i, ie), (j, je), (k, ke) = box
     return array[:, i:ie, j:je, k:ke]
 
 
 def _to_box(box: Box, shape: Sequence[int]) -> Tensor:
-    """Voxel of the network's grid -> voxel of the image, 4x4."""
+    """4x4 matrix from voxels of the network's grid to voxels of the image."""
     matrix = torch.eye(4, dtype=torch.float64)
     for axis, ((start, stop), size) in enumerate(zip(box, shape)):
         step = (stop - start) / size
@@ -190,7 +190,7 @@ def _to_box(box: Box, shape: Sequence[int]) -> Tensor:
 
 
 def _like(image: MetaTensor, array: Tensor, affine: Tensor) -> MetaTensor:
-    """An array with what is known of another image, on a grid of its own."""
+    """An array with another image's metadata, on its own grid."""
     result = MetaTensor(array, meta=dict(image.meta), applied_operations=list(image.applied_operations))
     result.affine = affine
     return result

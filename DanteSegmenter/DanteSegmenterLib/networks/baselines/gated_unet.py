@@ -1,6 +1,6 @@
 """One encoder per modality, fused by gates at every level (RobustSeg, Chen et al., MICCAI 2019).
 
-Built over the backbone's numbers: the encoders have half its features, the fused maps and the decoder all of them.
+Uses the backbone's size: the encoders have half its features, the fused maps and the decoder all of them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..unet import ConvBlock, Decoder, Encoder, narrowed
 
 
 class GatedFusion(Part):
-    """g = sigmoid(norm(conv3(c_1 ... c_M))), one gate a modality; then a block of 1x1x1 on (g_1 c_1 ... g_M c_M).
+    """g = sigmoid(norm(conv3(c_1 ... c_M))), one gate per modality; then a 1x1x1 block on (g_1 c_1 ... g_M c_M).
 
-    Without the block's norm the fused maps would shrink with every modality that is dropped.
+    Without the block's norm, the fused maps would shrink with every dropped modality.
     """
 
     def __init__(self, features: int, modalities: int, features_out: int) -> None:
@@ -38,7 +38,7 @@ class GatedFusion(Part):
         return self.mix(torch.cat([c * gates[:, n : n + 1] for n, c in enumerate(content)], dim=1))
 
     def restricted_to(self, keep: Sequence[int]) -> GatedFusion:
-        """The same function where all other modalities' content is zero, without computing with zeros."""
+        """The same function with all other modalities' content zero, without computing with zeros."""
         inputs = [n * self.features + f for n in keep for f in range(self.features)]
         mix, mix_norm, _ = self.mix.parts()
         part = GatedFusion(self.features, len(keep), mix.out_channels)
@@ -55,7 +55,7 @@ class GatedFusion(Part):
 
 
 class GatedNetwork(nn.Module):
-    """Image [B, M, K, J, I], one channel a modality -> logits at full resolution."""
+    """Image [B, M, K, J, I], one channel per modality -> logits at full resolution."""
 
     def __init__(self, modalities: int, channels_out: int, spec: NetworkSpec) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class GatedNetwork(nn.Module):
         """Fused feature maps, finest first; `present` [B, M] is 0 where a modality is dropped."""
         content = [encoder(image[:, n : n + 1]) for n, encoder in enumerate(self.encoders)]
         if present is not None:
-            kept = present.to(content[0][0].dtype)[..., None, None, None, None]  # float32 would make maps of it
+            kept = present.to(content[0][0].dtype)[..., None, None, None, None]  # float32 would promote the maps
             content = [[c * kept[:, n] for c in maps] for n, maps in enumerate(content)]
         return [fusion(list(level)) for fusion, level in zip(self.fusions, zip(*content))]
 
@@ -76,7 +76,7 @@ class GatedNetwork(nn.Module):
         return self.decoder(self.encode(image))
 
     def restricted_to(self, keep: Sequence[int]) -> GatedNetwork:
-        """The network as it is when all other modalities are dropped; shares nothing with this one."""
+        """The network with all other modalities dropped; shares no weights with this one."""
         part, fusions = copy.deepcopy(self), cast("Iterable[GatedFusion]", self.fusions)
         part.encoders = nn.ModuleList(part.encoders[n] for n in keep)
         part.fusions = nn.ModuleList(fusion.restricted_to(keep) for fusion in fusions)

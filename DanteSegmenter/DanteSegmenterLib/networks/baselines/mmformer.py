@@ -1,8 +1,9 @@
 """mmFormer (Zhang et al., MICCAI 2022, doi 10.1007/978-3-031-16443-9_11): transformers within and across modalities.
 
-Every modality has a convolutional encoder; its map at 1/16 of the resolution becomes tokens, which a transformer of its
-own (intra-modal) and then one for the tokens of all modalities (inter-modal) work on. Built over the backbone's
-numbers: the encoders have its stages down to 1/16, narrower; the fused maps, the stages below and the decoder are its.
+Every modality has a convolutional encoder. Its map at 1/16 resolution becomes tokens, which are processed by a
+transformer per modality (intra-modal) and then by one over the tokens of all modalities (inter-modal). Uses the
+backbone's size: the encoders have its stages down to 1/16, with fewer features; the fused maps, the stages below and
+the decoder are the backbone's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TOKEN_REDUCTION = 16
 
 
 def reductions(spec: NetworkSpec) -> list[tuple[int, int, int]]:
-    """Voxels of the patch along K, J, I that one of each stage stands for."""
+    """Cumulative stride of each stage along K, J, I."""
     found, total = [], ONE
     for stride in spec.strides:
         total = triple(t * s for t, s in zip(total, stride))
@@ -37,12 +38,12 @@ def reductions(spec: NetworkSpec) -> list[tuple[int, int, int]]:
 
 
 def token_level(spec: NetworkSpec) -> int:
-    """The first stage at 1/16 of the resolution along some axis; the deepest, where none is."""
+    """The first stage at 1/16 resolution along some axis, or the deepest if there is none."""
     return next((n for n, r in enumerate(reductions(spec)) if max(r) >= TOKEN_REDUCTION), len(spec.strides) - 1)
 
 
 def encoder_spec(spec: NetworkSpec, options: MmFormerOptions) -> NetworkSpec:
-    """A modality's encoder: the backbone's stages down to the tokens, `narrowing` times narrower."""
+    """A modality's encoder: the backbone's stages down to the tokens, with `narrowing` times fewer features."""
     return narrowed(_stages(spec, 0, token_level(spec) + 1), options.narrowing)
 
 
@@ -58,7 +59,7 @@ def _stages(spec: NetworkSpec, first: int, end: int | None) -> NetworkSpec:
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and an MLP, each after a layer norm and added to what came in (pre-norm); [B, N, W] both ways."""
+    """Pre-norm transformer layer: self-attention and MLP with residual connections; [B, N, W] -> [B, N, W]."""
 
     def __init__(self, options: MmFormerOptions) -> None:
         super().__init__()
@@ -81,19 +82,19 @@ class TransformerLayer(nn.Module):
 
 
 def _dropped(x: Tensor, dropout: float) -> Tensor:
-    """By an argument, not by the module's mode: what validates, predicts or is deployed does not drop."""
+    """Dropout controlled by an argument, not by the module's mode: validation and deployment never drop."""
     return functional.dropout(x, dropout) if dropout else x
 
 
 def _transformed(layers: nn.ModuleList, tokens: Tensor, positions: Tensor, dropout: float) -> Tensor:
-    """Through all layers; positions are added before each."""
+    """Apply all layers, adding the positions before each."""
     for layer in layers:
         tokens = layer(tokens + positions, dropout)
     return tokens
 
 
 class IntraModal(Part):
-    """A modality's map [B, channels, K, J, I], positions [N, W] -> its tokens [B, N, W]; N = K J I."""
+    """A modality's map [B, channels, K, J, I] and positions [N, W] -> its tokens [B, N, W]; N = K J I."""
 
     def __init__(self, channels: int, options: MmFormerOptions) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class IntraModal(Part):
 
 
 class InterModal(Part):
-    """Tokens [B, M, N, W] of all modalities, positions [M, N, W] -> [B, M x channels, N], place by place."""
+    """Tokens [B, M, N, W] of all modalities and positions [M, N, W] -> [B, M x channels, N], per position."""
 
     def __init__(self, modalities: int, channels: int, options: MmFormerOptions) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class InterModal(Part):
 class ModalityFusion(Part):
     """Maps of P modalities, each [B, features, K, J, I] -> [B, features_out, K, J, I].
 
-    Three convolutions with norm and activation: 1x1x1, with the stage's kernel, 1x1x1.
+    Three convolutions with norm and activation: 1x1x1, the stage's kernel, 1x1x1.
     """
 
     def __init__(self, inputs: int, features_out: int, kernel: tuple[int, int, int]) -> None:
@@ -136,7 +137,7 @@ class ModalityFusion(Part):
         return self.blocks(self.gather(torch.cat(maps, dim=1)))
 
     def restricted_to(self, keep: Sequence[int], features: int) -> ModalityFusion:
-        """The same function where all other modalities' maps are zero, without computing with zeros."""
+        """The same function with all other modalities' maps zero, without computing with zeros."""
         part = copy.deepcopy(self)
         whole, _, _ = self.gather.parts()
         fewer = Conv3d(len(keep) * features, whole.out_channels, 1)
@@ -148,7 +149,7 @@ class ModalityFusion(Part):
 
 
 class LevelFusions(Part):
-    """Maps of P modalities at every level above the tokens, finest first -> one fused map a level."""
+    """Maps of P modalities at every level above the tokens, finest first -> one fused map per level."""
 
     def __init__(self, modalities: int, narrow: NetworkSpec, spec: NetworkSpec) -> None:
         super().__init__()
@@ -162,23 +163,23 @@ class LevelFusions(Part):
         return [fusion(level) for fusion, level in zip(self.levels, maps)]
 
     def restricted_to(self, keep: Sequence[int]) -> LevelFusions:
-        """The same function where all other modalities' maps are zero."""
+        """The same function with all other modalities' maps zero."""
         part, levels = copy.deepcopy(self), cast("Iterable[ModalityFusion]", self.levels)
         part.levels = nn.ModuleList(fusion.restricted_to(keep, h) for fusion, h in zip(levels, self.features))
         return part
 
 
 class MmFormer(nn.Module):
-    """Image [B, P, *patch], one channel a modality -> logits at full resolution.
+    """Image [B, P, *patch], one channel per modality -> logits at full resolution.
 
     Args:
-        modalities: M, of the training.
-        present: which of them the image has, in the order of its channels. The others' tokens are zero, as in training
-            where a modality is dropped: what is added to them, their learned positions, still takes part.
-        channels_out: of the logits.
-        spec: the backbone's numbers.
-        patch: voxels along K, J, I of every image; there is a learned position a token.
-        options: the transformers' numbers.
+        modalities: M, number of modalities in training.
+        present: indices of the image's modalities, in channel order. The others' tokens are zero, as for a modality
+            dropped in training; the learned positions added to them still take part.
+        channels_out: number of logit channels.
+        spec: size of the backbone.
+        patch: size of every image in voxels along K, J, I; each token has a learned position.
+        options: size of the transformers.
     """
 
     def __init__(
@@ -202,12 +203,12 @@ class MmFormer(nn.Module):
         self.fusions = LevelFusions(len(self.present), narrow, spec)
         self.join = ModalityFusion(modalities * deepest, spec.features[level], spec.kernels[level])
         rest = _stages(spec, level + 1, None)
-        # No encoder without stages: after one that computes nothing, PyTorch compiles no other encoder either.
+        # No encoder without stages: one that computes nothing would keep PyTorch from compiling any other encoder.
         self.below = Encoder(spec.features[level], rest) if rest.features else None
         self.decoder = Decoder(channels_out, spec)
 
     def pyramids(self, image: Tensor) -> list[list[Tensor]]:
-        """Every modality's feature maps, finest first."""
+        """Feature maps of every modality, finest first."""
         return [encoder(image[:, n : n + 1]) for n, encoder in enumerate(self.encoders)]
 
     def fuse(self, pyramids: list[list[Tensor]], present: Tensor | None = None, dropout: float = 0.0) -> list[Tensor]:
@@ -222,7 +223,7 @@ class MmFormer(nn.Module):
         return fused if self.below is None else fused + self.below(fused[-1])
 
     def _of_all(self, tokens: list[Tensor]) -> Tensor:
-        """Tokens of those present, each [B, N, W] -> of all modalities [B, M, N, W], the others' zero."""
+        """Tokens of present modalities, each [B, N, W] -> of all modalities [B, M, N, W], zero for the others."""
         slots = [torch.zeros_like(tokens[0])] * self.modalities
         for n, own in zip(self.present, tokens):
             slots[n] = own
@@ -232,7 +233,7 @@ class MmFormer(nn.Module):
         return self.decoder(self.fuse(self.pyramids(image)))
 
     def restricted_to(self, keep: Sequence[int]) -> MmFormer:
-        """The network as it is when all other modalities are dropped; shares nothing with this one."""
+        """The network with all other modalities dropped; shares no weights with this one."""
         part = copy.deepcopy(self)
         part.present = tuple(self.present[n] for n in keep)
         part.encoders = nn.ModuleList(part.encoders[n] for n in keep)
@@ -242,7 +243,7 @@ class MmFormer(nn.Module):
 
 
 def _kept(values: list[Tensor], present: Tensor | None) -> list[Tensor]:
-    """Zero in the samples that lack the modality."""
+    """Set the values to zero in samples that lack the modality."""
     if present is None:
         return values
     return [v * present[:, n].to(v.dtype).reshape(-1, *[1] * (v.dim() - 1)) for n, v in enumerate(values)]

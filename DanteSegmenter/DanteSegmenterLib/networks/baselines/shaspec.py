@@ -1,8 +1,8 @@
-"""ShaSpec (Wang et al., CVPR 2023, doi 10.1109/CVPR52729.2023.01524): what modalities share, and what is specific.
+"""ShaSpec (Wang et al., CVPR 2023, doi 10.1109/CVPR52729.2023.01524): shared and modality-specific features.
 
-One encoder sees every modality by itself, one more encoder per modality adds what is its own; in place of a missing one
-stands what the present ones share. Built over the backbone's numbers: the encoders have half its features, the joined
-maps and the decoder all of them.
+A shared encoder processes every modality separately, and one encoder per modality adds its specific features. A missing
+modality is replaced by shared features of the present ones. Uses the backbone's size: the encoders have half its
+features, the joined maps and the decoder all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..unet import ConvBlock, Decoder, Encoder, narrowed
 
 
 class Composition(Part):
-    """f = s + conv3(s, p): what a modality shares, corrected by what is specific; all [B, features, K, J, I]."""
+    """f = s + conv3(s, p): shared features corrected by specific ones; all [B, features, K, J, I]."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Composition(Part):
 
 
 class Joining(Part):
-    """Maps of all M modalities, stage by stage, finest first -> one map a stage, with the backbone's features.
+    """Maps of all M modalities per stage, finest first -> one map per stage with the backbone's features.
 
     A 1x1x1 convolution with norm and activation; at the bottleneck the convolution alone, as the decoder's first layer.
     """
@@ -48,14 +48,14 @@ class Joining(Part):
 
 
 class ShaSpec(nn.Module):
-    """Image [B, P, K, J, I], one channel a modality -> logits at full resolution.
+    """Image [B, P, K, J, I], one channel per modality -> logits at full resolution.
 
     Args:
-        modalities: M, of the training.
-        present: which of them the image has, in the order of its channels.
-        channels_out: of the logits.
-        spec: the backbone's numbers.
-        options: what stands in for a missing modality.
+        modalities: M, number of modalities in training.
+        present: indices of the image's modalities, in channel order.
+        channels_out: number of logit channels.
+        spec: size of the backbone.
+        options: replacement of a missing modality.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class ShaSpec(nn.Module):
         self.decoder = Decoder(channels_out, spec)
 
     def shared_maps(self, image: Tensor) -> list[list[Tensor]]:
-        """Of every stage, finest first, the shared encoder's map of each modality."""
+        """The shared encoder's maps for every stage, finest first, as a list over modalities."""
         modalities = image.shape[1]
-        stages = self.shared(image.reshape(-1, 1, *image.shape[2:]))  # every modality is a sample of its own
+        stages = self.shared(image.reshape(-1, 1, *image.shape[2:]))  # modalities are processed as samples
         return [list(maps.unflatten(0, (-1, modalities)).unbind(1)) for maps in stages]
 
     def specific_maps(self, image: Tensor) -> list[Tensor]:
-        """The bottleneck map of each modality's own encoder."""
+        """Bottleneck map of each modality's own encoder."""
         return [encoder(image[:, n : n + 1])[-1] for n, encoder in enumerate(self.specific)]
 
     def fuse(self, shared: list[list[Tensor]], specific: list[Tensor], present: Tensor | None = None) -> list[Tensor]:
@@ -88,12 +88,12 @@ class ShaSpec(nn.Module):
         return self.joining([self._slots(maps, alike, present) for maps, alike in zip(own, shared)])
 
     def _composed(self, shared: list[Tensor], specific: list[Tensor]) -> list[Tensor]:
-        """f of every modality, in one pass."""
+        """Composed features of all modalities, in one pass."""
         together = self.composition(torch.cat(shared), torch.cat(specific))
         return list(together.unflatten(0, (len(shared), -1)).unbind())
 
     def _slots(self, own: list[Tensor], shared: list[Tensor], present: Tensor | None) -> list[Tensor]:
-        """A map for each of the M modalities: its own, or what stands in for it."""
+        """A map for each of the M modalities: its own, or the replacement."""
         if present is None and len(own) == self.modalities:
             return own
         stand_in = substitute(shared, present, self.options)
@@ -106,7 +106,7 @@ class ShaSpec(nn.Module):
         return self.decoder(self.fuse(self.shared_maps(image), self.specific_maps(image)))
 
     def restricted_to(self, keep: Sequence[int]) -> ShaSpec:
-        """The network as it is when all other modalities are dropped; shares nothing with this one."""
+        """The network with all other modalities dropped; shares no weights with this one."""
         part = copy.deepcopy(self)
         part.present = tuple(self.present[n] for n in keep)
         part.specific = nn.ModuleList(part.specific[n] for n in keep)
@@ -114,12 +114,12 @@ class ShaSpec(nn.Module):
 
 
 def substitute(shared: list[Tensor], present: Tensor | None, options: ShaSpecOptions) -> Tensor:
-    """What stands in for a missing modality: the shared features of the first present one, or their average.
+    """Replacement for a missing modality: the shared features of the first present one, or their average.
 
     Args:
-        shared: of each modality [B, C, K, J, I].
-        present: [B, P], 0 where one is dropped; at least one of each sample is there.
-        options: which of the two.
+        shared: per modality [B, C, K, J, I].
+        present: [B, P], 0 where dropped; at least one per sample is present.
+        options: selects one of the two.
     """
     if present is None:
         return shared[0] if options.substitute == FIRST_PRESENT else torch.stack(shared).mean(dim=0)

@@ -1,8 +1,8 @@
-"""UNETR (Hatamizadeh et al., WACV 2022, arXiv 2103.10504): a vision transformer whose states a decoder puts together.
+"""UNETR (Hatamizadeh et al., WACV 2022, arXiv 2103.10504): a vision transformer with a convolutional decoder.
 
-With tokens of 16^3 voxels it has the published decoder, with 8^3 the one of SelfMedMAE for such tokens. At full
-resolution the decoder reads the image itself, at coarser ones states in equal steps, numbered from 0 as in the
-published code: of 12 layers and tokens of 16^3 numbers 3, 6 and 9, which the fourth, seventh and tenth layer give.
+With tokens of 16^3 voxels this is the published decoder, with 8^3 the one of SelfMedMAE. At full resolution the decoder
+reads the image itself; at coarser resolutions, hidden states at equal steps, numbered from 0 as in the published code:
+with 12 layers and tokens of 16^3, states 3, 6 and 9, i.e. outputs of the fourth, seventh and tenth layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KERNEL, TWICE = (3, 3, 3), (2, 2, 2)
 
 
 class Residual(nn.Module):
-    """Two convolutions with instance norm, around which the input goes, by a convolution of its own where it grows."""
+    """Residual block of two convolutions with instance norm; a 1x1x1 shortcut convolution where channels change."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Residual(nn.Module):
 
 
 class Rising(nn.Sequential):
-    """A state's map [B, hidden, k, j, i] -> [B, features, ...] at a size doubled so often."""
+    """A state's map [B, hidden, k, j, i] -> [B, features, ...], upsampled by 2 `doublings` times."""
 
     def __init__(self, hidden: int, features: int, doublings: int) -> None:
         further = (layer for _ in range(doublings - 1) for layer in self._doubled(features))
@@ -49,12 +49,12 @@ class Rising(nn.Sequential):
 
 
 class UnetrDecoder(Part):
-    """Image and states of its tokens -> logits [B, channels_out, K, J, I]; there are none at coarser resolutions."""
+    """Image and token states -> logits [B, channels_out, K, J, I], at full resolution only."""
 
     def __init__(self, channels_in: int, channels_out: int, options: UnetrOptions) -> None:
         super().__init__()
         doublings = options.doublings
-        # Features at full resolution, at half of it and so on; in the end those of the tokens.
+        # Features at full resolution, half resolution etc.; finally those of the tokens.
         widths = [options.features << level for level in range(doublings)]
         inputs = [*widths[1:], options.hidden]
         self.taps = [options.layers * level // doublings for level in range(1, doublings)]
@@ -81,10 +81,10 @@ def as_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
 
 
 class Unetr(nn.Module):
-    """Image [B, C, K, J, I] of the size `patch` -> logits at full resolution.
+    """Image [B, C, K, J, I] of size `patch` -> logits at full resolution.
 
     Raises:
-        ModelError: the patch is not made of whole tokens, or of too many.
+        ModelError: the patch is not a whole number of tokens, or has too many.
     """
 
     def __init__(self, channels_in: int, channels_out: int, patch: tuple[int, int, int], options: UnetrOptions) -> None:

@@ -1,7 +1,7 @@
 """A vision transformer over blocks of voxels (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929), in 3D.
 
-Of PyTorch's own transformer layers. MONAI's compute the same, but have other tensors from version to version, which a
-model folder must not, and need einops, which nothing else here does.
+Made of PyTorch's transformer layers. MONAI's are equivalent, but their tensor names change between versions, which
+would break model folders, and they need einops, an otherwise unused dependency.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ...model_folder.architectures import UnetrOptions
 from ..part import Part
 
 NORM_EPS = 1e-6
-# Of the sines and cosines, the longest wave is so many times as long as the shortest.
+# Ratio of the longest to the shortest wavelength of the sinusoidal positions.
 WAVELENGTHS = 10000.0
-# 128^3 voxels in blocks of 8^3 are 4096 tokens; time grows with the square of their number.
+# 128^3 voxels in blocks of 8^3 are 4096 tokens; time grows quadratically with their number.
 MOST_TOKENS = 1 << 15
 
 
 class Transformer(Part):
-    """Layers of attention and MLP, normalised first (pre-norm), and a last norm."""
+    """Pre-norm layers of attention and MLP, and a final norm."""
 
     def __init__(self, hidden: int, layers: int, heads: int, mlp: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Transformer(Part):
         self.norm = nn.LayerNorm(hidden, eps=NORM_EPS)
 
     def forward(self, tokens: Tensor) -> list[Tensor]:
-        """Tokens [B, N, hidden] -> tokens after every layer, and those after the last once more, normalised."""
+        """Tokens [B, N, hidden] -> states after every layer, plus the normalised last state."""
         states = []
         for layer in self.layers:
             tokens = layer(tokens)
@@ -46,10 +46,10 @@ def _layer(hidden: int, heads: int, mlp: int) -> nn.TransformerEncoderLayer:
 
 
 class VisionTransformer(nn.Module):
-    """Image [B, C, K, J, I] of the size `patch` -> states of its tokens, see `Transformer`.
+    """Image [B, C, K, J, I] of size `patch` -> states of its tokens, see `Transformer`.
 
     Raises:
-        ModelError: the patch is not made of whole tokens, or of too many.
+        ModelError: the patch is not a whole number of tokens, or has too many.
     """
 
     def __init__(self, channels_in: int, patch: tuple[int, int, int], options: UnetrOptions) -> None:
@@ -64,15 +64,15 @@ class VisionTransformer(nn.Module):
         return self.encode(blocks_of(image, self.token), self.positions)
 
     def encode(self, blocks: Tensor, positions: Tensor) -> list[Tensor]:
-        """States of some blocks [B, n, edge^3 C] alone, with their positions [B or 1, n, hidden]."""
+        """States of a subset of blocks [B, n, edge^3 C], with their positions [B or 1, n, hidden]."""
         return self.transformer(self.embedding(blocks) + positions)
 
 
 def grid_of(patch: tuple[int, int, int], token: int) -> tuple[int, int, int]:
-    """Tokens along K, J, I.
+    """Number of tokens along K, J, I.
 
     Raises:
-        ModelError: the patch is not made of whole tokens, or of too many.
+        ModelError: the patch is not a whole number of tokens, or has too many.
     """
     k, j, i = (size // token for size in patch)
     if any(size % token for size in patch) or k * j * i > MOST_TOKENS:
@@ -84,15 +84,15 @@ def grid_of(patch: tuple[int, int, int], token: int) -> tuple[int, int, int]:
 
 
 def blocks_of(image: Tensor, edge: int) -> Tensor:
-    """Image [B, C, K, J, I] -> its blocks row by row [B, N, edge^3 C], the channels of a voxel side by side."""
-    last = image.movedim(1, -1)  # the memory's own order where it is channels-last
+    """Image [B, C, K, J, I] -> its blocks in row-major order [B, N, edge^3 C], a voxel's channels adjacent."""
+    last = image.movedim(1, -1)  # memory order if channels-last
     for axis in (1, 3, 5):
-        last = last.unflatten(axis, (-1, edge))  # [B, k, edge, j, edge, i, edge, C] in the end
+        last = last.unflatten(axis, (-1, edge))  # finally [B, k, edge, j, edge, i, edge, C]
     return last.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4).flatten(1, 3)
 
 
 def waves(grid: tuple[int, int, int], hidden: int) -> Tensor:
-    """Fixed positions [1, N, hidden]: along each axis, sines and cosines of wavelengths that grow geometrically."""
+    """Fixed sinusoidal positions [1, N, hidden]: sines and cosines along each axis, with geometric wavelengths."""
     count = hidden // 6
     frequencies = torch.exp(torch.arange(count) * (-math.log(WAVELENGTHS) / count))
     places = torch.meshgrid(*(torch.arange(float(size)) for size in grid), indexing="ij")
@@ -101,9 +101,9 @@ def waves(grid: tuple[int, int, int], hidden: int) -> Tensor:
 
 
 def initialise_transformers(module: nn.Module) -> None:
-    """Glorot's uniform weights for every linear map, those of attention included, biases zero; positions are waves.
+    """Glorot-uniform weights for all linear maps, including attention; zero biases; sinusoidal positions.
 
-    The masked pre-training has these positions too; from there they are learned.
+    Masked pre-training keeps these positions fixed; afterwards they are learned.
     """
     for part in module.modules():
         if isinstance(part, VisionTransformer):

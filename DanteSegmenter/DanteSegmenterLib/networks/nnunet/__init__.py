@@ -1,1 +1,1 @@
-"""Networks that nnU-Net trained: its residual encoder, its checkpoints, and what it calls each weight."""
+"""nnU-Net's networks: residual encoder, checkpoints, and mapping of weight names."""

@@ -1,7 +1,7 @@
-"""nnU-Net's checkpoints, read as data: tensors, numbers, texts and containers; a file that wants more is refused.
+"""Read nnU-Net's checkpoints as data only: tensors, numbers, texts and containers; anything else is refused.
 
-A `.pth` file is a pickle, which can name any function and have it called. torch's `weights_only` reading calls none but
-those that build tensors, and NumPy's numbers, in which nnU-Net logs its scores, are added here by name.
+A `.pth` file is a pickle, which can name any function and have it called. torch's `weights_only` loading only calls
+functions that build tensors; NumPy's numbers, in which nnU-Net logs its scores, are additionally allowed here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from ...errors import ModelError, lacks_memory
 from ...guard.plain_text import one_line
 
-# Before it, `weights_only` could be led to run code (CVE-2025-32434).
+# In earlier versions, `weights_only` could be made to run code (CVE-2025-32434).
 SAFE_TORCH = (2, 6)
 MAX_WEIGHTS = 100_000
 MAX_CHECKPOINT_BYTES = 16 << 30
@@ -27,14 +27,14 @@ MAX_CHECKPOINT_BYTES = 16 << 30
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What is used of a checkpoint.
+    """The parts of a checkpoint that are used.
 
     Attributes:
-        weights: by nnU-Net's names; as the file holds them.
-        configuration: such as "3d_fullres"; empty where it is not said.
-        trainer: the trainer's class.
-        mirror: axes of the patch along which mirroring is allowed.
-        epochs: how many were trained; None where it is not said.
+        weights: by nnU-Net's names, as stored.
+        configuration: such as "3d_fullres"; empty if not stored.
+        trainer: class name of the trainer.
+        mirror: patch axes along which mirroring is allowed.
+        epochs: number of trained epochs; None if not stored.
     """
 
     weights: dict[str, Tensor]
@@ -45,10 +45,10 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint without running anything of it.
+    """Read a checkpoint without executing code from it.
 
     Raises:
-        ModelError: it is none, is damaged, or holds more than data; torch is too old to tell.
+        ModelError: not a checkpoint, damaged, or with more than data; or torch is too old to be safe.
     """
     plain = _plain(path)
     weights = plain.get("network_weights") if isinstance(plain, dict) else None
@@ -81,7 +81,7 @@ def _plain(path: Path) -> Any:
         raise ModelError(f"'{path}' cannot be read: {error.strerror or error}.") from None
     try:
         with torch.serialization.safe_globals(_NUMBERS):
-            # Mapped, not read: of an optimiser's state, twice as large as the weights, nothing is looked at.
+            # Memory-mapped: the optimiser's state, twice as large as the weights, is never read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         if lacks_memory(error):
@@ -95,7 +95,7 @@ def _plain(path: Path) -> Any:
 
 
 def _is_stored(path: Path) -> bool:
-    """Whether nothing in the zip file is packed, as PyTorch leaves it: so little cannot become so much."""
+    """Whether the zip file is uncompressed, as written by PyTorch; rules out zip bombs."""
     try:
         with zipfile.ZipFile(path) as packed:
             members = packed.infolist()
@@ -123,7 +123,7 @@ def _mirror(axes: object, path: Path) -> tuple[int, ...]:
 
 
 def _numbers() -> list[Any]:
-    """NumPy's numbers and types, under the names that its versions 1 and 2 write."""
+    """NumPy's numbers and dtypes, under the names written by versions 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]
     found: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     found.append((np.dtype, "numpy.dtype"))

@@ -1,8 +1,8 @@
-"""nnU-Net's residual encoder (Isensee et al. 2024, arXiv 2404.09556): the U-Net's stages made of ResNet-D blocks.
+"""nnU-Net's residual encoder (Isensee et al. 2024, arXiv 2404.09556): the U-Net's stages with ResNet-D blocks.
 
-A block is two convolutions with norms and a shortcut around both. Where a block halves the resolution, its shortcut
-averages; where the number of features changes, a 1x1x1 convolution without bias and a norm follow. Before the first
-stage stands one convolution. The decoder is the U-Net's own.
+A block has two convolutions with norms and a shortcut. If a block halves the resolution, its shortcut average-pools; if
+the number of features changes, a 1x1x1 convolution without bias and a norm follow. A single convolution precedes the
+first stage. The decoder is the U-Net's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ONE_VOXEL = (1, 1, 1)
 
 
 class BlockMeans(nn.Module):
-    """Means of blocks of voxels, [B, C, K, J, I] -> the same divided by `stride`: PyTorch's average pooling.
+    """Average pooling, [B, C, K, J, I] -> the same divided by `stride`.
 
-    That one leaves the channels-last layout on a CPU, takes ten times as long, and does not know bfloat16 there.
+    On CPUs, PyTorch's own leaves the channels-last layout, is ten times slower, and does not support bfloat16.
     """
 
     def __init__(self, stride: tuple[int, int, int]) -> None:

@@ -1,6 +1,6 @@
-"""What nnU-Net calls each weight of a network of ours.
+"""Map nnU-Net's weight names to ours.
 
-Its checkpoints name some weights twice: `all_modules` holds a block's parts once more, the decoder holds the encoder.
+Its checkpoints contain some weights twice: `all_modules` repeats a block's parts, and the decoder contains the encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..build import build
 from ..weights import save_weights
 from .residual_encoder import ONE_VOXEL
 
-# Before the names of a network that was wrapped for several devices, or compiled.
+# Prefixes of a network wrapped for several devices, or compiled.
 WRAPPINGS = re.compile(r"^(module\.|_orig_mod\.)+")
 TWINS = re.compile(r"(^|\.)all_modules\.|^decoder\.encoder\.")
 MOST_NAMED = 3
@@ -27,10 +27,10 @@ MOST_NAMED = 3
 def write_weights(
     spec: ModelSpec, pathway: Pathway, theirs: Mapping[str, Tensor], defaults: Mapping[str, float], path: Path
 ) -> None:
-    """Write a checkpoint's weights as those of a pathway of ours.
+    """Write a checkpoint's weights as the weights file of a pathway.
 
     Raises:
-        ModelError: they are not, or a value is not finite.
+        ModelError: they do not fit the pathway's network, or a value is not finite.
     """
     with torch.device("meta"):
         network = build(spec, pathway)
@@ -49,14 +49,14 @@ def weights_of_ours(
     """A checkpoint's weights under our names, float32.
 
     Args:
-        network: of ours, which says what there must be; its own weights are not looked at.
-        spec: its numbers.
+        network: our network, which defines names and shapes; its own weights are not used.
+        spec: its size.
         residual: whether its encoder is residual.
         theirs: the checkpoint's `network_weights`.
-        defaults: what stands for weights that such a network does not have, by a pattern in nnU-Net's name.
+        defaults: values of weights that such networks lack, by a pattern of nnU-Net's name.
 
     Raises:
-        ModelError: a weight is missing, not used or of another shape.
+        ModelError: a weight is missing, unused or has another shape.
     """
     left = {WRAPPINGS.sub("", name): tensor for name, tensor in theirs.items()}
     left = {name: tensor for name, tensor in left.items() if not TWINS.search(name)}
@@ -98,7 +98,7 @@ def _some(names: list[str]) -> str:
 
 
 def module_names(spec: NetworkSpec, residual: bool) -> Iterator[tuple[str, str]]:
-    """(our module, nnU-Net's) for everything that has weights."""
+    """(our module, nnU-Net's module) for everything with weights."""
     yield from _residual_encoder(spec) if residual else _plain_encoder(spec)
     levels = len(spec.features) - 1
     for n in range(levels):
@@ -124,7 +124,7 @@ def _residual_encoder(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
             yield from _conv_and_norm(f"{ours}.first", f"{own}.conv1")
             yield from _conv_and_norm(f"{ours}.second", f"{own}.conv2")
         if inputs[s] != spec.features[s]:
-            pool = int(spec.strides[s] != ONE_VOXEL)  # stands before the convolution, in both
+            pool = int(spec.strides[s] != ONE_VOXEL)  # comes before the convolution, in both
             ours, own = f"encoder.stages.{s}.0.shortcut", f"encoder.stages.{s}.blocks.0.skip.{pool}"
             yield f"{ours}.{pool}", f"{own}.conv"
             yield f"{ours}.{pool + 1}", f"{own}.norm"
