@@ -1,8 +1,8 @@
-"""DANTE's segmenter in 3D Slicer: volumes of the scene in, a segmentation node with coded, nested segments out.
+"""The DANTE segmenter in 3D Slicer: segments volumes of the scene into a segmentation of coded, nested segments.
 
-The module as Slicer lists it, and the names that Slicer and users look for here; everything else is in DanteSlicerLib.
-Slicer imports this file at start-up, before torch is installed: nothing here imports torch, the network runs in a
-process of its own.
+Defines the module for Slicer and the names that Slicer and users look up here; all other code is in DanteSlicerLib.
+Slicer imports this file at start-up, before torch is installed: nothing here imports torch, and the network runs in a
+separate process.
 """
 
 import sys
@@ -17,7 +17,7 @@ from DanteSlicerLib.sample_data import loadSamplePatient, registerSampleData
 from DanteSlicerLib.self_test import DanteSegmenterTest
 from DanteSlicerLib.window.window import Window
 
-LIBRARIES = ("DanteSlicerLib", "DanteSegmenterLib")  # what Reload reads again besides this file
+LIBRARIES = ("DanteSlicerLib", "DanteSegmenterLib")  # packages that Reload re-imports besides this file
 
 __all__ = [
     "DanteSegmenter",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class DanteSegmenter(ScriptedLoadableModule):
-    """The module as Slicer lists it."""
+    """The module's metadata for Slicer."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -53,7 +53,7 @@ class DanteSegmenterWidget(Window):
     """The module's window; see DanteSlicerLib/window."""
 
     def onReload(self):
-        """Reload reads every file of the extension's segmenting half again, not this one alone."""
+        """Re-import every file of the segmenter, not only this one."""
         for name in [name for name in sys.modules if name.partition(".")[0] in LIBRARIES]:
             del sys.modules[name]
         super().onReload()

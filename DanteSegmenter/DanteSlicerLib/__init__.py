@@ -1,1 +1,1 @@
-"""All that knows Slicer: the scene, the window, what is installed, and a run without a window."""
+"""All code that depends on Slicer: the scene, the window, package installation, and runs without a window."""

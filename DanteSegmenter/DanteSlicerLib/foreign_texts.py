@@ -1,7 +1,7 @@
-"""Texts that others wrote - a model's, a volume's name - shown in the window as they are: never as HTML.
+"""Shows text of foreign origin, such as a model's texts or a volume's name, verbatim and never as HTML.
 
-Qt takes any text of a tool tip or a dialog that begins with a tag for HTML, which may show files of this computer. And
-Slicer logs what its dialogs say; a log outlives the scene and is sent to others, so volumes are not named in it.
+Qt renders any tool tip or dialog text that begins with a tag as HTML, which may load files of this computer. Slicer
+also logs the text of its dialogs; logs outlive the scene and are sent to others, so volume names are kept out of them.
 """
 
 import html
@@ -15,12 +15,12 @@ from DanteSegmenterLib.guard.plain_text import LONG, one_line
 
 
 def nodeName(node) -> str:
-    """What a node is called, as one line that prints."""
+    """The node's name as a single printable line."""
     return one_line(node.GetName() or "")
 
 
 def plainLabel(text: str):
-    """A label that shows a text as it is."""
+    """A label that shows a text verbatim."""
     label = qt.QLabel()
     label.setTextFormat(qt.Qt.PlainText)
     label.text = one_line(text, LONG)
@@ -28,13 +28,13 @@ def plainLabel(text: str):
 
 
 def toolTip(text: str) -> str:
-    """A text as a tool tip that shows it as it is."""
+    """Convert a text to a tool tip that shows it verbatim."""
     line = one_line(text, LONG)
     return f"<qt>{html.escape(line)}</qt>" if "<" in line or "&" in line else line
 
 
 def showError(message: str, windowTitle: str) -> None:
-    """Say in a dialog what went wrong, and in the log without names of volumes."""
+    """Show an error dialog, and log the message without volume names."""
     with namesLeftOut():
         slicer.util.errorDisplay(message, windowTitle=windowTitle, textFormat=qt.Qt.PlainText)
 
@@ -46,7 +46,7 @@ def askYesNo(question: str, windowTitle: str) -> bool:
 
 @contextmanager
 def namesLeftOut():
-    """Meanwhile no record that is logged names a volume or segmentation of the scene: '...' stands there."""
+    """Within this context, names of volumes and segmentations of the scene are logged as '...'."""
     log, leaveOut = logging.getLogger(), _NamesLeftOut()
     log.addFilter(leaveOut)
     try:

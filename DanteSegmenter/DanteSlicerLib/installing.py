@@ -1,4 +1,4 @@
-"""Packages, installed on the first click that needs them, never at start-up."""
+"""Installs missing packages on the first click that needs them, never at start-up."""
 
 import logging
 import platform
@@ -22,20 +22,20 @@ _installing = threading.Lock()
 
 
 def ensureDependencies() -> None:
-    """Have torch and the few packages beside it, asking before anything is installed.
+    """Ensure that torch and the other required packages are installed; the user is asked before any installation.
 
     Raises:
-        ResourceError: something is missing and was not installed; the message says what to do.
+        ResourceError: a package is missing and was not installed; the message says what to do.
     """
     ensureTorch()
     ensurePackages(requirements.read_requirements(Path(__file__).parent.parent / "Resources" / "requirements.txt"))
 
 
 def ensureTorch() -> None:
-    """Have torch, through the PyTorch extension, which picks the build that fits the graphics driver."""
+    """Ensure torch through the PyTorch extension, which picks the build that matches the graphics driver."""
     if requirements.is_installed(requirements.TORCH):
         return
-    if isIntelMac():  # an older PyTorch may be there for another extension, and stays
+    if isIntelMac():  # an older PyTorch may be installed for another extension, and is kept
         raise ResourceError(
             _(
                 "This Slicer is built for Intel processors, and on macOS there is no PyTorch {wanted} or newer for "
@@ -65,7 +65,7 @@ def ensureTorch() -> None:
     with alone():
         try:
             torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
-        except Exception as error:  # pip's, the extension's or that of torch's import: no defect of ours
+        except Exception as error:  # raised by pip, the extension or the import of torch: not a bug of this module
             logging.exception("DANTE: PyTorch was not installed")
             raise ResourceError(
                 _(
@@ -79,10 +79,10 @@ def ensureTorch() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Whoever installs, the window lives meanwhile: a second pip at once would break what both install.
+    """Allow one installation at a time: the window stays responsive, and two concurrent pips break each other's work.
 
     Raises:
-        ResourceError: an installation is going on.
+        ResourceError: another installation is in progress.
     """
     if not _installing.acquire(blocking=False):
         raise ResourceError(_("Packages are being installed already. Wait until that is done, and try again."))
@@ -93,18 +93,18 @@ def alone() -> Iterator[None]:
 
 
 def isIntelMac() -> bool:
-    """Whether this process is one for Intel processors on macOS, also where Apple silicon runs it by Rosetta.
+    """Whether this is an Intel process on macOS, including one that Rosetta runs on Apple silicon.
 
-    The last PyTorch for these is 2.2.2.
+    The last PyTorch release for these is 2.2.2.
     """
     return sys.platform == "darwin" and platform.machine() == "x86_64"
 
 
 def ensurePackages(wanted: list[str], use: str = "") -> None:
-    """Have the packages beside torch.
+    """Ensure the packages other than torch.
 
     Args:
-        use: a sentence on what needs them, for when they are missing; by default that segmenting does.
+        use: a sentence for the error message on what needs them; by default, that segmenting does.
     """
     missing = requirements.missing(wanted)
     if not missing:
@@ -113,7 +113,7 @@ def ensurePackages(wanted: list[str], use: str = "") -> None:
     with alone():
         try:
             installPackages(missing)
-        except Exception as error:  # pip's, Slicer's or the user's refusal: all of them end here, with their reason
+        except Exception as error:  # raised by pip, by Slicer, or because the user declined: all are reported below
             reason = str(error)
             logging.exception("DANTE: packages were not installed")
     still = requirements.missing(wanted)
@@ -132,7 +132,7 @@ def ensurePackages(wanted: list[str], use: str = "") -> None:
 
 
 def ensureBrainFinder() -> None:
-    """Have what extracts the brain where the user gives no mask of it.
+    """Ensure deepbet, which extracts the brain if the user gives no mask of it.
 
     Raises:
         ResourceError: it is missing and was not installed.
@@ -141,18 +141,18 @@ def ensureBrainFinder() -> None:
 
 
 def forShell(wanted: list[str]) -> str:
-    """Requirements as every shell takes them: without the quotes `>=1.0` would write into a file called `=1.0`."""
+    """Quote requirements for any shell: an unquoted `>=1.0` would redirect to a file called `=1.0`."""
     return " ".join(f'"{requirement}"' for requirement in wanted)
 
 
 def asSentence(text: str) -> str:
-    """A text of somebody else's with the full stop that it may lack."""
+    """Add a full stop to a foreign text if it lacks one."""
     text = text.strip()
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def installPackages(missing: list[str]) -> None:
-    """Install with Slicer's own means: the newest has `slicer.packaging`, which asks and shows progress itself."""
+    """Install through Slicer: recent versions have `slicer.packaging`, which asks and shows progress itself."""
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text(requirements.constraints(("torch", "numpy")), encoding="utf-8")

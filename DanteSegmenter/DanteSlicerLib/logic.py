@@ -1,4 +1,4 @@
-"""A run begun and finished, without a window."""
+"""Starts and finishes segmentation runs without a window."""
 
 import logging
 import time
@@ -45,11 +45,11 @@ from DanteSlicerLib.scene.show import centre3D, setFill, showResult
 from DanteSlicerLib.scene.studies import SceneStudy, isLeftOut, studyOf, usedModalities, volumeNodes, volumesBeside
 from DanteSlicerLib.scene.write_result import partsOfReport, writeSegmentation
 
-POLL_MS = 10  # how often the window looks after a run
+POLL_MS = 10  # interval at which the window polls a run
 
 
 class WarmInference:
-    """Computes in a process of its own, which stays for the next click; see `worker.client`."""
+    """Runs inference in a separate process that stays alive for the next run; see `worker.client`."""
 
     def __init__(self):
         self._client = WorkerClient()
@@ -63,7 +63,7 @@ class WarmInference:
         brainMask: Volume | None,
         host: Host | None,
     ) -> None:
-        if host is None:  # another computer has its own packages
+        if host is None:  # a remote host has its own packages
             ensureDependencies()
             if options.prepare and brainMask is None:
                 ensureBrainFinder()
@@ -81,11 +81,11 @@ class WarmInference:
 
 @dataclass
 class Job:
-    """A run that was begun: what belongs to it in the scene.
+    """A started run and its nodes in the scene.
 
-    reference: the volume on whose grid the result will be.
+    reference: the volume whose grid the result uses.
     output: chosen by the user, or None; after `finish` the node that holds the result.
-    usersWork: what `output` held of the user's own when the run began, which they allowed to be written into.
+    usersWork: the user's own work in `output` when the run started, which they agreed to have in the node.
     """
 
     entry: ModelEntry
@@ -96,13 +96,13 @@ class Job:
 
 
 class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
-    """Works without a window: `slicer.util.getModuleLogic("DanteSegmenter").segment({"t1": node, ...})`."""
+    """Usable without a window: `slicer.util.getModuleLogic("DanteSegmenter").segment({"t1": node, ...})`."""
 
     def __init__(self, inference=None, embeddedModels: Path | None = None):
         """
         Args:
-            inference: computes in place of `WarmInference`.
-            embeddedModels: a folder of model folders instead of the extension's.
+            inference: replaces `WarmInference`.
+            embeddedModels: a folder of model folders that replaces the extension's.
         """
         ScriptedLoadableModuleLogic.__init__(self)
         self.inference = inference or WarmInference()
@@ -112,7 +112,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return DanteSegmenterParameterNode(super().getParameterNode())
 
     def models(self) -> tuple[ModelEntry, ...]:
-        """The extension's models and those the user added."""
+        """The models of the extension and those added by the user."""
         return find_models(self.addedModels(), self._embeddedModels)
 
     def addedModels(self) -> list[str]:
@@ -120,12 +120,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return [line for line in text.split("\n") if line]
 
     def addModel(self, folder: str | Path) -> ModelEntry:
-        """Remember a model folder for this and later sessions, and return when that is done.
+        """Add a model folder for this and later sessions; blocks until it is added.
 
-        A zip file is unpacked among Slicer's settings first, a results folder of nnU-Net imported there.
+        A zip file is first unpacked, and an nnU-Net results folder imported, into Slicer's settings folder.
 
         Raises:
-            ModelError: it is no model folder that can be used.
+            ModelError: it is not a usable model folder.
             ResourceError: it cannot be unpacked or imported here.
         """
         if str(folder).lower().endswith(".zip"):
@@ -136,12 +136,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return self.rememberModel(folder)
 
     def beginImport(self, folder: str | Path) -> ImportProcess | None:
-        """Begin to import a results folder of nnU-Net among Slicer's settings, without waiting for it.
+        """Start importing an nnU-Net results folder into Slicer's settings folder, without blocking.
 
-        What comes of it is for `rememberModel`.
+        Pass the finished import's folder to `rememberModel`.
 
         Returns:
-            None if it is no such folder.
+            None if `folder` is not an nnU-Net results folder.
 
         Raises:
             ResourceError: it cannot be imported here.
@@ -153,14 +153,14 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def ownModels() -> Path:
-        """Where models are kept that did not come as a folder."""
+        """The folder for unpacked and imported models."""
         return Path(slicer.app.slicerUserSettingsFilePath).parent / "DanteModels"
 
     def rememberModel(self, folder: str | Path) -> ModelEntry:
-        """Remember a model folder as it is.
+        """Add a model folder in place.
 
         Raises:
-            ModelError: it is none that can be used.
+            ModelError: it is not a usable model folder.
         """
         entry = choose_model((), folder)
         folders = dict.fromkeys([*self.addedModels(), str(folder)])
@@ -168,12 +168,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return entry
 
     def guessInputs(self, modalities: list[str], nodes: list) -> dict[str, vtkMRMLScalarVolumeNode | None]:
-        """A volume node for every modality id, guessed from the names; None where they do not tell."""
+        """Guess a volume node for every modality id from the node names; None where no name matches."""
         found = assign([node.GetName() or "" for node in nodes], modalities)
         return {modality: None if n is None else nodes[n] for modality, n in found.items()}
 
     def studies(self, spec: ModelSpec) -> list[SceneStudy]:
-        """The scene's studies in the order of their first volumes, each with its volumes guessed from their names."""
+        """The scene's studies in the order of their first volumes, with inputs guessed from the volume names."""
         groups: dict[int, tuple[str, list]] = {}
         made = {
             node.GetNodeReference(role)
@@ -198,7 +198,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return [part for part in parts if part.inputs] if len(whole) > 1 else [self.study(spec, name, nodes)]
 
     def study(self, spec: ModelSpec, name: str, nodes: list) -> SceneStudy:
-        """What can be made of the volumes of one study."""
+        """Build a `SceneStudy` from the volumes of one study."""
         guessed = self.guessInputs([modality.id for modality in usedModalities(spec)], nodes)
         inputs = {m: node for m, node in guessed.items() if node is not None and not isLeftOut(spec, m, node)}
         missing = [spec.modality(m).label for m in spec.limited.modalities if m not in inputs]
@@ -225,32 +225,32 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         host="",
         hostPython="",
     ) -> vtkMRMLSegmentationNode:
-        """Segment volume nodes, and return when it is done; the scene is touched only when the result is there.
+        """Segment volume nodes; blocks until done, and changes the scene only once the result is available.
 
         Args:
             volumes: volume nodes by modality id, e.g. {"t1": node, "t2": node, "flair": node}.
-            model: key, name or folder of a model; the first by default.
+            model: key, name or folder of a model; by default the first model.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            outputSegmentation: node for the result; by default our last one for the same volume if nothing in it was
-                corrected by hand, or a new one.
-            show3D: make surfaces.
-            showProbabilities: add a volume of probabilities per region.
+            outputSegmentation: node for the result; by default this module's latest result for the same volume that
+              was not edited by hand, or a new node.
+            show3D: create surfaces for the 3D view.
+            showProbabilities: add a probability volume per region.
             mirror: average over mirrored images; eight times as long.
-            prepare: align the volumes with the first and extract the brain (deepbet): for raw clinical studies.
+            prepare: align the volumes with the first one and extract the brain (deepbet): for raw clinical studies.
             brainMask: segmentation or label map node to use with `prepare` instead of deepbet, on the first volume.
             progress: called with `worker.outcome.RunProgress`.
-            cancelled: asked often; True ends the run.
-            confirmed: `outputSegmentation` may hold segments of others, which stay, or corrected ones of ours, which
-                are replaced; otherwise such a node is refused.
-            host: another computer that computes, reached by ssh: "ssh:user@host", "ssh:user@host:port", or "ssh:name"
-                of ~/.ssh/config.
-            hostPython: the command that starts the Python there that has slicer-dante; "python3" by default.
+            cancelled: polled during the run; True cancels it.
+            confirmed: allow an `outputSegmentation` that holds segments not made by this module, which are kept, or
+              edited segments of this module, which are replaced; otherwise such a node is refused.
+            host: remote computer to run on by ssh: "ssh:user@host", "ssh:user@host:port", or "ssh:name" from
+              ~/.ssh/config.
+            hostPython: command that starts the remote Python that has slicer-dante; "python3" by default.
 
         Returns:
-            The segmentation node, with one segment a region.
+            The segmentation node, with one segment per region.
 
         Raises:
-            DanteError: a volume is missing or cannot be used, the model cannot be used, or it was cancelled.
+            DanteError: a volume is missing or unusable, the model is unusable, or the run was cancelled.
         """
         job = self.begin(
             volumes,
@@ -270,10 +270,10 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return job.output
 
     def _computed(self, progress, cancelled):
-        """The result of the run that was begun, when it is there.
+        """Wait for the result of the current run.
 
         Raises:
-            DanteError: how it ended instead.
+            DanteError: the run failed or was cancelled.
         """
         outcome = None
         while outcome is None:
@@ -302,10 +302,10 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         host="",
         hostPython="",
     ) -> Job:
-        """Check everything, and begin to compute; `self.inference.poll()` tells how it goes.
+        """Validate everything and start the run; poll it with `self.inference.poll()`.
 
         Raises:
-            DanteError: as of `segment`, but for an error while it computes.
+            DanteError: as in `segment`, except for errors during the computation.
         """
         computer = parse_host(host, hostPython) if host else None
         entry = choose_model(self.models(), model)
@@ -330,10 +330,10 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         return Job(entry, given, reference, outputSegmentation, work)
 
     def finish(self, job: Job, result, show3D: bool = True) -> Iterator[None]:
-        """Put a result into the scene, in steps of at most some tenths of a second.
+        """Write a result into the scene, in steps of at most a few tenths of a second.
 
         Raises:
-            InputError: the volume was deleted meanwhile.
+            InputError: the volume was deleted during the run.
         """
         reference = job.reference
         if not slicer.mrmlScene.IsNodePresent(reference):
@@ -341,7 +341,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
         if job.output is not None and usersWork(job.output) != job.usersWork:
-            job.output = None  # something was drawn into it during the run
+            job.output = None  # the user edited it during the run
         job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
         known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}

@@ -1,4 +1,4 @@
-"""The choices of the window that are saved with the scene, and how it calls the devices."""
+"""The window's choices that are saved with the scene, and the display names of devices."""
 
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -8,17 +8,17 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-INPUT_ROLE = "DanteSegmenter.Input."  # and of a result: the volumes it was made from
+INPUT_ROLE = "DanteSegmenter.Input."  # also on a result: the volumes it was made from
 MASK_ROLE = "DanteSegmenter.BrainMask"
 ADDED_MODELS_SETTING = "DanteSegmenter/AddedModels"
-# The computer that computes, and those that did, each with its Python. Among the user's settings and not in the scene:
-# a scene of somebody else's must not say where volumes are sent.
+# The chosen host and those used before, each with its Python. Kept in the user's settings, not in the scene: a scene
+# from someone else must not decide where volumes are sent.
 HOST_SETTING = "DanteSegmenter/Host"
 HOSTS_SETTING = "DanteSegmenter/Hosts"
 
 
 class Device(Enum):
-    """Where to compute, as the window offers it."""
+    """The devices offered in the window."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -35,14 +35,14 @@ class Device(Enum):
 
 
 def inWindowWords(message: str) -> str:
-    """What the library says, with the devices called as the window calls them."""
+    """Replace device ids in a library message by the names used in the window."""
     for device in Device:
         message = message.replace(f"'{device.value}'", f"'{device.label()}'")
     return message
 
 
 def deviceName(device: str) -> str:
-    """Such as "Processor (CPU), bfloat16, at host" of "cpu (bfloat16) at host"; an unknown device stays as it is."""
+    """E.g. "Processor (CPU), bfloat16, at host" for "cpu (bfloat16) at host"; unknown devices stay unchanged."""
     here, _at, host = device.partition(" at ")
     kind, _space, numbers = here.partition(" ")
     names = {known.value: known.label() for known in Device}
@@ -54,19 +54,19 @@ def deviceName(device: str) -> str:
 
 @parameterNodeWrapper
 class DanteSegmenterParameterNode:
-    """The choices in the window; saved with the scene.
+    """The choices in the window, saved with the scene.
 
-    model: key of a model, as `model_folder.library` gives it; empty for none chosen yet.
-    device: where to compute.
-    show3D: whether surfaces are made.
-    showProbabilities: whether volumes of probabilities are added and laid over the slices.
-    mirror: whether the network's answers for mirrored images are averaged.
-    prepare: whether the volumes are aligned and the brain is extracted first, as raw studies need it.
-    outputSegmentation: where the result goes; None for a new node, or our last one for the same volume.
-    fill: how much the segments' colour covers the tissue in the slices; 0 for outlines alone.
-    centred3D: whether the 3D view was centred on a result in this scene; from then on the camera is the user's.
+    model: key of a model, see `model_folder.library`; empty if none was chosen yet.
+    device: where to run the network.
+    show3D: whether to create surfaces.
+    showProbabilities: whether to add probability volumes and overlay them on the slices.
+    mirror: whether to average predictions over mirrored images.
+    prepare: whether to align the volumes and extract the brain first, as raw studies need it.
+    outputSegmentation: node for the result; None for a new node, or the latest result for the same volume.
+    fill: opacity of the segments' fill in the slices; 0 for outlines only.
+    centred3D: whether the 3D view was centred on a result in this scene; after that the camera is left alone.
 
-    Which modalities there are depends on the model, so the input volumes are node references named after them.
+    The modalities depend on the model, so the input volumes are node references named after them.
     """
 
     model: str
@@ -79,21 +79,21 @@ class DanteSegmenterParameterNode:
     fill: Annotated[float, WithinRange(0.0, 1.0)] = 0.1
     centred3D: bool = False
 
-    if TYPE_CHECKING:  # what the decorator adds
+    if TYPE_CHECKING:  # added by the decorator
         parameterNode: slicer.vtkMRMLScriptedModuleNode
 
         def __init__(self, parameterNode: slicer.vtkMRMLScriptedModuleNode):
             pass
 
     def inputVolume(self, modality: str) -> vtkMRMLScalarVolumeNode | None:
-        """The volume chosen for a modality id."""
+        """The volume chosen for a modality."""
         return self.parameterNode.GetNodeReference(INPUT_ROLE + modality)
 
     def setInputVolume(self, modality: str, node: vtkMRMLScalarVolumeNode | None) -> None:
         self.parameterNode.SetNodeReferenceID(INPUT_ROLE + modality, node.GetID() if node else None)
 
     def brainMask(self) -> slicer.vtkMRMLNode | None:
-        """Segmentation or label map that `prepare` uses instead of finding the brain."""
+        """Segmentation or label map that `prepare` uses instead of extracting the brain."""
         return self.parameterNode.GetNodeReference(MASK_ROLE)
 
     def setBrainMask(self, node: slicer.vtkMRMLNode | None) -> None:

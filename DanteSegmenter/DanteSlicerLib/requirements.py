@@ -1,4 +1,4 @@
-"""What is installed and what is missing, without importing any of it."""
+"""Checks which packages are installed, without importing them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TORCH = "torch>=2.5"
 
 
 def missing(requirements: Sequence[str]) -> list[str]:
-    """Those of the requirements ("name" or "name>=1.2") that are not installed, or too old."""
+    """The requirements ("name" or "name>=1.2") that are not installed or too old."""
     return [requirement for requirement in requirements if not is_installed(requirement)]
 
 
@@ -22,7 +22,7 @@ def read_requirements(path: Path) -> list[str]:
 
 
 def is_installed(requirement: str) -> bool:
-    """Whether a package is there at the version asked for."""
+    """Whether a package is installed at the required version."""
     name, _, wanted = requirement.partition(">=")
     version = installed_version(name)
     return version is not None and _numbers(version) >= _numbers(wanted)
@@ -37,11 +37,11 @@ def installed_version(name: str) -> str | None:
 
 
 def constraints(names: Sequence[str]) -> str:
-    """Text of a constraints file that holds packages at what is installed: pip must not move them under Slicer."""
+    """Text of a constraints file that pins packages to their installed versions, so that pip leaves Slicer's alone."""
     held = [(name, installed_version(name)) for name in names]
     return "".join(f"{name}=={version}\n" for name, version in held if version)
 
 
 def _numbers(version: str) -> list[int]:
-    """Such as [2, 13, 0] of "2.13.0+cpu"."""
+    """E.g. [2, 13, 0] for "2.13.0+cpu"."""
     return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]

@@ -1,4 +1,4 @@
-"""Sample data: a synthetic patient, made when asked for; nothing is downloaded or shipped."""
+"""Sample data: a synthetic patient, generated on request; nothing is downloaded or shipped."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SAMPLE_MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
 def registerSampleData():
-    """List the synthetic patient in the Sample Data module."""
+    """Register the synthetic patient in the Sample Data module."""
     import SampleData
 
     names = [f"{SAMPLE_NAME} {modality}" for modality in SAMPLE_MODALITIES]
@@ -23,7 +23,7 @@ def registerSampleData():
         category=SAMPLE_CATEGORY,
         sampleName=SAMPLE_NAME,
         thumbnailFileName=str(Path(__file__).parent.parent / "Resources" / "Icons" / "DanteSegmenter.png"),
-        # Nothing lies behind these: the button calls the custom downloader, which computes the volumes.
+        # These URIs do not exist: the button calls the custom downloader, which generates the volumes.
         uris=[f"dante-sample:{modality}" for modality in SAMPLE_MODALITIES],
         fileNames=[f"{name}.nrrd" for name in names],
         nodeNames=names,
@@ -32,12 +32,12 @@ def registerSampleData():
 
 
 def loadSamplePatient(source=None, seed: int = 0, spacingMm: float = 1.0) -> dict[str, vtkMRMLScalarVolumeNode]:
-    """Make a synthetic patient with a brain tumour and add its four MR volumes to the scene.
+    """Generate a synthetic patient with a brain tumour and add its four MR volumes to the scene.
 
     Args:
-        source: what the Sample Data module passes; not used.
-        seed: another number is another patient.
-        spacingMm: of the voxels.
+        source: passed by the Sample Data module; unused.
+        seed: selects the patient.
+        spacingMm: voxel spacing.
 
     Returns:
         The volume nodes by modality id.

@@ -1,4 +1,4 @@
-"""The self-test: in Slicer's Reload & Test, through ctest, and in pytest."""
+"""The self-test, run by Slicer's Reload & Test, by ctest and by pytest."""
 
 import logging
 
@@ -27,7 +27,7 @@ from DanteSlicerLib.scene.volumes_table import TABLE_ROLE, followEdits, readTabl
 
 
 class DrawnInference:
-    """Computes nothing: its answer is `answer(model folder, volumes)`."""
+    """A stub without a network that returns `answer(model folder, volumes)`."""
 
     def __init__(self, answer):
         self._answer = answer
@@ -41,7 +41,7 @@ class DrawnInference:
 
 
 class DanteSegmenterTest(ScriptedLoadableModuleTest):
-    """Runs on a synthetic patient and on drawn volumes: in Slicer's Reload & Test, through ctest, and in pytest."""
+    """Tests on a synthetic patient and on drawn volumes, run by Slicer's Reload & Test, by ctest and by pytest."""
 
     SAMPLE_SPACING_MM = 2.0
 
@@ -64,13 +64,13 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
     # Helpers
 
     def drawnVolume(self, name, shape=(6, 7, 8)):
-        """A small volume on an oblique, anisotropic grid with permuted and flipped axes: whatever is mixed up shows."""
+        """A small volume on an oblique, anisotropic grid with permuted and flipped axes, to detect any mix-up."""
         array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
         matrix = np.array([[0, -2, 0, 11], [1.2, 0, -1.8, -7], [0.9, 0, 2.4, 5], [0, 0, 0, 1]], dtype=float)
         return slicer.util.addVolumeFromArray(array, matrix, name)
 
     def drawnResult(self, spec, reference, corner=(5, 6, 7)):
-        """A result with known masks: the outermost region is one corner voxel and a block, inner ones parts of it."""
+        """A result with known masks: the outermost region is a corner voxel and a block, inner ones parts of it."""
         labels, findings = np.zeros(reference.shape, np.uint8), []
         for n, region in enumerate(spec.regions):
             labels[1:4, 1 : 5 - n, 1:5] = region.label_value
@@ -82,7 +82,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         return Result(spec, reference, spec.limited.modalities[0], labels, report)
 
     def drawnLogic(self):
-        """A logic that computes nothing and answers with `drawnResult`."""
+        """A logic whose stub inference returns `drawnResult`."""
 
         def answer(folder, volumes):
             spec = choose_model(DanteSegmenterLogic().models(), folder).usable_spec()
@@ -113,7 +113,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertTrue(mask[5, 6, 7])
         self.assertEqual(int(mask.sum()), 3 * 4 * 4 + 1)
         # By hand, from the matrix of drawnVolume: (i, j, k) = (7, 6, 5) lies at RAS (-1, -7.6, 23.3) mm. On a grid of
-        # 0.5 mm around that point the voxel's 9 mm3 are 72 voxels with the point in their midst, and nothing else.
+        # 0.5 mm around that point the 9 mm3 voxel covers exactly 72 voxels, centred on the point.
         around = np.diag([0.5, 0.5, 0.5, 1.0])
         around[:3, 3] = np.array([-1, -7.6, 23.3]) - 5
         probe = slicer.util.addVolumeFromArray(np.zeros((21, 21, 21), np.uint8), around, "probe")
@@ -174,7 +174,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertIsNot(first, theirs)
         self.assertEqual(first.GetSegmentation().GetNumberOfSegments(), len(spec.regions))
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode"), 1)
-        # Into the user's own node only when told, twice: their segment stays as it is, ours come beside it once.
+        # The user's own node is written only after confirmation, and twice: their segment is kept, ours is added once.
         with self.assertRaisesRegex(InputError, "'mine', which this module did not make"):
             logic.segment(inputs, outputSegmentation=theirs)
         for _run in range(2):
@@ -272,7 +272,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         openEditor(output)
         self.growSelected(slicer.util.getModuleWidget("SegmentEditor").editor, np.s_[0:5, 0:6, 0:6])
         counts = [int(self.maskOf(output, region, reference).sum()) for region in spec.regions]
-        # The block of 5 x 6 x 6 voxels and the corner; what lies inside it is as drawnResult made it.
+        # The block of 5 x 6 x 6 voxels and the corner; inner regions are unchanged from drawnResult.
         self.assertEqual(counts, [181, *(3 * 4 * (4 - n) for n in range(1, len(spec.regions)))])
         self.assertTrue(followEdits(output))
         rows = readTable(output.GetNodeReference(TABLE_ROLE))
@@ -281,7 +281,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertAlmostEqual(rows[0].modelVolume, 49 * 0.009, places=6)
 
     def growSelected(self, editor, voxels):
-        """What painting comes to: Slicer's own logic, with the choices of the editor that the button opened."""
+        """Simulate painting through Slicer's own logic, with the editor settings made by the button."""
         choices, logic = editor.mrmlSegmentEditorNode(), slicer.vtkSlicerSegmentEditorLogic()
         logic.SetMRMLScene(slicer.mrmlScene)
         logic.SetSegmentEditorNode(choices)
@@ -296,7 +296,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         logic.ModifySegmentByLabelmap(output, selected, image, logic.ModificationModeAdd, False, False)
 
     def openWindow(self):
-        """The module's window over the scene, and volumes for it with the names of their modalities."""
+        """Open the module's window over the scene, and add volumes named after their modalities."""
         widget = slicer.util.getModuleWidget("DanteSegmenter")
         widget.enter()
         nodes = {modality: self.drawnVolume(modality) for modality in widget.inputsPanel.selectors}

@@ -1,1 +1,1 @@
-"""Nodes of Slicer's scene: volumes read, results written, shown and followed."""
+"""Nodes of Slicer's scene: reading volumes, and writing, showing and updating results."""

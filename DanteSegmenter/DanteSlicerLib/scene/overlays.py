@@ -1,4 +1,4 @@
-"""What lies in the slice views: a volume, and over it probabilities, or what *Prepare* did."""
+"""The content of the slice views: a background volume, and overlays of probabilities or of *Prepare*'s output."""
 
 import json
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from DanteSlicerLib.scene.read_nodes import worldIjkToRas
 from DanteSlicerLib.scene.results import inputsOf, resultReference, rolesOf
 from DanteSlicerLib.scene.studies import ALIGNED_ATTRIBUTE, PROBABILITY_ATTRIBUTE, putBeside
 
-ALIGNMENT_ATTRIBUTE = "DanteSegmenter.Alignments"  # of a result: what `Prepare` did to each volume
+ALIGNMENT_ATTRIBUTE = "DanteSegmenter.Alignments"  # on a result: the alignment of each volume found by `Prepare`
 ALIGNED_ROLE = "DanteSegmenter.Aligned."
 BRAIN_ROLE = "DanteSegmenter.Brain"
 BRAIN_COLOR = (0.2, 0.8, 0.9)
-OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # which probabilities lay over the slices when the result was hidden
+OVERLAY_ATTRIBUTE = "DanteSegmenter.Overlay"  # the probability overlay that was visible when the result was hidden
 PROBABILITY_ROLE = "DanteSegmenter.Probability."
 COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 
@@ -28,7 +28,7 @@ COLD_TO_HOT = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 def writeProbabilities(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:
-    """A volume of probabilities per region, and the innermost one in colour over the slices; nothing without them."""
+    """Write a probability volume per region and overlay the last region's on the slices; no-op without them."""
     if result.probabilities is None:
         return
     for region, probability in zip(result.spec.regions, result.probabilities):
@@ -46,7 +46,7 @@ def writeProbabilities(
         node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID(COLD_TO_HOT)  # blue to red; "HotToCold" runs from red at 0 to blue at 1
+        display.SetAndObserveColorNodeID(COLD_TO_HOT)  # blue to red; "HotToCold" maps 0 to red and 1 to blue
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(0, 1)
         display.SetApplyThreshold(True)
@@ -58,7 +58,7 @@ def writeProbabilities(
 
 
 def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
-    """A colour bar in the slices where these probabilities lie, which says of which region they are."""
+    """Add a colour bar to the slices that show these probabilities, titled with the region."""
     legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volume)
     legend.SetTitleText(_("Probability of\n{region}").format(region=region.name))
     legend.SetLabelFormat("%.2f")
@@ -66,7 +66,7 @@ def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
 
 
 def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
-    """Take a result's volumes of probabilities out of the scene: a new result makes them stale."""
+    """Remove a result's probability volumes from the scene: a new result makes them stale."""
     for role in probabilityRoles(output):
         volume = output.GetNodeReference(role)
         output.SetNodeReferenceID(role, None)
@@ -75,7 +75,7 @@ def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
 
 
 def removeWithItsOwn(displayed) -> None:
-    """Take a node out of the scene with how it is displayed and stored."""
+    """Remove a node together with its display and storage nodes."""
     displays = [displayed.GetNthDisplayNode(n) for n in range(displayed.GetNumberOfDisplayNodes())]
     for node in (displayed, displayed.GetStorageNode(), *displays):
         if node is not None:
@@ -85,7 +85,7 @@ def removeWithItsOwn(displayed) -> None:
 def writePrepared(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:
-    """Let a result know how its volumes were aligned, and add the brain mask, hidden; what was there before goes."""
+    """Store the alignments on the result and add the brain mask, hidden; replaces those of an earlier run."""
     removePrepared(output)
     brain = result.brain
     if brain is None:
@@ -99,7 +99,7 @@ def writePrepared(
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     segmentId = node.GetSegmentation().AddEmptySegment("brain", _("Brain"), BRAIN_COLOR)
-    node.GetDisplayNode().SetSegmentOpacity2DFill(segmentId, 0.0)  # an outline: the tissue matters
+    node.GetDisplayNode().SetSegmentOpacity2DFill(segmentId, 0.0)  # outline only, so that the tissue stays visible
     slicer.util.updateSegmentBinaryLabelmapFromArray(brain, node, segmentId, reference)
     output.SetNodeReferenceID(BRAIN_ROLE, node.GetID())
     putBeside(node, reference)
@@ -107,7 +107,7 @@ def writePrepared(
 
 
 def removePrepared(output: vtkMRMLSegmentationNode) -> None:
-    """Take what a run before left of its preparing out of the scene."""
+    """Remove the prepared data of an earlier run from the scene."""
     for role in (*rolesOf(output, ALIGNED_ROLE), *rolesOf(output, BRAIN_ROLE)):
         node = output.GetNodeReference(role)
         output.SetNodeReferenceID(role, None)
@@ -126,9 +126,9 @@ def showsPrepared(output: vtkMRMLSegmentationNode | None) -> bool:
 
 
 def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
-    """Lay an aligned volume over the reference with the brain's outline, or take both off again.
+    """Overlay an aligned volume and the brain's outline on the reference, or remove both overlays.
 
-    The copies stay in the scene: any of them can be chosen in the slice views.
+    The aligned copies stay in the scene and can be chosen in the slice views.
     """
     output.GetNodeReference(BRAIN_ROLE).SetDisplayVisibility(shown)
     if shown:
@@ -147,7 +147,7 @@ def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
 
 
 def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
-    """By modality, copies of the volumes that were aligned, lying where they were laid; made when first asked for."""
+    """Copies of the inputs in their aligned positions, by modality; created on first use."""
     copies, inputs = {}, inputsOf(output)
     for modality, numbers in json.loads(output.GetAttribute(ALIGNMENT_ATTRIBUTE) or "{}").items():
         node, source = output.GetNodeReference(ALIGNED_ROLE + modality), inputs.get(modality)
@@ -164,7 +164,7 @@ def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVol
 
 
 def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
-    """Take a result's probabilities off the slices, and remember which they were."""
+    """Remove a result's probability overlay from the slices, and remember which it was."""
     roles = {output.GetNodeReferenceID(role): role for role in probabilityRoles(output)}
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         role = roles.get(view.GetForegroundVolumeID())
@@ -174,7 +174,7 @@ def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
 
 
 def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
-    """Lay the probabilities over the slices again that `takeOverlay` took off."""
+    """Restore the probability overlay that `takeOverlay` removed."""
     role = output.GetAttribute(OVERLAY_ATTRIBUTE)
     output.RemoveAttribute(OVERLAY_ATTRIBUTE)
     node = output.GetNodeReference(role) if role else None
@@ -183,7 +183,7 @@ def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
 
 
 def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
-    """Make a volume the foreground of all slice views, as opaque as the user likes it, or by half."""
+    """Make a volume the foreground of all slice views, at the user's opacity, or at 0.5 if that is 0."""
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         view.SetForegroundVolumeID(volume.GetID())
         if not view.GetForegroundOpacity():
@@ -191,7 +191,7 @@ def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
 
 
 def probabilityRoles(output: vtkMRMLSegmentationNode) -> list[str]:
-    """The names of the references from a result to its volumes of probabilities."""
+    """The roles of the node references from a result to its probability volumes."""
     return rolesOf(output, PROBABILITY_ROLE)
 
 
@@ -201,7 +201,7 @@ def backgroundOf(view) -> vtkMRMLScalarVolumeNode | None:
 
 
 def showInSlices(volume: vtkMRMLScalarVolumeNode) -> None:
-    """Make a volume the background of all slice views; zoom to it only where it was not there before."""
+    """Make a volume the background of all slice views; fit the views only if it was not in all of them already."""
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     shown = all(view.GetBackgroundVolumeID() == volume.GetID() for view in views)
     if not shown:

@@ -1,4 +1,4 @@
-"""From nodes to `Volume`: the seam between the scene and the library."""
+"""Converts nodes to `Volume`: the interface between the scene and the library."""
 
 import numpy as np
 import slicer
@@ -10,10 +10,10 @@ from DanteSegmenterLib.volume import Volume
 
 
 def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
-    """A copy of a volume node in world space, under the node's name.
+    """Copy a volume node, in world space, to a `Volume` with the node's name.
 
     Raises:
-        InputError: no volume node, no image, several components, or a non-linear transform above it.
+        InputError: not a volume node, no image, several components, or a non-linear parent transform.
     """
     if not isinstance(node, slicer.vtkMRMLVolumeNode):
         raise InputError(f"a volume node is needed, got {node!r}.")
@@ -31,7 +31,7 @@ def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
 def checkTwins(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
     """
     Raises:
-        InputError: one node in the places of two modalities.
+        InputError: the same node is given for two modalities.
     """
     first: dict[int, str] = {}
     for modality, node in nodes.items():
@@ -43,10 +43,10 @@ def checkTwins(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
 
 
 def maskFromNode(node, reference: vtkMRMLScalarVolumeNode) -> Volume:
-    """A brain mask as uint8: all segments of a segmentation on the reference's grid, or a label map on its own.
+    """A brain mask as uint8: the union of a segmentation's segments on the reference's grid, or a label map on its own.
 
     Raises:
-        InputError: nothing is marked.
+        InputError: the mask is empty.
     """
     if node.IsA("vtkMRMLSegmentationNode"):
         segmentation = node.GetSegmentation()
@@ -63,7 +63,7 @@ def maskFromNode(node, reference: vtkMRMLScalarVolumeNode) -> Volume:
 
 
 def worldIjkToRas(node: vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """4x4 matrix from voxel indices (i, j, k, 1) to world RAS mm, linear parent transforms included."""
+    """4x4 matrix from voxel indices (i, j, k, 1) to world RAS mm, including linear parent transforms."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     transform = node.GetParentTransformNode()

@@ -1,4 +1,4 @@
-"""Our results in the scene: which they are, what they were made from, and what in them is the user's."""
+"""This module's results in the scene: finding them, their inputs, and the user's own work in them."""
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -21,45 +21,45 @@ def modelName(spec: ModelSpec) -> str:
 
 
 def referenceOf(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
-    """The volume whose grid a segmentation was made on."""
+    """The volume that defines a segmentation's grid."""
     return output.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
 def resultReference(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
-    """The volume that our result in `output` was made for; the user's node that holds it may have another grid."""
+    """The volume this module's result in `output` was made for; a node of the user's may have a different grid."""
     return output.GetNodeReference(RESULT_ROLE) or referenceOf(output)
 
 
 def ourResults() -> list[vtkMRMLSegmentationNode]:
-    """The scene's segmentations that hold a result of this module."""
+    """The segmentations in the scene that hold a result of this module."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     return [node for node in nodes if node.GetAttribute(MODEL_ATTRIBUTE)]
 
 
 def previousResults(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> list[vtkMRMLSegmentationNode]:
-    """Our results of this model for this volume, the last one first."""
+    """This module's results of the given model for this volume, latest first."""
     ours = [node for node in ourResults() if node.GetAttribute(MODEL_ATTRIBUTE) == modelName(spec)]
     return [node for node in reversed(ours) if resultReference(node) is reference]
 
 
 def previousResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
-    """Our last result of this model for this volume."""
+    """The latest result of this model for this volume."""
     return next(iter(previousResults(reference, spec)), None)
 
 
 def replaceableResult(reference: vtkMRMLScalarVolumeNode, spec: ModelSpec) -> vtkMRMLSegmentationNode | None:
-    """Our last result of this model for this volume in which nothing is the user's own work."""
+    """The latest result of this model for this volume that contains no work of the user's."""
     return next((node for node in previousResults(reference, spec) if not usersWork(node)), None)
 
 
 def rolesOf(output: vtkMRMLSegmentationNode, prefix: str) -> list[str]:
-    """The names of those references from a result to other nodes that begin with `prefix`."""
+    """The roles of a result's node references that begin with `prefix`."""
     roles = [output.GetNthNodeReferenceRole(n) for n in range(output.GetNumberOfNodeReferenceRoles())]
     return [role for role in roles if role.startswith(prefix) and output.GetNodeReferenceID(role)]
 
 
 def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLScalarVolumeNode]) -> None:
-    """Let a result know the volumes it was made from, so that choosing it can bring them back."""
+    """Store references to the inputs on a result, so that choosing the result can restore them."""
     for role in rolesOf(output, INPUT_ROLE):
         output.SetNodeReferenceID(role, None)
     for modality, node in inputs.items():
@@ -68,7 +68,7 @@ def rememberInputs(output: vtkMRMLSegmentationNode, inputs: dict[str, vtkMRMLSca
 
 
 def inputsOf(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
-    """The volumes a result was made from, by modality id; those that are still in the scene."""
+    """The volumes a result was made from, by modality id, as far as they are still in the scene."""
     nodes = {role.removeprefix(INPUT_ROLE): output.GetNodeReference(role) for role in rolesOf(output, INPUT_ROLE)}
     return {modality: node for modality, node in nodes.items() if node is not None}
 
@@ -79,7 +79,7 @@ def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
 
 
 def checkOutput(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode) -> None:
-    """Refuse a node whose other segments would move if the result were put into it."""
+    """Refuse a node whose other segments would move if the result were written into it."""
     if output.GetParentTransformNode() is not reference.GetParentTransformNode() and otherSegments(output):
         raise InputError(
             f"'{output.GetName()}' holds other segments and lies under another transform than '{reference.GetName()}'. "
@@ -88,7 +88,7 @@ def checkOutput(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeN
 
 
 def usersWork(output: vtkMRMLSegmentationNode) -> str:
-    """What a node holds that this module did not make, in sentences for the user; empty if there is nothing."""
+    """Describe, in sentences for the user, what a node holds that this module did not make; empty if nothing."""
     segmentation, ours = output.GetSegmentation(), set(ourSegments(output).values())
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     names = {segmentId: f"'{one_line(segmentation.GetSegment(segmentId).GetName())}'" for segmentId in ids}

@@ -1,4 +1,4 @@
-"""The segments that this module made: known again, made anew, and measured as they are now."""
+"""The segments made by this module: finding, creating and measuring them."""
 
 import zlib
 
@@ -10,11 +10,11 @@ from slicer import vtkMRMLSegmentationNode
 from DanteSegmenterLib.model_folder import Region
 
 REGION_TAG = "DanteSegmenter.Region"
-FINGERPRINT_TAG = "DanteSegmenter.Mask"  # of a segment as the model made it
+FINGERPRINT_TAG = "DanteSegmenter.Mask"  # on a segment: fingerprint of the model's output
 
 
 def ourSegments(output: vtkMRMLSegmentationNode) -> dict[str, str]:
-    """Region id -> segment id, of the segments that this module made."""
+    """Region id -> segment id, for the segments made by this module."""
     segmentation = output.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     text = vtk.reference("")
@@ -31,14 +31,14 @@ def removeSegments(output: vtkMRMLSegmentationNode, segmentIds) -> None:
 
 
 def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[Region, ...]) -> str:
-    """An empty segment with the region's name, colour and codes; returns its id."""
+    """Add an empty segment with the region's name, colour and codes; returns its id."""
     segmentation = output.GetSegmentation()
     wanted = segmentation.GenerateUniqueSegmentID(region.id)
     segmentId = segmentation.AddEmptySegment(wanted, region.name, region.color)
     segment = segmentation.GetSegment(segmentId)
     segment.SetTag(REGION_TAG, region.id)
     segment.SetTag(segment.GetTerminologyEntryTagName(), region.terminology.entry())
-    # A region that encloses another must let it be seen.
+    # A region that encloses another must be translucent.
     encloses = any(set(other.labels) < set(region.labels) for other in regions)
     display = output.GetDisplayNode()
     display.SetSegmentOpacity3D(segmentId, 0.35 if encloses else 1.0)
@@ -46,25 +46,25 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
 
 
 def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
-    """Whether a segment is not any more as the model made it; False where an older version did not note that."""
+    """Whether a segment differs from the model's output; False if an older version stored no fingerprint."""
     noted = vtk.reference("")
     if not output.GetSegmentation().GetSegment(segmentId).GetTag(FINGERPRINT_TAG, noted):
         return False
     sum_, *corner = str(noted).split()
     sumNow, *cornerNow = fingerprint(output, segmentId).split()
-    # A saved scene keeps positions to some digits, and may cut the empty margin of a labelmap.
+    # A saved scene rounds positions and may crop the empty margin of a labelmap.
     return sum_ != sumNow or not np.allclose(np.array(corner, float), np.array(cornerNow, float), atol=0.01)
 
 
 def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:
-    """A check sum of a segment's voxels within their bounding box, and where the box begins (RAS mm, no transform)."""
+    """A checksum of a segment's voxels within their bounding box, and the box's corner (RAS mm, without transform)."""
     mask, corner, _voxelMl = segmentBox(output, segmentId)
     checksum = zlib.crc32(np.packbits(mask).tobytes(), zlib.crc32(repr(mask.shape).encode()))
     return " ".join([f"{checksum:08x}", *(f"{value:.3f}" for value in corner)])
 
 
 def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
-    """What a segment measures as it is, in mL; a linear transform above it counts."""
+    """A segment's current volume in mL, including linear parent transforms."""
     mask, _corner, voxelMl = segmentBox(output, segmentId)
     transform, scale = output.GetParentTransformNode(), 1.0
     if transform is not None and transform.IsTransformToWorldLinear():
@@ -75,12 +75,12 @@ def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
 
 
 def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndarray, tuple[float, ...], float]:
-    """The voxels of a segment, bool [K, J, I] within their bounding box; its first voxel in RAS mm; a voxel in mL."""
+    """A segment's voxels, bool [K, J, I] within their bounding box; its first voxel in RAS mm; voxel volume in mL."""
     image = output.GetBinaryLabelmapInternalRepresentation(segmentId)
     nothing = np.zeros((0, 0, 0), bool), (0.0, 0.0, 0.0), 0.0
     if image is None or image.IsEmpty():
         return nothing
-    # The labelmap may hold several segments that do not overlap, each with a value of its own.
+    # A labelmap may hold several non-overlapping segments, each with its own value.
     label = output.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     mask = slicer.util.arrayFromSegmentInternalBinaryLabelmap(output, segmentId) == label
     inPlane = mask.any(axis=0)

@@ -1,4 +1,4 @@
-"""How a result is shown: over its volume, in 3D, and in the Segment Editor."""
+"""Displays a result over its volume, in 3D, and in the Segment Editor."""
 
 from collections.abc import Iterator
 
@@ -20,12 +20,12 @@ from DanteSlicerLib.scene.segments import otherSegments, ourSegments, segmentBox
 from DanteSlicerLib.scene.studies import PROBABILITY_ATTRIBUTE, putBeside, studyOf, volumeNodes
 from DanteSlicerLib.scene.volumes_table import TABLE_ROLE
 
-SHOWS_LESIONS_BEST = ("flair",)  # ids of modalities, for views in which nothing of the study was read
-MIN_VIEW_RADIUS_MM = 50.0  # of what the 3D view shows around a small lesion
+SHOWS_LESIONS_BEST = ("flair",)  # modality ids to show if no view shows a volume of the study
+MIN_VIEW_RADIUS_MM = 50.0  # minimum radius of the 3D view around a small lesion
 
 
 def showResult(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, show3D: bool) -> Iterator[None]:
-    """Show a result over its volume, in 3D if wanted, and beside its study; the user's layout stays. In steps."""
+    """Show a result over its volume, and in 3D if wanted, keeping the user's layout; a generator of short steps."""
     putBeside(output, reference)
     if output.GetNodeReference(TABLE_ROLE):
         putBeside(output.GetNodeReference(TABLE_ROLE), reference)
@@ -38,13 +38,13 @@ def showResult(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNo
 
 
 def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
-    """Surfaces of all segments for the 3D view, one a step: Slicer makes them all in one go, and the window waits."""
+    """Create the surfaces segment by segment: Slicer would create all at once and block the window."""
     segmentation = output.GetSegmentation()
     closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     for segmentId in [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]:
         segment = segmentation.GetSegment(segmentId)
         if segment is None or segment.GetRepresentation(closed) is not None:
-            continue  # deleted between two steps, or made by an edit
+            continue  # deleted between two steps, or already created by an edit
         alone = slicer.vtkSegmentation()
         alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
         alone.CopyConversionParameters(segmentation)
@@ -54,25 +54,25 @@ def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
         if surface is not None:
             segment.AddRepresentation(closed, surface)
         yield
-    output.CreateClosedSurfaceRepresentation()  # finds them made, and lets the views know
+    output.CreateClosedSurfaceRepresentation()  # reuses the surfaces above, and notifies the views
     yield
 
 
 def showOnly(output: vtkMRMLSegmentationNode) -> None:
-    """Show a result and hide those of other volumes, which would lie over this patient's images.
+    """Show a result and hide this module's results for other volumes, which would cover this patient's images.
 
-    Only ours are hidden. The eye in the subject hierarchy, or choosing it in the window, brings any of them back.
+    Other segmentations stay visible. A hidden result is shown again by its eye icon or by choosing it in the window.
     """
     for other in ourResults():
         if resultReference(other) is not resultReference(output):
             setShown(other, False)
         elif other is not output:
-            takeOverlay(other)  # another model's, or another run's: its probabilities are not those of this result
+            takeOverlay(other)  # another run's probabilities do not belong to this result
     setShown(output, True)
 
 
 def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
-    """Show or hide a result in slices and 3D, with its probabilities; in the user's node, our segments alone."""
+    """Show or hide a result with its probabilities; in a node with other segments, only this module's segments."""
     if shown or not otherSegments(output):
         output.SetDisplayVisibility(shown)
     display = output.GetDisplayNode()
@@ -88,7 +88,7 @@ def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
 
 
 def fillOf(output: vtkMRMLSegmentationNode) -> float:
-    """How much a result's colour covers the tissue, 0 to 1."""
+    """Opacity of a result's fill in the slices, 0 to 1."""
     display, ours = output.GetDisplayNode(), list(ourSegments(output).values())
     if display is None or not ours:
         return 0.0
@@ -96,7 +96,7 @@ def fillOf(output: vtkMRMLSegmentationNode) -> float:
 
 
 def setFill(output: vtkMRMLSegmentationNode, fill: float) -> None:
-    """Let a result's colour cover the tissue by so much; segments of others in its node stay as they are."""
+    """Set the opacity of a result's fill; other segments in its node are left unchanged."""
     display = output.GetDisplayNode()
     if display is None:
         return
@@ -108,11 +108,11 @@ def setFill(output: vtkMRMLSegmentationNode, fill: float) -> None:
 
 
 def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> None:
-    """Leave what is read in the slice views if it is of this study; elsewhere show that, or FLAIR, or the reference.
+    """Show the study in all slice views: a volume of it that is already shown, else FLAIR, else the reference.
 
     Args:
-        inputs: the volumes of the study that the model was given, by modality id.
-        reference: the one whose grid the result has.
+        inputs: the model's input volumes by modality id.
+        reference: the volume whose grid the result uses.
     """
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     volumes = {view.GetID(): backgroundOf(view) for view in views}
@@ -125,7 +125,7 @@ def showStudyInSlices(inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtk
 
 
 def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtkMRMLScalarVolumeNode) -> bool:
-    """Whether a volume is one of the study's: given to the model, or beside it in the subject hierarchy."""
+    """Whether a volume belongs to the study: an input of the model, or beside it in the subject hierarchy."""
     if volume is reference or volume in inputs.values():
         return True
     study = studyOf(reference)[0]
@@ -133,14 +133,14 @@ def isOfStudy(volume, inputs: dict[str, vtkMRMLScalarVolumeNode], reference: vtk
         return False
     if not study and not liesOver(volume, reference):
         return False
-    # Volumes without a study are one patient's as long as no modality is there twice.
+    # Volumes outside any study are taken for one patient's if no modality occurs twice.
     together = [guess_modality(node.GetName() or "") for node in volumeNodes() if studyOf(node)[0] == study]
     known = [guess for guess in together if guess]
     return bool(study) or len(known) == len(set(known))
 
 
 def liesOver(volume, reference) -> bool:
-    """Whether a volume's box in space holds the middle of the reference's: a view would show nothing there else."""
+    """Whether a volume's bounding box contains the centre of the reference's; otherwise views would show nothing."""
     boxes = []
     for node in (volume, reference):
         bounds = [0.0] * 6
@@ -151,13 +151,13 @@ def liesOver(volume, reference) -> bool:
 
 
 def firstFound(output: vtkMRMLSegmentationNode) -> str | None:
-    """The segment of the outermost region that was found, or None if nothing was."""
+    """The first non-empty segment, outermost region first, or None."""
     ids = ourSegments(output).values()
     return next((segmentId for segmentId in ids if segmentBox(output, segmentId)[0].size), None)
 
 
 def jumpTo(output: vtkMRMLSegmentationNode) -> None:
-    """Bring the slice views to the middle of the first region that was found."""
+    """Centre the slice views on the first non-empty region."""
     segmentId = firstFound(output)
     if segmentId is not None:
         center = output.GetSegmentCenterRAS(segmentId)
@@ -165,7 +165,7 @@ def jumpTo(output: vtkMRMLSegmentationNode) -> None:
 
 
 def centre3D(output: vtkMRMLSegmentationNode) -> bool:
-    """Let every 3D view look at a result from the side it looks from now; whether there was something to look at."""
+    """Centre every 3D view on a result, keeping the view direction; returns False if the result is empty."""
     segmentId = firstFound(output)
     if segmentId is None:
         return False
@@ -184,14 +184,14 @@ def centre3D(output: vtkMRMLSegmentationNode) -> bool:
 
 
 def openEditor(output: vtkMRMLSegmentationNode) -> None:
-    """Slicer's Segment Editor on a result, so that correcting one of its nested segments erases no other."""
+    """Open a result in Slicer's Segment Editor, set up so that editing a nested segment erases no other segment."""
     if slicer.util.mainWindow() is not None:
         slicer.util.selectModule("SegmentEditor")
     editor = slicer.util.getModuleWidget("SegmentEditor").editor
     editor.setSegmentationNode(output)
     editor.setSourceVolumeNode(readVolume(output) or referenceOf(output))
     choices = editor.mrmlSegmentEditorNode()
-    choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's own is "all"
+    choices.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # the editor's default is "all"
     choices.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
     choices.SetSourceVolumeIntensityMask(False)
     ours = list(ourSegments(output).values())
@@ -200,7 +200,7 @@ def openEditor(output: vtkMRMLSegmentationNode) -> None:
 
 
 def readVolume(output: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode | None:
-    """The volume in the slices if the result was made from it: the editor would show another in its place."""
+    """The result's input that is shown in the slices: the editor would otherwise switch to another volume."""
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     volumes = [backgroundOf(view) for view in views]
     return next((volume for volume in volumes if volume in inputsOf(output).values()), None)

@@ -1,4 +1,4 @@
-"""The scene's volumes, and how they stand together in studies."""
+"""The scene's volumes and how they are grouped into studies."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from DanteSegmenterLib.cases.modality_guess import same_patient
 from DanteSegmenterLib.model_folder import Modality, ModelSpec
 
 ALIGNED_ATTRIBUTE = "DanteSegmenter.AlignedCopy"
-SAMPLE_ATTRIBUTE = "DanteSegmenter.Sample"  # of the synthetic patient's volumes: their modality
-PROBABILITY_ATTRIBUTE = "DanteSegmenter.Probability"  # of a volume: the id of its region
+SAMPLE_ATTRIBUTE = "DanteSegmenter.Sample"  # on a volume of the synthetic patient: its modality
+PROBABILITY_ATTRIBUTE = "DanteSegmenter.Probability"  # on a volume: the id of its region
 
 
 def putBeside(node, reference) -> None:
-    """Give a node the place of `reference` in the subject hierarchy: the same study or folder."""
+    """Move a node to the study or folder of `reference` in the subject hierarchy."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     item = hierarchy.GetItemByDataNode(reference) if hierarchy else 0
     if item:
@@ -31,7 +31,7 @@ def place(hierarchy, node, parent: int) -> None:
 
 
 def makeStudy(patient: str, study: str, nodes: list) -> int:
-    """A patient with one study in the subject hierarchy; returns the study's item."""
+    """Create a patient with one study in the subject hierarchy; returns the study's item."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     subject = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), patient)
     item = hierarchy.CreateStudyItem(subject, study)
@@ -42,9 +42,9 @@ def makeStudy(patient: str, study: str, nodes: list) -> int:
 
 @dataclass
 class SceneStudy:
-    """Volumes that stand together in the subject hierarchy, and how they would be segmented.
+    """Volumes grouped in the subject hierarchy, and the inputs chosen from them.
 
-    problem: why they cannot be; empty if they can.
+    problem: why the study will not be segmented; empty if it will.
     """
 
     name: str
@@ -53,7 +53,7 @@ class SceneStudy:
 
 
 def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
-    """The scene's volumes with an image, without label maps, vectors, what is ours, and what is hidden."""
+    """The scene's visible volumes with an image, without label maps, vectors and this module's own volumes."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         node
@@ -67,7 +67,7 @@ def volumeNodes() -> list[vtkMRMLScalarVolumeNode]:
 
 
 def volumeInView() -> vtkMRMLScalarVolumeNode | None:
-    """What the first slice view with a background shows there."""
+    """The background volume of the first slice view that has one."""
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         shown = view.GetBackgroundVolumeID()
         node = slicer.mrmlScene.GetNodeByID(shown) if shown else None
@@ -77,7 +77,7 @@ def volumeInView() -> vtkMRMLScalarVolumeNode | None:
 
 
 def volumesBeside(node, nodes: list[vtkMRMLScalarVolumeNode]) -> list[vtkMRMLScalarVolumeNode]:
-    """Those of one patient: in the study of `node`, or where it is in none, called alike but for the modality."""
+    """The volumes of one patient: those in the study of `node`, or, outside any study, those with matching names."""
     item = studyOf(node)[0]
     if item:
         return [other for other in nodes if studyOf(other)[0] == item]
@@ -86,12 +86,12 @@ def volumesBeside(node, nodes: list[vtkMRMLScalarVolumeNode]) -> list[vtkMRMLSca
 
 
 def isLeftOut(spec: ModelSpec, modality: str, node: vtkMRMLScalarVolumeNode) -> bool:
-    """Whether a volume is only used when it is asked for: the sample shows what is found without the decisive scan."""
+    """Whether a volume is used only on request: the sample's privileged scan, to show the result without it."""
     return modality == spec.privileged and bool(node.GetAttribute(SAMPLE_ATTRIBUTE))
 
 
 def studyOf(node) -> tuple[int, str]:
-    """The subject hierarchy item that holds a node, and its name with the patient's."""
+    """The subject hierarchy item of a node's study, and its name with the patient's."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
     study = hierarchy.GetItemParent(item) if item else 0
@@ -111,6 +111,6 @@ def patientOf(node) -> int:
 
 
 def usedModalities(spec: ModelSpec) -> list[Modality]:
-    """What the model can make use of: the privileged modality only if it came with the full network."""
+    """The modalities the model can use: the privileged one only if the model includes the full network."""
     used = {*spec.limited.modalities, *(spec.full.modalities if spec.full else ())}
     return [modality for modality in spec.modalities if modality.id in used]

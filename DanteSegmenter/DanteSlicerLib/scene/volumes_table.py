@@ -1,4 +1,4 @@
-"""The table of volumes that belongs to a result, and how it follows corrections by hand."""
+"""The table of volumes of a result, updated when segments are edited by hand."""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -17,24 +17,24 @@ from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, ourResults
 from DanteSlicerLib.scene.segments import isEdited, ourSegments, segmentVolumeMl
 
 TABLE_ROLE = "DanteSegmenter.Table"
-CONFIDENCE_COLUMN, OLD_CONFIDENCE_COLUMN = "Confidence", "Mean probability"  # as scenes of version 0.1 have it
+CONFIDENCE_COLUMN, OLD_CONFIDENCE_COLUMN = "Confidence", "Mean probability"  # in scenes of version 0.1
 NUMBER_COLUMNS = ("Volume [mL]", "Volume low [mL]", "Volume high [mL]", CONFIDENCE_COLUMN)
 MODEL_VOLUME_COLUMN = "Model volume [mL]"
 EDITED_COLUMN = "Edited"
 REGION_COLUMN = "Region"
-EDIT_WAIT_MS = 400  # after the last stroke of an edit, before its volumes are counted
+EDIT_WAIT_MS = 400  # delay after the last stroke of an edit before the volumes are measured
 
 
 class VolumeRow(NamedTuple):
-    """A line of the table of volumes: a segment as it is, and what the model said of it.
+    """A row of the volumes table: the current segment and the model's estimates.
 
     name: of the segment.
-    volume: in mL, as the segment is now.
+    volume: current volume in mL.
     low, high: the model's range of the volume, in mL.
-    confidence: the model's mean probability inside its own segment.
+    confidence: mean predicted probability inside the model's segment.
     model: name and version.
-    modelVolume: in mL, as the model made the segment.
-    edited: whether the segment is not as the model made it.
+    modelVolume: volume of the model's segment in mL.
+    edited: whether the segment differs from the model's output.
     region: its id; empty in tables of older scenes.
     """
 
@@ -50,7 +50,7 @@ class VolumeRow(NamedTuple):
 
 
 def writeTable(output: vtkMRMLSegmentationNode, result: Result, model: str) -> None:
-    """Volumes in mL, their ranges and how sure the model is, as a table node that belongs to the segmentation."""
+    """Write volumes in mL, their ranges and the confidence into the segmentation's table node."""
     table = output.GetNodeReference(TABLE_ROLE)
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", one_line(f"{output.GetName()} volumes"))
@@ -64,7 +64,7 @@ def writeTable(output: vtkMRMLSegmentationNode, result: Result, model: str) -> N
 
 
 def fillTableNode(table, rows: Iterable[VolumeRow]) -> None:
-    """Put rows into a table node; what is in the scene and in the CSV file."""
+    """Write rows into a table node; the CSV file has the same content."""
     titles = ("Segment", *NUMBER_COLUMNS, "Model", MODEL_VOLUME_COLUMN, EDITED_COLUMN, REGION_COLUMN)
     texts = ("Segment", "Model", EDITED_COLUMN, REGION_COLUMN)
     columns = [vtk.vtkStringArray() if title in texts else vtk.vtkDoubleArray() for title in titles]
@@ -80,7 +80,7 @@ def fillTableNode(table, rows: Iterable[VolumeRow]) -> None:
 
 
 def followEdits(output: vtkMRMLSegmentationNode) -> bool:
-    """Bring a result's table into agreement with its segments as they are now; whether any was edited."""
+    """Update a result's table from its current segments; returns whether any segment was edited."""
     table = output.GetNodeReference(TABLE_ROLE)
     segments, rows = ourSegments(output), []
     for row in readTable(table):
@@ -90,7 +90,7 @@ def followEdits(output: vtkMRMLSegmentationNode) -> bool:
             volume = segmentVolumeMl(output, segmentId) if edited else row.modelVolume
             name = output.GetSegmentation().GetSegment(segmentId).GetName()
             row = row._replace(name=name, volume=volume, edited=edited)
-        elif row.region:  # the user has removed it
+        elif row.region:  # removed by the user
             row = row._replace(volume=0.0, edited=True)
         rows.append(row)
     if rows and rows != readTable(table):
@@ -99,15 +99,15 @@ def followEdits(output: vtkMRMLSegmentationNode) -> bool:
 
 
 class EditWatch(VTKObservationMixin):
-    """Lets the tables of our results follow the segments, a moment after the last stroke: drawing never waits.
+    """Updates the tables of this module's results shortly after an edit, without delaying drawing.
 
-    It watches whichever module is shown, and looks at every result of a scene that was opened.
+    It is active whichever module is shown, and also checks every result of a scene that was opened.
     """
 
     def __init__(self, changed: Callable[[], None]):
         """
         Args:
-            changed: called after tables were brought up to date.
+            changed: called after tables were updated.
         """
         super().__init__()
         self._changed = changed
@@ -147,7 +147,7 @@ class EditWatch(VTKObservationMixin):
         self._timer.start()
 
     def follow(self) -> None:
-        """Look at what was edited since the last time."""
+        """Update the tables of the results edited since the last call."""
         self._timer.stop()
         nodes = [slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in self._due]
         self._due.clear()
@@ -164,7 +164,7 @@ class EditWatch(VTKObservationMixin):
 
 
 def saveTable(table, path: str | Path) -> None:
-    """Write a table node that `writeTable` filled as CSV."""
+    """Save a table node written by `writeTable` as CSV."""
     columns = table.GetTable()
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -175,7 +175,7 @@ def saveTable(table, path: str | Path) -> None:
 
 
 def readTable(table) -> list[VolumeRow]:
-    """Rows of a table node that `writeTable` filled, in this version or before segments could be edited."""
+    """Rows of a table node written by `writeTable`, including those from before segments could be edited."""
     if table is None or table.GetNumberOfColumns() < 1 + len(NUMBER_COLUMNS):
         return []
     columns, rows = table.GetTable(), []

@@ -1,4 +1,4 @@
-"""What the model found, written into a segmentation node."""
+"""Writes a result into a segmentation node."""
 
 from collections.abc import Iterator
 
@@ -20,20 +20,20 @@ from DanteSlicerLib.scene.segments import (
 )
 from DanteSlicerLib.scene.volumes_table import writeTable
 
-WARNING_PREFIX = "WARNING: "  # what a note begins with that speaks against the result
+WARNING_PREFIX = "WARNING: "  # marks a note that questions the result
 
 
 def writeSegmentation(
     output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode, result: Result
 ) -> Iterator[None]:
-    """Put the result's regions into `output` as overlapping segments, replacing only those this module made.
+    """Write the result's regions into `output` as overlapping segments, replacing only those made by this module.
 
-    A generator: between its steps, of at most a region each, the application may look after its window.
+    A generator with steps of at most one region each, so that the application can process events in between.
 
     Args:
-        output: any segmentation node; segments of others in it stay as they are.
-        reference: the volume on whose grid the result is.
-        result: of the window's process, or of `inference.segment`.
+        output: any segmentation node; other segments in it are kept.
+        reference: the volume whose grid the result uses.
+        result: from the window's process, or from `inference.segment`.
     """
     spec = result.spec
     model = modelName(spec)
@@ -47,7 +47,7 @@ def writeSegmentation(
         output.SetAttribute(MODEL_ATTRIBUTE, model)
         output.SetAttribute(REPORT_ATTRIBUTE, reportText(result.report))
         output.SetNodeReferenceID(RESULT_ROLE, reference.GetID())
-        # Surfaces of the segments before would be made anew at every change.
+        # Existing surfaces would be recomputed at every change.
         output.RemoveClosedSurfaceRepresentation()
     for region in spec.regions:
         segmentId = ourSegments(output).get(region.id) or addSegment(output, region, spec.regions)
@@ -59,14 +59,14 @@ def writeSegmentation(
 
 
 def reportText(report: Report) -> str:
-    """What the window says below the button after a run, and again when the scene is reopened."""
+    """The text that the window shows below the button after a run, and again when the scene is reopened."""
     done = _("Done in {seconds:.1f} s on {device}.")
     done = done.format(seconds=report.total_seconds, device=deviceName(report.device))
     return "\n".join([done, *report.notes])
 
 
 def partsOfReport(output: vtkMRMLSegmentationNode | None) -> tuple[str, list[str], list[str]]:
-    """What `reportText` said of a result: that it is done, the warnings, and the other notes."""
+    """Split the text of `reportText` into the line that it is done, the warnings, and the other notes."""
     report = (output.GetAttribute(REPORT_ATTRIBUTE) if output else None) or ""
     done, *notes = report.split("\n")
     warnings = [note.removeprefix(WARNING_PREFIX) for note in notes if note.startswith(WARNING_PREFIX)]

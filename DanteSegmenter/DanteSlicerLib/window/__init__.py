@@ -1,1 +1,1 @@
-"""The module's window: what is chosen, what is guessed, the run that goes on, and who is told of what."""
+"""The module's window: choices, guesses, the current run, and the panels."""

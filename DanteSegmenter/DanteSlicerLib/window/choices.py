@@ -1,4 +1,4 @@
-"""What is chosen in the window, and what follows from it: shared by the panels, which do not know each other."""
+"""The window's current choices and what follows from them, shared by the panels, which do not know each other."""
 
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +16,12 @@ from DanteSlicerLib.scene.studies import usedModalities
 
 class Choices:
     """
-    logic: computes, and knows the models.
-    parameters: the scene's choices; None while another module is shown.
-    model: entry of the chosen model; None if there is none.
-    host: the other computer that computes, as the user writes it; empty for this one. Not the scene's choice.
-    hostPython: the command for Python there; empty for the usual one.
-    changing: whether the window changes its own parts; what they signal then was not chosen by the user.
+    logic: runs the segmentation and lists the models.
+    parameters: the scene's parameter node; None while another module is shown.
+    model: entry of the chosen model, or None.
+    host: the remote computer as typed by the user; empty for this one. Not saved in the scene.
+    hostPython: command for the remote Python; empty for the default.
+    changing: whether the window is updating its own widgets; their signals are then not user choices.
     """
 
     def __init__(self):
@@ -34,7 +34,7 @@ class Choices:
 
     @contextmanager
     def change(self):
-        """While the window changes its own parts."""
+        """Context in which the window updates its own widgets."""
         before, self.changing = self.changing, True
         try:
             yield
@@ -42,25 +42,25 @@ class Choices:
             self.changing = before
 
     def areTheUsers(self):
-        """Whether a signal of the window's parts tells what the user has chosen."""
+        """Whether a signal of a widget is a choice of the user."""
         return not self.changing and self.parameters is not None
 
     @property
     def spec(self):
-        """What the chosen model says of itself; None while no usable model is chosen."""
+        """The spec of the chosen model; None while no usable model is chosen."""
         return self.model.spec if self.model else None
 
     def modalities(self):
-        """The ids of the modalities that the chosen model can make use of."""
+        """The ids of the modalities that the chosen model can use."""
         return [modality.id for modality in usedModalities(self.spec)] if self.spec else []
 
     def inputs(self):
-        """The chosen volume nodes by modality id, without the empty ones."""
+        """The chosen volume nodes by modality id, without empty choices."""
         nodes = {modality: self.parameters.inputVolume(modality) for modality in self.modalities()}
         return {modality: node for modality, node in nodes.items() if node is not None}
 
     def referenceVolume(self):
-        """The volume on whose grid the result will be, or None while it is not chosen."""
+        """The volume whose grid the result will use, or None if it is not chosen yet."""
         spec, inputs = self.spec, self.inputs()
         if spec is None:
             return None
@@ -69,12 +69,12 @@ class Choices:
         return inputs.get(pathway.modalities[0])
 
     def output(self):
-        """The chosen output node; None if there is none, or it was deleted meanwhile."""
+        """The chosen output node; None if none is chosen or it was deleted."""
         node = self.parameters.outputSegmentation
         return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
 
     def whatIsMissing(self):
-        """Why Segment cannot run; empty if it can."""
+        """Why Segment is disabled; empty if it is enabled."""
         if self.model is None:
             return _("There is no model. Add a model folder with the button beside the list.")
         spec = self.spec
@@ -93,7 +93,7 @@ class Choices:
         return self.whatIsWrongWithHost()
 
     def whatIsWrongWithHost(self):
-        """Why the chosen computer cannot be asked; empty if it can, or this one computes."""
+        """Why the chosen host cannot be used; empty if it can, or if none is chosen."""
         try:
             self.computer()
         except ConfigError as error:
@@ -101,9 +101,9 @@ class Choices:
         return ""
 
     def computer(self):
-        """The other computer that computes; None for this one.
+        """The chosen remote computer; None for this one.
 
         Raises:
-            ConfigError: what the user wrote names none.
+            ConfigError: the text is not a valid host.
         """
         return parse_host(self.host, self.hostPython) if self.host else None

@@ -1,4 +1,4 @@
-"""Which volumes stand in the boxes that the user has not filled: those of the patient they look at."""
+"""Guesses volumes for the boxes that the user left empty: those of the patient in view."""
 
 from DanteSlicerLib.scene.results import MODEL_ATTRIBUTE, modelName, previousResult, resultReference
 from DanteSlicerLib.scene.segments import otherSegments
@@ -6,51 +6,51 @@ from DanteSlicerLib.scene.studies import isLeftOut, studyOf, volumeInView, volum
 
 
 class Guesses:
-    """Writes what it guesses into the scene's choices; the boxes follow them."""
+    """Writes guesses into the scene's parameter node; the boxes follow it."""
 
     def __init__(self, choices):
         self._choices = choices
-        self._inView = None  # the volume that the slices showed when the boxes were filled
-        self._reference = None  # the volume whose result was looked for last
-        self._model = None  # and the name of the model; None before the first one
-        self._passedOver = {}  # modality -> ids of volumes that were there when the chosen one was deleted
-        self._guessed = {}  # modality -> id of the node that was put there by guess
+        self._inView = None  # the volume in the slices when the boxes were last filled
+        self._reference = None  # the reference of the last lookup of a result
+        self._model = None  # the name of the model of that lookup; None before the first one
+        self._passedOver = {}  # modality -> ids of the volumes present when the chosen one was deleted
+        self._guessed = {}  # modality -> id of the guessed node
         self._chosenByHand = set()
 
     def isGuess(self, modality):
-        """Whether what stands in a box was put there by guess."""
+        """Whether the volume in a box is a guess."""
         node = self._choices.parameters.inputVolume(modality)
         return node is not None and self._guessed.get(modality) == node.GetID()
 
     def choseByHand(self, modality):
-        """The user has chosen a volume, or none, for a modality."""
+        """Note that the user has chosen a volume, or none, for a modality."""
         self._chosenByHand.add(modality)
         self._guessed.pop(modality, None)
 
     def volumeLeaves(self, modality):
-        """The volume in a box is being deleted.
+        """Note that the volume in a box is being deleted.
 
-        Nobody chose the empty box; a volume that comes may be guessed, but none that was there already.
+        The box was not emptied by the user: volumes added later may be guessed for it, but none already there.
         """
         self._chosenByHand.discard(modality)
         self._guessed.pop(modality, None)
         self._passedOver[modality] = {volume.GetID() for volume in volumeNodes()}
 
     def forgetHands(self):
-        """Another scene: nothing in it was chosen or deleted by hand yet."""
+        """Reset what the user chose or deleted, for a new scene."""
         self._chosenByHand.clear()
         self._passedOver.clear()
 
     def forgetReference(self):
-        """Other choices are taken up: a result is looked for again."""
+        """Look for a result again, as the choices were reloaded."""
         self._reference = None
 
     def viewHasChanged(self):
-        """Whether the slices show another volume than when the boxes were filled."""
+        """Whether the slices show another volume than when the boxes were last filled."""
         return volumeInView() is not self._inView
 
     def fill(self):
-        """Fill the empty boxes that the user has not emptied, with volumes of one patient that are not used yet."""
+        """Fill the boxes that are empty, but not by the user's choice, with unused volumes of one patient."""
         parameters, modalities = self._choices.parameters, self._choices.modalities()
         candidates = self._candidates()
         used = [parameters.inputVolume(modality) for modality in modalities]
@@ -66,9 +66,9 @@ class Guesses:
         self.followReference()
 
     def _candidates(self):
-        """The volumes to fill the boxes from, all of one patient where that can be told.
+        """The volumes to guess from, all of one patient where that is known.
 
-        Boxes that were filled by a guess for another patient are emptied: they follow what the user looks at.
+        Boxes with guesses for another patient are emptied, so that guesses follow the patient in view.
         """
         self._inView = volumeInView()
         filled = self._choices.inputs()
@@ -84,9 +84,9 @@ class Guesses:
         return nodes
 
     def _ofOnePatient(self, chosen, inView, filled):
-        """Volumes of the chosen ones' patient, or of the one in view, if all is there that the model needs.
+        """Volumes of the patient of the chosen volumes, or of the one in view, if all required modalities are there.
 
-        Otherwise of the study that the boxes hold already, and of none; all of them where the boxes are empty.
+        Otherwise those of the study in the boxes and those outside any study; all volumes if the boxes are empty.
         """
         nodes, spec = volumeNodes(), self._choices.spec
         anchors = [node for node in (*chosen, inView, *filled) if node is not None]
@@ -100,7 +100,7 @@ class Guesses:
         return [node for node in nodes if not study or studyOf(node)[0] in (0, study)]
 
     def offered(self, modality):
-        """The volume for an empty box of the decisive scan that lies beside those in the other boxes, or None."""
+        """An unused volume for the empty privileged box, of the patient in the other boxes, or None."""
         chosen = list(self._choices.inputs().values())
         if self._choices.parameters.inputVolume(modality) is not None or not chosen:
             return None
@@ -109,7 +109,7 @@ class Guesses:
         return None if node in chosen else node
 
     def followReference(self):
-        """Take up the chosen model's result of the chosen volumes; let go of another's: it must not be written over."""
+        """Choose this model's result of the chosen volumes as output; no other result must be overwritten."""
         output, reference = self._choices.output(), self._choices.referenceVolume()
         anotherModel, anotherVolume = self._modelHasChanged(), reference is not self._reference
         self._reference = reference
@@ -123,15 +123,15 @@ class Guesses:
             self._choices.parameters.outputSegmentation = previousResult(reference, self._choices.spec)
 
     def _modelHasChanged(self):
-        """Whether another model is chosen than when this was asked last."""
+        """Whether the chosen model differs from that of the last call."""
         if self._choices.spec is None:
             return False
         before, self._model = self._model, modelName(self._choices.spec)
         return before not in (None, self._model)
 
     def chooseVolumes(self, inputs, byHand=True):
-        """Put a study's volumes into the boxes, as the user's choice or as a guess, and take up its result, if any."""
-        with self._choices.change():  # the boxes change together
+        """Put a study's volumes into the boxes, as a user choice or as guesses, and choose its result, if any."""
+        with self._choices.change():  # update the boxes together
             for modality in self._choices.modalities():
                 self._chosenByHand.discard(modality)
                 self._guessed.pop(modality, None)

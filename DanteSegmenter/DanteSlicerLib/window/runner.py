@@ -1,4 +1,4 @@
-"""One run at a time, looked after by a timer: the window never waits."""
+"""Runs one segmentation at a time, polled by a timer so that the window never blocks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,43 +11,43 @@ from DanteSegmenterLib.errors import Cancelled, DanteError
 from DanteSlicerLib.logic import POLL_MS
 from DanteSlicerLib.parameters import inWindowWords
 
-PAUSE_MS = 1  # between two steps of a result into the scene: whatever waits for the window has its turn
+PAUSE_MS = 1  # between two steps of writing a result into the scene, so that the window can process events
 
 
 class Runner:
-    """Segments volumes with the choices of the window, also while another module is shown.
+    """Segments volumes with the window's choices, also while another module is shown.
 
-    Two are told how a run goes: `watcher`, which shows it (see `RunPanel`), and the panel that has begun it, by
-    `panel.finished(job)` when the result is in the scene, and by `panel.ended(error)` at rest: None, or why it failed.
+    Two objects are notified: `watcher`, which shows the run (see `RunPanel`), and the panel that started it, through
+    `panel.finished(job)` once the result is in the scene and `panel.ended(error)` at the end, with None or the error.
 
     watcher: has `starting()`, `begun()`, `progressed(progress)`, `finishing()`, `stopping()`, `rested()`.
-    reserved: why nobody but the panel that has reserved the runner may begin a run; empty if anybody may.
+    reserved: why only the panel that reserved the runner may start a run; empty if any panel may.
     """
 
     def __init__(self, choices):
-        self.watcher: Any = None  # until the window is set up, and after its end
+        self.watcher: Any = None  # None before the window is set up and after it is closed
         self.reserved = ""
         self._choices = choices
-        self._panel: Any = None  # that has begun the run; None if the run was abandoned
-        self._starting = False  # whether `logic.begin` is going on
-        self._cancelled = False  # whether it was asked to stop meanwhile
-        self._job: Any = None  # the run that is going on
-        self._steps: Iterator[None] | None = None  # what is left to do of putting its result into the scene
+        self._panel: Any = None  # that started the run; None if the run was abandoned
+        self._starting = False  # whether `logic.begin` is running
+        self._cancelled = False  # whether the run was cancelled during `logic.begin`
+        self._job: Any = None  # the current run
+        self._steps: Iterator[None] | None = None  # the remaining steps of writing its result into the scene
         self._timer = qt.QTimer()
         self._timer.timeout.connect(self.onTick)
 
     @property
     def running(self):
-        """Whether a run goes on, or begins: packages may be installed for it first, while the window lives."""
+        """Whether a run is in progress or starting; packages may be installed first, without blocking the window."""
         return self._starting or self._job is not None
 
     def start(self, panel, inputs, output=None, brainMask=None):
-        """Begin to segment volumes; `panel` is told how it ends.
+        """Start segmenting volumes; `panel` is notified of the outcome.
 
         Args:
             inputs: volume nodes by modality id.
-            output: the node for the result, about which the user was asked; None for that of the volumes, or a new one.
-            brainMask: a node to use instead of finding the brain.
+            output: node for the result, confirmed by the user; None for the volumes' earlier result or a new node.
+            brainMask: node to use instead of extracting the brain.
         """
         self._panel = panel
         self._cancelled = False
@@ -85,7 +85,7 @@ class Runner:
             self.cancel()
 
     def cancel(self):
-        """Ask the run to stop, as soon as it has begun; what is put into the scene already comes to its end."""
+        """Cancel the run, as soon as it has started; a result that is already being written is completed."""
         if not self.running or self._steps is not None:
             return
         self._cancelled = True
@@ -94,22 +94,22 @@ class Runner:
             self._choices.logic.inference.cancel()
 
     def abandon(self):
-        """The scene closes, or Slicer ends: the computing process ends, and nobody is told.
+        """End the computing process without notifying the panel, because the scene closes or Slicer exits.
 
-        A run that still waits for its packages goes no further than that, and is `running` until then.
+        A run that is still installing packages stops after that, and counts as `running` until then.
         """
         self._choices.logic.inference.close()
         self._forget()
 
     def onTick(self):
-        """Called every few milliseconds while a run is going on: each time a little is done."""
+        """Timer callback during a run; does one short step at a time."""
         if self._job is not None:
             attempt(self._tick, self._failed)
-        if self._job is not None:  # counted from now: a timer that is late comes twice before others come once
+        if self._job is not None:  # from now: a late repeating timer would fire twice and delay other events
             self.later(POLL_MS if self._steps is None else PAUSE_MS)
 
     def later(self, milliseconds):
-        """Look again after so long."""
+        """Schedule the next tick."""
         self._timer.start(milliseconds)
 
     def _tick(self):
@@ -152,11 +152,11 @@ class Runner:
 
 
 def attempt(action, failed, failure=None):
-    """Do something, and come to rest with an explanation if it fails.
+    """Run `action`; if it fails, show or pass on an explanation.
 
     Args:
-        failure: what a defect is called, a sentence without its full stop; by default that the segmentation failed.
-        failed: told why: a DanteError, or the text of a defect, which was shown and logged already.
+        failure: description of an unexpected failure, without a full stop; by default that the segmentation failed.
+        failed: called with a DanteError, or with the text of an unexpected error that was already shown and logged.
     """
     failure = failure or _("The segmentation failed")
     refusal: DanteError | None = None
@@ -169,7 +169,7 @@ def attempt(action, failed, failure=None):
                 refusal = Cancelled(_("Stopped; nothing was changed."))
             except DanteError as error:
                 refusal = type(error)(inWindowWords(str(error)))
-    except Exception as error:  # a defect; tryWithErrorDisplay has shown and logged it with its traceback
+    except Exception as error:  # a bug; tryWithErrorDisplay has shown it and logged the traceback
         defect = f"{failure}: {error}"
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The module's window: its life cycle, and who is told of what."""
+"""The module's window: its life cycle and the wiring between scene and panels."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ from DanteSlicerLib.window.runner import Runner
 
 
 class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Panels along the sections of DanteSegmenter.ui: they share choices and runner, and do not know each other.
+    """Panels for the sections of DanteSegmenter.ui; they share choices and runner, and do not know each other.
 
-    choices: what is chosen.
-    runner: segments, for whichever panel asks.
+    choices: the current choices.
+    runner: runs segmentations for all panels.
     modelPanel, inputsPanel, hostPanel, runPanel, resultPanel, severalStudies: the panels.
     """
 
-    # Made in `setup`.
+    # Set in `setup`.
     ui: Any
     status: StatusLine
     runner: Runner
@@ -44,16 +44,16 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         self.choices = Choices()
         self.guesses = Guesses(self.choices)
-        self._wrapper: Any = None  # of the scene's parameter node; also while another module is shown
+        self._wrapper: Any = None  # of the scene's parameter node; kept while another module is shown
         self._guiTag: int | None = None
-        self._shown: Any = None  # the output node that was shown last
+        self._shown: Any = None  # the output node that was last shown
         self._followingView = False  # whether boxes are being filled for the patient in view
         self._refreshPlanned = False
         super().__init__(parent)
 
     @property
     def logic(self):
-        """Slicer finds the module's logic here."""
+        """The module's logic; Slicer looks for it here."""
         return self.choices.logic
 
     @logic.setter
@@ -110,12 +110,12 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(view, vtk.vtkCommand.ModifiedEvent, self.onViewChanged)
 
     def cleanup(self):
-        """Reload, or the end of Slicer: the computing process ends with the window."""
+        """End the computing process with the window, on reload or when Slicer exits."""
         self.modelPanel.close()
         self.severalStudies.close()
         self.resultPanel.close()
         self.runner.abandon()
-        self.runner.watcher = None  # its widgets go
+        self.runner.watcher = None  # its widgets are deleted
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -126,9 +126,10 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def initializeParameterNode(self):
-        """Take up the scene's choices, and guess what is not chosen yet."""
+        """Load the scene's choices, and guess the missing ones."""
         wrapper = self.logic.getParameterNode()
-        # One that was connected stays on its node with an observer for each parameter: a visit must not add another.
+        # A connected wrapper keeps an observer for each parameter on its node: reuse it, so that visits do not add
+        # more.
         if self._wrapper is None or self._wrapper.parameterNode is not wrapper.parameterNode:
             self._wrapper = wrapper
         self.setParameterNode(self._wrapper)
@@ -141,7 +142,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         choices.parameters = parameterNode
         self.guesses.forgetReference()
         if parameterNode is not None:
-            self._shown = choices.output()  # as the scene shows it; only another choice changes that
+            self._shown = choices.output()  # as shown by the scene; only a different choice changes the view
             self._guiTag = parameterNode.connectParametersToGui(self.parameterWidgets())
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.modelPanel.updateModels()
@@ -149,19 +150,19 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.updateGui()
 
     def parameterWidgets(self):
-        """The widgets that show a parameter, by its name.
+        """The widgets bound to a parameter, by parameter name.
 
-        `connectGui` would find them too, but gives no tag to disconnect them by (Slicer 5.10): whoever was connected
-        before is told of the emptied list of devices, and takes its first for the user's choice.
+        `connectGui` would find them too, but returns no tag to disconnect them (Slicer 5.10): a node still connected
+        would be notified when the list of devices is cleared, and take its first entry for the user's choice.
         """
         named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
         return {name: widget for name, widget in named.items() if name}
 
-    # What happens in the scene
+    # Scene events
 
     def onSceneStartClose(self, caller, event):
         self.severalStudies.close()
-        if self.runner.running:  # its volumes are about to go
+        if self.runner.running:  # its volumes are about to be deleted
             self.runner.abandon()
             self.runPanel.rested()
         self.setParameterNode(None)
@@ -173,7 +174,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeLeaves(self, caller, event, node=None):
-        """A node is being deleted: selectors that hold it would move on to another with a choice's signal."""
+        """Reset the selectors of a node being deleted, which would otherwise switch to another node and signal it."""
         if node is None or slicer.mrmlScene.IsClosing():
             return
         with self.choices.change():
@@ -184,13 +185,13 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.ui.outputSelector.setCurrentNode(None)
 
     def onNodesChanged(self, caller, event):
-        """Volumes came or went. Nodes get their name and image after this event, so look a moment later, once."""
+        """Volumes were added or removed. Nodes get name and image after this event, so refresh once, a moment later."""
         if not self._refreshPlanned:
             self._refreshPlanned = True
             qt.QTimer.singleShot(0, self.onRefresh)
 
     def onViewChanged(self, caller, event):
-        """Perhaps another patient is looked at; the views change one after the other, so look a moment later, once."""
+        """The view may show another patient; views change one after the other, so refresh once, a moment later."""
         if self.guesses.viewHasChanged():
             self.onNodesChanged(caller, event)
 
@@ -208,7 +209,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.choices.areTheUsers():
             self.updateGui()
 
-    # What happens in the panels
+    # Panel events
 
     def onModelChanged(self):
         self.guesses.fill()
@@ -227,27 +228,27 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateGui()
 
     def onReserved(self):
-        """Several studies begin or end; what the window says of the last result stays."""
+        """Several studies start or end; the status of the last result is kept."""
         if self.choices.parameters is not None:
             self.runPanel.updateButton()
             self.updateResult()
 
     def updateGui(self):
-        """Bring every panel into agreement with the parameter node and the scene."""
+        """Update every panel from the parameter node and the scene."""
         self.modelPanel.update()
         self.inputsPanel.update()
         self.runPanel.updateButton()
         self.updateResult()
         self.showChosen()
         self.runPanel.updateWarning()
-        self.severalStudies.refresh(lookIntoFolder=False)  # a large one takes seconds, and no choice above changes it
+        self.severalStudies.refresh(lookIntoFolder=False)  # slow for large folders, unaffected by choices above
 
     def updateResult(self):
         self.resultPanel.update()
         self.runPanel.showDone()
 
     def showChosen(self):
-        """Show the result that was chosen, with the volumes it was made from, and hide those of other volumes."""
+        """Show the chosen result with its input volumes, and hide results for other volumes."""
         output = self.choices.output()
         if output is self._shown:
             return
@@ -257,9 +258,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         reference = resultReference(output)
         inputs = inputsOf(output)
         if reference is not self.choices.referenceVolume() and reference in inputs.values():
-            # The last of several studies was not chosen by hand.
+            # A result chosen while several studies run was not chosen by the user.
             self.guesses.chooseVolumes(inputs, byHand=not self.runner.reserved)
             self.updateGui()
         showOnly(output)
-        if reference is not None and not self._followingView:  # what the user has just put there stays
+        if reference is not None and not self._followingView:  # otherwise keep what the user just selected
             showStudyInSlices(inputs, reference)

@@ -1,1 +1,1 @@
-"""A panel per section of Resources/UI/DanteSegmenter.ui: it shows the window's choices and takes the user's."""
+"""One panel per section of Resources/UI/DanteSegmenter.ui: each shows the current choices and handles the user's."""

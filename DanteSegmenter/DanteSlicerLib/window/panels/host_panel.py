@@ -1,4 +1,4 @@
-"""The rows *of* and *Python there*: this computer, or another one that computes."""
+"""The rows *of* and *Python there*: where to compute, on this computer or a remote one."""
 
 import qt
 import slicer
@@ -8,24 +8,24 @@ from DanteSegmenterLib.guard.plain_text import LONG, one_line
 from DanteSlicerLib.parameters import HOST_SETTING, HOSTS_SETTING
 
 HOSTS_REMEMBERED = 5
-HERE = 0  # the first in the list
+HERE = 0  # index in the list
 
 
 class HostPanel:
-    """What is chosen is the user's setting, for this and later sessions; no scene changes it."""
+    """The choice is saved in the user's settings for later sessions; scenes do not change it."""
 
     def __init__(self, ui, choices, changed):
         """
         Args:
-            changed: called when another computer was chosen.
+            changed: called when another host was chosen.
         """
         self.ui = ui
         self._choices = choices
         self._changed = changed
-        self._pythons = self.remembered()  # by computer, the one chosen last first
+        self._pythons = self.remembered()  # by host, most recent first
         setting = slicer.util.settingsValue(HOST_SETTING, "", converter=str)
         choices.host, _space, choices.hostPython = setting.partition(" ")
-        ui.hostSelector.setCompleter(None)  # a name that is half written must not become another's
+        ui.hostSelector.setCompleter(None)  # completion would turn a partly typed name into another host's
         self.fill()
         ui.hostSelector.connect("currentIndexChanged(int)", self.onChosen)
         ui.hostSelector.connect("editTextChanged(QString)", self.onWritten)
@@ -37,7 +37,7 @@ class HostPanel:
         return {host: python for host, _space, python in (line.partition(" ") for line in lines) if host}
 
     def fill(self):
-        """Bring list and rows into agreement with the choice."""
+        """Update the list and the rows from the current choice."""
         with self._choices.change():
             self.ui.hostSelector.clear()
             for text in (_("This computer"), *self._pythons):
@@ -55,7 +55,7 @@ class HostPanel:
             widget.setVisible(bool(self._choices.host))
 
     def onChosen(self, index=None):
-        """One of the list; what is written by hand comes to `onWritten`."""
+        """Handle a choice from the list; typed text is handled by `onWritten`."""
         if not self._choices.changing:
             self.choose("" if self.ui.hostSelector.currentIndex == HERE else self.ui.hostSelector.currentText)
 
@@ -71,7 +71,7 @@ class HostPanel:
             self._changed()
 
     def choose(self, host):
-        """Compute there from now on; empty for here."""
+        """Compute on this host from now on; empty for this computer."""
         if host == self._choices.host:
             return
         self._choices.host = host
@@ -83,12 +83,12 @@ class HostPanel:
         self._changed()
 
     def remember(self):
-        """Keep the choice among the settings, if it is one: not what is still being written."""
+        """Save the choice if it is valid: it may still be being typed."""
         if not self._choices.whatIsWrongWithHost():
             qt.QSettings().setValue(HOST_SETTING, f"{self._choices.host} {self._choices.hostPython}".strip())
 
     def used(self):
-        """A run has begun with the chosen computer: it is in the list from now on, in front."""
+        """Move the host to the front of the list, because a run has started with it."""
         host = self._choices.host
         if not host:
             return

@@ -1,4 +1,4 @@
-"""The section *Inputs* below the model: a box for every volume it reads, and whether they are prepared first."""
+"""The section *Inputs* below the model: a box per input volume, and whether the volumes are prepared first."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from DanteSlicerLib.scene.studies import usedModalities, volumeNodes
 
 
 class InputsPanel:
-    """What is to be segmented."""
+    """Selects the input volumes."""
 
     def __init__(self, ui, choices, guesses, changed):
         """
@@ -36,7 +36,7 @@ class InputsPanel:
     # Boxes
 
     def buildSelectors(self):
-        """One row for every modality of the model: label, node selector, and a word where the choice is a guess."""
+        """Create a row per modality of the model: label, node selector, and a mark for guesses."""
         if self._rows is not None:
             self._rows.setParent(None)
             self._rows.deleteLater()
@@ -68,7 +68,7 @@ class InputsPanel:
     def makeSelector(self, modality):
         selector = slicer.qMRMLNodeComboBox()
         selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        selector.showChildNodeTypes = False  # no label maps, no vector volumes
+        selector.showChildNodeTypes = False  # exclude label maps and vector volumes
         selector.noneEnabled = True
         selector.addEnabled = False
         selector.removeEnabled = False
@@ -80,7 +80,7 @@ class InputsPanel:
         return selector
 
     def inputChosen(self, modality):
-        """What to do when the user chooses a volume for `modality`."""
+        """A callback for the user's choice of a volume for `modality`."""
 
         def chosen(node):
             if not self._choices.areTheUsers():
@@ -93,7 +93,7 @@ class InputsPanel:
         return chosen
 
     def offerTaken(self, modality):
-        """What to do when the user wants the volume too that is loaded and left out."""
+        """A callback for the user's wish to add the loaded but unused volume of `modality`."""
 
         def taken(link=None):
             node = self._guesses.offered(modality)
@@ -107,8 +107,8 @@ class InputsPanel:
             self._choices.parameters.setBrainMask(node)
 
     def nodeLeaves(self, node):
-        """Empty the boxes of a node that is being deleted, before they move on to another with a choice's signal."""
-        parameters = self._choices.parameters  # None while another module is shown: the scene empties what is saved
+        """Empty the boxes of a node that is being deleted, before they switch to another node and signal a choice."""
+        parameters = self._choices.parameters  # None while another module is shown: the scene clears the choice
         for modality, selector in self.selectors.items():
             if selector.currentNode() is node:
                 if parameters is not None:
@@ -127,7 +127,7 @@ class InputsPanel:
     # State
 
     def update(self):
-        """Bring the section into agreement with the scene's choices."""
+        """Update the section from the scene's choices."""
         parameters = self._choices.parameters
         with self._choices.change():
             for modality, selector in self.selectors.items():
@@ -148,7 +148,7 @@ class InputsPanel:
                 label.setToolTip(toolTip(hint.format(name=offered.GetName())))
 
     def updatePrepare(self):
-        """*Prepare* can be ticked for a model that reads brains without skull, and is off for any other."""
+        """Enable *Prepare* only for models that read skull-stripped brains."""
         spec = self._choices.spec
         able = spec is not None and spec.skull_stripped
         if spec is not None and not able and self._choices.parameters.prepare:

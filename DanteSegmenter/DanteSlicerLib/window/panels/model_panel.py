@@ -1,4 +1,4 @@
-"""The top of the section *Inputs*: the list of models, the button that adds one, what the chosen one says of itself."""
+"""The top of the section *Inputs*: the list of models, the button to add one, and a summary of the chosen model."""
 
 import time
 from pathlib import Path
@@ -15,18 +15,18 @@ IMPORT_POLL_MS = 300
 
 
 class ModelPanel:
-    """Which model segments; the text about it in a section of its own too.
+    """Selects the model, and shows the text about it in a separate section.
 
-    While nnU-Net's results are imported, the button that adds a model stops that, and the line below the list tells.
+    During an nnU-Net import, the add button becomes a stop button and the line below the list shows the progress.
     """
 
     def __init__(self, ui, parent, choices, runner, status, buildBoxes, changed):
         """
         Args:
             parent: of dialogs.
-            runner: while it is reserved, for several studies, an added model is not chosen by itself.
-            buildBoxes: called when another model was chosen, before the scene knows of it.
-            changed: called when another model was chosen and its boxes are there.
+            runner: while it is reserved for several studies, an added model is not selected.
+            buildBoxes: called when another model was chosen, before the scene's parameter is set.
+            changed: called when another model was chosen and its boxes are built.
         """
         self.ui = ui
         self._parent = parent
@@ -36,9 +36,9 @@ class ModelPanel:
         self._buildBoxes = buildBoxes
         self._changed = changed
         self._models: tuple[ModelEntry, ...] = ()
-        self._import: ImportProcess | None = None  # that is going on
+        self._import: ImportProcess | None = None  # the import in progress
         self._importBegun = 0.0
-        self._adding = (ui.addModelButton.text, ui.addModelButton.toolTip)  # of the button at rest
+        self._adding = (ui.addModelButton.text, ui.addModelButton.toolTip)  # of the idle button
         self._timer = qt.QTimer()
         self._timer.setInterval(IMPORT_POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -46,14 +46,14 @@ class ModelPanel:
         ui.addModelButton.connect("clicked(bool)", self.onAddModel)
 
     def close(self):
-        """End the import that is going on, and tell nobody."""
+        """Stop a running import without reporting it."""
         self._timer.stop()
         process, self._import = self._import, None
         if process is not None:
             process.stop()
 
     def updateModels(self):
-        """Fill the list of models and select the scene's; one that is not there any more is listed as missing."""
+        """Fill the list of models and select the scene's; a model that no longer exists is listed as missing."""
         self._models = self._choices.logic.models()
         wanted = self._choices.parameters.model
         if wanted and wanted not in [entry.key for entry in self._models]:
@@ -73,7 +73,7 @@ class ModelPanel:
         index = self.ui.modelSelector.currentIndex
         entry = self._models[index] if 0 <= index < len(self._models) else None
         self._choices.model = entry
-        self._buildBoxes()  # before anybody is told: the window asks the boxes of the model that is chosen
+        self._buildBoxes()  # before observers are notified: the window reads the boxes of the chosen model
         self._choices.parameters.model = entry.key if entry else ""
         self._changed()
 
@@ -85,12 +85,12 @@ class ModelPanel:
         title = _("A model: its model.json, a zip file, or the plans.json of nnU-Net's results")
         kinds = _("Models (model.json *.zip plans.json)")
         chosen = qt.QFileDialog.getOpenFileName(self._parent, title, "", kinds)
-        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
+        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt returns the path, PySide a tuple with it
         if path:
             self.addModel(path if path.lower().endswith(".zip") else str(Path(path).parent))
 
     def addModel(self, folder):
-        """Add a folder or zip file to the list and choose it, or say why not; nnU-Net's results some seconds later."""
+        """Add a folder or zip file and select it, or show an error; an nnU-Net import finishes some seconds later."""
         if not self.importing:
             self.tryToAdd(lambda: self._add(folder))
 
@@ -112,20 +112,20 @@ class ModelPanel:
         return self._import is not None
 
     def onTick(self):
-        """Look after the import now and then."""
+        """Poll the import."""
         if self._import is None:
             return
         if self._import.running:
             self.ui.modelInfoLabel.text = self.modelInfo()
             return
-        process = self._atRest()  # before anything is said: a dialog lets the timer go on
+        process = self._atRest()  # before any dialog, during which the timer would fire again
         try:
             self.tryToAdd(lambda: self.choose(self._choices.logic.rememberModel(process.result())))
         finally:
             process.stop()
 
     def _atRest(self):
-        """The import that was going on; the window does not speak of it any more."""
+        """Reset the button and the timer; returns the import process."""
         process, self._import = self._import, None
         self._timer.stop()
         self.ui.addModelButton.text, self.ui.addModelButton.toolTip = self._adding
@@ -133,8 +133,8 @@ class ModelPanel:
         return process
 
     def choose(self, entry):
-        """Have an added model in the list, and choose it; also while another module is shown."""
-        inUse = bool(self._runner.reserved)  # several studies go on with the model that they began with
+        """List an added model and select it, also while another module is shown."""
+        inUse = bool(self._runner.reserved)  # several studies keep the model they started with
         if not inUse:
             self._choices.logic.getParameterNode().model = entry.key
         if self._choices.parameters is not None:
@@ -143,11 +143,11 @@ class ModelPanel:
             self._status.show(_("{model} is in the list of models now.").format(model=entry.title))
 
     def tryToAdd(self, action):
-        """Do something for a new model, or say why it could not be added."""
+        """Run an action that adds a model; show an error if it fails."""
         attempt(action, self._status.tell, _("The model could not be added"))
 
     def update(self):
-        """Bring the texts into agreement with the chosen model."""
+        """Update the texts from the chosen model."""
         self.ui.modelInfoLabel.text = self.modelInfo()
         self.ui.aboutLabel.text = about(self._choices.spec) if self._choices.spec else ""
         self.ui.aboutCollapsibleButton.setVisible(bool(self.ui.aboutLabel.text))

@@ -1,4 +1,4 @@
-"""The section *Volumes*: the table of the chosen result, and what can be done with it."""
+"""The section *Volumes*: the table of the chosen result, and the actions on it."""
 
 import qt
 import slicer
@@ -12,18 +12,18 @@ from DanteSlicerLib.scene.show import fillOf, openEditor, setFill
 from DanteSlicerLib.scene.volumes_table import TABLE_ROLE, EditWatch, readTable, saveTable
 from DanteSlicerLib.scene.write_result import partsOfReport
 
-MODEL_COLUMN = 4  # of the window's table: the model's own volume, shown beside an edited one
+MODEL_COLUMN = 4  # in the window's table: the model's volume, shown next to an edited one
 ROW_HEIGHT = 24
 
 
 class ResultPanel:
-    """Shows the chosen output node, and follows corrections by hand whichever module is shown."""
+    """Shows the chosen output node, and tracks manual edits whichever module is shown."""
 
     def __init__(self, ui, parent, choices, changed):
         """
         Args:
             parent: of dialogs.
-            changed: called after another look at the chosen result, outside of an update of the whole window.
+            changed: called when the chosen result changed outside of a full update of the window.
         """
         self.ui = ui
         self._parent = parent
@@ -43,7 +43,7 @@ class ResultPanel:
         self.edits.close()
 
     def update(self):
-        """The table, and the notes of the last run, of the chosen output node."""
+        """Update the table and the notes from the chosen output node."""
         output = self._choices.output()
         if output is not None:
             with self._choices.change():
@@ -85,26 +85,26 @@ class ResultPanel:
                 pixmap = qt.QPixmap(12, 12)
                 pixmap.fill(qt.QColor(red, green, blue))
                 table.item(n, 0).setIcon(qt.QIcon(pixmap))
-        # As high as its rows, so that nothing has to be scrolled and nothing is left empty.
+        # Exactly as high as its rows: no scroll bar, no empty space.
         table.setFixedHeight(ROW_HEIGHT * (len(rows) + 1) + 8)
 
     def onFill(self, percent):
-        """One place for all results, those that are shown and those to come."""
+        """Apply the slider to all results, current and future."""
         if self._choices.areTheUsers():
-            with self._choices.change():  # nothing else in the window follows from it
+            with self._choices.change():  # nothing else in the window depends on it
                 self._choices.parameters.fill = percent / 100
             for output in ourResults():
                 setFill(output, percent / 100)
 
     def onEdited(self):
-        """Segments were corrected by hand and the tables have followed."""
+        """Update after segments were edited by hand and their tables updated."""
         if self._choices.parameters is not None:
             self._changed()
 
     def onSaveTable(self, checked=False):
         title, kinds = _("Save the table"), _("Comma-separated values (*.csv)")
         chosen = qt.QFileDialog.getSaveFileName(self._parent, title, "", kinds)
-        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt gives the path alone, PySide also the kind
+        path = chosen if isinstance(chosen, str) else chosen[0]  # PythonQt returns the path, PySide a tuple with it
         if path:
             with slicer.util.tryWithErrorDisplay(_("The table could not be saved.")):
                 self.edits.follow()

@@ -1,4 +1,4 @@
-"""The button Segment and what stands below it: progress, the warning, and the line that says how things are."""
+"""The Segment button and the widgets below it: progress, warnings and the status line."""
 
 import qt
 from slicer.i18n import tr as _
@@ -14,13 +14,13 @@ from DanteSlicerLib.scene.write_result import partsOfReport
 
 ERROR_COLOR = "#c0392b"
 WARNING_STYLE = "#warningFrame { background: #fff3cd; border: 1px solid #d39e00; border-radius: 3px; }"
-WARNING_TEXT_STYLE = "color: #664d03;"  # readable on that ground, also where Slicer is dark
+WARNING_TEXT_STYLE = "color: #664d03;"  # readable on the yellow background, also in Slicer's dark theme
 ICON_SIZE = 16
-HOST_SHOWN = 30  # letters of a computer's name on the button
+HOST_SHOWN = 30  # maximum length of a host name on the button
 
 
 class StatusLine:
-    """One line below the button; every panel may say something in it."""
+    """The status line below the button, shared by all panels."""
 
     def __init__(self, label):
         self._label = label
@@ -30,34 +30,34 @@ class StatusLine:
         self._label.text = text
 
     def showError(self, message):
-        """Say what went wrong, in the line and in a dialog; in the log without names of volumes."""
+        """Show an error in the line and in a dialog, and log it without volume names."""
         self.show(message, ERROR_COLOR)
         showError(message, _("DANTE Segmenter"))
 
     def tell(self, error, dialog=True):
-        """Say why a run has failed.
+        """Report why a run failed.
 
         Args:
-            error: what `runner.attempt` gives.
-            dialog: whether a refusal needs the user's attention.
+            error: from `runner.attempt`.
+            dialog: whether an expected error is shown in a dialog.
         """
         if isinstance(error, Cancelled):
             self.show(str(error))
-        elif isinstance(error, str) or not dialog:  # a defect has had its dialog
+        elif isinstance(error, str) or not dialog:  # an unexpected error was already shown in a dialog
             self.show(str(error), ERROR_COLOR)
         else:
             self.showError(str(error))
 
 
 class RunPanel:
-    """Begins a run with the chosen volumes, and shows every run that goes on: it is the runner's `watcher`."""
+    """Starts runs with the chosen volumes, and shows the progress of every run as the runner's `watcher`."""
 
     def __init__(self, ui, choices, runner, status, starting, begun, rested):
         """
         Args:
-            starting: called when a run is about to begin, which may take minutes where packages are installed first.
-            begun: called when a run has begun.
-            rested: called when a run is over.
+            starting: called when a run is about to start, which may take minutes if packages are installed first.
+            begun: called when a run has started.
+            rested: called when a run has ended.
         """
         self.ui = ui
         self._choices = choices
@@ -72,7 +72,7 @@ class RunPanel:
         ui.segmentButton.connect("clicked(bool)", self.onSegment)
         ui.cancelButton.connect("clicked(bool)", self.onCancel)
 
-    # The run that this panel begins
+    # Runs started by this panel
 
     def onSegment(self, checked=False):
         if self._runner.running or self._runner.reserved or self._choices.whatIsMissing():
@@ -85,20 +85,20 @@ class RunPanel:
         self._runner.start(self, self._choices.inputs(), output, self._choices.parameters.brainMask())
 
     def asked(self, work):
-        """Whether the user lets the result be written where there is work of their own."""
+        """Ask the user whether the result may be written into a node that holds their own work."""
         return askYesNo(work + _(" Go on?"), _("DANTE Segmenter"))
 
     def onCancel(self, checked=False):
         self._runner.cancel()
 
     def finished(self, job):
-        """The scene's choices hold the volumes already."""
+        """Nothing to do: the parameter node already holds the volumes."""
 
     def ended(self, error):
         if error is not None:
             self._status.tell(error)
 
-    # Every run
+    # All runs
 
     def starting(self):
         self._status.show(_("Starting..."))
@@ -106,7 +106,7 @@ class RunPanel:
         self._tellStarting()
 
     def begun(self):
-        self.ui.warningFrame.setVisible(False)  # it spoke of the result before
+        self.ui.warningFrame.setVisible(False)  # it referred to the previous result
         self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
@@ -129,12 +129,12 @@ class RunPanel:
         self._status.show(_("Stopping..."))
 
     def rested(self):
-        """At rest again, with whatever the scene now holds."""
+        """Hide the progress widgets after a run."""
         self.ui.progressBar.visible = False
         self.ui.cancelButton.visible = False
         self._tellRested()
 
-    # What is chosen, and what came of it
+    # Choices and results
 
     def updateButton(self):
         missing = self._choices.whatIsMissing()
@@ -145,19 +145,19 @@ class RunPanel:
             self._status.show(missing)
 
     def buttonText(self):
-        """Names another computer: nobody sends volumes there without seeing it."""
+        """Include the host's name, so that nobody sends volumes there unknowingly."""
         if not self._choices.host or self._choices.whatIsWrongWithHost():
             return _("Segment")
         return _("Segment on {host}").format(host=one_line(self._choices.computer().name, HOST_SHOWN))
 
     def showDone(self):
-        """Say of the chosen result that it is done, if nothing else is to be said."""
+        """Show that the chosen result is done, unless something else needs to be shown."""
         done, _warnings, _notes = partsOfReport(self._choices.output())
         if done and not self._runner.running and not self._choices.whatIsMissing():
             self._status.show(done)
 
     def updateWarning(self):
-        """The first thing below Segment: what speaks against the shown result, or against the chosen volumes."""
+        """Show warnings about the displayed result, or about the chosen volumes, directly below the button."""
         raw = "" if self._choices.parameters.prepare else self.whatLooksRaw()
         _done, warnings, _notes = partsOfReport(self._choices.output())
         doubts = [self.whatIsOfSeveralPatients(), *(warnings or [raw])]
@@ -184,11 +184,11 @@ class RunPanel:
         return _("{names}: a whole head, not a brain without skull. Tick 'Prepare'.").format(names=", ".join(heads))
 
     def showsWholeHead(self, node):
-        """Looked at once for every image: counting its voxels takes some milliseconds."""
+        """Whether a volume shows the whole head; cached per image, as counting voxels takes some milliseconds."""
         key = (node.GetID(), node.GetImageData().GetMTime() if node.GetImageData() else 0)
         if key not in self._wholeHeads:
             try:
                 self._wholeHeads[key] = shows_whole_head(volumeFromNode(node))
             except InputError:
-                self._wholeHeads[key] = False  # Segment will say what is wrong with it
+                self._wholeHeads[key] = False  # Segment will report the problem
         return self._wholeHeads[key]

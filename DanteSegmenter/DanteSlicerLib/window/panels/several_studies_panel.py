@@ -1,4 +1,4 @@
-"""The section *Several studies*: a run for each study of the scene, or a process for a folder of cases."""
+"""The section *Several studies*: one run per study of the scene, or a batch process for a folder of cases."""
 
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,9 @@ BATCH_POLL_MS = 300
 
 
 class SeveralStudiesPanel:
-    """Several studies one after the other: those of the scene through the runner, or a folder in a process.
+    """Segments several studies in sequence: those of the scene through the runner, or a folder in a batch process.
 
-    Whatever fails is written into the table and does not stop the rest.
+    Failures are shown in the table and do not stop the remaining studies.
     """
 
     SCENE, FOLDER = 0, 1
@@ -33,7 +33,7 @@ class SeveralStudiesPanel:
         Args:
             parent: of dialogs.
             studyChosen: called with the volumes of a study that the user wants to see.
-            reserved: called when this panel begins or ends to work, while it keeps the runner to itself.
+            reserved: called when this panel reserves or releases the runner.
         """
         self.ui = ui
         self._parent = parent
@@ -44,14 +44,14 @@ class SeveralStudiesPanel:
         self._tellReserved = reserved
         self.folder: Path | None = None
         self.out: Path | None = None
-        self._queue: list[int] | None = None  # rows of the scene's studies that are still to do
+        self._queue: list[int] | None = None  # remaining rows of the scene's studies
         self._studies: list[SceneStudy] = []
-        self._names: list[str] = []  # of the rows, as they are; the table shows what of them prints
-        self._row: int | None = None  # the one that is going on
+        self._names: list[str] = []  # of the rows, verbatim; the table shows a printable form
+        self._row: int | None = None  # the row being processed
         self._process: BatchProcess | None = None
-        self._starting = False  # whether the process waits for its packages
-        self._givenUp = False  # whether it is not wanted any more when they are there
-        self._able = False  # whether anything would run
+        self._starting = False  # whether packages are being installed for the process
+        self._givenUp = False  # whether the start was abandoned during the installation
+        self._able = False  # whether there is anything to run
         self._timer = qt.QTimer()
         self._timer.setInterval(BATCH_POLL_MS)
         self._timer.timeout.connect(self.onTick)
@@ -70,9 +70,9 @@ class SeveralStudiesPanel:
         return self._starting or self._queue is not None or self._process is not None
 
     def close(self):
-        """End whatever is going on; nothing that was finished is lost."""
+        """Stop the current work; finished studies are kept."""
         self._givenUp = True
-        if not self._starting:  # others wait until the packages are there: two installations at once break each other
+        if not self._starting:  # keep others waiting for the installation: two at once would break each other
             self._runner.reserved = ""
         self._timer.stop()
         self._queue = self._row = None
@@ -80,10 +80,10 @@ class SeveralStudiesPanel:
             self._process.stop()
             self._process = None
 
-    # What would run
+    # Preview
 
     def refresh(self, lookIntoFolder=True):
-        """Bring buttons and table into agreement with the scene and the chosen folders."""
+        """Update the buttons and the table from the scene and the chosen folders."""
         if self.running:
             return
         fromFolder = self.ui.batchSourceSelector.currentIndex == self.FOLDER
@@ -102,7 +102,7 @@ class SeveralStudiesPanel:
         self.ui.batchButton.text = _("Segment all")
 
     def updateButton(self):
-        """Segment all waits for a run that another panel has begun."""
+        """Enable the button unless a run of another panel is in progress."""
         if not self.running:
             self.ui.batchButton.enabled = self._able and not self._runner.running
 
@@ -154,12 +154,12 @@ class SeveralStudiesPanel:
         return Path(path) if path else None
 
     def onRow(self, row, column=0):
-        """A click on a study brings its volumes and its result back into view."""
+        """Show the volumes and the result of the clicked study."""
         fromScene = self.ui.batchSourceSelector.currentIndex == self.SCENE
         if fromScene and not self.running and not self._runner.running and row < len(self._studies):
             self._studyChosen(self._studies[row].inputs)
 
-    # Running
+    # Runs
 
     def onButton(self, checked=False):
         if self._starting:  # an installation cannot be stopped
@@ -188,7 +188,7 @@ class SeveralStudiesPanel:
             self.reserve("")
 
     def next(self):
-        """Begin the next study of the scene, or come to rest."""
+        """Start the next study of the scene, or finish."""
         if self._queue is None:
             return
         if not self._queue:
@@ -202,22 +202,22 @@ class SeveralStudiesPanel:
         self._runner.start(self, self._studies[self._row].inputs)
 
     def finished(self, job):
-        """A study's result is in the scene; while another module is shown, the boxes follow there too."""
+        """Set the inputs in the parameter node if another module is shown, where the boxes do not follow."""
         if self._choices.parameters is None:
             for modality in job.entry.spec.modalities:
                 parameters = self._choices.logic.getParameterNode()
                 parameters.setInputVolume(modality.id, job.inputs.get(modality.id))
 
     def ended(self, error=None):
-        """The run that this panel began is over."""
+        """Handle the end of a run that this panel started."""
         if error is not None:
-            self._status.tell(error, dialog=False)  # the rest goes on
-        if isinstance(error, HostFailed):  # the others would meet the same
+            self._status.tell(error, dialog=False)  # the remaining studies continue
+        if isinstance(error, HostFailed):  # the remaining studies would fail alike
             self._queue = []
         self.noteEnd(error)
 
     def noteEnd(self, error=None):
-        """Write into the table how the study's run has ended, and go on with the next."""
+        """Write the outcome of the study's run into the table, and start the next one."""
         if self._row is None:
             return
         row, self._row = self._row, None
@@ -230,12 +230,12 @@ class SeveralStudiesPanel:
         self.reserve("")
 
     def reserve(self, reason):
-        """Let others wait for a reason, or for none any more."""
+        """Reserve the runner for a reason shown to other panels; an empty reason releases it."""
         self._runner.reserved = reason
         self._tellReserved()
 
     def startFolder(self):
-        """Start the process; packages may be installed for it first, while the window lives."""
+        """Start the batch process; packages may be installed first while the window stays responsive."""
         self._starting, self._givenUp = True, False
         self.ui.batchButton.enabled = False
         self.reserve(_("Several studies are being segmented."))
@@ -260,9 +260,9 @@ class SeveralStudiesPanel:
         self._timer.start()
 
     def asChosen(self):
-        """What starts the process with the choices of now: the user may change them, or leave the module, meanwhile."""
-        self._choices.computer()  # or why not
-        assert self.folder and self.out  # the button is off until both are chosen
+        """A callable that starts the process with the current choices, which may change before it is called."""
+        self._choices.computer()  # raises if the host is invalid
+        assert self.folder and self.out  # the button is disabled until both are chosen
         parameters = self._choices.parameters
         return partial(
             BatchProcess,
@@ -276,7 +276,7 @@ class SeveralStudiesPanel:
         )
 
     def notStarted(self, error=None):
-        """The process was not started after all; None for an error if nobody wants it any more."""
+        """Reset after the process was not started; `error` is None if the start was abandoned."""
         self.reserve("")
         if self._choices.parameters is not None:
             self.refresh()
@@ -284,13 +284,13 @@ class SeveralStudiesPanel:
             self._status.tell(error)
 
     def onTick(self):
-        """Look after the process now and then."""
+        """Poll the batch process."""
         process = self._process
         if process is None:
             return
         running, rows = process.running, process.rows()
         if rows:
-            states = {csv_cell(row.case): row for row in rows}  # as the names stand in the file they come from
+            states = {csv_cell(row.case): row for row in rows}  # names as written in the CSV file
             for n, name in enumerate(self._names):
                 row = states.get(csv_cell(name))
                 if row is not None:
