@@ -1,4 +1,4 @@
-"""A run that is over when the click returns: for tests with a function in place of the network."""
+"""A run that finishes within the click, for tests with a function in place of the network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from DanteSegmenterLib.errors import DanteError
 
 
 class ImmediateInference:
-    """Stands in for `logic.WarmInference`: computes while `begin` is called.
+    """Replaces `logic.WarmInference`: computes inside `begin`.
 
-    run: a function (folder, volumes, device, progress, cancelled) that gives a result.
-    host: the computer that was asked last.
+    run: a function (folder, volumes, device, progress, cancelled) that returns a result.
+    host: the host of the last run.
     """
 
     def __init__(self, run: Callable) -> None:
@@ -41,7 +41,7 @@ class ImmediateInference:
 
 @contextmanager
 def at_once(window: Any) -> Iterator[Any]:
-    """The window, whose runner takes its steps one after the other here instead of waiting for its timer."""
+    """The window, with a runner that takes its steps immediately instead of waiting for its timer."""
     window.runner.later = lambda milliseconds: window.runner.onTick()
     try:
         yield window

@@ -11,14 +11,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share two cores between the test processes instead of having each ask for both."""
+    """Share two cores between the test processes."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real cases beside the repository; they may not be redistributed, so a user's clone does without."""
+    """Real cases beside the repository, which may not be redistributed; tests skip without them."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real cases are not here (../shared/data)")
@@ -33,7 +33,7 @@ def brain_model_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset folder that nobody changes."""
+    """A small dataset folder, not to be modified."""
     from datasets import write_dataset
 
     return write_dataset(tmp_path_factory.mktemp("data"))

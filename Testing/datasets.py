@@ -1,4 +1,4 @@
-"""Tiny dataset folders in the namings users have."""
+"""Tiny dataset folders in common naming schemes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BRATS_2023 = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
 
 
 def images(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Four modalities and a mask (1 necrotic, 2 oedema, 4 enhancing): a box tumour that each modality shows."""
+    """Four modalities and a mask (1 necrotic, 2 oedema, 4 enhancing) of a box tumour that every modality shows."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, np.uint8)
     k, j, i = rng.integers(4, 8, 3)
@@ -37,7 +37,7 @@ def images(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def write_case(
     folder: Path, seed: int, naming: dict[str, str] = BRATS_2018, joint: str = "_", mask: str = "seg"
 ) -> Path:
-    """One case folder; BraTS 2023 calls enhancing tumour 3."""
+    """Write a case folder; in BraTS 2023, enhancing tumour is 3."""
     folder.mkdir(parents=True)
     modalities, labels = images(seed)
     if naming is BRATS_2023:
@@ -50,7 +50,7 @@ def write_case(
 
 
 def write_dataset(folder: Path, cases: int = 5) -> Path:
-    """Cases A, B, C ... with a split: all but the last two train, then one val, one test."""
+    """Write cases A, B, C ... and a split: one val, one test, the others train."""
     names = [chr(ord("A") + n) for n in range(cases)]
     for n, name in enumerate(names):
         write_case(folder / name, seed=n)

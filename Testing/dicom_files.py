@@ -1,4 +1,4 @@
-"""DICOM studies as a scanner or a PACS writes them, of volumes whose voxels are known."""
+"""DICOM studies as written by a scanner or a PACS, from volumes with known voxels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from DanteSegmenterLib.volume import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 STUDY, FRAME_OF_REFERENCE = generate_uid(None), generate_uid(None)
-# What tells the modalities: description, TE, TR, TI (ms), scanning sequence.
+# The attributes that identify a modality: description, TE, TR, TI (ms), scanning sequence.
 SEQUENCES = {
     "t1": ("AX T1 SE", 12, 600, None, "SE"),
     "t1ce": ("AX T1 SE +C", 12, 600, None, "SE"),
@@ -31,7 +31,7 @@ Change = Callable[[Dataset, int], None]
 
 
 def oblique(spacing_mm: tuple[float, float, float], degrees: float = 17.0) -> np.ndarray:
-    """A turned grid: spacing along I, J, K; K runs against the normal of I and J."""
+    """A rotated grid with the given spacing along I, J, K; K is opposite to the normal of I and J."""
     a, b = np.radians([degrees, degrees / 2])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -42,12 +42,12 @@ def oblique(spacing_mm: tuple[float, float, float], degrees: float = 17.0) -> np
 
 
 def whole(volume: Volume, scale: float = 1000.0) -> Volume:
-    """The volume in whole numbers, as a scanner stores them."""
+    """The volume rounded to integers, as stored by a scanner."""
     return Volume(np.rint(volume.array * scale).astype(np.int16), volume.ijk_to_ras, volume.name)
 
 
 def along_normal(volume: Volume) -> Volume:
-    """The voxels in the order in which they are read: K along the cross product of I and J in LPS; flipped, or not."""
+    """The voxels in reading order, with K along the cross product of I and J in LPS; flipped if necessary."""
     if np.linalg.det(LPS @ volume.ijk_to_ras) > 0:
         return volume
     flip = np.diag([1.0, 1.0, -1.0, 1.0])
@@ -64,13 +64,13 @@ def write_series(
     names: Callable[[int], str] = "{:04d}.dcm".format,
     **fields: object,
 ) -> list[Path]:
-    """One file a slice; K of the volume counts the files.
+    """Write one file per slice, numbered along K.
 
     Args:
-        kind: of `SEQUENCES`, or "ct".
-        change: what to do to each data set before it is written.
-        names: of a file, by its number.
-        fields: attributes that all files get.
+        kind: key of `SEQUENCES`, or "ct".
+        change: applied to each data set before it is written.
+        names: file name for a slice number.
+        fields: attributes for all files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series, paths = generate_uid(None), []
@@ -120,7 +120,7 @@ def patient_and_study() -> Dataset:
 
 
 def describe(dataset: Dataset, kind: str) -> None:
-    """The parameters of a sequence."""
+    """Set the parameters of a sequence."""
     dataset.SeriesDescription, dataset.EchoTime, dataset.RepetitionTime, inversion, dataset.ScanningSequence = (
         SEQUENCES[kind]
     )
@@ -131,7 +131,7 @@ def describe(dataset: Dataset, kind: str) -> None:
 
 
 def set_pixels(dataset: Dataset, array: np.ndarray) -> None:
-    """Stored values, signed 16 bit, [J, I] or [frame, J, I]."""
+    """Store values as signed 16 bit, [J, I] or [frame, J, I]."""
     dataset.Rows, dataset.Columns = array.shape[-2:]
     if array.ndim == 3:
         dataset.NumberOfFrames = len(array)
@@ -141,12 +141,12 @@ def set_pixels(dataset: Dataset, array: np.ndarray) -> None:
 
 
 def numbers(values) -> list[str]:
-    """As decimal strings hold them: sixteen letters."""
+    """As decimal strings of at most sixteen characters."""
     return [f"{value:.10f}"[:16] for value in values]
 
 
 def save(path: Path, dataset: Dataset, syntax: UID = ExplicitVRLittleEndian) -> Path:
-    """As a file with its preamble."""
+    """Write a file with preamble."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     meta.TransferSyntaxUID = syntax
@@ -156,7 +156,7 @@ def save(path: Path, dataset: Dataset, syntax: UID = ExplicitVRLittleEndian) -> 
 
 
 def write_study(folder: Path, volumes: dict[str, Volume], **choices) -> Path:
-    """A series a modality, each in a folder of its own."""
+    """Write one series per modality, each into its own folder."""
     for number, (modality, volume) in enumerate(volumes.items(), 1):
         write_series(folder / f"S{number:05d}", volume, modality, number, **choices)
     return folder
@@ -170,7 +170,7 @@ def item(**attributes):
 
 
 def write_enhanced(folder, volume, order=None, shared=False, echoes=(100,)):
-    """One file with a frame for every slice (and echo), in the order given; geometry per frame, or shared."""
+    """Write one file with a frame per slice (and echo), in the given order; geometry per frame or shared."""
     folder.mkdir(parents=True, exist_ok=True)
     lps = LPS @ volume.ijk_to_ras
     axes = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)

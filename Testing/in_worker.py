@@ -1,4 +1,4 @@
-"""A run in the computing process from beginning to end, for tests, which have no timer."""
+"""Runs inference in the worker process synchronously, for tests without a timer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def run_in_worker(
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Result:
-    """One run from beginning to end, for callers without a timer.
+    """Run from start to end.
 
     Raises:
-        DanteError: how it ended, if not with a result.
+        DanteError: the run failed or was cancelled.
     """
     client.begin(model, volumes, device, **options)
     while True:

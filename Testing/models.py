@@ -1,4 +1,4 @@
-"""Small model folders for tests: real networks with weights filled by rule; and a small study for them."""
+"""Small model folders with deterministic weights, and a small study for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from DanteSegmenterLib.volume import Volume
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LIMITED = ("t1", "t2", "flair")
-# Voxel indices to world: 2 mm, rows to the left and to the back.
+# Voxel indices to world: 2 mm, rows to the left, columns to the back.
 LPS_2MM = np.diag([-2.0, -2.0, 2.0, 1.0])
 TINY_NETWORK = NetworkSpec(features=(2, 4), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3), (3, 3, 3)))
 
@@ -69,7 +69,7 @@ def brain_spec(
 
 
 def write_brain_model(folder: Path, with_full: bool = False, seed: int = 0, more: Sequence[int] = ()) -> Path:
-    """A model folder with a tiny network; He-initialised from `seed`, its further members from the seeds of `more`."""
+    """A model folder with a tiny network, He-initialised from `seed`, and further members from the seeds in `more`."""
     folder.mkdir(parents=True, exist_ok=True)
     pathways: dict[str, Any] = {}
     for name, modalities in (("limited", LIMITED), ("full", MODALITIES)) if with_full else (("limited", LIMITED),):
@@ -94,7 +94,7 @@ def _network(channels: int, seed: int) -> UNet:
 def study(
     shape: tuple[int, int, int] = (20, 24, 28), matrix: np.ndarray = LPS_2MM, names: Sequence[str] = LIMITED
 ) -> dict[str, Volume]:
-    """A block of noise in air, once a modality."""
+    """A block of noise in air for each modality."""
     rng = np.random.default_rng(0)
     volumes = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""NIfTI files with whatever one wants in their headers, field after field as nifti1.h and nifti2.h list them."""
+"""NIfTI files with arbitrary headers, with the fields of nifti1.h and nifti2.h."""
 
 import gzip
 import struct
@@ -34,9 +34,9 @@ TYPES = {
 
 
 def nifti(array, matrix=None, version=1, order="<", **fields):
-    """Bytes of a file that holds array [T, K, J, I] or [K, J, I]; `matrix` becomes its sform, without a qform.
+    """Bytes of a file with array [T, K, J, I] or [K, J, I]; `matrix` becomes its sform, without a qform.
 
-    `fields` replace what belongs there, by the names above.
+    `fields` override header fields by the names above.
     """
     sizes = array.shape[::-1]
     matrix = np.diag([1.0, 1.0, 1.0, 1.0]) if matrix is None else np.asarray(matrix, float)
@@ -63,7 +63,7 @@ def nifti(array, matrix=None, version=1, order="<", **fields):
 
 
 def write_nifti(path: Path, array, matrix=None, **fields):
-    """A .nii file, or a .nii.gz one."""
+    """Write a .nii or .nii.gz file."""
     content = nifti(array, matrix, **fields)
     path.write_bytes(gzip.compress(content, 1) if path.name.endswith(".gz") else content)
     return path

@@ -1,7 +1,7 @@
-"""nnU-Net's own results folders, small: what its trainer wrote after some steps on a synthetic patient. Needs nnunetv2.
+"""Small nnU-Net results folders, trained by nnU-Net for some steps on a synthetic patient. Needs nnunetv2.
 
-Plans are in the form that its planner gives them; network, loss, preprocessing, checkpoint and prediction are nnU-Net's
-own code, unchanged. Adam takes the place of its optimiser, which needs more steps than a test has.
+Plans have the form of nnU-Net's planner; network, loss, preprocessing, checkpoint and prediction are nnU-Net's own
+code, unchanged. Adam replaces its optimiser, which needs more steps than a test can run.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from DanteSegmenterLib.volume import Volume
 CHANNELS = ("T1", "FLAIR")
 LABELS = {"background": 0, "necrosis": 1, "edema": 2, "enhancing tumor": 3}
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]}
-# Axes of the image as the network has them, where slices are thick along the last one.
+# Order of the image axes in the network where slices are thick along the last one.
 THICK_LAST = (2, 0, 1)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What kind of model.
+    """The kind of model.
 
     Attributes:
-        residual: a residual encoder.
+        residual: with a residual encoder.
         regions: overlapping regions instead of labels.
-        thick: sagittal slices four times as thick as their voxels are wide, with a window of flat strides.
+        thick: sagittal slices four times as thick as wide, with anisotropic strides.
         old_plans: in the form of nnU-Net 2.0 to 2.3.
         tiny: a patient of 6 mm and few features, for a fixture of some kilobytes.
-        large: a patient of 2 mm, 16 features and windows of 48 x 64 x 64, for a bench.
+        large: a patient of 2 mm, 16 features and windows of 48 x 64 x 64, for benchmarks.
     """
 
     residual: bool = False
@@ -50,7 +50,7 @@ class Recipe:
 
 
 def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarray]:
-    """Volumes of a synthetic patient by nnU-Net's channel names, and labels 0 to 3, [K, J, I]."""
+    """Volumes of a synthetic patient by nnU-Net channel name, and labels 0 to 3, [K, J, I]."""
     made = brain_mr(seed, 6.0 if recipe.tiny else 2.0 if recipe.large else 4.0)
     labels = np.where(made.labels.array == 4, 3, made.labels.array).astype(np.int16)
     matrix = made.labels.ijk_to_ras.copy()
@@ -62,7 +62,7 @@ def patient(recipe: Recipe, seed: int = 0) -> tuple[dict[str, Volume], np.ndarra
 
 
 def plans_of(recipe: Recipe) -> dict[str, Any]:
-    """As nnU-Net's planner writes them, for a patch that a CPU computes in no time."""
+    """Plans in the form of nnU-Net's planner, for a patch that is fast on a CPU."""
     features, patch = [4, 8, 8], [12, 24, 24] if recipe.thick else [16, 24, 24]
     spacing = [14.0, 3.5, 3.5] if recipe.thick else [3.6, 3.3, 3.3]
     if recipe.tiny:
@@ -137,7 +137,7 @@ def dataset_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_results(folder: Path, recipe: Recipe = Recipe(), folds: int = 1, steps: int = 60) -> Path:
-    """nnU-Net's results folder below `folder`, as its trainer leaves it."""
+    """Write nnU-Net's results folder below `folder`, as left by its trainer."""
     _places(folder)
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_file
@@ -153,7 +153,7 @@ def write_results(folder: Path, recipe: Recipe = Recipe(), folds: int = 1, steps
     root = folder / "results" / plans["dataset_name"] / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     ready = folder / "preprocessed" / plans["dataset_name"] / "nnUNetPlans_3d_fullres"
     ready.mkdir(parents=True, exist_ok=True)
-    (ready / "case.b2nd").touch()  # by which the trainer tells its kind of dataset
+    (ready / "case.b2nd").touch()  # by which the trainer recognises its kind of dataset
     for fold in range(folds):
         with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng():
             torch.manual_seed(fold)
@@ -171,7 +171,7 @@ def write_results(folder: Path, recipe: Recipe = Recipe(), folds: int = 1, steps
 
 
 def _train(trainer: Any, data: torch.Tensor, seg: torch.Tensor, recipe: Recipe, steps: int) -> None:
-    """Patches about labelled voxels, by nnU-Net's own loss."""
+    """Train on patches around labelled voxels with nnU-Net's own loss."""
     optimizer = torch.optim.Adam(trainer.network.parameters(), 5e-3)
     patch = trainer.configuration_manager.patch_size
     room = [max(0, patch[axis] - data.shape[axis + 1]) for axis in range(3)]
@@ -200,19 +200,19 @@ def _train(trainer: Any, data: torch.Tensor, seg: torch.Tensor, recipe: Recipe, 
 
 
 def properties_of(volumes: dict[str, Volume]) -> dict[str, Any]:
-    """What nnU-Net's reader tells of an image."""
+    """Image properties as returned by nnU-Net's reader."""
     return {"spacing": list(next(iter(volumes.values())).spacing_mm)}
 
 
 def predicted(
     root: Path, volumes: dict[str, Volume], folds: int = 1, mirror: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """nnU-Net's own label map [K, J, I] and probabilities."""
+    """nnU-Net's label map [K, J, I] and probabilities."""
     return said_by(predictor_of(root, folds, mirror), volumes)
 
 
 def predictor_of(root: Path, folds: int = 1, mirror: bool = False) -> Any:
-    """nnU-Net's predictor on the CPU, its networks loaded."""
+    """nnU-Net's predictor on the CPU, with loaded networks."""
     _places(root.parent)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -230,7 +230,7 @@ def said_by(predictor: Any, volumes: dict[str, Volume]) -> tuple[np.ndarray, np.
 
 
 def labels_by(predictor: Any, volumes: dict[str, Volume]) -> np.ndarray:
-    """The label map alone, which takes nnU-Net less time."""
+    """Only the label map, which nnU-Net computes faster."""
     return _said(predictor, volumes, False)
 
 
@@ -243,7 +243,7 @@ def _said(predictor: Any, volumes: dict[str, Volume], probabilities: bool) -> An
 
 
 def _places(folder: Path) -> None:
-    """nnU-Net reads from the environment where its folders are."""
+    """Set nnU-Net's folders, which it reads from the environment."""
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(folder / name)
     with contextlib.redirect_stdout(io.StringIO()):

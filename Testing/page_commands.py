@@ -1,8 +1,8 @@
-"""What the pages tell a reader to type: found in their blocks of code, and checked by what would read it.
+"""Finds the commands in the code blocks of the pages, and checks them with the parsers that would read them.
 
-A block is fenced, or indented by four spaces. Shell lines that nothing here can check stand below a line
+A block is fenced, or indented by four spaces. Shell lines that cannot be checked follow a line
 
-    <!-- not run: why not -->
+    <!-- not run: reason -->
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PYTHON = re.compile(r"^(from \w+ )?import \w|^\w+ = slicer\.|^\w+\.\w+\(", re.MU
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of code of a page, and why they are not run where the page says so."""
+    """Lines of code of a page, and the page's reason for not running them."""
 
     page: Path
     language: str
@@ -35,11 +35,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """One call of a program, as the shell would split it; placeholders such as FOLDER are in capitals.
+    """A call of a program, split as by the shell; placeholders such as FOLDER are in capitals.
 
     Attributes:
-        reason: why nothing checks it, where the page says so.
-        whole: it stands in a block; in a sentence a command may leave out a part of itself.
+        reason: the page's reason for not checking it.
+        whole: it is from a block; a command within a sentence may be incomplete.
     """
 
     page: Path
@@ -52,7 +52,7 @@ class Command:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """The blocks of code of a page, each with its language: "sh", "python", or what the fence says."""
+    """The code blocks of a page, each with its language: "sh", "python", or the name on the fence."""
     lines, reason, indent, n = page.read_text(encoding="utf-8").split("\n"), "", "    ", 0
     while n < len(lines):
         fence, found = FENCE.match(lines[n]), []
@@ -70,7 +70,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
             continue
         said = REASON.fullmatch(lines[n].strip())
         reason = said[1] if said else reason if not lines[n].strip() else ""
-        if lines[n].strip() and not lines[n].startswith(" "):  # what is indented by four in a list is a paragraph of it
+        if lines[n].strip() and not lines[n].startswith(" "):  # an indent of four in a list is a paragraph of it
             indent = "        " if ITEM.match(lines[n]) else "    "
         n += 1
 
@@ -82,7 +82,7 @@ def _language(text: str) -> str:
 
 
 def commands_of(page: Path) -> Iterator[Command]:
-    """Every command of a page's shell blocks, then those that stand in a sentence."""
+    """Every command in a page's shell blocks, then those within sentences."""
     for block in blocks_of(page):
         if block.language in ("sh", "bash"):
             yield from (Command(page, words, block.reason) for words in shell_commands(block.text))
@@ -93,7 +93,7 @@ def commands_of(page: Path) -> Iterator[Command]:
 
 
 def shell_commands(text: str) -> Iterator[tuple[str, ...]]:
-    """The calls in lines of shell: comments, assignments and the words of `if` are left out."""
+    """The calls in lines of shell, without comments, assignments and the keywords of `if`."""
     for line in re.sub(r"\\\n\s*", "", text).split("\n"):
         if line.strip().startswith(SHELL_WORDS):
             continue
@@ -106,14 +106,14 @@ def shell_commands(text: str) -> Iterator[tuple[str, ...]]:
                 yield program, *words[1:]
 
 
-# --- what is said to Slicer's console ---
+# --- calls in Slicer's console ---
 
 
 def unknown_calls(block: Block, logics: dict[str, ast.ClassDef]) -> list[str]:
-    """Calls of a module's logic that it has not, or not with these arguments.
+    """Calls that a module's logic does not have, or not with these arguments.
 
     Args:
-        logics: by module name, the class that `slicer.util.getModuleLogic` gives.
+        logics: by module name, the class returned by `slicer.util.getModuleLogic`.
     """
     tree = ast.parse(block.text)
     names = {
@@ -124,7 +124,7 @@ def unknown_calls(block: Block, logics: dict[str, ast.ClassDef]) -> list[str]:
         and ast.unparse(getattr(assign.value, "func", assign.value)) == "slicer.util.getModuleLogic"
         and isinstance(assign.value, ast.Call)
     }
-    # A page may go on with the names of an earlier block.
+    # A page may use names from an earlier block.
     names = {
         "trainer": logics["DanteTrainer"],
         "segmenter": logics["DanteSegmenter"],

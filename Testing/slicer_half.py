@@ -1,4 +1,4 @@
-"""The Slicer half as a test sees it: every name that the module file or a file of DanteSlicerLib defines."""
+"""Access to every name defined by the module file or a file of DanteSlicerLib."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class SlicerHalf:
-    """`half.resultReference` is that function as it is now, in whichever file it stands: Reload replaces all of them.
+    """`half.resultReference` looks the function up in whichever file defines it, because Reload replaces all files.
 
-    To replace a name in a test, name the file that uses it: `monkeypatch.setattr("DanteSlicerLib.logic.name", ...)`.
+    To patch a name in a test, name the file that uses it: `monkeypatch.setattr("DanteSlicerLib.logic.name", ...)`.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -22,6 +22,6 @@ class SlicerHalf:
 
 
 def files() -> list[ModuleType]:
-    """The module file and the files of DanteSlicerLib that are loaded."""
+    """The loaded module file and files of DanteSlicerLib."""
     names = [name for name in sys.modules if name.partition(".")[0] in ("DanteSegmenter", "DanteSlicerLib")]
     return [sys.modules[name] for name in names]

@@ -1,4 +1,4 @@
-"""Patients, corrections and probabilities in the scene behind the window: fixtures and users' gestures."""
+"""Fixtures and user actions for patients, edits and probabilities in the scene."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from slicer_window import add_study
 
 
 def choose(window, nodes):
-    """Choose a study's volumes, as a user does, box by box."""
+    """Choose a study's volumes box by box, as a user does."""
     for modality, selector in window.inputsPanel.selectors.items():
         selector.setCurrentNode(nodes.get(modality))
 
 
 @pytest.fixture
 def two_patients(slicer, module, window):
-    """Two patients with a result each; the second one's is the last."""
+    """Two patients with a result each; the second result is the latest."""
     results, patients = {}, {}
     for name in ("one", "two"):
         patients[name] = add_study(slicer, prefix=f"{name} ")
@@ -32,7 +32,7 @@ def two_patients(slicer, module, window):
 
 @pytest.fixture
 def editor(slicer, window):
-    """The Segment Editor as the window's button opens it on a result of 12, 8 and 4 voxels of 6 mm3."""
+    """The Segment Editor, opened by the window's button on a result of 12, 8 and 4 voxels of 6 mm3."""
     add_study(slicer)
     window.ui.segmentButton.click()
     window.ui.editButton.click()
@@ -40,7 +40,7 @@ def editor(slicer, window):
 
 
 def voxels(slicer, window):
-    """How many each of our segments holds, from the outermost."""
+    """The number of voxels in each of our segments, outermost first."""
     output, reference = window.choices.output(), window.choices.referenceVolume()
     masks = [slicer.util.arrayFromSegmentBinaryLabelmap(output, name, reference) for name in ("WT", "TC", "ET")]
     return [int((mask > 0).sum()) for mask in masks]
@@ -52,7 +52,7 @@ def delete(slicer, node):
 
 
 def draw(slicer, name, reference):
-    """A segmentation of the user's with one segment."""
+    """A segmentation of the user with one segment."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     node.GetSegmentation().AddEmptySegment("mine", "my segment")
@@ -62,7 +62,7 @@ def draw(slicer, name, reference):
 
 @pytest.fixture
 def probable(module, window):
-    """The computation answers with probabilities too, of 0.9 inside and 0.1 outside, where they are asked for."""
+    """The fake run also returns probabilities on request: 0.9 inside and 0.1 outside."""
     run = window.logic.inference.run
     window.choices.parameters.showProbabilities = True
 

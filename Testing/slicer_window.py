@@ -1,4 +1,4 @@
-"""The window over an empty scene, with a tiny model and a computation that is none: fixtures and users' gestures."""
+"""Fixtures and user actions for the window over an empty scene, with a tiny model and a fake run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def slicer():
 
 @pytest.fixture
 def module(slicer):
-    """The Slicer half as it is now: Reload replaces it."""
+    """The current Slicer half, which Reload replaces."""
     return SlicerHalf()
 
 
@@ -48,7 +48,7 @@ def model_folder(tmp_path_factory):
 
 
 def result_of(spec, reference, labels, **more):
-    """A result with this label map; `more` are further fields of it."""
+    """A result with this label map; `more` are further fields."""
     findings = []
     for region in spec.regions:
         volume = float(mask_of(labels, region, spec.regions).sum()) * reference.voxel_volume_ml
@@ -59,7 +59,7 @@ def result_of(spec, reference, labels, **more):
 
 
 class FakeRun:
-    """Stands in for the computation: answers with a block, and remembers what it was given."""
+    """Replaces the computation: answers with a block, and records its arguments."""
 
     def __init__(self, error=None):
         self.error = error
@@ -82,10 +82,10 @@ class FakeRun:
 
 @pytest.fixture
 def window(slicer, module, model_folder):
-    """The open window over an empty scene, with the tiny model and a computation that is none."""
+    """The open window over an empty scene, with the tiny model and a fake run."""
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
-    slicer.mrmlScene.Clear(0)  # and with it the choice of a model that this logic does not know
+    slicer.mrmlScene.Clear(0)  # also resets the choice of a model unknown to this logic
     widget.parent.enter()
     with at_once(widget):
         yield widget
@@ -106,7 +106,7 @@ def add_study(slicer, modalities=("t1", "t2", "flair"), prefix=""):
 
 
 def shown(widget, window):
-    """Whether a widget would be seen if the window were on a screen."""
+    """Whether a widget would be visible if the window were on a screen."""
     return widget.isVisibleTo(window.parent)
 
 

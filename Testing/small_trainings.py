@@ -1,4 +1,4 @@
-"""Tiny trainings of any method, for its tests: settings, a run to its model folder, a teacher to learn from."""
+"""Tiny trainings of any method: settings, a run to its model folder, a teacher."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def with_teacher(experiment: Experiment, teacher: Path) -> Experiment:
 
 
 def train(data: Path, folder: Path, experiment: Experiment) -> Path:
-    """A model folder."""
+    """Train and return the model folder."""
     start_run(experiment, data, folder)
     return continue_run(folder, "cpu", quiet=True)

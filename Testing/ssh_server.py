@@ -1,4 +1,4 @@
-"""A real ssh server on the loopback, with keys, settings and a home folder that are thrown away: another computer."""
+"""A real ssh server on the loopback, with temporary keys, settings and home folder, in place of a remote host."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-NAME = "far"  # what the server is called in the client's settings
-# Run by the server in place of every command: a home of its own, and what stands in its .bashrc.
+NAME = "far"  # the host name in the client's settings
+# Run by the server in place of every command: sets a separate home and runs the commands of its .bashrc.
 LOGIN = """#!/bin/sh
 cd "$HOME" || exit 1
 [ -f .bashrc ] && . ./.bashrc
@@ -26,9 +26,9 @@ exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 
 
 class SshServer:
-    """An sshd of the current user's on 127.0.0.1.
+    """An sshd of the current user on 127.0.0.1.
 
-    home: of the account on the other side. bin: holds the `ssh` that reads our settings instead of the user's.
+    home: of the remote account. bin: contains an `ssh` that reads these settings instead of the user's.
     """
 
     def __init__(self, folder: Path, sshd: str) -> None:
@@ -61,7 +61,7 @@ class SshServer:
         )
 
     def write_client_settings(self, key: str = "key", known: bool = True, more: str = "") -> None:
-        """The client's ~/.ssh/config and known_hosts, as it were."""
+        """Write the client's ~/.ssh/config and known_hosts."""
         host_key = (self.folder / "host_key.pub").read_text().split()
         line = f"[127.0.0.1]:{self.port} {host_key[0]} {host_key[1]}\n" if known else ""
         (self.folder / "known_hosts").write_text(line)
@@ -73,7 +73,7 @@ class SshServer:
         script(self.bin / "ssh", f'#!/bin/sh\nexec {shutil.which("ssh", path=SYSTEM)} -F {self.folder}/config "$@"\n')
 
     def start(self) -> None:
-        """Listen, and return when it does."""
+        """Start listening; returns once connections are accepted."""
         command = [self._sshd, "-D", "-E", str(self.folder / "log"), "-f", str(self.folder / "sshd_config")]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         end = time.monotonic() + 10
@@ -85,7 +85,7 @@ class SshServer:
         pytest.skip(f"sshd does not start here: {(self.folder / 'log').read_text()[-300:]}")
 
     def stop(self) -> None:
-        """The server and every connection that it has are gone."""
+        """Stop the server and all its connections."""
         if self.process is not None:
             for pid in descendants(self.process.pid):
                 kill(pid)
@@ -94,17 +94,17 @@ class SshServer:
             self.process = None
 
     def workers(self) -> list[int]:
-        """The computing processes that its connections run."""
+        """The worker processes run by its connections."""
         found = descendants(self.process.pid) if self.process is not None else []
         return [pid for pid in found if b"worker.server" in command_of(pid)]
 
     def sessions(self) -> list[int]:
-        """The server's processes that serve a connection."""
+        """The server processes that serve a connection."""
         found = descendants(self.process.pid) if self.process is not None else []
         return [pid for pid in found if b"sshd" in command_of(pid)]
 
     def files(self) -> list[str]:
-        """Everything that lies in the home folder there."""
+        """All files in the remote home folder."""
         return sorted(path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file())
 
 
@@ -113,12 +113,12 @@ SYSTEM = "/usr/bin:/bin:/usr/local/bin:/usr/sbin:/sbin"
 
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """A server that listens, and whose `ssh` comes first on the path; skipped where there is none."""
+    """A listening server whose `ssh` comes first on the path; skips the test if there is no sshd."""
     sshd = shutil.which("sshd", path=SYSTEM)
     if sshd is None or shutil.which("ssh", path=SYSTEM) is None or not Path("/proc").is_dir():
         pytest.skip("no sshd here (Debian: openssh-server, openssh-client)")
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd gives up its rights in there
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd drops its privileges there
     server, before = SshServer(folder, sshd), os.environ["PATH"]
     os.environ["PATH"] = f"{server.bin}{os.pathsep}{before}"
     try:
@@ -145,7 +145,7 @@ def free_port() -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
+    """The child processes of a process, recursively."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""A batch and a step's context, for losses and methods without a training."""
+"""A batch and a step context, to test losses and methods without a training."""
 
 from __future__ import annotations
 

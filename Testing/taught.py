@@ -1,4 +1,4 @@
-"""Methods that learn from a teacher, without a training: a teacher of any task, and what a step leaves unmoved."""
+"""Tests methods with a teacher without a training: a teacher for any task, and the parameters a step leaves unused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
 def unet_teacher(task) -> Teacher:
-    """With weights that are no student's."""
+    """With weights different from any student's."""
     torch.manual_seed(7)
     return Teacher(UNet(len(task.full), task.outputs, small("lower").network))
 
@@ -23,7 +23,7 @@ def teacher_without_maps(task) -> Teacher:
 
 
 def taught_by(monkeypatch, module, method):
-    """A function that gives a method's stage, taught by a U-Net of any task or by a network without maps."""
+    """A function that returns a method's stage, taught by a U-Net or by a network without feature maps."""
 
     def make(task=BRAIN, teacher=unet_teacher, *overrides):
         monkeypatch.setattr(module, "read_teacher", lambda *_, **__: teacher(task))
@@ -40,7 +40,7 @@ def chest_batch() -> Batch:
 
 
 def silent(stage, terms) -> list[str]:
-    """What the terms do not move, of all that the stage moves; the coarsest segmentation layer is never asked."""
+    """The trainable parameters that the terms do not reach, except the coarsest segmentation head, which is unused."""
     stage.freeze(0.5)
     stage.networks.zero_grad(set_to_none=True)
     terms.total.backward()

@@ -1,6 +1,6 @@
-"""Stand-in for the PyTorch extension's module: asks, and installs by Slicer's own means, which let the window live.
+"""Stand-in for the PyTorch extension's module: asks, then installs through Slicer, which keeps the window responsive.
 
-Does not do: installing light-the-torch first, uninstalling, choice of a computation backend, its window.
+Not implemented: installing light-the-torch first, uninstalling, choice of a computation backend, its window.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stand-in for the SampleData module: keeps what is registered, and clicks its buttons."""
+"""Stand-in for the SampleData module: stores registered sources, and simulates clicks on their buttons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class SampleDataLogic:
-    """Does not do: download. By name nothing can be loaded: only a button calls a source's custom downloader."""
+    """Not implemented: download. Nothing can be loaded by name: only a button calls a source's custom downloader."""
 
     @staticmethod
     def registerCustomSampleDataSource(
@@ -49,19 +49,19 @@ class SampleDataLogic:
         return next((source for source in sources if source.sampleName == sampleName), None)
 
     def downloadFromSource(self, source: Any, maximumAttemptsCount: int = 3) -> list[Any]:
-        """Slicer fetches the addresses, logs those that fail, and never asks for a custom downloader."""
+        """Like Slicer: fetches the addresses, logs failures, and never calls a custom downloader."""
         for uri in source.uris:
             logging.error("Download failed: %s", uri)
         return []
 
     def downloadSamples(self, sampleName: str) -> list[Any]:
-        """What could be fetched; nothing for an unknown name."""
+        """The downloaded data; nothing for an unknown name."""
         source = self.sourceForSampleName(sampleName)
         return self.downloadFromSource(source) if source else []
 
     @staticmethod
     def click(category: str, sampleName: str) -> Any:
-        """What the module's button does for a source with a custom downloader."""
+        """Simulate the module's button for a source with a custom downloader."""
         import slicer
 
         source = next(s for s in slicer.modules.sampleDataSources[category] if s.sampleName == sampleName)

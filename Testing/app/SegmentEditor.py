@@ -1,4 +1,4 @@
-"""Stand-in for the Segment Editor module: the genuine editor node and logic, without effects and tables."""
+"""Stand-in for the Segment Editor module: the real editor node and logic, without effects and tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 
 class SegmentEditor(ScriptedLoadableModule):
-    """The module as Slicer lists it."""
+    """The module's metadata for Slicer."""
 
 
 class MarginEffect:
-    """Grows the selected segment. Does not do: shrink, options but MarginSizeMm."""
+    """Grows the selected segment. Not implemented: shrinking, options other than MarginSizeMm."""
 
     def __init__(self, editor: qMRMLSegmentEditorWidget) -> None:
         self._editor = editor
@@ -39,9 +39,9 @@ class MarginEffect:
 
 
 class qMRMLSegmentEditorWidget:
-    """The editor: its choices lie in a vtkMRMLSegmentEditorNode, whose overwrite mode is "all" as in Slicer.
+    """The editor: its choices are stored in a vtkMRMLSegmentEditorNode, whose overwrite mode is "all" as in Slicer.
 
-    Does not do: effects but Margin, undo, segment table; `stroke` is what painting with an effect comes to.
+    Not implemented: effects other than Margin, undo, segment table; `stroke` simulates painting with an effect.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class qMRMLSegmentEditorWidget:
         return self._node.GetSegmentationNode() if self._node else None
 
     def setSegmentationNode(self, node: Any) -> None:
-        """Selects the first segment, too."""
+        """Also selects the first segment."""
         self._logic.SetSegmentationNode(node)
         segmentation = node.GetSegmentation() if node else None
         if segmentation and segmentation.GetNumberOfSegments():
@@ -80,7 +80,7 @@ class qMRMLSegmentEditorWidget:
         return self._node.GetSourceVolumeNode() if self._node else None
 
     def setSourceVolumeNode(self, node: Any) -> None:
-        """Shows the volume in the slice views where it is neither background nor foreground."""
+        """Show the volume in the slice views where it is neither background nor foreground."""
         self._logic.SetSourceVolumeNode(node)
         if node is None:
             return
@@ -118,7 +118,7 @@ class SegmentEditorWidget(ScriptedLoadableModuleWidget):
         node = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
         if node is None:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
-            node.UnRegister(None)  # the scene made it and gave it away
+            node.UnRegister(None)  # the scene created it and passed on its ownership
             node.SetSingletonTag("SegmentEditor")
             node = slicer.mrmlScene.AddNode(node)
         self.editor.setMRMLSegmentEditorNode(node)

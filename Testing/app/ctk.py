@@ -1,4 +1,4 @@
-"""Stand-in for the few CTK widgets the .ui files use."""
+"""Stand-in for the few CTK widgets used by the .ui files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from PySide6 import QtCore, QtWidgets
 
 
 class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible toolTip", "ctk")):
-    """A titled section that folds: a header button above the widget's own layout. As wide as its layout would like.
+    """A foldable section: a header button above the widget's own layout, as wide as the layout's size hint.
 
-    Does not do: animation, `contentsFrameShape`, setting `collapsedHeight`.
+    Not implemented: animation, `contentsFrameShape`, setting `collapsedHeight`.
     """
 
     contentsCollapsed = QtCore.Signal(bool)
     HEADER_HEIGHT = 26
-    COLLAPSED_HEIGHT = 10  # CTK's default: what stays below the header of a folded section
+    COLLAPSED_HEIGHT = 10  # CTK's default: the height left below the header of a folded section
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -74,7 +74,7 @@ class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible 
         super().childEvent(event)
 
     def showEvent(self, event: object) -> None:
-        self._set_collapsed(self._collapsed)  # children that arrived after `collapsed` was set
+        self._set_collapsed(self._collapsed)  # children added after `collapsed` was set
         super().showEvent(event)
 
     collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
@@ -82,4 +82,4 @@ class ctkCollapsibleButton(qt.like_pythonqt(QtWidgets.QWidget, "enabled visible 
 
 
 class ctkMessageBox(qt.like_pythonqt(QtWidgets.QMessageBox, "text icon detailedText windowTitle", "ctk")):
-    """A message box; `slicer.util` makes one only where there is a main window, which the stand-in has not."""
+    """A message box; `slicer.util` creates one only with a main window, which the stand-in lacks."""

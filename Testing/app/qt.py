@@ -1,4 +1,4 @@
-"""Stand-in for Slicer's `qt` (PythonQt) on PySide6: properties are attributes, signals also connect by signature."""
+"""Stand-in for Slicer's `qt` (PythonQt) on PySide6: properties are attributes, signals connect by signature."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = [
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 returns None from every void function without counting the reference, as if None were immortal, which
-    # it is since Python 3.12 only: some ten thousand calls later the interpreter dies.
+    # it is only since Python 3.12: after some ten thousand calls the interpreter crashes.
     ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 class PythonQtObject:
-    """What every wrapped object has in PythonQt."""
+    """Methods of every wrapped object in PythonQt."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        # In every class itself: PySide6 finds QObject's own static `connect` before one of a parent class.
+        # Defined in every class: PySide6 finds QObject's own static `connect` before that of a parent class.
         cls.connect, cls.disconnect = PythonQtObject.connect, PythonQtObject.disconnect
         super().__init_subclass__(**options)
 
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
-        """`connect("clicked(bool)", f)`; like PythonQt, `f` gets as many of the arguments as it takes."""
+        """`connect("clicked(bool)", f)`; like PythonQt, passes `f` as many of the arguments as it accepts."""
         getattr(self, signature.partition("(")[0]).connect(slot)
         return True
 
@@ -55,8 +55,8 @@ class PythonQtObject:
         return type(self).__name__
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # PythonQt refuses to invent attributes on a C++ object: a misspelt property must fail here too. (Objects may be
-        # set: PySide6's loader hangs every child on the widget it returns.)
+        # PythonQt refuses to add attributes to a C++ object, so a misspelt property must fail here too. (Objects may be
+        # set: PySide6's loader adds every child to the widget it returns.)
         known = name.startswith("_") or hasattr(type(self), name) or isinstance(value, QtCore.QObject)
         if type(self).__module__ in _WRAPPING_MODULES and not known:
             raise AttributeError(f"{type(self).__name__} has no property '{name}'")
@@ -71,7 +71,7 @@ def qt_property(name: str) -> property:
 
 
 def like_pythonqt(base: type, names: str, module: str = "qt") -> type:
-    """A child of a PySide6 class whose properties called `names` are attributes."""
+    """A subclass of a PySide6 class whose properties listed in `names` are attributes."""
     properties = {name: qt_property(name) for name in names.split()}
     properties["name"] = properties["objectName"] = qt_property("objectName")
     return type(base.__name__, (PythonQtObject, base), {**properties, "__module__": module})
@@ -98,7 +98,7 @@ QHBoxLayout = like_pythonqt(QtWidgets.QHBoxLayout, "")
 
 
 class QUiLoader(QtUiTools.QUiLoader):
-    """Loads a .ui file into the classes of this stand-in; a class it does not know is an error, not a bare QWidget."""
+    """Loads a .ui file with the classes of this stand-in; an unknown class is an error, not a bare QWidget."""
 
     def load(self, file: QFile) -> Any:
         self._classes = _classes_by_name()

@@ -1,4 +1,4 @@
-"""Slice and 3D views of the scene, rendered off-screen by Slicer's genuine displayable managers."""
+"""Slice and 3D views of the scene, rendered off-screen by Slicer's own displayable managers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _View:
 
 
 def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
-    """What the slice view called "Red", "Green" or "Yellow" shows; RGB uint8 [rows, columns, 3]."""
+    """The content of the slice view "Red", "Green" or "Yellow"; RGB uint8 [rows, columns, 3]."""
     view = _View(size, slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance(), SLICE_MANAGERS)
     view.renderer.GetActiveCamera().ParallelProjectionOn()
     logic = slicer.vtkMRMLSliceLogic()
@@ -63,7 +63,7 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
     logic.SetSliceNode(node)
     logic.ResizeSliceNode(*size)
     offset = node.GetSliceOffset()
-    logic.FitSliceToBackground()  # goes to the middle of the volume, too
+    logic.FitSliceToBackground()  # also moves to the middle of the volume
     if offset:
         logic.SetSliceOffset(offset)
     view.group.SetMRMLDisplayableNode(node)
@@ -83,16 +83,16 @@ def slice_picture(name: str, size: tuple[int, int] = (320, 320)) -> np.ndarray:
 
 
 def _wake_legends(composite: Any) -> None:
-    """Let a view made after the legends know of them: in Slicer the views are there first."""
+    """Notify a view created after the legends; in Slicer the views exist first."""
     before = composite.GetInteractionFlags()
     composite.SetInteractionFlags(composite.ForegroundVolumeFlag)
-    for _ in range(2):  # the first makes their actors, the second shows those whose volume is in the view
+    for _ in range(2):  # the first call creates the actors, the second shows those whose volume is in the view
         composite.Modified()
     composite.SetInteractionFlags(before)
 
 
 def three_d_picture(size: tuple[int, int] = (320, 320)) -> np.ndarray:
-    """The scene's surfaces as its camera sees them; RGB uint8 [rows, columns, 3]."""
+    """The scene's surfaces as seen by its camera; RGB uint8 [rows, columns, 3]."""
     view = _View(size, slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), THREE_D_MANAGERS)
     logic = slicer.vtkMRMLViewLogic()
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())

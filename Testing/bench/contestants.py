@@ -1,14 +1,14 @@
-"""The network's part of Segment as several programs do it; each in a process of its own, as its users run it.
+"""The network's part of Segment as computed by several programs, each in its own process, as its users run it.
 
 All compute the same windows of the same prepared volumes with the same weights:
-  * ours: `sliding_window.predict_logits`, in the number format that is fast here, in a process that keeps its memory;
+  * ours: `sliding_window.predict_logits`, in the fastest number format here, in a process that keeps freed memory;
   * monai: `sliding_window_inference` with its defaults (float32, one window at a time) and 50 % overlap, Gaussian
-    weights, on the same network as one would write it with torch: `InstanceNorm3d`, default memory layout;
-  * nnunet, where `nnunetv2` is installed: its predictor as on a CPU (float32), without mirroring, same network;
-  * convolutions: only the network's convolutions, in our number format and process: the floor.
+    weights, on the same network as usually written with torch: `InstanceNorm3d`, default memory layout;
+  * nnunet, if `nnunetv2` is installed: its predictor as on a CPU (float32), without mirroring, same network;
+  * convolutions: only the network's convolutions, in our number format and process: the lower bound.
 
-`python contestants.py NAME MODEL DEVICE DTYPE [CASE]` computes once for every line it reads and answers with
-seconds; DTYPE is "fastest", or "float32" for what a processor without half precision has.
+`python contestants.py NAME MODEL DEVICE DTYPE [CASE]` computes once for every line it reads and answers with the
+seconds; DTYPE is "fastest", or "float32" as on a processor without half precision.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROUNDS_NOT_COUNTED = 2
 
 @dataclass(frozen=True)
 class Setting:
-    """What all compute."""
+    """The inputs shared by all contestants."""
 
     network: nn.Module
     image: torch.Tensor
@@ -58,7 +58,7 @@ class Setting:
 
 
 def volumes_of(case: Path | None) -> dict[str, Volume]:
-    """A case folder's volumes, or the synthetic patient's."""
+    """The volumes of a case folder, or of the synthetic patient."""
     return read_case_folder(case).read_images() if case else brain_mr(seed=0, spacing_mm=1.0).volumes
 
 
@@ -104,14 +104,14 @@ def nnunet(s: Setting) -> Callable[[], object]:
         allow_tqdm=False,
     )
     predictor.network = as_usually_written(s.network)
-    # What it would read from a plans file.
+    # As it would be read from a plans file.
     predictor.configuration_manager = SimpleNamespace(patch_size=s.patch)
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=s.channels_out)
     return lambda: predictor.predict_sliding_window_return_logits(s.image)
 
 
 def convolutions(s: Setting) -> Callable[[], object]:
-    """Every convolution once per window, on inputs recorded beforehand."""
+    """Run every convolution once per window, on inputs recorded beforehand."""
     network = copy.deepcopy(s.network).to(s.plan.device, s.plan.dtype).to(memory_format=torch.channels_last_3d)
     calls: list[tuple[nn.Module, torch.Tensor]] = []
     parts = [part for part in network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))]
@@ -143,7 +143,7 @@ def as_usually_written(network: nn.Module) -> nn.Module:
                 norm = nn.InstanceNorm3d(child.num_channels, eps=child.eps, affine=True)
                 norm.load_state_dict(child.state_dict())
                 setattr(part, name, norm)
-            elif isinstance(child, (Conv3d, ConvTranspose3d)):  # ours avoid a slow path of PyTorch's
+            elif isinstance(child, (Conv3d, ConvTranspose3d)):  # ours avoid a slow path of PyTorch
                 plain = nn.Conv3d if isinstance(child, Conv3d) else nn.ConvTranspose3d
                 own = plain(child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding)
                 own.load_state_dict(child.state_dict())
@@ -155,10 +155,10 @@ CONTESTANTS = {"ours": ours, "monai": monai, "nnunet": nnunet, "convolutions": c
 
 
 def measure_in_turn(model: Path, device: str, dtype: str, case: Path | None, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each contestant, in turn, so that a machine that slows down slows all.
+    """Seconds of each contestant, measured in turn, so that a change in machine speed affects all.
 
     Args:
-        dtype: of ours and of the bare convolutions, "fastest" or "float32"; the others are float32 always.
+        dtype: of ours and of the bare convolutions, "fastest" or "float32"; the others always use float32.
 
     Raises:
         DanteError: a contestant failed.
@@ -197,7 +197,7 @@ def _ask(process: subprocess.Popen) -> str:
 
 def main(name: str, model: str, device: str, dtype: str, case: str = "") -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries is not an answer
     if name in ("ours", "convolutions"):
         keep_freed_memory()
     setting = setting_of(Path(model), device, dtype, Path(case) if case else None)

@@ -1,7 +1,7 @@
-"""How large the gradient of each loss term is on each network, at a run's last checkpoint: whose word counts.
+"""Gradient norm of each loss term on each network, at a run's last checkpoint.
 
-`python Testing/bench/gradients.py RUN [BATCHES]` prints, for each term with its weight, the norm of its gradient over
-the first level of every encoder and over every whole network, the mean over the batches that come next.
+`python Testing/bench/gradients.py RUN [BATCHES]` prints, for each weighted term, its gradient norm over the first level
+of every encoder and over every whole network, averaged over the next batches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 
 def gradients(folder: Path, batches: int) -> dict[str, dict[str, float]]:
-    """Term -> part of a network -> norm of the weighted term's gradient, mean over so many batches."""
+    """Term -> part of a network -> gradient norm of the weighted term, averaged over the batches."""
     run, device = read_run(folder), torch.device("cpu")
     task, stages = TASKS[run.experiment.task], stages_of(run.experiment, TASKS[run.experiment.task])
     state, _ = load_checkpoint(folder, run.id)
@@ -38,7 +38,7 @@ def gradients(folder: Path, batches: int) -> dict[str, dict[str, float]]:
     source, _ = sources_of(run.experiment, task, stage, train, val)
     sums: dict[str, dict[str, float]] = {}
     for n in range(state["step"], state["step"] + batches):
-        # The last step may be done: the share of the stage stays what it was.
+        # The last step may be done: keep its share of the stage.
         context = StepContext(state["step"] - 1, stage.steps, torch.Generator().manual_seed(n))
         stage.freeze(context.share)
         with autocast(device, choose_precision(run.experiment.run.precision, device)):
@@ -51,7 +51,7 @@ def gradients(folder: Path, batches: int) -> dict[str, dict[str, float]]:
 
 
 def _norms(stage: Stage, loss: torch.Tensor) -> dict[str, float]:
-    """Of the parts that it reaches."""
+    """Gradient norms of the parts that the loss reaches."""
     moving = {name: p for name, p in stage.networks.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(loss, list(moving.values()), retain_graph=True, allow_unused=True)
     squares: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""A model of nnU-Net, imported, against nnU-Net itself: seconds from the volumes to the label map, networks loaded.
+"""An imported nnU-Net model against nnU-Net itself: seconds from the volumes to the label map, networks loaded.
 
 `python imported.py REPEATS` prints JSON: by encoder ("plain", "residual") the medians, ours in this processor's fastest
-number format and in float32, nnU-Net's on its CPU path (float32), and the share of voxels that are the same.
+number format and in float32, nnU-Net's on its CPU path (float32), and the share of equal voxels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from DanteSegmenterLib.nnunet import import_model  # noqa: E402
 
 
 def measure(recipe: Recipe, repeats: int) -> dict[str, Any]:
-    """In turn, so that a busy computer is busy for all; the first round does not count."""
+    """Measure in turn, so that other load affects all; the first round is warm-up."""
     volumes, _ = patient(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         root = write_results(Path(scratch), recipe, steps=2)

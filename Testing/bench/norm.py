@@ -1,6 +1,6 @@
 """Milliseconds of each formulation of instance norm, by map, number format and purpose; part of `make bench`.
 
-`*` marks what `DanteSegmenterLib.networks.instance_norm` chooses. Alone: `python Testing/bench/norm.py [DEVICE]`.
+`*` marks the choice of `DanteSegmenterLib.networks.instance_norm`. Alone: `python Testing/bench/norm.py [DEVICE]`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from DanteSegmenterLib.inference.devices import fastest_dtype, resolve_device, s
 from DanteSegmenterLib.memory import keep_freed_memory  # noqa: E402
 from DanteSegmenterLib.networks.instance_norm import FORMULATIONS, fastest  # noqa: E402
 
-# The levels of the 2 mm network with two windows, and one wide map.
+# The levels of the 2 mm network with two windows, and one map with many channels.
 SHAPES = [(2, 8, 64), (2, 16, 32), (2, 32, 16), (2, 64, 8), (2, 128, 4), (1, 32, 64)]
 
 
 def bench_norm(device_name: str, repeats: int) -> list[dict]:
-    """One row a map, format and purpose: `shape`, `dtype`, `purpose`, `chosen`, and `ms` by formulation."""
+    """One row per map, format and purpose: `shape`, `dtype`, `purpose`, `chosen`, and `ms` by formulation."""
     device = resolve_device(device_name)
     rows = []
     for dtype in dict.fromkeys((fastest_dtype(device), torch.float32)):
@@ -53,9 +53,9 @@ def bench_norm(device_name: str, repeats: int) -> list[dict]:
 
 
 def _run(norm: Callable, x: torch.Tensor) -> Callable[[], object]:
-    """Forward; and, where gradients are wanted, backward."""
+    """Forward pass and, if gradients are needed, backward pass."""
     wanted = torch.is_grad_enabled()
-    # A deployed network is all of one format; in training weights are float32, and autocast mixes.
+    # A deployed network uses one format; in training, weights are float32 and autocast mixes formats.
     dtype = torch.float32 if wanted else x.dtype
     weight, bias = (torch.ones(x.shape[1], device=x.device, dtype=dtype, requires_grad=wanted) for _ in range(2))
     inputs, gradient = (x.detach().requires_grad_(wanted), weight, bias), torch.randn_like(x)

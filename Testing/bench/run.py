@@ -1,8 +1,8 @@
 """Seconds of Segment by phase, and against others: `make bench [CASE=FOLDER]`. Prints a table, writes bench.json.
 
-The network's part is measured against MONAI's inferer, nnU-Net's predictor and the bare convolutions
-(`contestants.py`); ratios `segment_vs_*` above 1 mean that ours is faster. Then a training step of DANTE against
-its parts (`training.py`), the window (`window.py`) and a model imported from nnU-Net against nnU-Net (`imported.py`).
+The network's part is compared with MONAI's inferer, nnU-Net's predictor and the bare convolutions
+(`contestants.py`); ratios `segment_vs_*` above 1 mean that ours is faster. Also measured: a training step of DANTE
+against its parts (`training.py`), the window (`window.py`) an imported nnU-Net model against nnU-Net (`imported.py`).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def main() -> int:
 
 
 def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> dict:
-    """Segment's phases, and `network`: one report a number format (the fastest, and float32 where that is another)."""
+    """Segment's phases, and `network`: one report per number format (the fastest, and float32 if different)."""
     model, given = load_model(model_folder, device), volumes_of(case)
     volumes = {modality: given[modality] for modality in model.spec.limited.modalities}
-    segment(model, volumes)  # not counted
+    segment(model, volumes)  # warm-up
     whole = [segment(model, volumes).report.seconds for _ in range(repeats)]
     prepared = prepare(volumes, model.spec.limited.modalities, model.spec.preprocessing)
     fastest = str(fastest_dtype(model.device)).removeprefix("torch.")
@@ -80,7 +80,7 @@ def bench(case: Path | None, model_folder: Path, device: str, repeats: int) -> d
 def network_against_others(
     model_folder: Path, device: str, name: str, dtype: str, case: Path | None, repeats: int
 ) -> dict:
-    """Keys: dtype, seconds by contestant, `segment_vs_...` (ratios, None where nobody was there)."""
+    """Keys: dtype, seconds by contestant, `segment_vs_...` (ratios, None for missing contestants)."""
     seconds = measure_in_turn(model_folder, device, dtype, case, repeats)
     medians = {contestant: statistics.median(values) for contestant, values in seconds.items()}
     ratios = {
@@ -92,7 +92,7 @@ def network_against_others(
 
 
 def bench_window() -> dict:
-    """The window's figures, from a process of its own: Qt and VTK end with it."""
+    """The window's figures, from a separate process, with which Qt and VTK exit."""
     command = [sys.executable, str(REPOSITORY / "Testing" / "bench" / "window.py")]
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -102,7 +102,7 @@ def bench_window() -> dict:
 
 
 def bench_imported(repeats: int) -> dict:
-    """A model of nnU-Net here and there (`imported.py`); empty where nnU-Net is not installed."""
+    """An imported model against nnU-Net (`imported.py`); empty if nnU-Net is not installed."""
     command = [sys.executable, str(REPOSITORY / "Testing" / "bench" / "imported.py"), str(repeats)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if result.returncode:

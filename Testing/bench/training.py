@@ -1,4 +1,4 @@
-"""A training step against its convolutions and its networks, its memory, and how long it waits for data (`make bench`).
+"""Times a training step against its convolutions and networks, and measures memory and data waiting (`make bench`).
 
 Alone, at another size: `python Testing/bench/training.py brats-1mm data.patch=[96,96,96] data.batch_size=1`.
 """
@@ -36,11 +36,11 @@ from DanteTrainerLib.settings.tasks import TASKS  # noqa: E402
 
 
 def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict:
-    """Keys: `training` (one report a method and number format), loader_wait_share, training_seconds_per_step."""
+    """Keys: `training` (one report per method and number format), loader_wait_share, training_seconds_per_step."""
     device, all_threads = resolve_device(device_name), torch.get_num_threads()
     formats = dict.fromkeys((choose_precision("auto", device), torch.float32))
     reports = []
-    for threads in dict.fromkeys((1, all_threads)):  # one: as trainings of a study run side by side
+    for threads in dict.fromkeys((1, all_threads)):  # one thread, as for trainings of a study that run side by side
         torch.set_num_threads(threads)
         for dtype in formats:
             for method in ("lower", "dante"):
@@ -51,7 +51,7 @@ def bench_training(experiment_name: str, device_name: str, repeats: int) -> dict
 
 
 def step_against_parts(experiment: Experiment, device: torch.device, dtype: torch.dtype, repeats: int) -> dict:
-    """A whole step of the last stage, in turn with its convolutions alone and, for DANTE, its networks alone.
+    """A whole step of the last stage, in turn with only its convolutions and, for DANTE, only its networks.
 
     Keys: method, dtype, threads, seconds (medians by name), step_vs_convolutions, step_vs_parts (DANTE) and
     peak_memory_gib.
@@ -92,7 +92,7 @@ def step_against_parts(experiment: Experiment, device: torch.device, dtype: torc
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps every convolution, forward or backward, with what it was given."""
+    """Records every convolution, forward or backward, with its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _convolutions(step: Callable[[], None]) -> Callable[[], None]:
-    """The convolutions of one step, forward and backward, on what they read there and in its number format."""
+    """The convolutions of one step, forward and backward, on their recorded inputs in the same number format."""
     with _Recorder() as recorder:
         step()
 
@@ -118,7 +118,7 @@ def _convolutions(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def _parts(stage: Stage, batch: Batch, limited: list[int], output: str, cast: Callable) -> dict[str, Callable]:
-    """Each network alone, forward and backward, on what it reads in the step."""
+    """Each network separately, forward and backward, on its inputs in the step."""
     networks = stage.networks
     with torch.no_grad(), cast():
         z_l = networks["E_L"](batch.images[:, limited])
@@ -168,7 +168,7 @@ def _peak_memory_gib(device: torch.device) -> float:
 
 
 def waiting(experiment_name: str, device_name: str, steps: int = 30) -> dict:
-    """Train for some steps on synthetic patients, as users do, and read the share of waiting from the log."""
+    """Train for some steps on synthetic patients, and read the share of waiting time from the log."""
     python = [sys.executable, "-m"]
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"
@@ -179,7 +179,7 @@ def waiting(experiment_name: str, device_name: str, steps: int = 30) -> dict:
         train += ["--experiment", experiment_name, "--device", device_name]
         train += [part for text in settings for part in ("--set", text)]
         subprocess.run([*python, *train], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        rows = pd.read_csv(run / "log.csv").iloc[1:]  # the first ten steps wait for the workers' start
+        rows = pd.read_csv(run / "log.csv").iloc[1:]  # the first ten steps wait for the workers to start
     return {
         "loader_wait_share": float(rows.loader_wait_share.mean()),
         "training_seconds_per_step": float(rows.seconds_per_step.mean()),

@@ -1,6 +1,6 @@
-"""The window while it segments: its longest silence, the time to cancel, and what a warm click costs beside computing.
+"""The window during a run: its longest unresponsive time, the time to cancel, and the overhead of a repeated click.
 
-Runs in the application stand-in, with the real process behind the window; part of `make bench`.
+Runs in the application stand-in, with the real worker process; part of `make bench`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def bench(app: object, panel: object, clicks: int = 5) -> dict:
-    """Keys: window_max_gap_ms, cancel_s, warm_click_vs_compute and the seconds behind them."""
+    """Keys: window_max_gap_ms, cancel_s, warm_click_vs_compute and the seconds they are computed from."""
     from PySide6 import QtCore
 
     gaps, last = [], [time.perf_counter()]
@@ -47,7 +47,7 @@ def bench(app: object, panel: object, clicks: int = 5) -> dict:
     timer.timeout.connect(tick)
 
     def run(until: float | None = None) -> tuple[float, dict]:
-        """Click and wait; returns seconds to the end, and the computing process's own."""
+        """Click and wait; returns the seconds to the end, and those of the worker process."""
         outcomes = []
         poll = panel.logic.inference.poll
 

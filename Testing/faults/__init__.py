@@ -1,1 +1,1 @@
-"""`make faults`: bad inputs and kills, and what became of them."""
+"""`make faults`: bad inputs and kills, and how the program reacts to them."""

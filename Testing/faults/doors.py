@@ -1,4 +1,4 @@
-"""The doors of the product, as the suites and the kills use them."""
+"""The entry points of the product, as used by the suites and the kills."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SHAPE = (20, 24, 28)
 def ask(
     command: Callable[[list[str]], int], arguments: Sequence[object], untouched: Path, but: Path | None = None
 ) -> None:
-    """Run a command of ours in this process.
+    """Run a command in this process.
 
     Args:
-        untouched: a folder in which a command that refuses must not have changed anything.
-        but: a folder in it that is the command's own: a training is made of what is found wrong when images are read.
+        untouched: a folder that a refusing command must not have changed.
+        but: a folder inside it that the command may change: a training starts before it finds errors in images.
 
     Raises:
-        Refused: what it said.
-        AssertionError: it failed in another way, or did something although it refused.
+        Refused: the command refused, with its message.
+        AssertionError: it failed in another way, or changed something although it refused.
     """
     before, errors = state_of(untouched), io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()), own_signals():
@@ -61,7 +61,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 @contextlib.contextmanager
 def own_signals() -> Iterator[None]:
-    """Ctrl-C is this process's own again afterwards."""
+    """Restore this process's own handling of Ctrl-C afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -71,7 +71,7 @@ def own_signals() -> Iterator[None]:
 
 
 class Segmenting:
-    """A good study and model in a folder, of which a bad input takes one part's place."""
+    """A good study and model in a folder; a bad input replaces one part of it."""
 
     def __init__(self, folder: Path) -> None:
         from models import write_brain_model
@@ -85,11 +85,11 @@ class Segmenting:
             write_volume(self.paths[name], volume)
 
     def with_(self, modality: str, path: Path) -> Callable[[], None]:
-        """Segment with another file in the place of one of the study's."""
+        """Segment with one of the study's files replaced."""
         return lambda: self.segment({**self.paths, modality: path})
 
     def with_content(self, content: bytes, name: str = "bad.nii", modality: str = "t2") -> Callable[[], None]:
-        """The same with a file that is written when it is tried."""
+        """The same with a file that is written when the action runs."""
 
         def action() -> None:
             (self.folder / name).write_bytes(content)
@@ -109,7 +109,7 @@ class Segmenting:
     def segment(
         self, inputs: dict[str, Path], *more: object, output: Path | None = None, model: Path | None = None
     ) -> None:
-        """The command line; what it wrote is taken away."""
+        """Run the command line; its output is removed."""
         output = output or self.out / "o.seg.nrrd"
         pairs = [part for name, path in inputs.items() for part in ("--input", f"{name}={path}")]
         arguments = ["segment", "--model", model or self.model, *pairs, "--output", output, "--device", "cpu", *more]

@@ -1,9 +1,9 @@
-"""What happens when things go wrong: `make faults`. Prints what was wrong and a sentence, and writes faults.json.
+"""Tests the reaction to bad inputs and kills: `make faults`. Prints problems and a summary, and writes faults.json.
 
 Bad inputs go through the command lines, the protocol, the live process, the window's logic and the import of models;
-each must end in one clear sentence (a `DanteError`), at once, with nothing written. Then commands and processes are
-killed at random moments, by kill -9 and by SIGTERM; each time the next run must give the same result as before, and
-nothing may be left behind. 0 if so, else 1.
+each must be refused with one clear sentence (a `DanteError`), at once, with nothing written. Then commands and
+processes are killed at random moments, by kill -9 and by SIGTERM; each time the next run must give the same result as
+before, and nothing may be left behind. Exit code 0 if all of this holds, else 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = [str(REPOSITORY / name) for name in ("Testing", "DanteSegmenter", "DanteTrainer")]
 if __name__ == "__main__":
-    sys.path[0:1] = PATHS  # in the place of this folder
+    sys.path[0:1] = PATHS  # replaces this folder
 
 from faults.kills import KILLS  # noqa: E402
 from faults.suites import (  # noqa: E402
@@ -83,24 +83,24 @@ def main() -> int:
 
 
 def begin_apart() -> None:
-    """This program once more from its beginning, with a mark and a temporary folder that no other program has."""
+    """Restart this program with a mark and a temporary folder of its own."""
     place = tempfile.mkdtemp(prefix="dante-faults-")
     temporary = os.path.join(place, TEMPORARY)
     os.mkdir(temporary)
     apart = {
         MARK: place,
         "TMPDIR": temporary,
-        # What torch compiles is kept for the next process, by torch.
+        # torch keeps compiled code for the next process.
         "TORCHINDUCTOR_CACHE_DIR": os.path.join(place, "compiled"),
         "PYTHONPATH": os.pathsep.join(PATHS),
         "QT_QPA_PLATFORM": "offscreen",
     }
-    # Two kills at a time share the processor.
+    # Two concurrent kills share the processor.
     os.execve(sys.executable, sys.orig_argv, {"OMP_NUM_THREADS": "1", **os.environ, **apart})
 
 
 def tried(place: Path, options: argparse.Namespace) -> Tally:
-    """Every suite and every kind of kill, and what they left behind."""
+    """Run every suite and every kind of kill, and look for leftovers."""
     tally, traces, work = Tally(), Traces(str(place)), place / "work"
     with traces.followed():
         for name, suite in SUITES.items():
@@ -122,7 +122,7 @@ def try_suite(tally: Tally, name: str, cases: Iterator[Case]) -> None:
 
 
 def kill(tally: Tally, folder: Path, options: argparse.Namespace) -> None:
-    """Two at a time: each is half waiting, half computing on one core."""
+    """Two at a time: each spends half its time waiting and half computing on one core."""
     with ThreadPoolExecutor(2) as pool:
         for name, count in shares(options.kills).items():
             if options.only and name not in options.only:
@@ -136,7 +136,7 @@ def kill(tally: Tally, folder: Path, options: argparse.Namespace) -> None:
 
 
 def shares(kills: int) -> dict[str, int]:
-    """How many kills of each kind; together just so many."""
+    """The number of kills of each kind; their sum is `kills`."""
     parts, given, total = {}, 0, 0.0
     for name, kind in KILLS.items():
         total += kind.share
@@ -148,4 +148,4 @@ def shares(kills: int) -> dict[str, int]:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # Qt and VTK can crash while they tear down
+    os._exit(code)  # Qt and VTK may crash during teardown

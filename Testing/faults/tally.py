@@ -22,23 +22,23 @@ class Refused(DanteError):
 
 
 class Hung(BaseException):
-    """An action took too long and was interrupted; no handler of errors takes it for one."""
+    """An action took too long and was interrupted; not an Exception, so that no handler catches it."""
 
 
 class Tally:
-    """How many bad inputs were tried and refused, how many kills, and what went wrong, each with a remark.
+    """Counts of bad inputs tried and refused and of kills, and the problems, each with a remark.
 
-    "lost": accepted, or refused with a traceback or words that nobody understands; a result that is another than
-    before. "hung": no end in time. "left_behind": a file or process that nobody needs any more.
+    "lost": accepted, or refused with a traceback or an unclear message; or the result differs from the one before.
+    "hung": did not end in time. "left_behind": a file or process that is no longer needed.
     """
 
     def __init__(self) -> None:
         self.bad_inputs = self.refused = self.kills = 0
         self.remarks: list[tuple[str, str]] = []
-        self._lock = threading.Lock()  # kills are made two at a time
+        self._lock = threading.Lock()  # kills run two at a time
 
     def expect_refusal(self, name: str, action: Callable[[], object]) -> None:
-        """Run an action that must be refused, soon, with a sentence."""
+        """Run an action that must be refused quickly, with a sentence."""
         self.bad_inputs += 1
         start = time.monotonic()
         try:
@@ -51,21 +51,21 @@ class Tally:
             else:
                 self.note("lost", name, f"an unclear message: '{error}'")
         except Hung:
-            pass  # its seconds say so
-        except Exception as error:  # a defect that a user would see as a traceback
+            pass  # reported by the elapsed seconds
+        except Exception as error:  # a bug that a user would see as a traceback
             self.note("lost", name, f"{type(error).__name__}: {error}")
         seconds = time.monotonic() - start
         if seconds > HANG_SECONDS:
             self.note("hung", name, f"{seconds:.0f} s")
 
     def note(self, kind: str, name: str, text: str) -> None:
-        """One thing that went wrong, of `KINDS`."""
+        """Record a problem of one of `KINDS`."""
         assert kind in KINDS, kind
         with self._lock:
             self.remarks.append((kind, f"{name}: {text}"))
 
     def killed(self) -> None:
-        """One more kill."""
+        """Count a kill."""
         with self._lock:
             self.kills += 1
 
@@ -76,26 +76,26 @@ class Tally:
 
     @property
     def good(self) -> bool:
-        """Everything was refused, and nothing went wrong."""
+        """Whether everything was refused and nothing went wrong."""
         return self.refused == self.bad_inputs and not self.remarks
 
     def report(self) -> dict[str, object]:
-        """What faults.json holds."""
+        """The content of faults.json."""
         return {**self.counts(), "remarks": [f"{kind}: {text}" for kind, text in self.remarks]}
 
     def sentence(self) -> str:
-        """The last line of the command."""
+        """The last line of the command's output."""
         return ", ".join(f"{key} {count}" for key, count in self.counts().items())
 
 
 def is_sentence(text: str) -> bool:
-    """Whether a message can be of use to somebody: one line of some words that comes to an end, no trace of code."""
+    """Whether a message is helpful: one complete line of some words, without traces of code."""
     return text.isprintable() and len(text.split()) >= 4 and text.endswith((".", "?")) and "Traceback" not in text
 
 
 @contextlib.contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Raise `Hung` in the main thread if what is done meanwhile takes so long."""
+    """Raise `Hung` in the main thread if the body takes longer than this."""
 
     def interrupt(*_: object) -> None:
         raise Hung

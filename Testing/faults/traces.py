@@ -1,7 +1,7 @@
-"""What a run of faults leaves behind: files in its own temporary folder, its own processes, their shared memory.
+"""Finds what a run of faults leaves behind: temporary files, processes and their shared memory.
 
-The run has a temporary folder for itself and a mark in its environment, which its children inherit: what other programs
-do meanwhile is not its affair. Processes are found on Linux alone.
+The run has its own temporary folder and a mark in its environment, which child processes inherit, so that other
+programs are ignored. Processes are found on Linux only.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MARK = "DANTE_FAULTS"
 """Environment variable: the folder of this run."""
 PROCESSES, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 LOOK_SECONDS = 0.2
-# Processes that end with their parent have so long for it.
+# Time for processes to exit after their parent.
 END_SECONDS = 10.0
-# Waits for its end where a process uses a file lock; not a trace of a kill, the next run takes it.
+# Lock files may remain after a kill: the next run reuses them, so they are not traces.
 LASTING = re.compile(r".*\.lock")
 
 
 class Traces:
-    """Follows a run's processes by their mark; a file of shared memory that one of them has open, or that bears its
-    number, is the run's."""
+    """Tracks a run's processes by their mark; shared memory belongs to the run if one of them has it open, or if its
+    name contains the number of one of them."""
 
     def __init__(self, mark: str) -> None:
         self._mark = f"{MARK}={mark}"
@@ -36,7 +36,7 @@ class Traces:
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:
-        """Look again and again meanwhile."""
+        """Poll repeatedly in the background."""
         over = threading.Event()
 
         def watch() -> None:
@@ -52,7 +52,7 @@ class Traces:
             watcher.join()
 
     def look(self) -> None:
-        """Learn which processes are of this run now, and what shared memory they use."""
+        """Record the current processes of this run, and their shared memory."""
         numbers = process_numbers()
         self._others &= numbers
         for number in numbers - self._others:
@@ -63,7 +63,7 @@ class Traces:
             self._shared |= shared_memory_of(number)
 
     def left_in_memory(self) -> list[str]:
-        """Files of shared memory that are of this run and still there."""
+        """Shared memory files of this run that still exist."""
         self.look()
         with contextlib.suppress(OSError):
             return sorted(name for name in os.listdir(SHARED_MEMORY) if self._is_ours(name))
@@ -74,7 +74,7 @@ class Traces:
 
 
 def process_numbers() -> set[int]:
-    """Of all processes."""
+    """The ids of all processes."""
     try:
         return {int(name) for name in os.listdir(PROCESSES) if name.isdigit()}
     except OSError:
@@ -82,7 +82,7 @@ def process_numbers() -> set[int]:
 
 
 def bears(number: int, mark: str) -> bool:
-    """Whether a process has `mark`, NAME=VALUE, in its environment; not if it has ended and waits for its parent."""
+    """Whether a process has `mark`, NAME=VALUE, in its environment; False for zombies."""
     try:
         return mark.encode() in (PROCESSES / str(number) / "environ").read_bytes().split(b"\0")
     except OSError:
@@ -90,7 +90,7 @@ def bears(number: int, mark: str) -> bool:
 
 
 def shared_memory_of(number: int) -> set[str]:
-    """Names of the files of shared memory that a process has open."""
+    """Names of the shared memory files that a process has open."""
     found = set()
     with contextlib.suppress(OSError):
         for link in (PROCESSES / str(number) / "fd").iterdir():
@@ -103,7 +103,7 @@ def shared_memory_of(number: int) -> set[str]:
 
 
 def processes_with(mark: str, seconds: float = END_SECONDS) -> list[int]:
-    """Other processes with `mark`, NAME=VALUE, that have not ended after so long."""
+    """Other processes with `mark`, NAME=VALUE, that are still running after this time."""
     deadline = time.monotonic() + seconds
     while True:
         found = sorted(number for number in process_numbers() - {os.getpid()} if bears(number, mark))
@@ -113,8 +113,8 @@ def processes_with(mark: str, seconds: float = END_SECONDS) -> list[int]:
 
 
 def hidden_below(folder: Path) -> list[str]:
-    """What programs of ours name with a dot while they work, and nobody needs afterwards."""
-    # Not `rglob`: a folder that goes while it is looked through would be an error.
+    """Hidden files of our programs, which are temporary."""
+    # Not `rglob`, which fails if a folder vanishes during the search.
     found = [Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)]
     hidden = [path for path in found if path.name.startswith(".") and not LASTING.fullmatch(path.name)]
     return sorted(str(path.relative_to(folder)) for path in hidden)

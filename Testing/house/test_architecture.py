@@ -19,31 +19,31 @@ def rooms_in_the_docs(library):
 
 
 def rooms_of(folder):
-    """Room -> its `__init__` file; a library itself is no room."""
+    """Room -> its `__init__` file, without the library itself."""
     files = folder.rglob("__init__.py")
     return {file.parent.relative_to(folder).as_posix(): file for file in files if file.parent != folder}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_table_of_rooms_says_what_each_room_says_of_itself(library):
+def test_room_table_matches_room_docstrings(library):
     rooms = rooms_of(LIBRARIES[library]).items()
     said = {room: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for room, file in rooms}
     assert rooms_in_the_docs(library) == said
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_tests_of_a_room_lie_in_a_folder_of_its_name(library):
+def test_tests_of_each_room_are_in_a_folder_of_its_name(library):
     folder = REPOSITORY / "Testing" / TESTS[library]
     tested = {file.parent.relative_to(folder).as_posix() for file in folder.rglob("*.py") if file.parent != folder}
     assert tested == set(rooms_of(LIBRARIES[library]))
 
 
-def test_no_file_of_tests_is_too_long_to_be_read():
+def test_test_files_stay_below_the_length_limit():
     files = [*(REPOSITORY / "Testing").rglob("test_*.py"), *(REPOSITORY / "Testing").glob("*.py")]
     assert not [file.name for file in files if file.read_text(encoding="utf-8").count("\n") > 400]
 
 
-def test_no_file_function_or_class_of_the_libraries_grows_beyond_what_can_be_read():
+def test_library_files_functions_and_classes_stay_below_the_length_limits():
     too_large = []
     for folder in LIBRARIES.values():
         for file in folder.rglob("*.py"):
@@ -60,7 +60,7 @@ def test_no_file_function_or_class_of_the_libraries_grows_beyond_what_can_be_rea
 
 
 def constants_of(file):
-    """The names in capital letters that a file gives values to, outside functions and classes."""
+    """The names in capital letters assigned at the top level of a file."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -68,8 +68,8 @@ def constants_of(file):
             yield from (name for name in names if name.isupper())
 
 
-def test_a_constant_has_its_name_for_itself():
-    """What is one fact is imported; what are two has two names, for a reader and for a search."""
+def test_constant_names_are_unique():
+    """A shared constant is imported, and different constants have different names, for readers and for searches."""
     places = {}
     for folder in LIBRARIES.values():
         for file in sorted(folder.rglob("*.py")):
@@ -79,13 +79,13 @@ def test_a_constant_has_its_name_for_itself():
 
 
 def docstrings_of(file):
-    """Where a docstring belongs, and its text."""
+    """The object a docstring belongs to, and its text."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
             yield f"{file.name}: {node.name}", ast.get_docstring(node)
 
 
-def test_what_is_raised_stands_one_error_a_line():
+def test_raises_sections_list_one_error_per_line():
     together = []
     for file in (file for folder in LIBRARIES.values() for file in folder.rglob("*.py")):
         for place, text in docstrings_of(file):
@@ -97,7 +97,7 @@ def test_what_is_raised_stands_one_error_a_line():
     assert not together
 
 
-def test_every_test_that_the_table_of_faults_names_is_there():
+def test_tests_named_in_the_fault_table_exist():
     text = (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")
     missing, folder = [], ""
     for name in re.findall(r"[\w/]*test_\w+\.py", text):

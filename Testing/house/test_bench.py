@@ -1,4 +1,4 @@
-"""What `make bench` measures can be measured: nothing else calls it."""
+"""`make bench` runs; nothing else calls it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 
 @pytest.mark.slow
-def test_the_window_is_measured_while_it_computes_and_cancels():
+def test_window_is_measured_while_computing_and_cancelling():
     command = [sys.executable, str(REPOSITORY / "Testing" / "bench" / "window.py")]
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -18,7 +18,7 @@ def test_the_window_is_measured_while_it_computes_and_cancels():
     report = json.loads(result.stdout.strip().splitlines()[-1])
     first, warm = report["first_click_seconds"], report["warm_click_seconds"]
     assert {"import", "prepare", "network", "restore"} <= set(first) and "network" in warm
-    # A click takes what computing takes and more; the first one imports torch as well.
+    # A click takes longer than computing; the first one also imports torch.
     computed = sum(seconds for phase, seconds in warm.items() if phase != "all")
     assert report["warm_click_vs_compute"] == pytest.approx(warm["all"] / computed) and warm["all"] > computed
     assert first["all"] > first["import"] and 0 < report["cancel_s"] < 5

@@ -1,4 +1,4 @@
-"""CMake's lists equal the tree, and what they install works where Slicer installs it."""
+"""CMake's lists match the tree, and the installed files work in Slicer's layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_INSTALLED = {"CMakeLists.txt"}
 
 
 def listed(module: str, variable: str) -> list[str]:
-    """The files in `set(<variable> ...)` of a module's CMakeLists.txt, those of other sets that it names included."""
+    """The files in `set(<variable> ...)` of a module's CMakeLists.txt, including those of nested variables."""
     text = (REPOSITORY / module / "CMakeLists.txt").read_text(encoding="utf-8")
     words = re.search(rf"set\({variable}\s+([^)]*)\)", text)[1].split()
     return [file for word in words for file in (listed(module, word[2:-1]) if word.startswith("${") else [word])]
@@ -31,12 +31,12 @@ def in_tree(module: str) -> set[str]:
 
 
 def is_clutter(path: Path) -> bool:
-    """Caches that tools leave behind."""
+    """Whether a path is a cache left by tools."""
     return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_lists_equal_the_tree(module):
+def test_cmake_lists_match_the_tree(module):
     scripts, resources = (listed(module, f"MODULE_PYTHON_{kind}") for kind in ("SCRIPTS", "RESOURCES"))
     assert len(set(scripts + resources)) == len(scripts + resources), "a file is listed twice"
     tree = in_tree(module)
@@ -46,12 +46,12 @@ def test_the_lists_equal_the_tree(module):
     assert all(name.endswith(".py") for name in scripts)
 
 
-def test_the_modules_do_not_overwrite_each_other_in_the_folder_they_share():
+def test_modules_do_not_overwrite_each_other_in_their_shared_folder():
     files = [listed(module, f"MODULE_PYTHON_{kind}") for module in MODULES for kind in ("SCRIPTS", "RESOURCES")]
     assert len(set(sum(files, []))) == len(sum(files, []))
 
 
-# A Slicer of which only the build macros exist: it lays files out as the real ones do.
+# A minimal Slicer with only the build macros, which lay out files like the real ones.
 SLICER_CONFIG = """
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/UseSlicer.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake")
@@ -88,7 +88,7 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the repository's part that CMake reads, with a model even where none is embedded yet."""
+    """A copy of the files that CMake reads, with a model even if none is embedded yet."""
     source = tmp_path_factory.mktemp("cmake") / "source"
     for name in (*MODULES, "Resources", "Testing"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -100,7 +100,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(source):
-    """The folder of modules as the package holds it: every listed file of both modules together, and the models."""
+    """The folder of modules as installed from the package: every listed file of both modules, and the models."""
     target = source.parent / "Slicer-5.11" / "qt-scripted-modules"
     for module in MODULES:
         for name in listed(module, "MODULE_PYTHON_SCRIPTS") + listed(module, "MODULE_PYTHON_RESOURCES"):
@@ -116,7 +116,7 @@ def files_in(folder: Path) -> set[str]:
     }
 
 
-def test_cmake_installs_exactly_that_layout(source, installed):
+def test_cmake_installs_the_expected_layout(source, installed):
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")
     slicer, build, package = (source.parent / name for name in ("slicer", "build", "package"))
@@ -127,13 +127,13 @@ def test_cmake_installs_exactly_that_layout(source, installed):
     assert run("ctest", "--test-dir", build, "-N").count("DanteSegmenter") == 2
     run("cmake", "--install", build, "--prefix", package, "--component", "RuntimeLibraries")
     modules = Path("lib") / "Slicer-5.11" / "qt-scripted-modules"
-    # The tests before this one import from `installed`, which leaves only byte code behind.
+    # The tests above import from `installed` and leave only byte code behind.
     assert files_in(package / modules) == files_in(installed)
     assert list((build / modules / "Resources" / "Models").glob("*/model.json")), "the build tree has no models"
 
 
 def python(installed: Path, code: str) -> str:
-    """Run code with nothing on the path but the installed modules."""
+    """Run code with only the installed modules on the path."""
     code = (
         f"import sys; sys.path[:] = [p for p in sys.path if 'Dante' not in p]; sys.path[0] = {str(installed)!r}\n"
         + code
@@ -141,7 +141,7 @@ def python(installed: Path, code: str) -> str:
     return run(sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", code)
 
 
-def test_the_installed_layout_finds_its_models_and_loads_one(installed):
+def test_installed_layout_finds_and_loads_its_models(installed):
     output = python(
         installed,
         "from DanteSegmenterLib import inference\nfrom DanteSegmenterLib.model_folder import library\n"
@@ -152,12 +152,12 @@ def test_the_installed_layout_finds_its_models_and_loads_one(installed):
     assert output.strip().startswith(str(installed / "Resources" / "Models"))
 
 
-def test_the_installed_training_half_finds_the_deployed_half(installed):
+def test_installed_training_half_finds_the_deployed_half(installed):
     output = python(installed, "import DanteTrainerLib, DanteSegmenterLib\nprint(DanteSegmenterLib.__file__)")
     assert output.strip().startswith(str(installed))
 
 
-def test_the_installed_module_file_loads_and_finds_its_window(installed):
+def test_installed_module_file_loads_and_finds_its_window(installed):
     pytest.importorskip("PySide6")
     pytest.importorskip("slicer_core")
     code = (

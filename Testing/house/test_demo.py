@@ -19,7 +19,7 @@ def model(tmp_path_factory):
     return write_brain_model(tmp_path_factory.mktemp("model"))
 
 
-def test_the_demo_writes_a_segmentation_a_picture_and_a_report(model, tmp_path):
+def test_demo_writes_segmentation_picture_and_report(model, tmp_path):
     arguments = ["--out", str(tmp_path / "demo"), "--model", str(model), "--device", "cpu", "--spacing-mm", "4"]
     assert demo.main(arguments) == 0
     assert sorted(os.listdir(tmp_path / "demo")) == [
@@ -36,24 +36,24 @@ def test_the_demo_writes_a_segmentation_a_picture_and_a_report(model, tmp_path):
     assert report["volumes_ml"]["WT"] == pytest.approx(voxels * 0.064, abs=0.01)
 
 
-def test_the_demo_shows_embolism_in_a_synthetic_chest(tmp_path):
+def test_demo_segments_embolism_in_a_synthetic_chest(tmp_path):
     assert demo.main(["--kind", "chest", "--out", str(tmp_path / "demo"), "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["dice"]["PE"] > 0.5 and report["model"]["name"].startswith("Embolism")
 
 
-def test_a_case_folder_in_2023_naming_is_scored_against_its_mask(model, tmp_path):
+def test_case_folder_in_2023_naming_is_scored_against_its_mask(model, tmp_path):
     case = write_case(tmp_path / "BraTS-GLI-1", 0, BRATS_2023, joint="-")
     report = demo.run(case, tmp_path / "out", model, "cpu")
     assert report["dice"] is not None and report["case"] == "BraTS-GLI-1"
 
 
-def test_a_case_without_a_mask_has_no_dice(model, tmp_path):
+def test_case_without_mask_has_no_dice(model, tmp_path):
     report = demo.run(write_case(tmp_path / "case", 0, mask=""), tmp_path / "out", model, "cpu")
     assert report["dice"] is None
 
 
-def test_a_case_that_lacks_a_modality_is_one_line_of_reason(model, tmp_path, capsys):
+def test_case_without_a_modality_is_refused_in_one_line(model, tmp_path, capsys):
     case = write_case(tmp_path / "case", 0)
     (case / "case_flair.nii.gz").unlink()
     assert demo.main(["--case", str(case), "--out", str(tmp_path / "out"), "--model", str(model)]) == 2
@@ -64,7 +64,7 @@ def test_a_case_that_lacks_a_modality_is_one_line_of_reason(model, tmp_path, cap
 
 
 def tumour(shape=(40, 44, 48)):
-    """A grey head, and a tumour in the patient's left front upper part (LPS: high I, low J, high K)."""
+    """A grey head with a tumour in the patient's left front upper part (LPS: high I, low J, high K)."""
     head = np.zeros(shape, np.float32)
     head[4:-4, 4:-4, 4:-4] = 100
     masks = {id: np.zeros(shape, bool) for id in ("WT", "TC", "ET")}
@@ -75,7 +75,7 @@ def tumour(shape=(40, 44, 48)):
 
 
 def coloured(path):
-    """Share of pixels of a region's colour in each quarter of the picture: axial, coronal, sagittal, 3D."""
+    """Share of pixels in a region's colour in each quarter of the picture: axial, coronal, sagittal, 3D."""
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     green = (pixels[..., 1] > pixels[..., 0] + 40) & (pixels[..., 1] > pixels[..., 2] + 40)
     rows, columns = (n // 2 for n in green.shape)
@@ -83,13 +83,13 @@ def coloured(path):
     return [quarter.mean() for quarter in quarters], quarters
 
 
-def test_the_view_shows_the_regions_in_all_planes_and_in_3d(tmp_path):
+def test_view_shows_the_regions_in_all_planes_and_in_3d(tmp_path):
     head, masks = tumour()
     render_view(tmp_path / "v.png", Volume(head, np.diag([-4.0, -4, 4, 1])), masks, brain_regions(), "title")
     assert min(coloured(tmp_path / "v.png")[0]) > 1e-4
 
 
-def test_the_axial_plane_is_radiological_left_is_right_and_front_is_up(tmp_path):
+def test_axial_plane_is_radiological(tmp_path):
     head, masks = tumour()
     render_view(tmp_path / "v.png", Volume(head, np.diag([-4.0, -4, 4, 1])), masks, brain_regions())
     rows, columns = np.nonzero(coloured(tmp_path / "v.png")[1][0])
@@ -97,7 +97,7 @@ def test_the_axial_plane_is_radiological_left_is_right_and_front_is_up(tmp_path)
     assert columns.mean() > width / 2 and rows.mean() < height / 2
 
 
-def test_a_view_of_the_same_world_is_the_same_whatever_the_storage_order(tmp_path):
+def test_view_does_not_depend_on_the_storage_order(tmp_path):
     head, masks = tumour()
     matrix = np.diag([-4.0, -4, 4, 1])
     render_view(tmp_path / "a.png", Volume(head, matrix), masks, brain_regions())
@@ -108,7 +108,7 @@ def test_a_view_of_the_same_world_is_the_same_whatever_the_storage_order(tmp_pat
     assert np.abs(a - b).mean() < 0.5
 
 
-def test_a_view_without_any_finding_is_drawn_too(tmp_path):
+def test_view_without_findings_is_drawn(tmp_path):
     head, masks = tumour()
     nothing = {id: np.zeros_like(mask) for id, mask in masks.items()}
     render_view(tmp_path / "v.png", Volume(head, np.eye(4)), nothing, brain_regions())

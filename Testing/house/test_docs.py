@@ -1,4 +1,4 @@
-"""The README and the pages: short enough to be read, and no link that leads nowhere."""
+"""The README and the pages are short and contain no broken links."""
 
 import re
 
@@ -11,13 +11,13 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#]*)(#[^)]*)?\)")
 
 
 def anchors_of(page):
-    """Of its headings, as GitHub makes them."""
+    """The anchors of a page's headings, as created by GitHub."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_every_link_inside_leads_somewhere(page):
+def test_internal_links_resolve(page):
     lost = []
     for path, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         target = (page.parent / path).resolve() if path else page
@@ -26,7 +26,7 @@ def test_every_link_inside_leads_somewhere(page):
     assert not lost
 
 
-def test_the_readme_is_read_in_three_minutes():
+def test_readme_can_be_read_in_three_minutes():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     words, numbers = len(text.split()), len(re.findall(r"(?<![\w.])\d[\d.,]*", text))
     assert words <= 800 and numbers <= 4 * words / 100
@@ -39,11 +39,11 @@ def test_every_method_has_a_page():
     assert pages == set(METHODS) - {"lower", "upper"} | {"bounds", "index"}
 
 
-# --- a page is read by GitHub and by mkdocs, which do not take the same for a list ---
+# --- pages are read by GitHub and by mkdocs, which parse lists differently ---
 
 
 def lines_outside_code(page):
-    """Line number and line of what is no fenced block."""
+    """Line number and text of the lines outside fenced blocks."""
     fenced = False
     for n, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
         fenced ^= line.strip().startswith("```")
@@ -52,14 +52,14 @@ def lines_outside_code(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_what_belongs_to_an_item_of_a_list_is_indented_by_four(page):
+def test_content_of_list_items_is_indented_by_four(page):
     lines = [(0, ""), *lines_outside_code(page)]
     paragraphs = [(n, line) for (_n, before), (n, line) in zip(lines, lines[1:]) if not before.strip() and line.strip()]
     assert [line for line in paragraphs if re.match(r" {1,3}\S", line[1])] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_an_empty_line_stands_before_every_list_and_table_and_after_a_table(page):
+def test_lists_and_tables_are_surrounded_by_empty_lines(page):
     lost, before, inside = [], "", False
     for n, line in lines_outside_code(page):
         begins = re.match(r"[*-] |\d+\. |\|", line)

@@ -1,4 +1,4 @@
-"""The catalogue entry is what Slicer's index accepts, and docs/extensions-index.md says of it what is so."""
+"""The catalogue entry satisfies Slicer's index, and docs/extensions-index.md describes it correctly."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from DanteSegmenterLib.options import DEEPBET
 
 ENTRY = REPOSITORY / "Resources" / "ExtensionsIndex" / "DANTE.json"
 RAW = "https://raw.githubusercontent.com/SlicerDANTE/SlicerDANTE/main/"
-# Schema 1.0.1: what is there and what it is; nothing else may be.
+# Schema 1.0.1: fields and their types; no others are allowed.
 REQUIRED = {"$schema", "category", "scm_url"}
 FIELDS = {
     "$schema": str,
@@ -36,7 +36,7 @@ def entry():
 def cmake():
     """The variables of the top CMakeLists.txt, and the project's name."""
     text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
-    # The index reads it by such patterns: the values must be in quotes.
+    # The index reads it with such patterns: values must be quoted.
     return dict(re.findall(r'set\((EXTENSION_\w+) "([^"]+)"\)', text)) | {
         "project": re.search(r"project\((\w+)\)", text)[1]
     }
@@ -47,7 +47,7 @@ def page():
     return (REPOSITORY / "docs" / "extensions-index.md").read_text(encoding="utf-8")
 
 
-def test_it_has_the_fields_of_the_schema(entry):
+def test_entry_has_the_fields_of_the_schema(entry):
     assert set(entry) >= REQUIRED and set(entry) <= set(FIELDS)
     assert all(type(value) is FIELDS[key] for key, value in entry.items())
     assert all(isinstance(name, str) for name in entry["build_dependencies"])
@@ -56,37 +56,37 @@ def test_it_has_the_fields_of_the_schema(entry):
     assert entry["$schema"] == schema
 
 
-def test_it_is_formatted_as_the_index_formats(entry):
-    """Two spaces, keys in order, an array's items each on a line, a line end at the end."""
+def test_entry_is_formatted_like_the_index(entry):
+    """Two spaces, sorted keys, one array item per line, a final newline."""
     assert ENTRY.read_text(encoding="utf-8") == json.dumps(entry, indent=2, sort_keys=True) + "\n"
 
 
-def test_it_agrees_with_cmake(entry, cmake):
+def test_entry_agrees_with_cmake(entry, cmake):
     assert cmake["project"] == ENTRY.stem
     assert entry["scm_url"] == cmake["EXTENSION_HOMEPAGE"]
-    assert entry["category"] == cmake["EXTENSION_CATEGORY"] == "Segmentation"  # one that the index knows
+    assert entry["category"] == cmake["EXTENSION_CATEGORY"] == "Segmentation"  # a category of the index
     assert entry["build_dependencies"] == cmake["EXTENSION_DEPENDS"].split()
     assert entry["scm_url"].rpartition("/")[2] == "Slicer" + cmake["project"]
     assert not cmake["project"].startswith("Slicer")
 
 
-def test_the_icon_is_a_png_of_128_by_128(cmake):
+def test_icon_is_a_png_of_128_by_128(cmake):
     content = (REPOSITORY / cmake["EXTENSION_ICONURL"].removeprefix(RAW)).read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", content[16:24]) == (128, 128)
 
 
-def test_every_screenshot_is_there(cmake, page):
+def test_screenshots_exist(cmake, page):
     urls = cmake["EXTENSION_SCREENSHOTURLS"].split()
     assert urls
     for path in (url.removeprefix(RAW) for url in urls):
         assert (REPOSITORY / path).read_bytes()[:4] == b"\x89PNG" and path in page
 
 
-def test_the_description_is_one_or_two_sentences(cmake):
+def test_description_has_one_or_two_sentences(cmake):
     assert 1 <= len(re.findall(r"\.(?: |$)", cmake["EXTENSION_DESCRIPTION"])) <= 2
 
 
-def test_the_licence_is_in_the_root_and_named_on_the_homepage(page):
+def test_licence_is_in_the_root_and_on_the_homepage(page):
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert "Apache License" in (REPOSITORY / "LICENSE.txt").read_text(encoding="utf-8")
     assert "Licence: Apache-2.0" in readme and "Apache-2.0, named in the README" in page
@@ -95,14 +95,14 @@ def test_the_licence_is_in_the_root_and_named_on_the_homepage(page):
         assert licence in page, model
 
 
-def test_the_homepage_has_name_picture_publication_and_sample_data():
+def test_homepage_has_name_picture_publication_and_sample_data():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert readme.startswith("# SlicerDANTE") and "](Resources/Pictures/" in readme
     assert "https://doi.org/10.1609/aaai.v40i15.38305" in readme and "*Sample Data* > *DANTE*" in readme
     assert "DANTE Segmenter" in readme
 
 
-def test_what_is_downloaded_is_what_the_page_names(page):
+def test_downloads_match_the_page(page):
     asked = (REPOSITORY / "DanteSegmenter" / "Resources" / "requirements.txt").read_text(encoding="utf-8")
     installing = (REPOSITORY / "DanteSegmenter" / "DanteSlicerLib" / "installing.py").read_text(encoding="utf-8")
     batch = re.search(r"BATCH_PACKAGES = \[(.*?)\]", installing)[1]
@@ -113,7 +113,7 @@ def test_what_is_downloaded_is_what_the_page_names(page):
     assert set(packages) == wanted and all(name in table for name in packages)
 
 
-def test_no_binary_but_models_and_pictures_is_shipped():
+def test_only_models_and_pictures_are_shipped_as_binaries():
     shipped = [REPOSITORY / name for name in ("DanteSegmenter", "DanteTrainer", "Resources")]
     files = [
         file for folder in shipped for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts

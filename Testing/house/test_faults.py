@@ -1,4 +1,4 @@
-"""`make faults` counts rightly: its sentence is what a release is judged by. The suites themselves are not run here."""
+"""The counts of `make faults`, which releases are judged by, are correct. The suites themselves do not run here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def counts(**others):
     return {**nothing, **others}
 
 
-def test_a_clear_refusal_is_good():
+def test_clear_refusal_passes():
     tally = Tally()
     for error in (InputError(CLEAR), Refused("is this a mask of another set?")):
         tally.expect_refusal("x", raising(error))
@@ -48,7 +48,7 @@ def test_a_clear_refusal_is_good():
         (raising(InputError("Traceback (most recent call last): in line 3.")), "an unclear message"),
     ],
 )
-def test_an_acceptance_a_defect_and_an_unclear_message_are_lost(action, said):
+def test_acceptance_defect_and_unclear_message_fail(action, said):
     tally = Tally()
     tally.expect_refusal("a name", action)
     tally.expect_refusal("a good one", raising(InputError(CLEAR)))
@@ -56,7 +56,7 @@ def test_an_acceptance_a_defect_and_an_unclear_message_are_lost(action, said):
     assert tally.report()["remarks"][0].startswith(f"lost: a name: {said}")
 
 
-def test_a_refusal_that_comes_too_late_hangs(monkeypatch):
+def test_late_refusal_counts_as_hang(monkeypatch):
     moments = iter([100.0, 100.0 + tallies.HANG_SECONDS + 1])
     monkeypatch.setattr(tallies.time, "monotonic", lambda: next(moments))
     tally = Tally()
@@ -65,7 +65,7 @@ def test_a_refusal_that_comes_too_late_hangs(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs an alarm")
-def test_what_stands_still_is_interrupted_whatever_handlers_it_has(monkeypatch):
+def test_hanging_code_is_interrupted_despite_its_exception_handlers(monkeypatch):
     def stubborn():
         try:
             time.sleep(30)
@@ -80,7 +80,7 @@ def test_what_stands_still_is_interrupted_whatever_handlers_it_has(monkeypatch):
     assert tally.counts() == counts(bad_inputs=1, hung=1)
 
 
-def test_the_sentence_has_every_count_in_its_place():
+def test_summary_sentence_has_every_count_in_its_place():
     tally = Tally()
     tally.expect_refusal("x", raising(InputError(CLEAR)))
     for kind in ("lost", "left_behind", "left_behind"):
@@ -106,7 +106,7 @@ sys.stdin.read()
 
 
 def started(mark, name):
-    """A process that has a file of shared memory open until its input ends."""
+    """A process that keeps a shared memory file open until its input ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", SHARING, str(SHARED_MEMORY), name],
         env={**os.environ, MARK: mark},
@@ -118,7 +118,7 @@ def started(mark, name):
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir() or not Path("/proc/self/environ").exists(), reason="Linux")
-def test_only_processes_and_shared_memory_of_this_run_are_its_traces(tmp_path):
+def test_only_processes_and_shared_memory_of_this_run_count_as_traces(tmp_path):
     mine, others = f"mine-{os.getpid()}", f"others-{os.getpid()}"
     names = [f"dante-test-of-{mine}", f"dante-test-of-{others}"]
     processes = [started(mark, name) for mark, name in zip((mine, others), names)]
@@ -135,14 +135,14 @@ def test_only_processes_and_shared_memory_of_this_run_are_its_traces(tmp_path):
             (SHARED_MEMORY / name).unlink(missing_ok=True)
 
 
-def test_hidden_files_are_left_behind_but_for_locks(tmp_path):
+def test_hidden_files_except_locks_count_as_left_behind(tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("result", ".dante-new-1", ".lock"):
         (tmp_path / "out" / name).touch()
     assert hidden_below(tmp_path) == [os.path.join("out", ".dante-new-1")]
 
 
-def test_what_is_hidden_is_found_at_any_depth_and_a_folder_that_goes_meanwhile_is_no_error(tmp_path, monkeypatch):
+def test_hidden_files_are_found_at_any_depth_and_vanishing_folders_are_ignored(tmp_path, monkeypatch):
     (tmp_path / "sub" / ".dante-new-1").mkdir(parents=True)
     (tmp_path / "sub" / ".dante-new-1" / "file").touch()
     (tmp_path / "seen").touch()

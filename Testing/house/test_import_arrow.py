@@ -1,4 +1,4 @@
-"""The arrow of imports, as a list of floors: a room may know its own floor and those below, never one above."""
+"""The layering of imports as a list of floors: a room may import from its own floor and those below, never above."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 
 APPLICATION = ("slicer", "qt", "ctk", "vtk", "mrml", "SampleData", "PythonQt")
 HALVES = {"DanteSegmenterLib": (*APPLICATION, "DanteTrainerLib"), "DanteTrainerLib": APPLICATION}
-# From the top. Rooms are folders; what lies beside them is on the ground, but for the command line.
+# From the top. Rooms are folders; files beside them are on the ground floor, except for the command line.
 FLOORS = {
     "DanteSegmenterLib": (
         {"__main__"},
@@ -41,14 +41,14 @@ FLOORS = {
         {"requirements"},
     ),
 }
-# The module beside whose file each of them lies.
+# The module file beside each library.
 MODULE_FOLDERS = {
     "DanteSegmenterLib": "DanteSegmenter",
     "DanteSlicerLib": "DanteSegmenter",
     "DanteTrainerLib": "DanteTrainer",
 }
 TORCH_ROOMS = {"networks", "inference", "export"}
-# Read by the module files when Slicer starts, before torch is installed.
+# Imported by the module files when Slicer starts, before torch is installed.
 TORCH_FREE = [
     "errors", "volume", "strict_dataclass", "options", "memory", "priority", "child_process", "program", "model_folder",
     "model_folder.terminology", "model_folder.library", "model_folder.zip_file", "model_folder.about", "preprocess",
@@ -88,7 +88,7 @@ def modules_of(half):
 
 
 def imports_of(file, half):
-    """(dotted module, whether at the file's top) of every import, relative ones made absolute."""
+    """(dotted module, whether at the file's top level) of every import, with relative imports resolved."""
     here = (half, *file.relative_to(folder_of(half)).parent.parts)
     tree = ast.parse(file.read_text(encoding="utf-8"))
     at_top = {id(node) for node in tree.body}
@@ -111,7 +111,7 @@ def floor_of(room, half):
 
 
 @pytest.mark.parametrize("half", FLOORS)
-def test_every_room_stands_on_a_floor_and_none_is_forgotten(half):
+def test_every_room_is_assigned_to_a_floor(half):
     folder = folder_of(half)
     rooms = {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()}
     rooms |= {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
@@ -119,7 +119,7 @@ def test_every_room_stands_on_a_floor_and_none_is_forgotten(half):
 
 
 @pytest.mark.parametrize("half", FLOORS)
-def test_no_room_knows_one_on_a_floor_above(half):
+def test_no_room_imports_from_a_floor_above(half):
     upwards = []
     for file in sorted(folder_of(half).rglob("*.py")):
         own = file.relative_to(folder_of(half)).with_suffix("").parts[0]
@@ -130,7 +130,7 @@ def test_no_room_knows_one_on_a_floor_above(half):
     assert not upwards
 
 
-def test_torch_lives_in_three_rooms_of_the_deployed_half_and_others_ask_for_them_inside_functions():
+def test_torch_is_imported_by_three_deployed_rooms_and_elsewhere_only_inside_functions():
     half = "DanteSegmenterLib"
     strangers = []
     for file in sorted(folder_of(half).rglob("*.py")):
@@ -143,7 +143,7 @@ def test_torch_lives_in_three_rooms_of_the_deployed_half_and_others_ask_for_them
 
 
 @pytest.mark.parametrize("half", FLOORS)
-def test_a_room_holds_at_most_nine_files_and_says_in_one_line_what_it_is_for(half):
+def test_rooms_have_at_most_nine_files_and_a_one_line_purpose(half):
     for room in folder_of(half).rglob("__init__.py"):
         files = [path for path in room.parent.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= 9, room.parent
@@ -152,12 +152,12 @@ def test_a_room_holds_at_most_nine_files_and_says_in_one_line_what_it_is_for(hal
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_every_file_imports_without_what_it_may_not_know(half):
+def test_every_file_imports_without_its_forbidden_modules(half):
     result = import_with(HALVES[half], modules_of(half))
     assert result.returncode == 0, result.stderr
 
 
-def test_what_slicer_reads_at_start_up_needs_no_torch():
+def test_files_read_at_slicer_startup_need_no_torch():
     names = [f"DanteSegmenterLib.{name}" for name in TORCH_FREE]
     names += [f"DanteTrainerLib.{name}" for name in TORCH_FREE_TRAINING]
     absent = ("torch", "safetensors", "monai", "filelock", "tqdm", "pandas", "matplotlib", "nrrd", "pydicom")
@@ -165,17 +165,17 @@ def test_what_slicer_reads_at_start_up_needs_no_torch():
     assert result.returncode == 0, result.stderr
 
 
-def test_the_block_does_block():
+def test_import_block_works():
     assert import_with(("torch",), ["DanteSegmenterLib.networks.unet"]).returncode != 0
 
 
-def test_the_slicer_half_knows_neither_torch_nor_the_training_half_nor_the_module_file():
+def test_slicer_half_imports_neither_torch_nor_training_half_nor_module_file():
     half, strangers = "DanteSlicerLib", ("torch", "DanteTrainerLib", "DanteTrainer", "DanteSegmenter")
     for file in sorted(folder_of(half).rglob("*.py")):
         known = {module.split(".")[0] for module, _ in imports_of(file, half)}
         assert not known & set(strangers), file
 
 
-def test_what_needs_no_slicer_in_the_slicer_half_does_without():
+def test_slicer_free_files_of_the_slicer_half_import_without_slicer():
     result = import_with(APPLICATION, ["DanteSlicerLib.requirements"])
     assert result.returncode == 0, result.stderr

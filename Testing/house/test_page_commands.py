@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type is what the programs read: verbs, options, settings, names and targets."""
+"""Commands on the pages are valid for the programs: verbs, options, settings, names and targets."""
 
 import argparse
 import ast
@@ -23,7 +23,7 @@ PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
 PARSERS = {"DanteSegmenterLib": segmenter_parser, "DanteTrainerLib": trainer_parser}
 LEFT_OUT = ("...", "…")
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
-# What is neither read by a parser here nor run: the beginning of a command, and why.
+# Commands that no parser here reads and that are not run, by prefix, with the reason.
 NOT_CHECKED = {
     "git clone": "needs a network",
     "git rebase": "git's own",
@@ -45,7 +45,7 @@ def parse(parser, words):
 
 
 def loosened(parser):
-    """The same parser, to which nothing is needed: of a command that leaves out a part of itself."""
+    """The same parser without required arguments, for commands that are incomplete."""
     for action in parser._actions:
         action.required = False
         if isinstance(action, argparse._SubParsersAction):
@@ -75,7 +75,7 @@ def check_dante(library, words, whole=True):
 
 
 def check_setting(override):
-    """A setting of these names takes this value; a value in capitals stands for one."""
+    """Check that a setting accepts a value; a value in capitals is a placeholder."""
     key, _equals, value = override.partition("=")
     if PLACEHOLDER.fullmatch(value) or not value:
         with pytest.raises(ConfigError, match="is needed, got|needs|must"):
@@ -142,7 +142,7 @@ def name_of(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_command_of_a_page_is_understood(page, capsys):
+def test_commands_on_pages_parse(page, capsys):
     wrong = []
     for command in commands_of(page):
         try:
@@ -153,7 +153,7 @@ def test_every_command_of_a_page_is_understood(page, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_option_and_setting_that_a_sentence_names_is_there(page):
+def test_options_and_settings_named_in_sentences_exist(page):
     known = {option for parser in PARSERS.values() for option in options_of(parser())}
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for text in re.findall(r"`(--[^`]+)`", prose):
@@ -168,7 +168,7 @@ def test_every_option_and_setting_that_a_sentence_names_is_there(page):
             check_setting(key)
 
 
-# pip's, Docker's and Slicer's.
+# Names of pip, Docker and Slicer.
 OTHERS_OPTIONS = {"--constraint", "--find-links", "--cert", "--shm-size", "--no-main-window", "--strict"}
 
 
@@ -191,13 +191,13 @@ def logics():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_what_is_said_to_slicers_console_is_what_the_modules_take(page):
+def test_slicer_console_calls_match_the_modules(page):
     for block in blocks_of(page):
         if block.language == "python":
             assert unknown_calls(block, logics()) == []
 
 
-def test_a_wrong_word_in_a_command_is_seen():
+def test_wrong_word_in_a_command_is_detected():
     for text in (
         "python -m DanteTrainerLib trian dante --data D --out R",
         "python -m DanteTrainerLib train dnate --data D --out R",
@@ -219,7 +219,7 @@ def test_a_wrong_word_in_a_command_is_seen():
                 check(Command(REPOSITORY, words))
 
 
-def test_a_call_that_a_module_does_not_take_is_seen(tmp_path):
+def test_wrong_call_of_a_module_is_detected(tmp_path):
     page = tmp_path / "page.md"
     calls = (
         "trainer.strat('dante')",

@@ -1,4 +1,4 @@
-"""docs/ as a site: what lies outside of it is brought in, and what is made of the code is of today's code."""
+"""docs/ as a site: outside files are included, and generated parts match the code."""
 
 import ast
 import json
@@ -37,11 +37,11 @@ DOCS = REPOSITORY / "docs"
         ("index.md", "#three-doors", "#three-doors"),
     ],
 )
-def test_a_link_of_the_clone_becomes_one_of_the_site(page, link, wanted):
+def test_link_in_the_clone_becomes_a_link_on_the_site(page, link, wanted):
     assert site_hook.site_links(f"[words]({link})", page) == f"[words]({wanted})"
 
 
-def test_the_source_on_the_web_is_the_one_that_the_extension_names():
+def test_source_url_is_the_one_named_by_the_extension():
     text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
     homepage = re.search(r'EXTENSION_HOMEPAGE "(.+)"', text)[1]
     assert f"{homepage}/blob/main/" == site_hook.SOURCE
@@ -60,7 +60,7 @@ def navigation():
     return yaml.load((REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), Lenient)["nav"]
 
 
-def test_every_page_is_in_the_navigation_once_and_every_entry_is_a_page():
+def test_every_page_is_in_the_navigation_once():
     named = list(site_hook._pages_named(site_hook._filled(navigation())))
     brought = [*site_hook.TOP_PAGES.values(), *(place for place, _text in site_hook._reference())]
     own = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
@@ -76,17 +76,17 @@ def test_every_room_is_in_the_reference():
         assert {f"api/{name}.md" for name in names if not name.endswith(".command_line")} <= places
 
 
-# --- what is made of the code ---
+# --- parts generated from the code ---
 
 
 @pytest.mark.parametrize("name", field_tables.PAGES)
-def test_the_tables_of_fields_are_those_of_the_docstrings(name):
+def test_field_tables_match_the_docstrings(name):
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     assert field_tables.with_tables(text) == text, "run `make field-tables`"
 
 
-def test_every_field_of_a_models_description_has_a_meaning():
-    """Told by a model.json itself, not by what the tables are made of."""
+def test_every_field_of_a_model_description_is_documented():
+    """Checked against a model.json rather than the source of the tables."""
 
     def keys(value):
         for key, part in value.items() if isinstance(value, dict) else ():
@@ -103,7 +103,7 @@ def test_every_field_of_a_models_description_has_a_meaning():
         assert set(keys(json.loads(path.read_text(encoding="utf-8")))) <= explained
 
 
-def test_every_setting_of_a_training_has_a_meaning():
+def test_every_training_setting_is_documented():
     from DanteSegmenterLib.strict_dataclass import dotted, to_plain
     from DanteTrainerLib.settings.experiment import Experiment
     from DanteTrainerLib.settings.tables import OptimiserSettings
@@ -117,7 +117,7 @@ def test_every_setting_of_a_training_has_a_meaning():
             assert explained == {key.split(".")[1] for key, _ in settings if key.split(".")[0] == table[1]}
 
 
-def test_the_table_of_architectures_is_what_can_be_read():
+def test_architecture_table_lists_the_readable_architectures():
     text = (DOCS / "model-folder.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (?:\[(\w+)\]\(#\w+\)|none) \|$", text, re.MULTILINE)
     assert {name: title for name, title, _options in rows} == ARCHITECTURE_TITLES
@@ -125,11 +125,11 @@ def test_the_table_of_architectures_is_what_can_be_read():
     assert {name: options for name, _title, options in rows if options} == own
 
 
-# --- what the program says ---
+# --- messages of the program ---
 
 
 def sentences():
-    """Every text of the code, with … for what is filled in."""
+    """Every text of the code, with … for inserted values."""
     for folder in ("DanteSegmenter", "DanteTrainer"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -146,7 +146,7 @@ def text_of(node):
     return ""
 
 
-def test_every_sentence_that_the_page_on_errors_explains_is_one_that_the_program_says():
+def test_messages_on_the_errors_page_exist_in_the_program():
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", text, re.MULTILINE)
     explained = [row for row in rows if row != "it says"]
@@ -156,11 +156,11 @@ def test_every_sentence_that_the_page_on_errors_explains_is_one_that_the_program
     assert len(explained) > 40 and not unknown
 
 
-# --- the site itself ---
+# --- the built site ---
 
 
 class Page(HTMLParser):
-    """What a page loads, and where it leads."""
+    """The resources that a page loads, and its links."""
 
     def __init__(self, text):
         super().__init__()
@@ -177,7 +177,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
+def test_site_builds_without_warnings_or_network(tmp_path):
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=REPOSITORY, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Processes of ours: what they find, what they must not run, and how they end."""
+"""Child processes: what they import, what they must not run, and how they exit."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ time.sleep(60)
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts MODULE, and waits until it is there."""
+    """Start MODULE, and wait until it is running."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "waits.py").write_text(MODULE)
     children = []
@@ -54,7 +54,7 @@ def until(condition, seconds=30):
 
 
 @posix
-def test_a_child_leads_a_group_listens_to_its_parents_end_and_complains_to_a_file(start):
+def test_child_leads_a_group_watches_its_parent_and_logs_to_a_file(start):
     child, leads = start("listen")
     assert leads == "True" and child.running and child.complaint() == "some reason"
     child.close()
@@ -63,7 +63,7 @@ def test_a_child_leads_a_group_listens_to_its_parents_end_and_complains_to_a_fil
 
 
 @posix
-def test_ending_a_child_ends_what_it_has_started(start):
+def test_stopping_a_child_stops_its_children(start):
     child, _ = start("grandchild")
     child.end()
     assert child.poll() == -signal.SIGKILL
@@ -72,14 +72,14 @@ def test_ending_a_child_ends_what_it_has_started(start):
 
 
 @posix
-def test_a_stopped_child_ends_too(start):
+def test_suspended_child_is_stopped(start):
     child, _ = start()
     os.kill(child.pid, signal.SIGSTOP)
     child.end(patience=0.1)
     assert not child.running
 
 
-def test_no_file_of_the_current_folder_is_run_in_place_of_a_module(tmp_path):
+def test_files_of_the_current_folder_do_not_shadow_modules(tmp_path):
     """`python -m` would put the current folder before the standard library."""
     for name in ("queue", "torch", "json"):
         (tmp_path / f"{name}.py").write_text("open('pwned', 'w')\nraise ImportError")
@@ -88,13 +88,13 @@ def test_no_file_of_the_current_folder_is_run_in_place_of_a_module(tmp_path):
     assert "no model folder" in result.stderr and not (tmp_path / "pwned").exists()
 
 
-def test_a_child_that_cannot_be_started_is_said(monkeypatch):
+def test_failed_start_of_a_child_is_reported(monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.child_process.interpreter", lambda: str(REPOSITORY / "no such program"))
     with pytest.raises(ResourceError, match="could not be started"):
         Child.of_module("json.tool")
 
 
-def test_without_a_folder_for_temporary_files_the_child_is_refused_with_what_is_wrong(monkeypatch):
+def test_missing_temporary_folder_is_reported(monkeypatch):
     def full(*_: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
 

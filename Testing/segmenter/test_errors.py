@@ -13,12 +13,12 @@ NO_MEMORY = [
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=str)
-def test_memory_that_is_refused_is_said_as_that_whoever_asked(error):
+def test_out_of_memory_is_recognised_from_any_source(error):
     assert lacks_memory(error) and "not enough memory" in sentence_of(error)
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 'x'"), OSError(errno.ENOSPC, "full"), ValueError()])
-def test_other_errors_are_not_taken_for_lack_of_memory(error):
+def test_other_errors_are_not_taken_for_out_of_memory(error):
     assert not lacks_memory(error) and "memory" not in sentence_of(error)
 
 
@@ -30,6 +30,6 @@ def test_other_errors_are_not_taken_for_lack_of_memory(error):
     ],
     ids=str,
 )
-def test_an_error_of_another_process_is_said_without_its_traceback(error, said):
+def test_error_of_another_process_is_shown_without_traceback(error, said):
     whole = 'Caught it in a process.\nOriginal Traceback (most recent call last):\n  File "x.py", line 3, in f\n'
     assert sentence_of(type(error)(f"{whole}{type(error).__name__}: {error}\n")).strip() == said

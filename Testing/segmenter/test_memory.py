@@ -28,7 +28,7 @@ print(resident_mb() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_memory_stays_until_it_is_given_back():
+def test_freed_memory_is_held_until_returned():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
@@ -37,7 +37,7 @@ def test_freed_memory_stays_until_it_is_given_back():
     assert 190 < kept < 600 and left < 20
 
 
-def test_without_such_a_c_library_nothing_happens(monkeypatch):
+def test_other_c_libraries_are_ignored(monkeypatch):
     from DanteSegmenterLib import memory
 
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
@@ -46,7 +46,7 @@ def test_without_such_a_c_library_nothing_happens(monkeypatch):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says")
-def test_the_free_memory_is_what_the_limits_on_the_process_leave():
+def test_free_memory_respects_process_limits():
     free = available_bytes()
     assert free is not None and 1 << 20 < free < 1 << 50
     code = "from DanteSegmenterLib.memory import available_bytes; print(available_bytes())"

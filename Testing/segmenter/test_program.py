@@ -1,4 +1,4 @@
-"""Exit codes, sentences and streams of every command."""
+"""Exit codes, messages and streams of the commands."""
 
 import io
 import os
@@ -35,12 +35,12 @@ def test_every_error_is_one_sentence_and_an_exit_code(capsys, error, code, said)
     assert text.startswith(said) and text.count("\n") == 1
 
 
-def test_a_systems_error_names_the_file_or_says_that_it_has_none():
+def test_system_error_names_its_file_if_any():
     assert sentence_of(OSError(28, "No space left on device")) == "No space left on device: a file or pipe."
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(number):
+def test_signal_interrupts_code_that_does_not_handle_it(number):
     before = signal.getsignal(number)
 
     def deaf(stop):
@@ -52,7 +52,7 @@ def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(
         os.kill(os.getpid(), number)
         while not stop():
             time.sleep(0.01)
-        os.kill(os.getpid(), number)  # again: at once
+        os.kill(os.getpid(), number)  # a second signal takes effect at once
         time.sleep(10)
 
     start = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_signal_interrupts_what_does_not_listen_and_is_an_answer_to_what_does(
     assert time.monotonic() - start < 5 and signal.getsignal(number) is before
 
 
-def test_a_command_says_what_stays_when_it_is_stopped(capsys):
+def test_stopped_command_reports_what_is_kept(capsys):
     def action(stop):
         stop.message = "Stopped; what is finished stays."
         raise KeyboardInterrupt
@@ -69,7 +69,7 @@ def test_a_command_says_what_stays_when_it_is_stopped(capsys):
     assert capsys.readouterr().err == "Stopped; what is finished stays.\n"
 
 
-def test_in_another_thread_a_command_runs_without_signals():
+def test_command_in_another_thread_runs_without_signals():
     codes = []
     thread = threading.Thread(target=lambda: codes.append(program.run(lambda stop: None)))
     thread.start()
@@ -83,12 +83,12 @@ class Full(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [None, Full(), io.TextIOWrapper(io.BytesIO(), "ascii", errors="replace")])
-def test_what_cannot_be_printed_is_no_reason_to_fail(monkeypatch, stream):
+def test_unprintable_output_does_not_fail(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", stream)
     program.say("Größe 患者")
 
 
-def test_nothing_that_is_printed_moves_the_cursor_or_turns_the_writing():
+def test_printed_text_cannot_move_the_cursor_or_change_direction():
     assert program.printable("a\x1b[2J\x07\u202eb\tc\n") == "a\ufffd[2J\ufffd\ufffdb\tc\n"
 
 
@@ -97,7 +97,7 @@ CLOSED += "import runpy; runpy.run_module('DanteSegmenterLib', run_name='__main_
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_closed_standard_stream_changes_no_exit_code(number):
+def test_closed_standard_stream_does_not_change_the_exit_code(number):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     command = [sys.executable, "-c", CLOSED.format(number=number)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)

@@ -5,7 +5,7 @@ from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.volume import Volume, check_image, corners_ras
 
 
-def test_spacing_is_given_along_k_j_i_although_the_matrix_has_columns_i_j_k():
+def test_spacing_is_in_k_j_i_order():
     volume = Volume(np.zeros((2, 3, 4)), np.diag([0.5, 0.7, 5.0, 1]))
     assert volume.shape == (2, 3, 4)
     assert volume.spacing_mm == (5.0, 0.7, 0.5)
@@ -16,9 +16,9 @@ def test_one_litre_is_a_thousand_cubes_of_ten_millimetres():
     assert volume.voxel_volume_ml * 1000 == pytest.approx(1000)
 
 
-def test_a_sheared_voxel_has_the_volume_of_its_determinant():
+def test_volume_of_a_sheared_voxel_is_its_determinant():
     matrix = np.eye(4)
-    matrix[0, 1] = 1  # leaning over does not change the volume
+    matrix[0, 1] = 1  # shear does not change the volume
     assert Volume(np.zeros((2, 2, 2)), matrix).voxel_volume_ml == pytest.approx(0.001)
 
 
@@ -27,7 +27,7 @@ def test_corners_are_voxel_centres_in_ras():
     assert corners.max(axis=0).tolist() == [4, 20, 100]  # I has 5 voxels, J 3, K 2
 
 
-def test_a_grid_moved_by_a_tenth_of_a_millimetre_is_another_grid():
+def test_grid_shifted_by_a_tenth_of_a_millimetre_differs():
     moved = np.eye(4)
     moved[2, 3] = 0.1
     a, b = Volume(np.zeros((2, 2, 2)), np.eye(4)), Volume(np.zeros((2, 2, 2)), moved)
@@ -45,7 +45,7 @@ def test_a_grid_moved_by_a_tenth_of_a_millimetre_is_another_grid():
         (np.zeros((2, 2, 2)), np.eye(3), "IJK-to-RAS"),
     ],
 )
-def test_what_is_no_scalar_volume_is_refused_by_name(array, matrix, reason):
+def test_non_scalar_volume_is_refused_by_name(array, matrix, reason):
     with pytest.raises(InputError, match=reason) as caught:
         Volume(array, matrix, "study 7")
     assert "study 7" in str(caught.value)
@@ -59,7 +59,7 @@ def test_what_is_no_scalar_volume_is_refused_by_name(array, matrix, reason):
         (np.zeros((2, 2, 2)), "every voxel is 0"),
     ],
 )
-def test_an_image_that_cannot_be_segmented_is_refused_by_name(array, reason):
+def test_unusable_image_is_refused_by_name(array, reason):
     with pytest.raises(InputError, match=reason) as caught:
         check_image(Volume(array, np.eye(4), "study 7"))
     assert "study 7" in str(caught.value)

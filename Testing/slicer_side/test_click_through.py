@@ -1,4 +1,4 @@
-"""The click-through on the stand-in, and the tool that runs the same file in a user's Slicer."""
+"""The click-through on the stand-in, and the tool that runs the same file in the user's Slicer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def in_slicer(out, *arguments):
     return result.returncode, cases
 
 
-def test_every_step_of_the_click_through_passes_on_the_stand_in_and_leaves_a_picture(tmp_path, brain_model_folder):
+def test_click_through_passes_every_step_on_the_stub_and_takes_pictures(tmp_path, brain_model_folder):
     pytest.importorskip("PySide6", reason="PySide6 is not installed")
     pytest.importorskip("slicer_core", reason="slicer-core is not installed")
     if not brain_model_folder.is_dir():
@@ -39,14 +39,14 @@ def test_every_step_of_the_click_through_passes_on_the_stand_in_and_leaves_a_pic
     assert len(steps) == 17 and all((tmp_path / "click-through" / f"{name}.png").stat().st_size > 0 for name in steps)
 
 
-def test_without_a_slicer_everything_is_skipped_with_the_reason(tmp_path):
+def test_click_through_without_slicer_is_skipped_with_the_reason(tmp_path):
     code, cases = in_slicer(tmp_path)
     assert code == 0 and set(cases) == {"click-through", "DanteSegmenter", "DanteTrainer"}
     assert all(kind == "skipped" and "SLICER=" in reason for kind, reason in cases.values())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell script stands for Slicer")
-def test_slicer_is_started_with_both_modules_under_settings_that_are_thrown_away(tmp_path):
+def test_slicer_starts_with_both_modules_under_temporary_settings(tmp_path):
     fake = tmp_path / "Slicer"
     fake.write_text(
         '#!/bin/sh\nfor word in "$@"; do echo "$word"; done > "$DANTE_OUT/words"\n'
@@ -68,6 +68,6 @@ def test_slicer_is_started_with_both_modules_under_settings_that_are_thrown_away
     assert "a reason" in (tmp_path / "DanteTrainer" / "output.txt").read_text()
 
 
-def test_a_slicer_that_is_not_there_is_said(tmp_path):
+def test_missing_slicer_is_reported(tmp_path):
     code, cases = in_slicer(tmp_path, "--slicer", tmp_path / "nowhere", "--only", "click-through")
     assert code == 1 and cases["click-through"] == ("failure", "exit code 127")

@@ -1,4 +1,4 @@
-"""Packages asked for on the first click: PyTorch by its extension, the rest by pip."""
+"""Packages installed on the first click: PyTorch by its extension, the others by pip."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, m
 
 @pytest.fixture
 def without_torch(module, monkeypatch):
-    """torch is not installed; the PyTorch extension is what the test puts there."""
+    """torch is not installed; the test defines the PyTorch extension."""
     from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: None if name == "torch" else "99")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
 
 
-def test_without_the_pytorch_extension_the_message_says_how_to_get_it(module, without_torch):
+def test_missing_pytorch_extension_is_explained(module, without_torch):
     from DanteSegmenterLib.errors import ResourceError
 
     with pytest.raises(ResourceError, match="Install the extension 'PyTorch'.*--find-links FOLDER \"torch>=2.5\""):
@@ -30,7 +30,7 @@ def test_without_the_pytorch_extension_the_message_says_how_to_get_it(module, wi
 
 
 @pytest.mark.parametrize("answer", [None, "the torch module"])
-def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, without_torch, monkeypatch, answer):
+def test_torch_is_installed_by_the_extension_or_the_refusal_reported(module, without_torch, monkeypatch, answer):
     from DanteSegmenterLib.errors import ResourceError
 
     calls = []
@@ -59,7 +59,7 @@ def test_torch_comes_through_the_pytorch_extension_or_a_refusal_is_said(module, 
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_installation_of_torch_that_fails_is_said_with_its_reason_and_the_command(
+def test_failed_torch_installation_is_reported_with_reason_and_command(
     module, without_torch, monkeypatch, caplog, error
 ):
     from DanteSegmenterLib.errors import ResourceError
@@ -78,7 +78,7 @@ def test_an_installation_of_torch_that_fails_is_said_with_its_reason_and_the_com
     assert "PyTorch was not installed" in caplog.text and type(error).__name__ in caplog.text
 
 
-def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
+def test_outdated_torch_is_reported(module, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
     from DanteSlicerLib import requirements
 
@@ -89,7 +89,7 @@ def test_a_torch_that_is_too_old_is_said(module, monkeypatch):
 
 @pytest.fixture
 def intel_mac(module, monkeypatch):
-    """Slicer as it is offered for macOS: for Intel processors, also where it runs on Apple silicon."""
+    """Slicer as offered for macOS: built for Intel processors, also on Apple silicon."""
     import platform
 
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -97,9 +97,7 @@ def intel_mac(module, monkeypatch):
 
 
 @pytest.mark.parametrize("version", [None, "2.2.2"])
-def test_an_intel_build_for_macos_is_told_what_works_instead_and_never_to_uninstall(
-    module, without_torch, intel_mac, monkeypatch, version
-):
+def test_intel_mac_is_told_alternatives_and_never_to_uninstall(module, without_torch, intel_mac, monkeypatch, version):
     from DanteSegmenterLib.errors import ResourceError
     from DanteSlicerLib import requirements
 
@@ -118,7 +116,7 @@ def test_an_intel_build_for_macos_is_told_what_works_instead_and_never_to_uninst
 
 
 @pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("linux", "x86_64")])
-def test_elsewhere_torch_is_installed(module, without_torch, monkeypatch, system, machine):
+def test_torch_is_installed_on_other_platforms(module, without_torch, monkeypatch, system, machine):
     import platform
 
     asked = []
@@ -135,22 +133,22 @@ def test_elsewhere_torch_is_installed(module, without_torch, monkeypatch, system
     assert len(asked) == 1
 
 
-def test_a_torch_that_is_new_enough_is_used_on_an_intel_mac_too(module, intel_mac, monkeypatch):
-    """As somebody may have built it."""
+def test_recent_torch_is_used_on_an_intel_mac(module, intel_mac, monkeypatch):
+    """For example, from a custom build."""
     from DanteSlicerLib import requirements
 
     monkeypatch.setattr(requirements, "installed_version", lambda name: "2.5.1")
     module.ensureTorch()
 
 
-def test_two_installations_never_go_on_at_once(module, without_torch, monkeypatch):
+def test_two_installations_never_run_at_once(module, without_torch, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
 
     calls = []
 
     class PyTorchUtilsLogic:
         def installTorch(self, **options):
-            """The window lives meanwhile, and somebody clicks."""
+            """The window stays responsive meanwhile, and the user clicks."""
             calls.append(options)
             with pytest.raises(ResourceError, match=r"^Packages are being installed already\. Wait"):
                 module.ensureTorch()
@@ -159,12 +157,12 @@ def test_two_installations_never_go_on_at_once(module, without_torch, monkeypatc
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
     module.ensureTorch()
     module.ensureTorch()
-    assert len(calls) == 2  # one after the other
+    assert len(calls) == 2  # sequentially
 
 
 @pytest.fixture
 def fake_pip(slicer, module, monkeypatch):
-    """An older Slicer, without slicer.packaging, whose pip_install installs nothing unless told; the user says yes."""
+    """An older Slicer without slicer.packaging, whose pip_install only installs on request; the user agrees."""
     from DanteSlicerLib import requirements
 
     state = types.SimpleNamespace(installed=False, commands=[], constraints="", error=None, answer=True, asked=[])
@@ -173,7 +171,7 @@ def fake_pip(slicer, module, monkeypatch):
     def pip_install(arguments):
         state.commands.append(arguments[2:])
         state.constraints = Path(arguments[1]).read_text()
-        slicer.app.processEvents()  # as Slicer does after every line that pip prints
+        slicer.app.processEvents()  # as Slicer does after every line printed by pip
         if state.error:
             raise state.error
         state.installed = True
@@ -191,24 +189,24 @@ def fake_pip(slicer, module, monkeypatch):
     return state
 
 
-def test_packages_are_installed_with_torch_and_numpy_held(module, fake_pip):
+def test_packages_are_installed_with_torch_and_numpy_pinned(module, fake_pip):
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == [["needed>=0.4"]]
     assert fake_pip.asked[0].endswith("needed>=0.4.")
     assert fake_pip.constraints.startswith("torch==") and f"numpy=={np.__version__}" in fake_pip.constraints
 
 
-def test_nothing_is_asked_where_nothing_is_missing(module, fake_pip):
+def test_nothing_is_asked_if_nothing_is_missing(module, fake_pip):
     fake_pip.installed = True
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == []
 
 
-def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
+def test_declined_or_failed_installation_names_the_command(module, fake_pip):
     from DanteSegmenterLib.errors import ResourceError
 
     fake_pip.error = subprocess.CalledProcessError(1, "pip")
-    # Quoted: a shell would write into a file called =0.4 otherwise.
+    # Quoted: otherwise a shell would write into a file called =0.4.
     command = 'PythonSlicer -m pip install "needed>=0.4"'
     with pytest.raises(
         ResourceError, match=rf"returned non-zero exit status 1\. To install it by hand.*run: {command}$"
@@ -219,7 +217,7 @@ def test_a_refused_or_failed_installation_names_the_command(module, fake_pip):
         module.ensurePackages(["needed>=0.4"])
 
 
-def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pip, monkeypatch):
+def test_recent_slicer_installs_through_its_packaging_module(slicer, module, fake_pip, monkeypatch):
     monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)
     module.ensurePackages(["needed>=0.4"])
     assert fake_pip.commands == [["needed>=0.4"]] and fake_pip.constraints.startswith("torch==")
@@ -228,7 +226,7 @@ def test_the_newest_slicer_installs_by_its_own_packaging(slicer, module, fake_pi
     ]
 
 
-def test_a_refusal_in_the_newest_slicers_own_dialog_becomes_a_sentence(slicer, module, fake_pip, monkeypatch):
+def test_declined_dialog_of_recent_slicer_becomes_an_error_message(slicer, module, fake_pip, monkeypatch):
     from DanteSegmenterLib.errors import ResourceError
 
     monkeypatch.setattr("DanteSlicerLib.installing.find_spec", importlib.util.find_spec)

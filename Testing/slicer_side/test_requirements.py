@@ -1,4 +1,4 @@
-"""What is installed, judged without importing."""
+"""Checks for installed packages, without importing them."""
 
 import importlib.metadata
 
@@ -9,7 +9,7 @@ from DanteSlicerLib import requirements
 
 @pytest.fixture
 def installed(monkeypatch):
-    """A world in which only these packages are installed."""
+    """An environment in which only these packages are installed."""
     versions = {"torch": "2.13.0+cpu", "numpy": "1.9.5", "plain": "3"}
 
     def version(name):
@@ -40,15 +40,15 @@ def test_versions_are_compared_as_numbers(installed, requirement, there):
     assert requirements.is_installed(requirement) is there
 
 
-def test_missing_names_what_is_not_there(installed):
+def test_missing_lists_absent_packages(installed):
     assert requirements.missing(["plain", "other>=1", "torch>=9"]) == ["other>=1", "torch>=9"]
 
 
-def test_constraints_hold_what_is_installed_and_skip_what_is_not(installed):
+def test_constraints_pin_installed_packages_and_skip_absent_ones(installed):
     assert requirements.constraints(("torch", "other", "numpy")) == "torch==2.13.0+cpu\nnumpy==1.9.5\n"
 
 
-def test_a_requirements_file_is_read_without_comments(tmp_path):
+def test_requirements_file_is_read_without_comments(tmp_path):
     path = tmp_path / "requirements.txt"
     path.write_text("# why\nsafetensors>=0.4  # small\n\nscipy\n")
     assert requirements.read_requirements(path) == ["safetensors>=0.4", "scipy"]

@@ -15,10 +15,10 @@ from models import write_brain_model
 from slicer_window import MODULE, NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
 
 
-# The trainer's begins five processes that train or score: the fast tests run two of its three parts within
-# test_trainer_module.py, and what is left, a training that is stopped and resumed, is a step of the click-through.
+# The trainer's self-test starts five processes that train or score: the fast tests run two of its three parts in
+# test_trainer_module.py, and the third, a training that is stopped and resumed, is a step of the click-through.
 @pytest.mark.parametrize("module_name", ["DanteSegmenter", pytest.param("DanteTrainer", marks=pytest.mark.slow)])
-def test_the_self_test_passes(module_name, brain_model_folder, tmp_path):
+def test_self_test_passes(module_name, brain_model_folder, tmp_path):
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
     if not brain_model_folder.is_dir():
         environment["DANTE_TEST_MODEL"] = str(write_brain_model(tmp_path / "model"))
@@ -45,7 +45,7 @@ leave(0)
 """
 
 
-def test_slicer_starts_and_the_window_opens_before_torch_is_installed(tmp_path):
+def test_slicer_starts_and_the_window_opens_without_torch(tmp_path):
     environment = {**os.environ, "DANTE_TEST_MODEL": str(write_brain_model(tmp_path / "model"))}
     command = [sys.executable, "-c", WITHOUT_TORCH]
     result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
@@ -53,19 +53,19 @@ def test_slicer_starts_and_the_window_opens_before_torch_is_installed(tmp_path):
     assert "status: Choose the volumes for: T1" in result.stdout
 
 
-def test_the_category_is_translated_where_slicers_own_modules_have_it(slicer, module, monkeypatch):
-    """Elsewhere the module would have a category of its own in a Slicer that speaks another language."""
+def test_category_is_translated_like_those_of_slicer(slicer, module, monkeypatch):
+    """Otherwise the module would have a category of its own in a translated Slicer."""
     from slicer import i18n
 
     monkeypatch.setitem(i18n.TRANSLATIONS, ("qSlicerAbstractCoreModule", "Segmentation"), "Segmentierung")
     monkeypatch.setitem(i18n.TRANSLATIONS, ("DanteSegmenter", "DANTE Segmenter"), "DANTE-Segmentierer")
-    monkeypatch.setitem(slicer.selfTests, "DanteSegmenter", None)  # which a new one takes for itself
+    monkeypatch.setitem(slicer.selfTests, "DanteSegmenter", None)  # a new instance registers itself again
     parent = SimpleNamespace(path=str(MODULE))
     module.DanteSegmenter(parent)
     assert (parent.title, parent.categories) == ("DANTE-Segmentierer", ["Segmentierung"])
 
 
-def test_reload_works_any_number_of_times(slicer, module, model_folder, window):
+def test_reload_works_repeatedly(slicer, module, model_folder, window):
     scene = slicer.mrmlScene
     for _ in range(3):
         with warnings.catch_warnings():
@@ -114,7 +114,7 @@ leave(0)
 """
 
 
-def test_reload_takes_up_every_file_of_the_segmenting_half(tmp_path):
+def test_reload_reimports_every_file_of_the_segmenter(tmp_path):
     environment = {**os.environ, "DANTE_TEST_MODEL": str(write_brain_model(tmp_path / "model"))}
     command = [sys.executable, "-c", RELOAD]
     result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
@@ -123,7 +123,7 @@ def test_reload_takes_up_every_file_of_the_segmenting_half(tmp_path):
         assert result.stdout.count(said) == 3, result.stdout
 
 
-def test_a_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path):
+def test_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path):
     nodes = add_study(slicer)
     extra = add_volume(slicer, "no modality")
     window.inputsPanel.selectors["t2"].setCurrentNode(extra)
@@ -147,7 +147,7 @@ def test_a_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_pat
     assert again.GetSegmentation().GetNumberOfSegments() == 3
 
 
-def test_the_console_gets_the_logic_and_a_segmentation_node(slicer, window):
+def test_console_gets_the_logic_and_a_segmentation_node(slicer, window):
     nodes = add_study(slicer)
     logic = slicer.util.getModuleLogic("DanteSegmenter")
     output = logic.segment(nodes, progress=lambda progress: None)
@@ -155,9 +155,7 @@ def test_the_console_gets_the_logic_and_a_segmentation_node(slicer, window):
     assert output.GetName() == f"{NAMES['t1']} DANTE"
 
 
-def test_the_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_link(
-    slicer, module, window, monkeypatch
-):
+def test_sample_patient_is_loaded_from_the_sample_data_module_and_from_the_link(slicer, module, window, monkeypatch):
     import SampleData
 
     from DanteSegmenterLib.synthetic import sample

@@ -1,4 +1,4 @@
-"""DanteTrainer in the application stand-in: found as Slicer finds it, and the README's own lines."""
+"""DanteTrainer in the application stand-in: found as in Slicer, and the README's own lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def slicer():
 
 @pytest.fixture(autouse=True)
 def logic(slicer):
-    """The module's logic, which looks after its runs more often than every second."""
+    """The module's logic, polling its runs more often than every second."""
     return hastened(slicer.util.getModuleLogic("DanteTrainer"))
 
 
@@ -50,7 +50,7 @@ def until(slicer, condition, seconds=60):
 
 
 def readme_lines(module_name):
-    """The block of the README that gets a module's logic."""
+    """The README's code block that gets a module's logic."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"(?:^    .*\n)+", text, flags=re.MULTILINE)
     found = [block for block in blocks if f'getModuleLogic("{module_name}")' in block]
@@ -58,7 +58,7 @@ def readme_lines(module_name):
     return re.sub(r"^    ", "", found[0], flags=re.MULTILINE)
 
 
-def test_a_module_without_a_widget_class_has_no_logic_for_slicer(slicer, tmp_path):
+def test_module_without_widget_class_has_no_logic_in_slicer(slicer, tmp_path):
     (tmp_path / "Bare.py").write_text(
         "from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic\n"
         "class Bare(ScriptedLoadableModule): pass\n"
@@ -70,7 +70,7 @@ def test_a_module_without_a_widget_class_has_no_logic_for_slicer(slicer, tmp_pat
             get("Bare")
 
 
-def test_the_readmes_training_begins_makes_steps_and_is_stopped(slicer, data, tmp_path, capsys):
+def test_readme_training_starts_makes_steps_and_is_stopped(slicer, data, tmp_path, capsys):
     run = tmp_path / "run"
     lines = readme_lines("DanteTrainer").replace("/data/BraTS2021", str(data)).replace("/runs/mine", str(run))
     space, printed = {"slicer": slicer}, []
@@ -88,7 +88,7 @@ def test_the_readmes_training_begins_makes_steps_and_is_stopped(slicer, data, tm
     assert space["trainer"].runs()[run.resolve()].state == "stopped"
 
 
-def test_the_readmes_segmentation_is_a_node(slicer, window):
+def test_readme_segmentation_is_a_node(slicer, window):
     nodes = add_study(slicer)
     space = {"slicer": slicer, **{f"{modality}Node": node for modality, node in nodes.items()}}
     exec(readme_lines("DanteSegmenter"), space)
@@ -100,7 +100,7 @@ def self_test():
 
 
 @pytest.mark.parametrize("name", ["test_aFinishedTrainingIsScoredAndSegments", "test_whatIsRefusedIsToldInItsWords"])
-def test_a_part_of_the_self_test_passes(slicer, name):
+def test_part_of_the_self_test_passes(slicer, name):
     test = self_test()()
     test.setUp()
     try:
@@ -109,7 +109,7 @@ def test_a_part_of_the_self_test_passes(slicer, name):
         test.tearDown()
 
 
-def test_the_self_test_installs_nothing(slicer, monkeypatch, caplog):
+def test_self_test_installs_nothing(slicer, monkeypatch, caplog):
     """PyTorch's extension asks nobody in testing mode: it would install gigabytes where extensions are built."""
     import PyTorchUtils
 
@@ -122,7 +122,7 @@ def test_the_self_test_installs_nothing(slicer, monkeypatch, caplog):
     assert "not installed: torch>=2.5; training was not tested" in caplog.text
 
 
-def test_the_self_test_knows_its_training_where_temporary_folders_lie_behind_a_link(slicer, tmp_path, monkeypatch):
+def test_self_test_recognises_its_training_behind_a_linked_temporary_folder(slicer, tmp_path, monkeypatch):
     """As on macOS: otherwise a training goes on, in a folder that is gone, after a part that has failed."""
     from DanteTrainerLib.status import RunStatus
 
@@ -137,7 +137,7 @@ def test_the_self_test_knows_its_training_where_temporary_folders_lie_behind_a_l
     test.folder.cleanup()
 
 
-def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(slicer, logic, data, tmp_path):
+def test_reloaded_module_stops_following_and_its_training_continues(slicer, logic, data, tmp_path):
     told = []
     run = logic.start("lower", data, tmp_path / "run", self_test().LONG, device="cpu")
     logic.follow(run, told.append)
@@ -153,7 +153,7 @@ def test_a_reloaded_module_follows_nothing_any_more_and_its_training_goes_on(sli
     assert not told
 
 
-def test_a_run_that_is_none_is_refused_and_one_that_goes_away_is_followed_no_longer(slicer, logic, tmp_path, caplog):
+def test_invalid_run_is_refused_and_a_vanished_one_no_longer_followed(slicer, logic, tmp_path, caplog):
     import shutil
 
     from DanteSegmenterLib.errors import InputError

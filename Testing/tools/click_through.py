@@ -1,11 +1,11 @@
-"""The modules used as a researcher uses them, click by click; the same file runs in Slicer and on the stand-in.
+"""Uses the modules like a researcher, click by click; the same file runs in Slicer and on the stand-in.
 
-Only what Slicer documents is called, beside the module's own window. Not to be imported: Slicer runs it,
+Apart from the modules' own windows, only documented functions of Slicer are called. Not to be imported: Slicer runs it,
 
     Slicer --testing --additional-module-paths DanteSegmenter DanteTrainer --python-script click_through.py
 
-and `Testing/tools/in_slicer.py` runs it with all that belongs to it. The environment variable DANTE_OUT names the
-folder for junit.xml, a picture after every step, and the training's files, which lie in work/.
+and `Testing/tools/in_slicer.py` runs it with everything it needs. The environment variable DANTE_OUT names the
+folder for junit.xml, a picture after every step, and the training's files, in work/.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ WAIT_SECONDS = 180.0
 CANCEL_SECONDS = 2.0
 AT_ONCE_SECONDS = 1.0
 WATCH_MS = 20
-# So long what was put off has to happen: views are drawn anew, boxes filled. The stand-in puts off much less.
+# Time for deferred work: redrawing views, filling boxes. The stand-in defers much less.
 LIVE_SECONDS = float(os.environ.get("DANTE_LIVE_SECONDS", "0.3"))
 PANEL = (450, 900)
-# The sample patient is at 1 mm; further patients need not be.
+# The sample patient has 1 mm voxels; further patients need not.
 SPACING_MM = 2.0
 MARGIN_MM = 3.0
 
 
 class Skipped(Exception):
-    """This Slicer lacks what a step needs; says what."""
+    """This Slicer lacks what a step needs, named by the message."""
 
 
 def until(condition, seconds=WAIT_SECONDS, what=""):
-    """Let the window live until something is so."""
+    """Process events until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"it did not happen in {seconds:g} s: {what}"
@@ -48,7 +48,7 @@ def until(condition, seconds=WAIT_SECONDS, what=""):
 
 
 def live(seconds=LIVE_SECONDS):
-    """Let the window live for a while: what was put off happens."""
+    """Process events for a while, so that deferred work is done."""
     end = time.monotonic() + seconds
     until(lambda: time.monotonic() >= end)
 
@@ -58,7 +58,7 @@ def equal(got, wanted):
 
 
 class Watch:
-    """The longest time that the window stood still: a timer remembers how long it was kept waiting."""
+    """Measures the longest time that the window was unresponsive, by a timer."""
 
     def __init__(self):
         self._timer = qt.QTimer()
@@ -76,14 +76,14 @@ class Watch:
 
 
 class ClickThrough:
-    """The steps, in the order of their methods; each builds on the scene that the one before left."""
+    """The steps, in the order of the methods; each continues with the scene of the previous one."""
 
     def __init__(self, folder):
         self.folder = folder
         self.widget = self.output = None
         self.first, self.second = {}, {}
 
-    # What a user does
+    # User actions
 
     def open(self, name):
         """Choose a module in the list; without a main window, enter its panel as the list does."""
@@ -98,7 +98,7 @@ class ClickThrough:
         return widget
 
     def choose(self, nodes):
-        """Choose volumes box by box; the other boxes are emptied."""
+        """Choose volumes box by box; other boxes are emptied."""
         for modality, box in self.boxes().items():
             box.setCurrentNode(nodes.get(modality))
         live()
@@ -120,7 +120,7 @@ class ClickThrough:
         slicer.mrmlScene.RemoveNode(node)
         live()
 
-    # What a user sees
+    # What the user sees
 
     @property
     def ui(self):
@@ -137,7 +137,7 @@ class ClickThrough:
         return [table.item(row, column).text() for row in range(table.rowCount)]
 
     def voxels(self, output, reference):
-        """How many voxels each segment has, from the outermost."""
+        """The number of voxels in each segment, outermost first."""
         segmentation = output.GetSegmentation()
         ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
         return [int((slicer.util.arrayFromSegmentBinaryLabelmap(output, i, reference) > 0).sum()) for i in ids]
@@ -146,13 +146,13 @@ class ClickThrough:
         return bool(output.GetDisplayVisibility())
 
     def backgrounds(self):
-        """The names of the volumes that the slice views show."""
+        """The names of the volumes in the slice views."""
         views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         nodes = {slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views}
         return {node.GetName() for node in nodes if node}
 
     def needs(self, *packages):
-        """Skip what this Slicer cannot do for want of packages; nothing is installed in a test."""
+        """Skip a step whose packages are missing; tests install nothing."""
         from DanteSlicerLib import requirements
 
         missing = requirements.missing(list(packages))
@@ -164,7 +164,7 @@ class ClickThrough:
 
         self.needs(requirements.TORCH, "safetensors")
 
-    # The steps
+    # Steps
 
     def step_01_the_module_opens_and_says_what_is_missing(self):
         self.widget = self.open("DanteSegmenter")
@@ -177,10 +177,10 @@ class ClickThrough:
         registered = lambda: "DANTE" in getattr(slicer.modules, "sampleDataSources", {})  # noqa: E731
         with contextlib.suppress(AssertionError):
             until(registered, 5)
-        if not registered():  # a script may come before the application has said that it has started
+        if not registered():  # a script may run before the application has finished starting
             sys.modules["DanteSegmenter"].registerSampleData()
         source = SampleData.SampleDataLogic().sourceForSampleName("DanteBrainMR")
-        self.first = dict(source.customDownloader(source))  # as its button does; by name only addresses are fetched
+        self.first = dict(source.customDownloader(source))  # as its button does; by name, only addresses are downloaded
         live()
         wanted = {modality: node for modality, node in self.first.items() if modality != "t1ce"}
         chosen = {modality: node for modality, node in self.chosen().items() if modality != "t1ce"}
@@ -324,7 +324,7 @@ class ClickThrough:
         self.needsTorch()
         self.needs(*read_requirements(resources / "requirements-training.txt"))
         logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
-        steps = DanteTrainer.DanteTrainerTest.LONG  # a training of many tiny ones
+        steps = DanteTrainer.DanteTrainerTest.LONG  # a training with many tiny steps
         DanteTrainer.writeSyntheticDataset(self.folder / "data")
         start = time.monotonic()
         run = logic.start("lower", self.folder / "data", self.folder / "run", steps, device="cpu")
@@ -340,22 +340,22 @@ class ClickThrough:
         told.clear()
         logic.follow(run, told.append)
         until(lambda: told and told[-1].step > step, what="steps after the resume")
-        # It is left running: `in_slicer.py` sees that it ends with Slicer, after a checkpoint.
+        # It is left running: `in_slicer.py` checks that it exits with Slicer, after a checkpoint.
 
 
 def picture(path):
-    """What is on the screen; without a main window, the panel."""
+    """Save a picture of the screen, or of the panel if there is no main window."""
     shown = slicer.util.mainWindow()
     if shown is None:
         shown = slicer.util.getModuleWidget("DanteSegmenter").parent
         shown.resize(*PANEL)
         live(0.05)
-    with contextlib.suppress(Exception):  # a picture that fails is no fault of the step
+    with contextlib.suppress(Exception):  # a failed picture is no failure of the step
         shown.grab().toImage().save(str(path))
 
 
 def run(out):
-    """Take all steps; returns the suite for junit.xml."""
+    """Run all steps; returns the suite for junit.xml."""
     suite = ElementTree.Element("testsuite", name="click-through")
     watch = Watch()
     story = ClickThrough(out / "work")

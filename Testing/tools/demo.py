@@ -28,13 +28,13 @@ from DanteTrainerLib.evaluation.metrics.region import dice  # noqa: E402
 
 MODELS = REPOSITORY / "Resources" / "Models"
 EMBEDDED = {"brain": "brats-without-t1ce", "chest": "embolism-without-contrast"}
-# A patient that the embedded chest model has not seen; it was trained on small seeds.
+# A patient that the embedded chest model has not seen: it was trained on small seeds.
 CHEST_SEED = 900
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What is segmented, and the truth where it is known: bool masks by region id."""
+    """The volumes to segment, and the truth if known: bool masks by region id."""
 
     name: str
     volumes: dict[str, Volume]
@@ -67,11 +67,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_mm: float = 1.0) -> dict:
-    """Segment, write the four files, print a summary; the report is returned."""
+    """Segment, write the four files, print a summary; returns the report."""
     spec = read_spec(model_folder)
     start = time.perf_counter()
     patient = _from_folder(case, spec) if case else _synthetic(spec.task, spacing_mm)
-    # The privileged scan stays out: to do without it is what this is about.
+    # The privileged scan is left out: the point is to do without it.
     volumes = {
         modality: patient.volumes[modality] for modality in spec.limited.modalities if modality in patient.volumes
     }
@@ -139,7 +139,7 @@ def _from_folder(folder: Path, spec) -> Patient:
 
 
 def _dice(truth: np.ndarray, mask: np.ndarray) -> float | None:
-    """Dice for the report: JSON has no NaN, so None where both are empty."""
+    """Dice for the report, with None if both are empty, as JSON has no NaN."""
     value = dice(truth, mask)
     return None if np.isnan(value) else round(value, 4)
 

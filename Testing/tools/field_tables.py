@@ -1,9 +1,9 @@
-"""Tables of dataclasses' fields in the pages, made of their docstrings; `make field-tables` writes them anew.
+"""Writes tables of dataclass fields into the pages, from their docstrings: `make field-tables`.
 
     <!-- fields: DanteSegmenterLib.model_folder.spec Modality -->
 
-A page has such a line where a table stands, and `<!-- architectures -->` where that of the networks does; a table goes
-on to the next empty line. A field's sentence is that of the class's `Attributes:`, or the text below the field.
+Such a line in a page is followed by the table of a class, and `<!-- architectures -->` by that of the networks; a
+table ends at the next empty line. The text of a field is that in the class's `Attributes:`, or below the field.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_DEFAULT = "needed"
 
 
 def with_tables(text: str) -> str:
-    """A page with the tables that its lines `<!-- fields: MODULE CLASS -->` ask for."""
+    """A page with the tables requested by its lines `<!-- fields: MODULE CLASS -->`."""
 
     def written(place: re.Match[str]) -> str:
         table = table_of(getattr(importlib.import_module(place[1]), place[2]))
@@ -40,7 +40,7 @@ def with_tables(text: str) -> str:
 
 
 def table_of_architectures() -> str:
-    """What networks a pathway may have, and the tables of their own numbers."""
+    """The architectures that a pathway may have, with tables of their options."""
     from DanteSegmenterLib.model_folder.architectures import ARCHITECTURE_OPTIONS, ARCHITECTURE_TITLES
 
     rows = ["| `architecture` | what it is | `options` |", "|---|---|---|"]
@@ -53,7 +53,7 @@ def table_of_architectures() -> str:
 def table_of(kind: type) -> str:
     """
     Raises:
-        ValueError: a field has no sentence.
+        ValueError: a field is undocumented.
     """
     sentences, hints = sentences_of(kind), typing.get_type_hints(kind)
     rows = ["| field | what | default | meaning |", "|---|---|---|---|"]
@@ -68,7 +68,7 @@ def table_of(kind: type) -> str:
 
 
 def sentences_of(kind: type) -> dict[str, str]:
-    """Field -> what the docstrings say of it, with a capital letter and a full stop."""
+    """Field -> its documentation, with a capital letter and a full stop."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     found = _attributes(inspect.getdoc(kind) or "")
@@ -90,13 +90,13 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
-    # A name, as of a symbol or a program, keeps its small letter.
+    # A name, such as that of a symbol or program, keeps its lower-case letter.
     text = text[0].upper() + text[1:] if re.match(r"[a-z]+[ ,;:]", text) and " " in text else text
     return text if text.endswith(".") else text + "."
 
 
 def words_for(hint: Any) -> str:
-    """A type in words of JSON; a dataclass of the same page is a link to its heading."""
+    """A type in JSON terms; a dataclass of the same page is a link to its heading."""
     if dataclasses.is_dataclass(hint):
         name = typing.cast(type, hint).__name__
         return f"[{name}](#{name.lower()})"
@@ -119,7 +119,7 @@ def _many(hint: Any) -> str:
 
 
 def default_of(field: dataclasses.Field[Any]) -> str:
-    """As JSON has it; a default that is a table of its own is left to that table."""
+    """The default in JSON; empty if it is a table of its own."""
     if field.default_factory is not dataclasses.MISSING:
         return "see there" if dataclasses.is_dataclass(field.default_factory()) else "empty"
     if field.default is dataclasses.MISSING:

@@ -1,11 +1,11 @@
-"""What the program computes, as digests: taken before the code is rearranged, compared after it.
+"""Digests of the program's results, to compare before and after a refactoring.
 
     python Testing/tools/golden_record.py --out before.json [--cases FOLDER]
     python Testing/tools/golden_record.py --against before.json [--cases FOLDER]
 
-Label maps and probabilities of the synthetic patients and of the case folders in `--cases`; weights of smoke trainings
-of each method; the scores of a small study. All of it through the command lines, which stay while the code behind them
-moves. Digests are of one computer: another processor rounds in another way.
+Covers label maps and probabilities of the synthetic patients and of the case folders in `--cases`, weights of smoke
+trainings of each method, and the scores of a small study; all through the command lines, which stay stable while the
+code behind them changes. Digests are specific to a computer: other processors round differently.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def segmentations(folder: Path, cases: Path | None) -> dict[str, str]:
-    """Digests of label map and probabilities of each patient."""
+    """Digests of each patient's label map and probabilities."""
     run("DanteSegmenterLib", "sample", folder / "brain", "--spacing-mm", "2")
     run("DanteSegmenterLib", "sample", folder / "chest", "--kind", "chest")
     patients = [(folder / "brain", BRAIN, ("t1", "t2", "flair")), (folder / "chest", CHEST, ("nct",))]

@@ -1,8 +1,8 @@
-"""The click-through and the self-tests in the Slicer that you have: `make test-slicer SLICER=/path/to/Slicer`.
+"""Runs the click-through and the self-tests in an installed Slicer: `make test-slicer SLICER=/path/to/Slicer`.
 
-Slicer runs with settings of its own that are thrown away; nothing is installed into it, and what needs packages that it
-has not is skipped. Leaves junit.xml and a picture of every step in the folder `--out`. Without `--slicer` it says that
-there is nothing to test; with `--stand-in` the same is done in Testing/app.
+Slicer runs with temporary settings; nothing is installed into it, and steps whose packages are missing are skipped.
+Writes junit.xml and a picture of every step into the folder `--out`. Without `--slicer` everything is reported as
+skipped; with `--stand-in` the tests run in Testing/app.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MODULES = ("DanteSegmenter", "DanteTrainer")
 CLICK_THROUGH = "click-through"
 MARK = "DANTE_TEST_MARK"
 TIMEOUT_S = 900
-# The training that the click-through leaves behind ends after its step and a checkpoint.
+# The training left running by the click-through exits after its step and a checkpoint.
 END_SECONDS = 60
 LINES = 60
-# The stand-in draws no views: what it puts off is due in the next turn of the event loop.
+# The stand-in draws no views: deferred work is done in the next turn of the event loop.
 STAND_IN_LIVES = {"DANTE_LIVE_SECONDS": "0.05"}
 
 
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def run_part(part: str, slicer: str, out: Path) -> ElementTree.Element:
-    """One process of Slicer, or of the stand-in where `slicer` is empty; returns its suite of test cases."""
+    """Run one process of Slicer, or of the stand-in if `slicer` is empty; returns its suite of test cases."""
     written = out / part
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir()
@@ -88,7 +88,7 @@ def _add_case(suite: ElementTree.Element, part: str, name: str, failure: str) ->
 
 
 def slicer_command(part: str, slicer: str) -> list[str]:
-    """`--testing` uses temporary settings and no start-up file, and answers or logs what would be a dialog."""
+    """`--testing` uses temporary settings and no start-up file, and answers or logs dialogs."""
     folders = [str(REPOSITORY / module) for module in MODULES]
     command = [slicer, "--testing", "--no-splash", "--additional-module-paths", *folders]
     if part == CLICK_THROUGH:
@@ -112,7 +112,7 @@ def stand_in_command(part: str) -> list[str]:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Exit code and all that was printed."""
+    """Exit code and all output."""
     try:
         result = subprocess.run(
             command,
@@ -132,7 +132,7 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
 
 
 def _suite(part: str, code: int, text: str, path: Path) -> ElementTree.Element:
-    """The cases that a process wrote, and whether it ended in order; one that wrote none is a case itself."""
+    """The cases written by a process, and whether it exited properly; a process that wrote none becomes a case."""
     if path.is_file():
         suite = ElementTree.parse(path).getroot()
         expected = 1 if list(suite.iter("failure")) else 0
@@ -162,7 +162,7 @@ def _outcome(case: ElementTree.Element) -> str:
 
 
 def _left_over(mark: str) -> list[str] | None:
-    """What still runs of a Slicer's family when it has had time to end; None where that cannot be seen."""
+    """Processes of Slicer that are still running after a grace period; None if that cannot be determined."""
     if not Path("/proc/self/environ").is_file():
         return None
     end = time.monotonic() + END_SECONDS
@@ -177,7 +177,7 @@ def _family(mark: str) -> list[str]:
         try:
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
                 found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # it has just ended, or is another user's
+        except OSError:  # it has just exited, or is another user's
             continue
     return found
 

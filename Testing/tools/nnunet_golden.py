@@ -1,7 +1,7 @@
-"""Write the fixture of Testing/segmenter/nnunet: a tiny model of nnU-Net, a patient, and what nnU-Net says of them.
+"""Writes the fixture of Testing/segmenter/nnunet: a tiny nnU-Net model, a patient, and nnU-Net's results for them.
 
-`python Testing/tools/nnunet_golden.py`, where nnunetv2 is installed. A residual encoder, sagittal slices four times as
-thick as wide, so that axes change places and slices are resampled one by one; mirroring along two axes.
+`python Testing/tools/nnunet_golden.py`; needs nnunetv2. A residual encoder, and sagittal slices four times as thick as
+wide, so that axes are permuted and slices resampled individually; mirroring along two axes.
 """
 
 from __future__ import annotations

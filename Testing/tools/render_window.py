@@ -1,8 +1,8 @@
 """Pictures of the module's window without a screen: `python Testing/tools/render_window.py [--out FOLDER]`.
 
-Writes window-empty.png, -ready, -running, -done, -warning and -error, as a laptop of 1280 x 800 pixels shows them: the
-module panel of the application stand-in, and beside it the slice and 3D views, rendered by Slicer's own displayable
-managers. What Slicer has above and below is a grey strip here.
+Writes window-empty.png, -ready, -running, -done, -warning and -error, as on a laptop with 1280 x 800 pixels: the
+module panel of the application stand-in beside the slice and 3D views, rendered by Slicer's own displayable managers.
+Slicer's menus and status bar are grey strips.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slicer.panel import ModulePanel
 
 SCREEN = (1280, 800)
-ABOVE = 62  # Slicer's menus and toolbars
+ABOVE = 62  # height of Slicer's menus and toolbars
 GAP = 6
 
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def wait(app: object, condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Let the window live until something is so."""
+    """Process events until the condition holds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         app.processEvents()
@@ -74,18 +74,18 @@ def wait(app: object, condition: Callable[[], bool], seconds: float = 120) -> No
 
 
 def spoil(array: np.ndarray) -> np.ndarray:
-    """Some voxels of an input become NaN: what Segment must refuse."""
+    """Set some voxels of an input to NaN, which Segment must refuse."""
     array[array.shape[0] // 2, 40:44, 40:44] = np.nan
     return array
 
 
 def add_air(array: np.ndarray) -> np.ndarray:
-    """Air that is not 0, as a study has that comes from the scanner: what a result is warned of."""
+    """Add air that is not 0, as in studies from a scanner, which leads to a warning."""
     return array + 5
 
 
 def save_picture(window: ModulePanel, path: Path, views: bool = True) -> None:
-    """Write the module panel, and the four views beside it, as one picture of a laptop's screen."""
+    """Save the module panel and the four views beside it as one picture of a laptop's screen."""
     from PySide6 import QtGui
 
     window.settle()

@@ -40,7 +40,7 @@ def load_segmenter() -> object:
 
 
 def leave(status: int) -> None:
-    """End the process here: Qt's and VTK's own teardown of globals in the wrong order may crash, and tests nothing."""
+    """Exit the process here: the teardown of Qt's and VTK's globals may crash, and is not under test."""
     import slicer
 
     slicer.app.close()

@@ -1,8 +1,8 @@
-"""What `make docs` does beside mkdocs: brings in what lies outside of docs/ and writes the reference's pages.
+"""Hook of mkdocs for `make docs`: adds files from outside docs/ and writes the pages of the reference.
 
-A page is read in two places. In a clone and on GitHub `docs/use.md` shows `../Resources/Pictures/demo.png`; in the
-site there is nothing above docs/. So pictures, raw results and the pages at the repository's top get a place in the
-site, and links to them are turned there; links to anything else in the repository lead to it on GitHub.
+A page is read in two places. In a clone and on GitHub `docs/use.md` shows `../Resources/Pictures/demo.png`, but the
+site has nothing above docs/. So pictures, raw results and the pages at the repository's top are copied into the site,
+and links to them are rewritten; links to other files of the repository lead to GitHub.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Fill in the parts of the navigation that are folders, and add the pages that it does not name."""
+    """Expand navigation entries that are folders, and add pages that are not listed."""
     config.nav = [_filled(item) for item in config.nav or []]
     named = set(_pages_named(config.nav))
     left = sorted(page for page in _own_pages() if page not in named)
@@ -37,7 +37,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add what lies outside of docs/."""
+    """Add files from outside docs/."""
     for source, place in _outside():
         files.append(File.generated(config, place, abs_src_path=str(REPOSITORY / source)))
     for place, text in _reference():
@@ -45,14 +45,14 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Turn links as a clone has them into links of the site."""
+    """Rewrite links of a clone to links of the site."""
     return site_links(markdown, page.file.src_uri)
 
 
 def site_links(markdown: str, page: str) -> str:
     """
     Args:
-        page: its place in the site, e.g. "methods/dante.md".
+        page: its path in the site, e.g. "methods/dante.md".
     """
     tops = {place: source for source, place in TOP_PAGES.items()}
     folder = posixpath.dirname(tops.get(page, f"docs/{page}"))
@@ -66,7 +66,7 @@ def site_links(markdown: str, page: str) -> str:
 
 
 def site_place(path: str) -> str | None:
-    """Where the site has a file of the repository; None where it has it not."""
+    """The path in the site of a repository file; None if it is not part of the site."""
     if path == "README.md":
         return "index.md"
     if path.startswith("docs/"):
@@ -91,7 +91,7 @@ def _own_pages() -> list[str]:
 
 
 def _filled(item: Any) -> Any:
-    """The same part of the navigation, with the pages of a folder in place of "folder/"."""
+    """The same part of the navigation, with "folder/" replaced by the folder's pages."""
     if isinstance(item, list):
         return [_filled(part) for part in item]
     if isinstance(item, dict):
@@ -123,7 +123,7 @@ def _pages_named(item: Any) -> Iterator[str]:
 
 
 def _reference() -> Iterator[tuple[str, str]]:
-    """A page for each room of the two libraries: its face where it names one, else the public parts of its files."""
+    """A page for each room of the two libraries: its `__all__` if defined, else the public parts of its files."""
     for library, module in LIBRARIES.items():
         root = REPOSITORY / module / library
         for init in sorted(root.rglob("__init__.py")):
@@ -141,7 +141,7 @@ def _room_page(name: str, init: Path) -> str:
 
 
 def _face_of(tree: ast.Module) -> list[str]:
-    """What `__all__` names."""
+    """The names in `__all__`."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return [str(name) for name in ast.literal_eval(node.value)]

@@ -1,4 +1,4 @@
-"""How a command is asked to end: signals, the stop file, and the end of whoever started it."""
+"""Requests to end a command: signals, the stop file, and the exit of its parent."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def program(code, *arguments, **options):
 
 
 def ends(process, seconds=6.0):
-    """(exit code, what it printed from now on, what it complained of). A busy machine is given some time."""
+    """(exit code, further output, errors), with some extra time for a busy machine."""
     start = time.monotonic()
     out, error = process.communicate(timeout=30)
     assert time.monotonic() - start < seconds
@@ -47,13 +47,13 @@ def ends(process, seconds=6.0):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("busy", ["time.sleep(60)", "[None for _ in iter(int, 1)]", "os.read(os.pipe()[0], 1)"])
-def test_while_no_loop_answers_a_signal_ends_the_program_whatever_it_does(number, busy):
+def test_signal_ends_the_program_while_no_loop_handles_it(number, busy):
     process = program(f"ready(); {busy}")
     process.send_signal(number)
     assert ends(process) == (1, "", "nothing to save\n")
 
 
-def test_cleanups_run_the_newest_first_and_a_failing_one_stops_no_other():
+def test_cleanups_run_in_reverse_order_despite_failures():
     process = program("""
 with ending.at_end(lambda message: print("first", message, flush=True)), ending.at_end(lambda _: 1 / 0):
     with ending.at_end(lambda _: print("over", flush=True)):
@@ -65,7 +65,7 @@ with ending.at_end(lambda message: print("first", message, flush=True)), ending.
     assert ends(process)[:2] == (1, "second\nfirst nothing to save\n")
 
 
-def test_processes_of_a_pool_go_with_the_program():
+def test_pool_processes_exit_with_the_program():
     process = program("""
 child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
 child.start()
@@ -78,7 +78,7 @@ ready(); print(child.pid, flush=True); time.sleep(60)
         os.kill(child, 0)
 
 
-def test_a_pools_processes_go_with_a_program_that_is_killed():
+def test_pool_processes_exit_with_a_killed_program():
     process = program("""
 from concurrent.futures import ProcessPoolExecutor
 with ProcessPoolExecutor(2, initializer=ending.end_with_parent) as pool:
@@ -94,7 +94,7 @@ with ProcessPoolExecutor(2, initializer=ending.end_with_parent) as pool:
 
 
 def wait_until_gone(pids, seconds=6.0):
-    """Zombies count as gone: whoever adopted them has not looked yet."""
+    """Zombies count as gone: their new parent has not collected them yet."""
     end = time.monotonic() + seconds
     left = pids
     while left and time.monotonic() < end:
@@ -123,21 +123,21 @@ sys.exit(1)
 """
 
 
-def test_a_loop_answers_the_first_signal_after_its_step():
+def test_loop_handles_the_first_signal_after_its_step():
     process = program(LOOP.format(save="None", step=0.3))
     process.send_signal(signal.SIGTERM)
     code, out, error = ends(process)
     assert (code, out) == (1, "answered\n") and "Stopping after this step (again: at once)" in error
 
 
-def test_a_step_that_takes_long_is_given_up_and_the_state_before_it_is_saved():
+def test_long_step_is_abandoned_and_the_state_before_it_saved():
     process = program(LOOP.format(save="lambda: (print('saved', flush=True), 'Saved.')[1]", step=60))
     process.send_signal(signal.SIGINT)
     code, out, error = ends(process)
     assert (code, out) == (1, "saved\n") and error.endswith("Saved.\n")
 
 
-def test_the_second_signal_ends_at_once_a_loop_that_cannot_save():
+def test_second_signal_ends_a_loop_that_cannot_save():
     process = program(LOOP.format(save="None", step=60))
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -146,7 +146,7 @@ def test_the_second_signal_ends_at_once_a_loop_that_cannot_save():
     assert ends(process)[0] == 1
 
 
-def test_a_stop_file_ends_unless_it_was_there_before_or_a_loop_answers(tmp_path):
+def test_new_stop_file_ends_the_program_unless_a_loop_handles_it(tmp_path):
     file = tmp_path / "stop"
     file.touch()
     watching = "\nwith stop.watching(pathlib.Path(sys.argv[1])):\n    ready(); time.sleep(60)"
@@ -163,7 +163,7 @@ def test_a_stop_file_ends_unless_it_was_there_before_or_a_loop_answers(tmp_path)
     process.communicate()
 
 
-def test_the_end_of_standard_input_is_a_request_and_it_reads_as_empty_for_others():
+def test_end_of_standard_input_is_a_stop_request_and_others_read_it_as_empty():
     process = program(
         "stop.end_with_standard_input(); ready(); print(repr(sys.stdin.read()), flush=True); time.sleep(60)"
     )
@@ -173,7 +173,7 @@ def test_the_end_of_standard_input_is_a_request_and_it_reads_as_empty_for_others
     assert ends(process)[0] == 1
 
 
-def test_a_process_that_is_nothing_without_its_parent_ends_with_it():
+def test_dependent_process_exits_with_its_parent():
     process = program("""
 if os.fork() == 0:
     stop = ending.EndRequest("parent gone")
@@ -203,7 +203,7 @@ with ending.at_end(lambda _: [file.unlink() for file in folder.iterdir()]):
 """
 
 
-def test_cleanups_wait_for_what_is_just_being_put_into_its_place(tmp_path):
+def test_cleanups_wait_for_a_replacement_in_progress(tmp_path):
     (tmp_path / "new").mkdir()
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     command = [sys.executable, "-c", PLACES, str(tmp_path / "new"), str(tmp_path / "target")]

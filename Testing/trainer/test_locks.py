@@ -1,4 +1,4 @@
-"""Who works in which folder."""
+"""Locks on folders in use."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from DanteTrainerLib.locks import HELD_FILE, LOCK_FILE, holding, in_use, remove_
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and forks")
 
 
-def test_a_run_is_held_by_one_and_free_again_afterwards(tmp_path):
+def test_run_is_locked_once_and_free_afterwards(tmp_path):
     assert not in_use(tmp_path)
     with holding(tmp_path):
         assert in_use(tmp_path)
@@ -22,12 +22,12 @@ def test_a_run_is_held_by_one_and_free_again_afterwards(tmp_path):
     assert not in_use(tmp_path)
 
 
-def test_looking_makes_no_file_and_no_folder(tmp_path):
+def test_checking_a_lock_creates_no_file_or_folder(tmp_path):
     assert not in_use(tmp_path) and not in_use(tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
 
 
-def test_who_begins_is_never_refused_because_others_look(tmp_path):
+def test_checking_a_lock_never_blocks_its_owner(tmp_path):
     with holding(tmp_path):
         pass
     over = threading.Event()
@@ -51,7 +51,7 @@ def test_who_begins_is_never_refused_because_others_look(tmp_path):
 
 @posix
 @pytest.mark.parametrize("name", [LOCK_FILE, HELD_FILE])
-def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_is_kept(tmp_path, name):
+def test_link_in_place_of_a_lock_is_refused_and_its_target_kept(tmp_path, name):
     (tmp_path / "thesis.txt").write_text("two years of work")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "thesis.txt")
@@ -60,7 +60,7 @@ def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_is_kept(t
     assert (tmp_path / "thesis.txt").read_text() == "two years of work"
 
 
-def test_a_scratch_folder_goes_with_its_block_and_stays_while_somebody_works_in_it(tmp_path):
+def test_scratch_folder_is_removed_with_its_context_unless_in_use(tmp_path):
     with scratch_folder(tmp_path, ".writing-") as scratch:
         (scratch / "x").touch()
         assert remove_left_over(tmp_path, ".writing-")
@@ -75,7 +75,7 @@ def killed(folder):
 
 
 @posix
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     process = multiprocessing.get_context("fork").Process(target=killed, args=(tmp_path,))
     process.start()
     process.join()

@@ -1,4 +1,4 @@
-"""When a run's status is told while it trains."""
+"""When a run's status is written during training."""
 
 import time
 from pathlib import Path
@@ -10,13 +10,13 @@ from DanteTrainerLib.status import RunStatus, StatusWriter, stored_status, write
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that the test sets."""
+    """Seconds, set by the test."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
-def test_the_first_step_is_told_at_once_others_every_second_and_the_last_in_any_case(tmp_path, clock):
+def test_first_step_is_reported_at_once_then_every_second_and_always_the_last(tmp_path, clock):
     writer, told = StatusWriter(tmp_path), []
     for step in range(1, 6):  # 0.6 s apart
         writer.step("supervised", step, 5, 0.5)
@@ -25,7 +25,7 @@ def test_the_first_step_is_told_at_once_others_every_second_and_the_last_in_any_
     assert told == [1, 1, 3, 3, 5]
 
 
-def test_the_time_that_is_left_is_that_of_the_steps_since_the_first(tmp_path, clock):
+def test_remaining_time_is_based_on_the_steps_since_the_first(tmp_path, clock):
     writer = StatusWriter(tmp_path)
     writer.step("supervised", 41, 100, None)
     assert stored_status(tmp_path).seconds_left is None
@@ -38,7 +38,7 @@ def test_the_time_that_is_left_is_that_of_the_steps_since_the_first(tmp_path, cl
     assert (status.stage, status.step, status.seconds_left) == ("stage-2", 1, None)
 
 
-def test_a_status_that_is_being_replaced_on_windows_is_read_a_moment_later(tmp_path, monkeypatch):
+def test_status_being_replaced_on_windows_is_read_a_moment_later(tmp_path, monkeypatch):
     """Else it would seem to be that of a new run, and who follows it would be told nothing any more."""
     write_status(tmp_path, RunStatus("running", step=7))
     read, refused = Path.read_text, []

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the one who writes them."""
+"""Files and folders are written completely or not at all, whatever ends the writer."""
 
 import errno
 import os
@@ -29,20 +29,20 @@ def interrupted(path):
     raise KeyboardInterrupt
 
 
-def test_a_file_takes_the_place_of_the_one_before(tmp_path):
+def test_file_replaces_the_old_one(tmp_path):
     for text in ("first", "second"):
         write_text_whole(tmp_path / "a.txt", text)
         assert content(tmp_path) == {"a.txt": text}
 
 
-def test_what_is_beside_has_the_same_ending_for_writers_choose_the_format_by_it(tmp_path):
+def test_temporary_file_keeps_the_extension(tmp_path):
     endings = []
     write_whole(tmp_path / "a.png", lambda path: (endings.append(path.suffix), path.write_text("x")))
     assert endings == [".png"]
 
 
 @pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
-def test_a_file_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tmp_path, write, error):
+def test_unwritable_file_keeps_only_the_old_one(tmp_path, write, error):
     write_text_whole(tmp_path / "a.txt", "before")
     with pytest.raises(error):
         write_whole(tmp_path / "a.txt", write)
@@ -60,7 +60,7 @@ for _ in range(200):
 """
 
 
-def test_processes_that_write_one_file_at_once_each_leave_it_whole(tmp_path):
+def test_concurrent_writers_leave_a_whole_file(tmp_path):
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     commands = [[sys.executable, "-c", AT_ONCE, str(tmp_path / "a.txt"), letter] for letter in "xyz"]
     environment = {**os.environ, "PYTHONPATH": paths}
@@ -69,14 +69,14 @@ def test_processes_that_write_one_file_at_once_each_leave_it_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_names_that_are_no_utf8_are_kept_byte_by_byte(tmp_path):
+def test_non_utf8_names_are_kept_byte_for_byte(tmp_path):
     write_text_whole(tmp_path / "a.txt", os.fsdecode(b"M\xfcller"))
     assert (tmp_path / "a.txt").read_bytes() == b"M\xfcller"
 
 
 @pytest.fixture(params=[True, False], ids=["exchanged", "moved aside"])
 def way(request, monkeypatch):
-    """With and without a system that lets two folders change places."""
+    """With and without a system that can exchange two folders atomically."""
     if not request.param:
         monkeypatch.setattr(replace_folder, "exchange", lambda *_: False)
 
@@ -87,14 +87,14 @@ def fill(folder, text):
             (new / name).write_text(text)
 
 
-def test_a_folder_takes_the_place_of_the_one_before_with_all_its_files(tmp_path, way):
+def test_folder_replaces_the_old_one_with_all_files(tmp_path, way):
     for text in ("first", "second"):
         fill(tmp_path / "model", text)
         assert content(tmp_path) == {"model/a": text, "model/b": text}
 
 
 @pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
-def test_a_folder_that_cannot_be_filled_leaves_the_one_before_and_nothing_else(tmp_path, way, write, error):
+def test_failed_folder_keeps_only_the_old_one(tmp_path, way, write, error):
     fill(tmp_path / "model", "before")
     with pytest.raises(error), whole_folder(tmp_path / "model") as new:
         write(new / "a")
@@ -107,7 +107,7 @@ def together(folder, names, text):
             (new / name).write_text(text)
 
 
-def test_files_that_belong_together_come_together_and_others_stay(tmp_path):
+def test_files_written_together_appear_together_and_others_stay(tmp_path):
     together(tmp_path, "ab", "first")
     (tmp_path / "thesis.txt").write_text("two years of work")
     together(tmp_path, "bc", "second")
@@ -115,7 +115,7 @@ def test_files_that_belong_together_come_together_and_others_stay(tmp_path):
 
 
 @pytest.mark.parametrize(("write", "error"), [(full_disk, ResourceError), (interrupted, KeyboardInterrupt)])
-def test_of_files_that_belong_together_one_that_fails_keeps_all_of_before(tmp_path, write, error):
+def test_failure_of_one_file_keeps_all_old_files(tmp_path, write, error):
     together(tmp_path, "ab", "before")
     with pytest.raises(error), files_together(tmp_path) as new:
         (new / "a").write_text("new")
@@ -123,7 +123,7 @@ def test_of_files_that_belong_together_one_that_fails_keeps_all_of_before(tmp_pa
     assert content(tmp_path) == {"a": "before", "b": "before"} and len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_full_disk_is_known_by_what_other_libraries_say_too(tmp_path):
+def test_full_disk_is_recognised_in_errors_of_other_libraries(tmp_path):
     with (
         pytest.raises(ResourceError, match="No space left on device. Nothing was changed"),
         whole_folder(tmp_path / "m"),
@@ -156,7 +156,7 @@ print(count)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("exchange", [True, False])
-def test_killed_before_any_step_nothing_is_lost_and_the_next_one_leaves_nothing_behind(tmp_path, exchange):
+def test_kill_before_any_step_loses_nothing_and_the_next_write_cleans_up(tmp_path, exchange):
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     target = tmp_path / "model"
     for at in range(1, 20):
@@ -173,7 +173,7 @@ def test_killed_before_any_step_nothing_is_lost_and_the_next_one_leaves_nothing_
     raise AssertionError("it never ran to its end")
 
 
-def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path):
+def test_unwritable_folder_is_detected_beforehand(tmp_path):
     make_writable(tmp_path / "new" / "deeper")
     assert content(tmp_path) == {}
     (tmp_path / "file").touch()

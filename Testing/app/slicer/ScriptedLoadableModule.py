@@ -1,4 +1,4 @@
-"""Stand-in for slicer.ScriptedLoadableModule: the base classes a scripted module derives from."""
+"""Stand-in for slicer.ScriptedLoadableModule: the base classes of a scripted module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 class ScriptedLoadableModule:
-    """Does not do: SelfTests' menu, translations, default documentation link."""
+    """Not implemented: SelfTests' menu, translations, default documentation link."""
 
     def __init__(self, parent: Any) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
-    """Does not do: the developer section with Reload and Test buttons."""
+    """Not implemented: the developer section with Reload and Test buttons."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ScriptedLoadableModuleWidget:
         pass
 
     def onReload(self) -> None:
-        """What the button Reload does."""
+        """The action of the Reload button."""
         import slicer
 
         slicer.util.reloadScriptedModule(self.moduleName)
@@ -84,7 +84,7 @@ class ScriptedLoadableModuleWidget:
 
 
 class ScriptedLoadableModuleLogic:
-    """Does not do: parameter nodes that are not singletons."""
+    """Not implemented: parameter nodes that are not singletons."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class ScriptedLoadableModuleLogic:
         node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
         if node is None:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
-            node.UnRegister(None)  # the scene made it and gave it away
+            node.UnRegister(None)  # the scene created it and passed on its ownership
             node.SetSingletonTag(self.moduleName)
             node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
             node = slicer.mrmlScene.AddNode(node)
@@ -105,7 +105,7 @@ class ScriptedLoadableModuleLogic:
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
-    """Does not do: screenshots."""
+    """Not implemented: screenshots."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

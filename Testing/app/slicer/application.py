@@ -1,4 +1,4 @@
-"""Stand-in for the application: `slicer.app`, `slicer.modules`, `slicer.mrmlScene` over the genuine MRML core."""
+"""Stand-in for the application: `slicer.app`, `slicer.modules`, `slicer.mrmlScene` on the real MRML core."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 
 
 class _Signals:
-    """Signals that connect by signature, kept in Python."""
+    """Signals connected by signature, implemented in Python."""
 
     def __init__(self) -> None:
         self._slots: dict[str, list[Callable[..., Any]]] = {}
@@ -84,7 +84,7 @@ class _ModuleManager(_Signals):
 
 
 class _CoreModule:
-    """A C++ module, of which only the logic exists."""
+    """A C++ module of which only the logic exists."""
 
     def __init__(self, logic: Any) -> None:
         self._logic = logic
@@ -94,7 +94,7 @@ class _CoreModule:
 
 
 class Application(_Signals):
-    """Does not do: main window, layouts and views, DICOM, reading and writing data by file type, extensions manager."""
+    """Not implemented: main window, layouts, views, DICOM, reading and writing by file type, extensions manager."""
 
     applicationName = "Slicer stand-in"
 
@@ -113,7 +113,7 @@ class Application(_Signals):
         self._keep: list[Any] = []
 
     def start(self, scene: Any) -> None:
-        """What Slicer does before it loads modules: colours, the logics of the core, slice views and a 3D view."""
+        """Set up what Slicer has before it loads modules: colours, the core logics, slice views and a 3D view."""
         self._manager = _ModuleManager()
         self._logic = vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
@@ -124,7 +124,7 @@ class Application(_Signals):
         colors.AddDefaultColorNodes()
         self._logic.SetModuleLogic("Colors", colors)
         self._add_file_colors(scene)
-        # For colour legends. Given the scene, this logic would look for Slicer's files of colours.
+        # For colour legends. If given the scene, this logic would look for Slicer's colour files.
         self._manager.register("Colors", _CoreModule(vtkSlicerColorLogic()))
         scene.RegisterNodeClass(vtkMRMLColorLegendDisplayNode())
         for name, logic in (
@@ -141,7 +141,7 @@ class Application(_Signals):
         self._add_views(scene)
 
     def _add_file_colors(self, scene: Any) -> None:
-        """Two tables that Slicer reads from files, which slicer-core has not: "jet", and "jet" from hot to cold."""
+        """Add two tables that Slicer reads from files missing in slicer-core: "jet", and "jet" from hot to cold."""
         jet = (
             [0, 28, 92, 156, 220, 255],
             [[0, 0, 143], [0, 0, 255], [0, 255, 255], [255, 255, 0], [255, 0, 0], [116, 0, 0]],
@@ -167,7 +167,7 @@ class Application(_Signals):
         self._manager.register("Terminologies", _CoreModule(logic))
 
     def _connect_scene_files(self, scene: Any) -> None:
-        """So that scenes can be written to and read from .mrb files."""
+        """Enable writing scenes to and reading them from .mrb files."""
         remote = vtkMRMLRemoteIOLogic()
         remote.SetMRMLScene(scene)
         remote.SetMRMLApplicationLogic(self._logic)
@@ -187,7 +187,7 @@ class Application(_Signals):
         for name, orientation in ORIENTATIONS.items():
             for kind in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
                 node = scene.CreateNodeByClass(kind)
-                node.UnRegister(None)  # the scene made it and gave it away
+                node.UnRegister(None)  # the scene created it and passed on its ownership
                 node.SetSingletonTag(name)
                 node.SetLayoutName(name)
                 node = scene.AddNode(node)
@@ -197,7 +197,7 @@ class Application(_Signals):
         scene.AddObserver(scene.EndCloseEvent, lambda *_: self._add_three_d_view(scene))
 
     def _add_three_d_view(self, scene: Any) -> None:
-        """One 3D view and its camera, which stands where Slicer puts it and looks at the origin until it is moved."""
+        """Add a 3D view and its camera, at Slicer's default position and looking at the origin."""
         if scene.GetSingletonNode("1", "vtkMRMLViewNode") is None:
             view = scene.CreateNodeByClass("vtkMRMLViewNode")
             view.UnRegister(None)
@@ -210,14 +210,14 @@ class Application(_Signals):
             camera.SetLayoutName("1")
 
     def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
-        """Load a scripted module file, as an additional module path does; the Segment Editor is there before it."""
+        """Load a scripted module file like an additional module path; the Segment Editor is loaded first."""
         if self._manager.module("SegmentEditor") is None:
             self._register(APP_FOLDER / "SegmentEditor.py")
         return self._register(path)
 
     def _register(self, path: Path) -> qSlicerScriptedLoadableModule:
         loaded = self._manager.module(Path(path).stem)
-        if loaded is not None:  # a second one would leave the first one's panel behind, which watches the scene too
+        if loaded is not None:  # loading it twice would leave the old panel behind, which also observes the scene
             return loaded
         module = qSlicerScriptedLoadableModule(Path(path))
         self._manager.register(module.name, module)
@@ -227,12 +227,12 @@ class Application(_Signals):
         self.emit("startupCompleted()")
 
     def close(self) -> None:
-        """End of the application: modules clean up."""
+        """Close the application: modules clean up."""
         for name in list(self._manager._modules):
             self._manager.emit("moduleAboutToBeUnloaded(QString)", name)
 
     def exit(self, status: int = 0) -> None:
-        """At once: what is left of the event loop is not waited for, and Qt's and VTK's teardown may crash."""
+        """Exit at once, without finishing the event loop: the teardown of Qt and VTK may crash."""
         self.close()
         sys.stdout.flush()
         sys.stderr.flush()

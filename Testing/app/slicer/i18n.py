@@ -1,4 +1,4 @@
-"""Stand-in for slicer.i18n: texts stay English but for what a test translates."""
+"""Stand-in for slicer.i18n: texts stay English unless a test translates them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def translate(context: str, text: str) -> str:
 
 
 def tr(text: str) -> str:
-    """The context is the file that asks."""
+    """The context is the calling file."""
     return translate(_context(sys._getframe(1).f_code.co_filename), text)
 
 
 @cache
 def _context(name: str) -> str:
-    """The file's name, after that of its folder in a package."""
+    """The file's name, prefixed by its folder in a package."""
     file = Path(name)
     package = f"{file.parent.name}." if (file.parent / "__init__.py").is_file() else ""
     return package + file.stem

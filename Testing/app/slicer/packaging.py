@@ -1,4 +1,4 @@
-"""Stand-in for slicer.packaging, which the newest Slicer has: asks, installs, and says no in its own words."""
+"""Stand-in for slicer.packaging of recent Slicer versions: asks, installs, and reports refusals in its own words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 
 def pip_check(requirement: str) -> bool:
-    """Whether a package is installed at the version asked for. Does not do: extras, markers."""
+    """Whether a package is installed at the required version. Not implemented: extras, markers."""
     wanted = Requirement(requirement)
     try:
         return importlib.metadata.version(wanted.name) in wanted.specifier
@@ -22,10 +22,10 @@ def pip_ensure(
     constraints: str | Path | None = None,
     requester: str | None = None,
 ) -> None:
-    """Ask once for all that is missing, then install it. Does not do: progress, restart, `skip_packages`.
+    """Ask once for all missing packages, then install them. Not implemented: progress, restart, `skip_packages`.
 
     Raises:
-        RuntimeError: the user declined; its text ends without a full stop. CalledProcessError: pip failed.
+        RuntimeError: the user declined; the text has no full stop. CalledProcessError: pip failed.
     """
     import slicer
 

@@ -1,23 +1,23 @@
 """Stand-in for qSlicerModulePanel: the scrolled column in which Slicer shows a module.
 
-Written from Slicer's sources: the module's widget gets the horizontal policy Minimum, so that the width it would like
-becomes the width it must have; and the panel's smallest width is that of what it shows, whatever the user drags. One
-thing is copied from what a Slicer 5.13 (Qt 5.15) was seen to do: see `_squash`.
+Written from Slicer's sources: the module's widget gets the horizontal policy Minimum, so that its preferred width
+becomes its minimum; and the panel is never narrower than its content, whatever the user drags. One detail reproduces
+the observed behaviour of Slicer 5.13 (Qt 5.15): see `_squash`.
 """
 
 from __future__ import annotations
 
 from PySide6 import QtCore, QtWidgets
 
-# What is left of a laptop's 1280 x 800 for the module, below the menus and beside the views.
+# The space for the module on a laptop with 1280 x 800 pixels, below the menus and beside the views.
 LAPTOP = (450, 700)
-# Rows that Qt 5.15 squashed were as high as a line of text.
+# Rows squashed by Qt 5.15 had the height of a line of text.
 LINE_HEIGHT = 14
 SHRINKS = QtWidgets.QSizePolicy.Policy.Preferred.value & ~QtWidgets.QSizePolicy.Policy.Minimum.value
 
 
 class ModulePanel(QtWidgets.QWidget):
-    """Shows one module's widget below the folded section "Help & Acknowledgement". Does not do: Data Probe, logo."""
+    """Shows a module's widget below the folded section "Help & Acknowledgement". Not implemented: Data Probe, logo."""
 
     def __init__(self, module_widget: QtWidgets.QWidget) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ModulePanel(QtWidgets.QWidget):
         layout.addWidget(self.scroll)
         self._module = module_widget
         self._seen: set[QtWidgets.QWidget] = set()  # frames that were shown
-        self._gone: set[QtWidgets.QWidget] = set()  # and hidden since
+        self._gone: set[QtWidgets.QWidget] = set()  # and then hidden
         module_widget.layout().setContentsMargins(0, 0, 0, 0)
         module_widget.setSizePolicy(QtWidgets.QSizePolicy.Minimum, module_widget.sizePolicy().verticalPolicy())
         module_widget.setVisible(True)
@@ -60,8 +60,8 @@ class ModulePanel(QtWidgets.QWidget):
         return QtCore.QSize(width, super().minimumSizeHint().height())
 
     def settle(self, width: int = LAPTOP[0], height: int = LAPTOP[1]) -> None:
-        """Take the size the main window gives: this wide, or as wide as the module insists on."""
-        for _ in range(4):  # layouts settle one level a round
+        """Apply the size given by the main window: this width, or the module's minimum."""
+        for _ in range(4):  # layouts settle one level per round
             self.resize(max(width, self.minimumSizeHint().width()), height)
             self.show()
             QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.LayoutRequest)
@@ -69,7 +69,7 @@ class ModulePanel(QtWidgets.QWidget):
         self._squash()
 
     def _squash(self) -> None:
-        """A frame that is shown again gets no more room than it insists on, nor do its neighbours; nor their rows."""
+        """A frame that is shown again gets only its minimum height, as do its neighbours and their rows."""
         frames = {f for f in self._module.findChildren(QtWidgets.QWidget) if f.layout() and self._is_frame(f)}
         visible = {frame for frame in frames if frame.isVisibleTo(self)}
         back = visible & self._gone
@@ -87,14 +87,14 @@ class ModulePanel(QtWidgets.QWidget):
         return isinstance(widget.parentWidget(), ctk.ctkCollapsibleButton)
 
     def release(self) -> None:
-        """Give the module's widget back, as Slicer does when another module is shown."""
+        """Remove the module's widget, as Slicer does when another module is shown."""
         self._module.removeEventFilter(self)
         self._contents.layout().removeWidget(self._module)
         self._module.setParent(None)
         self.hide()
 
     def in_view(self, widget: QtWidgets.QWidget) -> bool:
-        """Whether all of a widget is seen without scrolling further."""
+        """Whether a widget is completely visible without further scrolling."""
         viewport = self.scroll.viewport()
         if not widget.isVisibleTo(self):
             return False

@@ -1,8 +1,8 @@
 """Stand-in for slicer.parameterNodeWrapper: typed access to a vtkMRMLScriptedModuleNode, connected to widgets.
 
-Knows str, bool, int, float, enum.Enum and MRML node types, and the widgets QCheckBox, QComboBox (of an enum),
-qMRMLNodeComboBox. Does not do: lists, tuples, dicts, unions, parameter packs, paths, createGui, caching, and validators
-other than WithinRange and Choice.
+Supports str, bool, int, float, enum.Enum and MRML node types, and the widgets QCheckBox, QComboBox (of an enum) and
+qMRMLNodeComboBox. Not implemented: lists, tuples, dicts, unions, parameter packs, paths, createGui, caching, and
+validators other than WithinRange and Choice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Default:
 
 
 class _Parameter:
-    """One field of the class: how it is written into the node and read back."""
+    """A field of the class, and how it is stored in the node."""
 
     def __init__(self, name: str, annotated: Any, owner: type) -> None:
         self.name = name
@@ -116,7 +116,7 @@ def _property(parameter: _Parameter) -> property:
 
 
 class _Connector:
-    """A widget that shows a parameter, and what is called when the user changes it."""
+    """A widget that shows a parameter, and the callback for the user's changes."""
 
     def __init__(self, parameter: _Parameter, widget: Any) -> None:
         import qt
@@ -130,7 +130,7 @@ class _Connector:
             self._signal, self.read, self.write = widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
         elif type(widget) is qt.QComboBox and issubclass(parameter.type, enum.Enum):
             choices = list(parameter.type)
-            widget.clear()  # as Slicer does: whoever is still connected is told -1, and 0 by the first item
+            widget.clear()  # as in Slicer: connected observers get -1, and 0 with the first item
             for choice in choices:
                 widget.addItem(choice.label() if hasattr(choice, "label") else choice.name)
             self._signal, self.read = widget.currentIndexChanged, lambda: choices[widget.currentIndex]
@@ -151,9 +151,9 @@ class _Connector:
 
 
 def _connectParametersToGui(self: Any, mapping: dict[str, Any]) -> int:
-    """Join widgets to the parameters they are given for, both ways; the tag is for `disconnectGui`.
+    """Connect widgets and parameters in both directions; returns a tag for `disconnectGui`.
 
-    As in Slicer the node's observer stays after that.
+    As in Slicer, the node's observer remains after disconnecting.
     """
     unknown = [name for name in mapping if name not in self.allParameters]
     if unknown:
@@ -195,7 +195,7 @@ def _update_gui(self: Any) -> None:
 
 
 def _connectGui(self: Any, gui: Any) -> None:
-    """Join every widget of `gui` that has a SlicerParameterName; as in Slicer 5.10 without a tag to undo it."""
+    """Connect every widget of `gui` that has a SlicerParameterName; as in Slicer 5.10, without a tag to undo it."""
     named = {widget.property("SlicerParameterName"): widget for widget in vars(gui).values()}
     _connectParametersToGui(self, {name: widget for name, widget in named.items() if name})
 

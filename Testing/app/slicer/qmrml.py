@@ -1,4 +1,4 @@
-"""Stand-ins for the qMRML and qSlicer widgets the modules use."""
+"""Stand-ins for the qMRML and qSlicer widgets used by the modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDGET = "enabled visible toolTip styleSheet"
 
 
 class qMRMLWidget(qt.like_pythonqt(QtWidgets.QWidget, _WIDGET, "slicer.qmrml")):
-    """A widget that knows the scene. Does not pass the scene on to children: connections in .ui files are not made."""
+    """A widget with a scene. It does not pass the scene on to children: connections in .ui files are not made."""
 
     def setMRMLScene(self, scene: object) -> None:
         self._scene = scene
@@ -37,7 +37,7 @@ def _setting(store: str, name: str, kind: type) -> QtCore.Property:
 class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count currentIndex", "slicer.qmrml")):
     """Offers the scene's nodes of some classes, and "None".
 
-    Does not do: add, rename, delete and edit nodes from its menu; attribute filters; sort; tree of the hierarchy.
+    Not implemented: adding, renaming, deleting and editing nodes from its menu; attribute filters; sorting; hierarchy.
     """
 
     currentNodeChanged = QtCore.Signal(object)
@@ -72,7 +72,7 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
         for event in ("NodeAdded", "NodeRemoved", "EndBatchProcess", "EndClose"):
             self._observe(scene, getattr(slicer.vtkMRMLScene, f"{event}Event"))
         leaving = slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent
-        # Slicer's scene model hears of it after everyone else: priority -10.
+        # Slicer's scene model is notified after all others: priority -10.
         self._observations.append((scene, scene.AddObserver(leaving, self._node_leaver(), -10.0)))
         self._refresh()
 
@@ -97,7 +97,7 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
         self._observations.append((obj, obj.AddObserver(event, lambda *_: self._scene_changed())))
 
     def _node_leaver(self) -> Callable[..., None]:
-        """As a row of Qt's own combo box: the choice moves on to the neighbour, with the signal of a user's choice."""
+        """Like a removed row of a Qt combo box: the choice moves to the neighbour, with a user's signal."""
 
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def leaves(scene: Any, event: str, node: Any) -> None:
@@ -120,7 +120,7 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
             self._forget_scene()
 
     def _refresh(self) -> None:
-        """List the nodes anew and keep the choice where its node is still there."""
+        """Refill the list, keeping the choice if its node still exists."""
         chosen = self._last_id
         self.blockSignals(True)
         self.clear()
@@ -206,7 +206,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
 
 class qSlicerScriptedLoadableModule:
-    """A scripted module as the application holds it: metadata, and the panel, made when first asked for."""
+    """A scripted module in the application: its metadata, and its panel, created on first use."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -218,7 +218,7 @@ class qSlicerScriptedLoadableModule:
         self._python = getattr(importlib.import_module(self.name), self.name)(self)
 
     def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget | None:
-        """None where the module's file has no widget class; `slicer.util` then finds no logic either."""
+        """None if the module's file has no widget class; `slicer.util` then finds no logic either."""
         if self._panel is None and hasattr(importlib.import_module(self.name), f"{self.name}Widget"):
             self._panel = qSlicerScriptedLoadableModuleWidget(self)
         return self._panel

@@ -1,4 +1,4 @@
-"""Processes that are ended at random moments, and what must be as it was afterwards."""
+"""Kills processes at random moments, and checks the state afterwards."""
 
 from faults.kills import commands, training, worker
 from faults.kills.killing import Kind

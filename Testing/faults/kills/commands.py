@@ -27,7 +27,7 @@ OUTPUTS = {"--output": "o.seg.nrrd", "--probabilities": "p.nii.gz", "--report": 
 
 @contextmanager
 def segmenting(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """One patient, over the results of another model."""
+    """Segment one patient, over the results of another model."""
     model, other = write_brain_model(folder / "model"), write_brain_model(folder / "other", seed=1)
     (folder / "study").mkdir()
     inputs: list[object] = []
@@ -53,25 +53,25 @@ def segmenting(folder: Path, tally: Tally) -> Iterator[Attempt]:
 
 
 def voxels(path: Path) -> str:
-    """A digest of what is in an image: headers hold seconds."""
+    """A digest of an image's voxels; its header contains the time."""
     array = nrrd.read(str(path))[0] if path.name.endswith(".nrrd") else read_volume(path, component=0).array
     return hashlib.sha256(array.tobytes()).hexdigest()[:16]
 
 
 def unreadable_images(out: Path) -> str:
-    """The first result that is cut."""
+    """The first truncated result."""
     for path in sorted(out.iterdir()):
         if path.name.endswith((".nrrd", ".nii.gz")):
             try:
                 voxels(path)
-            except Exception as error:  # whatever a reader says of half a file
+            except Exception as error:  # a reader may raise any error for a truncated file
                 return f"'{path.name}' is half a file: {error}"
     return ""
 
 
 @contextmanager
 def many_cases(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """Four patients; the next run goes on where the killed one was."""
+    """Four patients; the next run continues where the killed one stopped."""
     model = write_brain_model(folder / "model")
     for n, name in enumerate("ABCD"):
         write_case(folder / "cases" / name, seed=n, mask="")
@@ -99,7 +99,7 @@ def unreadable_summary(out: Path) -> str:
 
 
 def rows_and_voxels(out: Path) -> object:
-    """The volumes in the table and the masks in the files; done now or before is one."""
+    """The volumes in the table and the masks in the files; cases done in this run or before count alike."""
     rows = [{key: value for key, value in row.items() if key.endswith(("case", "ml"))} for row in rows_of(out)]
     return rows, {path.name: voxels(path) for path in sorted(out.glob("*.nrrd"))}
 
@@ -114,7 +114,7 @@ unpack_model(Path(sys.argv[1]), Path(sys.argv[2]))
 
 @contextmanager
 def importing(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """A zip file of a model, over an earlier one of its name."""
+    """Import a model from a zip file, over an earlier one of its name."""
     model, other = write_brain_model(folder / "model"), write_brain_model(folder / "other", seed=1)
     archive = folder / "m.zip"
     archive.write_bytes(packed([(file.name, file.read_bytes()) for file in sorted(model.iterdir())]))
@@ -123,14 +123,14 @@ def importing(folder: Path, tally: Tally) -> Iterator[Attempt]:
         begin=lambda out: shutil.copytree(other, out / "m"),
         wrong=lambda out: unusable_model(out / "m"),
         result=lambda out: contents(out / "m"),
-        answers=False,  # the window does it
+        answers=False,  # the import is part of the window
     )
     with killed(command, folder, tally) as attempt:
         yield attempt
 
 
 def unusable_model(folder: Path) -> str:
-    """Why the window would not offer a model."""
+    """Why the window would not offer a model; empty if it would."""
     (entry,) = find_models([folder], embedded=folder / "none")[-1:]
     if entry.spec is None:
         return f"the model is lost: {entry.problem}"

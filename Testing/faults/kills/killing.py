@@ -1,4 +1,4 @@
-"""A command that is killed, and what must hold afterwards."""
+"""Kills a command, and checks what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from faults.tally import HANG_SECONDS, Tally
 from faults.traces import hidden_below, processes_with
 
 KILL_MARK = "DANTE_FAULTS_KILL"
-"""Environment variable by which the processes of one kill are known."""
-# A command that was asked to end has so long; then it counts as hung.
+"""Environment variable that identifies the processes of a kill."""
+# Time for a command to exit after SIGTERM before it counts as hung.
 TERM_SECONDS = 20.0
-# Of the waiting for a moment at which a command writes.
+# Polling interval while waiting for a command to write.
 AIM_SECONDS = 0.001
 
 Attempt = Callable[[int, random.Random], None]
-"""Kill number n, with chances of its own; what goes wrong is noted."""
+"""Perform kill number n with the given random generator; problems are noted in the tally."""
 
 
 @dataclass(frozen=True)
 class Writing:
-    """When a command writes its file of this number, which it does under another name, and so many seconds later."""
+    """The moment some seconds after a command starts writing its n-th file, under a temporary name."""
 
     number: int
     then: float
 
 
 Moment = float | Writing
-"""Seconds after the start, or a deed."""
+"""Seconds after the start, or an event."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is killed.
+    """A kind of process to kill.
 
     Attributes:
         share: of all kills.
-        begun: with a folder and the tally; gives the attempt, and ends what it needs afterwards.
+        begun: takes a folder and the tally; a context that yields the attempt, and cleans up afterwards.
     """
 
     share: float
@@ -57,14 +57,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Command:
-    """A command whose results lie in a folder.
+    """A command that writes its results into a folder.
 
     Attributes:
-        arguments: after the interpreter, for results in a folder.
-        begin: puts into it what an earlier run has left.
-        wrong: what is wrong with such a folder after a kill, "" if nothing: every file is whole, of before or after.
-        result: of a folder in which the command has come to its end; compared.
-        answers: it ends by itself when it is asked to (SIGTERM), and leaves nothing.
+        arguments: after the interpreter, for a results folder.
+        begin: writes the results of an earlier run into it.
+        wrong: describes what is wrong with the folder after a kill, "" if every file is whole, old or new.
+        result: the result in the folder after a complete run, for comparison.
+        answers: the command exits on SIGTERM by itself and leaves nothing behind.
     """
 
     arguments: Callable[[Path], list[object]]
@@ -76,7 +76,7 @@ class Command:
 
 @contextlib.contextmanager
 def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """Attempts on a command, once it has run undisturbed."""
+    """Yield attempts on a command, after running it once without a kill."""
     whole = folder / "undisturbed"
     whole.mkdir(parents=True)
     command.begin(whole)
@@ -91,7 +91,7 @@ def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
         out.mkdir()
         command.begin(out)
         kill = signal.SIGKILL if n % 2 else signal.SIGTERM
-        # A third is aimed at one of the first files that it writes, the others at any moment.
+        # A third of the kills aim at one of the first files it writes, the others at any moment.
         moment: Moment = chance.uniform(0, seconds)
         if n % 3 == 2:
             moment = Writing(chance.randint(1, 3), chance.choice((0, chance.uniform(0, 0.02))))
@@ -100,7 +100,7 @@ def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
             tally.killed()
             problems = list(after_the_kill(command, out, name, kill, moment))
             problems += list(after_the_next_run(command, out, wanted))
-        except Exception as error:  # a check that meets what it did not foresee
+        except Exception as error:  # an unexpected error in a check
             problems = [("lost", f"{type(error).__name__}: {error}")]
         for what, text in problems:
             tally.note(what, f"{name} ({kill.name}, {when})", text)
@@ -112,7 +112,7 @@ def killed(command: Command, folder: Path, tally: Tally) -> Iterator[Attempt]:
 def after_the_kill(
     command: Command, out: Path, name: str, kill: signal.Signals, moment: Moment
 ) -> Iterator[tuple[str, str]]:
-    """Start, kill, and what is wrong then."""
+    """Start and kill the command; yields the problems found."""
     mark = f"{KILL_MARK}={name}"
     environment = {**os.environ, KILL_MARK: name}
     arguments = [sys.executable, *map(str, command.arguments(out))]
@@ -144,7 +144,7 @@ def after_the_kill(
 
 
 def wait_for(process: subprocess.Popen[bytes], out: Path, moment: Moment) -> None:
-    """Until the moment, or the end of the process."""
+    """Wait until the moment, or until the process exits."""
     if isinstance(moment, float):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
@@ -160,7 +160,7 @@ def wait_for(process: subprocess.Popen[bytes], out: Path, moment: Moment) -> Non
 
 
 def after_the_next_run(command: Command, out: Path, wanted: object) -> Iterator[tuple[str, str]]:
-    """The same command once more, and what is wrong then."""
+    """Run the command again; yields the problems found."""
     failure = run_again(command, out)
     if failure:
         yield "lost", f"the next run: {failure}"
@@ -173,7 +173,7 @@ def after_the_next_run(command: Command, out: Path, wanted: object) -> Iterator[
 
 
 def run_again(command: Command, out: Path) -> str:
-    """Run to the end; what it said if that was no good one."""
+    """Run to the end; returns a description of the failure, if any."""
     arguments = [sys.executable, *map(str, command.arguments(out))]
     try:
         done = subprocess.run(

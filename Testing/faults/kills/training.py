@@ -27,7 +27,7 @@ CARD = REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce
 
 @contextmanager
 def learning(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """A few tiny steps; the next run resumes them."""
+    """Train for a few tiny steps; the next run resumes."""
     data = write_dataset(folder / "data")
 
     def train(out: Path) -> list[object]:
@@ -38,7 +38,7 @@ def learning(folder: Path, tally: Tally) -> Iterator[Attempt]:
     command = Command(
         arguments=train,
         begin=lambda out: None,
-        wrong=lambda out: "",  # which checkpoint is whole, the next run finds out
+        wrong=lambda out: "",  # the next run checks which checkpoint is whole
         result=lambda out: sha256_of(out / "run" / "model" / "limited.safetensors"),
     )
     with killed(command, folder, tally) as attempt:
@@ -47,7 +47,7 @@ def learning(folder: Path, tally: Tally) -> Iterator[Attempt]:
 
 @contextmanager
 def evaluating(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """Three cases, over the scores of another model."""
+    """Evaluate three cases, over the scores of another model."""
     model, other = write_brain_model(folder / "model"), write_brain_model(folder / "other", seed=1)
     data = write_dataset(folder / "data")
     base = ["--data", data, "--split", "train", "--device", "cpu", "--quiet", "--out"]
@@ -64,7 +64,7 @@ def evaluating(folder: Path, tally: Tally) -> Iterator[Attempt]:
 
 
 def half_an_evaluation(scores: Path) -> str:
-    """The table and its summary are whole and of one evaluation."""
+    """Check that the table and its summary are whole and from one evaluation."""
     try:
         table, summary = pd.read_csv(scores / CASES_FILE), read_summary(scores)
     except (DanteError, OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def half_an_evaluation(scores: Path) -> str:
 
 @contextmanager
 def publishing(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """A trained model, over a published one."""
+    """Publish a trained model, over a published one."""
     data, run = write_dataset(folder / "data"), folder / "run"
     ask(trainer, ["train", "lower", "--data", data, "--out", run, "--smoke", "--quiet", "--device", "cpu"], folder)
     base, earlier = [run, "--card", CARD, "--to"], folder / "earlier"

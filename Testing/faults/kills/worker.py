@@ -1,4 +1,4 @@
-"""The computing process behind a window is killed, and must be replaced; or its parent is, with which it must end."""
+"""Kills the worker process behind a window, which must be replaced, or its parent, with which it must exit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENTS = 2
 
 @contextmanager
 def computing(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """Runs in processes that are warm, or that have just been started."""
+    """Runs in processes that are warm, or newly started."""
     model, volumes = write_brain_model(folder / "model"), study(SHAPE)
     clients: queue.SimpleQueue[WorkerClient] = queue.SimpleQueue()
     for _ in range(CLIENTS):
@@ -64,12 +64,12 @@ def computing(folder: Path, tally: Tally) -> Iterator[Attempt]:
 
 
 def ends_after_a_kill(client: WorkerClient, seconds: float) -> bool:
-    """Kill the process of a run after some seconds; whether the client knows how the run ended, in time."""
+    """Kill the process of a run after some seconds; returns whether the client reports how the run ended, in time."""
     moment, outcome = time.monotonic() + seconds, None
     while outcome is None and time.monotonic() < moment:
         outcome = client.poll()[1]
         client.wait(0.002)
-    connection = client._connection  # None where the run had ended in an error by then
+    connection = client._connection  # None if the run had already failed
     if connection is not None:
         child = connection._child
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ while True:
 
 @contextmanager
 def orphaned(folder: Path, tally: Tally) -> Iterator[Attempt]:
-    """A program that has a computing process, ended by kill -9."""
+    """A program with a worker process, ended by kill -9."""
     model = write_brain_model(folder / "model")
     (folder / "study").mkdir()
     for name, volume in study(SHAPE).items():

@@ -1,1 +1,1 @@
-"""Inputs that must be refused, one file a kind; each gives names and what to do."""
+"""Inputs that must be refused, one file per kind; each yields names and actions."""

@@ -1,4 +1,4 @@
-"""A bad case among good ones must become a failed row with its reason, while the others are done; and bad batches."""
+"""Bad cases, which must become a failed row with the reason while the other cases are done, and bad batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from faults.doors import ask
 from faults.tally import Case, Refused
 
 Spoil = Callable[[Path], object]
-"""Makes the T2 of a case folder, or the folder, a bad one."""
+"""Spoils the T2 of a case folder, or the folder itself."""
 IMAGE = np.random.default_rng(0).uniform(1, 2, SHAPE).astype(np.float32)
 
 
 class Batch:
-    """Cases A and C are good; B is what a fault makes of it."""
+    """Cases A and C are good; B is spoilt by a fault."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.cases, self.out = folder, folder / "cases", folder / "out"
@@ -55,7 +55,7 @@ class Batch:
         """Why B failed.
 
         Raises:
-            AssertionError: another state of any of the three, or something that nobody asked for lies about.
+            AssertionError: any of the three has another state, or there are unexpected files.
         """
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
@@ -133,7 +133,7 @@ def bad_folders() -> dict[str, Spoil]:
 
 
 def bad_batches(batch: Batch) -> Iterator[Case]:
-    """Nothing can be done, and nothing is."""
+    """Batches in which nothing can be done, and nothing must be written."""
     folder, empty, doubled = batch.folder, batch.folder / "empty", batch.folder / "doubled"
     empty.mkdir()
     for group in ("HGG", "LGG"):

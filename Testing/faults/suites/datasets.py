@@ -1,4 +1,4 @@
-"""Datasets whose labels, patients or files contradict each other: refused by training and evaluation alike."""
+"""Datasets with contradictory labels, patients or files: refused by training and evaluation alike."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from faults.doors import ask
 from faults.tally import Case
 
 Spoil = Callable[[Path], object]
-"""Makes a dataset folder a bad one: cases A to E; A, B and C are for training, D for validation, E for the test."""
+"""Spoils a dataset folder with cases A to E: A, B and C for training, D for validation, E for testing."""
 TRAIN, EVALUATE = "train", "evaluate"
 BOTH = (TRAIN, EVALUATE)
 
 
 class Training:
-    """A good dataset and model; nothing may be made of a bad dataset."""
+    """A good dataset and model; a bad dataset must leave no output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data, self.out = folder, folder / "data", folder / "results" / "out"
@@ -60,7 +60,7 @@ def cases(folder: Path, chance: random.Random) -> Iterator[Case]:
 
 
 def labels(chance: random.Random) -> dict[str, tuple[tuple[str, ...], Spoil]]:
-    """Masks with numbers that their naming does not know."""
+    """Masks with labels unknown to their naming."""
 
     def changed(old: int, new: float, names: str = "ABCDE") -> Spoil:
         def spoil(data: Path) -> None:
@@ -98,7 +98,7 @@ def labels(chance: random.Random) -> dict[str, tuple[tuple[str, ...], Spoil]]:
 
 
 def splits() -> dict[str, tuple[tuple[str, ...], Spoil]]:
-    """Files named split.json."""
+    """Invalid split.json files."""
 
     def of(text: object) -> Spoil:
         written = text if isinstance(text, str) else json.dumps(text)
@@ -122,7 +122,7 @@ def splits() -> dict[str, tuple[tuple[str, ...], Spoil]]:
 
 
 def patients() -> dict[str, tuple[tuple[str, ...], Spoil]]:
-    """One patient in two parts of a split, by what names tell."""
+    """One patient in two parts of a split, as far as names show it."""
 
     def renamed(**names: str) -> Spoil:
         def spoil(data: Path) -> None:
@@ -153,7 +153,7 @@ def patients() -> dict[str, tuple[tuple[str, ...], Spoil]]:
 
 
 def files() -> dict[str, tuple[tuple[str, ...], Spoil]]:
-    """Files that are missing, double or damaged."""
+    """Files that are missing, duplicate or damaged."""
 
     def without(what: str) -> Spoil:
         def spoil(data: Path) -> None:
@@ -190,7 +190,7 @@ def files() -> dict[str, tuple[tuple[str, ...], Spoil]]:
 
 
 def commands(training: Training) -> Iterator[Case]:
-    """What is wrong with the command, not with the dataset."""
+    """Errors in the command rather than the dataset."""
     good, out, file = training.good, training.out, training.folder / "file"
     file.write_text("precious")
     for verb in BOTH:

@@ -1,4 +1,4 @@
-"""Image files that are cut, damaged, or something else than their name says."""
+"""Image files that are truncated, damaged, or of another kind than their name says."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cases(folder: Path, chance: random.Random) -> Iterator[Case]:
 
 
 def headers(door: Segmenting) -> Iterator[Case]:
-    """A NIfTI file cut at every part, and with numbers in its header that cannot be."""
+    """A NIfTI file truncated within every part, or with impossible numbers in its header."""
     whole = door.paths["t2"].read_bytes()
     for cut in [*CUTS, len(whole) // 2, len(whole) - 1]:
         yield f"cut to {cut} bytes", door.with_content(whole[:cut])
@@ -49,7 +49,7 @@ def headers(door: Segmenting) -> Iterator[Case]:
 
 
 def other_kinds(door: Segmenting, chance: random.Random) -> Iterator[Case]:
-    """What is no image, under an image's name."""
+    """Other content under an image's name."""
     contents = {
         "text": b"hello",
         "html": b"<html>",
@@ -71,7 +71,7 @@ def other_kinds(door: Segmenting, chance: random.Random) -> Iterator[Case]:
 
 
 def no_files(door: Segmenting) -> Iterator[Case]:
-    """Paths that lead to no file of voxels."""
+    """Paths that do not lead to an image file."""
     yield "a missing file", door.with_("t2", door.folder / "none.nii")
     yield "a folder", door.with_("t2", door.folder)
     yield "a name too long", door.with_("t2", door.folder / f"{'x' * 300}.nii")
@@ -94,7 +94,7 @@ def useless_voxels(door: Segmenting) -> Iterator[Case]:
 
 
 def bad_arrays() -> dict[str, np.ndarray]:
-    """Voxels that no network can read, by what is wrong with them."""
+    """Voxels that no network can read, by problem."""
     ones = np.ones(SHAPE, np.float32)
     one_nan, one_infinite, one_huge = ones.copy(), ones.copy(), ones.copy()
     one_nan[3, 3, 3], one_infinite[3, 3, 3], one_huge[3, 3, 3] = np.nan, np.inf, 1e30
@@ -113,7 +113,7 @@ def bad_arrays() -> dict[str, np.ndarray]:
 
 
 def damaged(folder: Path, ending: str, packed: bool, chance: random.Random) -> Iterator[Case]:
-    """Noise in a format, cut and with wrong bytes at random places; those only that a reader of bytes notices too."""
+    """Noise in a given format, truncated and with corrupt bytes; only damage that a byte reader also detects."""
     folder.mkdir(parents=True)
     path = folder / f"x{ending}"
     rng = np.random.default_rng(chance.randrange(1 << 32))
@@ -136,13 +136,13 @@ def damaged(folder: Path, ending: str, packed: bool, chance: random.Random) -> I
 
 
 def spoiled(whole: bytes, chance: random.Random) -> bytes:
-    """One to eight bytes in a row are others, behind the header of any format."""
+    """Replace one to eight consecutive bytes after the header of any format."""
     start, count = chance.randrange(len(whole) // 5, len(whole)), chance.choice((1, 1, 2, 8))
     return whole[:start] + chance.randbytes(count) + whole[start + count :]
 
 
 def unpacked(content: bytes) -> bytes | None:
-    """The voxels of a compressed file, by Python's own library; None if they cannot be had whole."""
+    """The voxels of a compressed file, read with Python's own library; None if they are damaged."""
     for begin in (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda"):
         start = content.find(begin)
         if start >= 0:

@@ -1,4 +1,4 @@
-"""Files whose headers say where their voxels lie in ways that cannot be, or that are not to be guessed."""
+"""Files whose headers place the voxels in impossible or ambiguous ways."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faults.doors import SHAPE, Segmenting
 from faults.tally import Case
 
 NAN, INFINITE = float("nan"), float("inf")
-# A header with a qform alone: a turn of 120 degrees about (1, 1, 1), voxels of 2 mm.
+# A header with only a qform: a rotation of 120 degrees about (1, 1, 1), voxels of 2 mm.
 QFORM = {"quaternion": [0.5, 0.5, 0.5], "pixdim": [1, 2, 2, 2, 0, 0, 0, 0], "qform_code": 1, "sform_code": 0}
 
 
@@ -77,7 +77,7 @@ def odd_quaternions() -> dict[str, dict[str, object]]:
 
 
 def wrong_places() -> dict[str, np.ndarray]:
-    """Where the other volumes of the study are not."""
+    """Positions away from the other volumes of the study."""
     elsewhere, beside = LPS_2MM.copy(), LPS_2MM.copy()
     elsewhere[:3, 3], beside[0, 3] = 900, 120
     return {"900 mm away": elsewhere, "beside the others": beside}
@@ -91,7 +91,7 @@ def sheared(door: Segmenting, image: np.ndarray, chance: random.Random) -> Itera
 
 
 def texts(door: Segmenting, image: np.ndarray) -> Iterator[Case]:
-    """Headers of words: NRRD and MetaImage, a line of which is something else."""
+    """Text headers: NRRD and MetaImage with one line changed."""
     written = sitk.GetImageFromArray(image)
     written.SetSpacing((2, 2, 2))
     for ending, lines in ODD_LINES.items():

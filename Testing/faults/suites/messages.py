@@ -1,4 +1,4 @@
-"""Requests that are cut, or that break a rule of the protocol."""
+"""Requests that are truncated, or that break a rule of the protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANCEL = {"type": "cancel", "id": 1, "arrays": []}
 
 def cases(folder: Path, chance: random.Random) -> Iterator[Case]:
     whole, head = request()
-    for cut in [*range(1, head), *range(head, len(whole), 97)]:  # what comes next is no rest of it
+    for cut in [*range(1, head), *range(head, len(whole), 97)]:  # the next message is no rest of it
         yield f"cut at byte {cut}", reading(whole[:cut] + whole)
     for name, stream in broken_rules().items():
         yield name, reading(stream)
@@ -39,7 +39,7 @@ def cases(folder: Path, chance: random.Random) -> Iterator[Case]:
 
 
 def request() -> tuple[bytes, int]:
-    """A whole request, and how many bytes come before its voxels."""
+    """A complete request, and the number of bytes before its voxels."""
     grids = tuple(Grid(name, name, tuple(map(float, LPS_2MM.ravel()))) for name in LIMITED)
     pieces = encode(SegmentRequest(1, "model", "cpu", grids), tuple(np.zeros((4, 4, 4), np.float32) for _ in LIMITED))
     return b"".join(bytes(piece) for piece in pieces), len(pieces[0]) + len(pieces[1])
@@ -60,7 +60,7 @@ def frame(
     header_bytes: int | None = None,
     payload_bytes: int | None = None,
 ) -> bytes:
-    """A message as somebody else might make it; lengths that are not given are true."""
+    """A message with arbitrary content; lengths that are not given are correct."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     lengths = (
         (len(text) if header_bytes is None else header_bytes),

@@ -1,4 +1,4 @@
-"""Model folders that are incomplete, contradict themselves, or try something."""
+"""Model folders that are incomplete, contradictory or hostile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESCAPE = "a\x1b]0;owned\x07"
 
 
 class Models:
-    """A good model folder, of which one thing is changed."""
+    """A good model folder, with one thing changed."""
 
     def __init__(self, door: Segmenting) -> None:
         self.door = door
@@ -52,7 +52,7 @@ class Models:
         return json.dumps(self.plain if description is None else description).encode()
 
     def with_(self, *path: Any, value: object) -> dict[str, Any]:
-        """The description with another value at a place."""
+        """The description with another value at a path."""
         whole = json.loads(json.dumps(self.plain))
         at = whole
         for key in path[:-1]:
@@ -105,7 +105,7 @@ def absurd_numbers(models: Models) -> Iterator[Case]:
 
 
 def hostile_texts(models: Models) -> Iterator[Case]:
-    """Texts that would do harm where they are shown, used as a name or as a path."""
+    """Texts that would do harm when displayed or used as a name or path."""
     for path in (("modalities", 0, "id"), ("regions", 0, "id")):
         for text in ("t1;x:y", "<b>", "../x", ESCAPE, "", "=1+1", "x" * 500):
             yield f"{path[0]}: the id {text[:10]!r}", models.using(models.with_(*path, value=text))
@@ -121,7 +121,7 @@ def hostile_texts(models: Models) -> Iterator[Case]:
 
 
 def no_descriptions(models: Models) -> Iterator[Case]:
-    """Files named model.json that are none."""
+    """Files named model.json that are no description."""
     texts = [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"a": NaN}', b"\0" * 50, b"\xff\xfe{}", b'"' + b"x" * 99]
     texts += [b'{"format_version": 1, "format_version": 1}', b'{"format_version": 1e999}', b"1" * 6000]
     for text in texts:
@@ -164,7 +164,7 @@ def not_finite(tensors: dict[str, np.ndarray], chance: random.Random) -> dict[st
 
 
 def places(models: Models) -> Iterator[Case]:
-    """What is no folder with files of its own."""
+    """Paths that are not a folder with its own files."""
     door = models.door
 
     def using(model: Path) -> Callable[[], None]:

@@ -18,7 +18,7 @@ from faults.tally import Case
 
 
 class Scene:
-    """The logic, and the nodes of a good study."""
+    """The logic and the nodes of a good study."""
 
     def __init__(self, folder: Path) -> None:
         sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))

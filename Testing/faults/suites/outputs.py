@@ -1,4 +1,4 @@
-"""Places to write to that are inputs, that no file can have, or that are not there; nothing is computed for them."""
+"""Output paths that are inputs, impossible or missing; nothing may be computed for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies that can be read, but cannot be meant."""
+"""Studies that can be read, but cannot be intended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cases(folder: Path, chance: random.Random) -> Iterator[Case]:
 
 
 def absurd_sizes(door: Segmenting, chance: random.Random) -> Iterator[Case]:
-    """Metres, micrometres and what else is no millimetre, along all axes or one."""
+    """Metres, micrometres and other units than millimetres, along all axes or one."""
     sizes = [0.0002, 0.001, 0.002, 50.0, 150.0, 2000.0, 1e6, 10 ** chance.uniform(2, 7), 10 ** chance.uniform(-6, -3)]
     for mm in sizes:
         for axes in ((0, 1, 2), (chance.randrange(3),)):
@@ -47,7 +47,7 @@ def whole_study(door: Segmenting, matrix: np.ndarray) -> object:
 
 
 def one_file_twice(door: Segmenting) -> Iterator[Case]:
-    """One file in two slots, under as many names as it may have."""
+    """One file in two slots, under several names."""
     own = door.paths["t1"]
     link, hard = door.folder / "link.nii", door.folder / "hard.nii"
     link.symlink_to(own)
@@ -59,7 +59,7 @@ def one_file_twice(door: Segmenting) -> Iterator[Case]:
 
 
 def values_that_cannot_be(door: Segmenting, chance: random.Random) -> Iterator[Case]:
-    """Some voxels of a good image are no numbers, or none that anything finite can be computed from."""
+    """Some voxels of a good image are not finite, or too large for finite results."""
     for value in (np.nan, np.inf, -np.inf, 1e19, -1e25, 1e300, 2**63 - 1, -(2**63)):
         array = study(SHAPE)["t2"].array.astype(np.int64 if isinstance(value, int) else np.float64)
         for _ in range(chance.choice((1, 5))):
@@ -69,7 +69,7 @@ def values_that_cannot_be(door: Segmenting, chance: random.Random) -> Iterator[C
 
 
 def incomplete(door: Segmenting) -> Iterator[Case]:
-    """A study without what the model needs, or with what nobody knows."""
+    """A study that lacks what the model needs, or with unknown modalities."""
     paths = door.paths
     for missing in LIMITED:
         rest = {name: path for name, path in paths.items() if name != missing}

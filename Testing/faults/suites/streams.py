@@ -1,4 +1,4 @@
-"""What is no message at all, sent to a live process: it must end with a reason."""
+"""Invalid streams sent to a live process, which must exit with a reason."""
 
 from __future__ import annotations
 

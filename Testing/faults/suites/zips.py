@@ -1,4 +1,4 @@
-"""Zip files that are not what they say, given to the import of models: refused, with everything as it was."""
+"""Hostile zip files for the import of models: refused, with everything left unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.
 
 
 class Importing:
-    """A folder of models in which one lies already, and things around it that nobody must touch."""
+    """A folder with one model, beside files that must not be touched."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.models = folder, folder / "settings" / "models"
@@ -37,7 +37,7 @@ class Importing:
         return path
 
     def of(self, content: bytes, name: str = "m.zip") -> Callable[[], None]:
-        """Import a zip file of this content."""
+        """Import a zip file with this content."""
         return lambda: self.unpack(self.written(name, content))
 
     def unpack(self, archive: Path) -> None:
@@ -90,7 +90,7 @@ def hostile_members(door: Importing) -> Iterator[Case]:
 
 
 def bombs(door: Importing) -> Iterator[Case]:
-    """Much out of little."""
+    """Small files that unpack to large ones."""
     others = [pair for pair in door.contents if pair[0] != "limited.safetensors"]
     yield "weights of zeros", door.of(packed([*others, ("limited.safetensors", bytes(64 << 20))]))
     yield "a card of zeros", door.of(packed([*door.contents, ("README.md", bytes(32 << 20))]))
@@ -120,7 +120,7 @@ def no_models(door: Importing) -> Iterator[Case]:
 
 
 def damaged(door: Importing, chance: random.Random) -> Iterator[Case]:
-    """Wrong bytes at random places; those only of which Python's own check says so too."""
+    """Corrupt bytes at random places; only where Python's own check also detects them."""
     for method in METHODS:
         whole = packed(door.contents, method)
         for _ in range(10):
@@ -134,16 +134,16 @@ def damaged(door: Importing, chance: random.Random) -> Iterator[Case]:
 
 
 def readable(content: bytes, wanted: Contents) -> bool:
-    """Whether all that a model needs is there."""
+    """Whether everything that a model needs is there."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return all(archive.read(name) == whole for name, whole in wanted)
-    except Exception:  # `zipfile` has a dozen kinds of them
+    except Exception:  # `zipfile` raises a dozen kinds
         return False
 
 
 def places_taken(door: Importing) -> Iterator[Case]:
-    """Where the model would come to lie, there is something else."""
+    """The model's destination is occupied by something else."""
     mine, file, link = (door.models / name for name in ("mine", "file", "link"))
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")

@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def cases(tmp_path):
-    """A and D are fine, B lacks FLAIR, C's T2 is cut short."""
+    """A and D are fine, B lacks FLAIR, C's T2 is truncated."""
     folder = tmp_path / "cases"
     for n, name in enumerate("ABCD"):
         write_case(folder / name, seed=n)
@@ -35,7 +35,7 @@ def cases(tmp_path):
     return folder
 
 
-def test_failures_do_not_stop_the_rest_and_the_summary_says_why(cases, model, tmp_path, capsys):
+def test_failures_do_not_stop_the_batch_and_are_in_the_summary(cases, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert batch(cases, model, out) == 2
     assert sorted(os.listdir(out)) == ["A.seg.nrrd", "D.seg.nrrd", "contact_sheet.png", "summary.csv"]
@@ -52,7 +52,7 @@ def test_failures_do_not_stop_the_rest_and_the_summary_says_why(cases, model, tm
     assert "2 of 4 cases failed" in capsys.readouterr().err
 
 
-def test_what_is_finished_is_skipped_when_the_command_is_run_again(cases, model, tmp_path, capsys):
+def test_finished_cases_are_skipped_on_the_next_run(cases, model, tmp_path, capsys):
     out = tmp_path / "out"
     batch(cases, model, out)
     before = (out / "A.seg.nrrd").stat().st_mtime_ns
@@ -62,7 +62,7 @@ def test_what_is_finished_is_skipped_when_the_command_is_run_again(cases, model,
     assert "0 done, 2 skipped, 2 failed" in capsys.readouterr().out
 
 
-def test_a_second_run_keeps_the_numbers_of_the_first_and_those_of_other_folders(cases, model, tmp_path):
+def test_second_run_keeps_the_numbers_of_the_first_and_of_other_folders(cases, model, tmp_path):
     out = tmp_path / "out"
     batch(cases, model, out)
     first, picture = summary(out), (out / "contact_sheet.png").read_bytes()
@@ -76,8 +76,8 @@ def test_a_second_run_keeps_the_numbers_of_the_first_and_those_of_other_folders(
     assert (out / "contact_sheet.png").read_bytes() == picture and (out / "contact_sheet-2.png").is_file()
 
 
-def test_finished_is_only_what_this_model_made_with_these_options(cases, model, tmp_path):
-    """Another model's result, or one that was corrected by hand, is neither credited to this one nor lost."""
+def test_case_counts_as_finished_only_for_the_same_model_and_options(cases, model, tmp_path):
+    """Another model's result, or one that was edited by hand, is neither counted for this model nor lost."""
     out = tmp_path / "out"
     batch(cases, model, out)
     first = (out / "A.seg.nrrd").read_bytes()
@@ -99,7 +99,7 @@ def test_finished_is_only_what_this_model_made_with_these_options(cases, model, 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error:\nillegal access"), MemoryError(), OSError(5, "I/O")])
-def test_a_case_that_meets_an_unforeseen_error_costs_itself_alone(model, tmp_path, monkeypatch, error):
+def test_unexpected_error_fails_only_its_own_case(model, tmp_path, monkeypatch, error):
     for n, name in enumerate("ABC"):
         write_case(tmp_path / "cases" / name, seed=n)
     real, count = inference.segment, itertools.count()
@@ -116,7 +116,7 @@ def test_a_case_that_meets_an_unforeseen_error_costs_itself_alone(model, tmp_pat
     assert said[type(error)] in outcomes[1].message and "\n" not in outcomes[1].message
 
 
-def test_a_result_that_cannot_be_written_leaves_what_was_there(model, tmp_path, monkeypatch):
+def test_unwritable_result_leaves_the_old_files(model, tmp_path, monkeypatch):
     write_case(tmp_path / "cases" / "A", seed=0)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "A.seg.nrrd").write_bytes(b"corrected by hand")
@@ -130,7 +130,7 @@ def test_a_result_that_cannot_be_written_leaves_what_was_there(model, tmp_path, 
     assert sorted(os.listdir(tmp_path / "out")) == ["A.seg.nrrd", "summary.csv"]
 
 
-def test_a_batch_that_is_stopped_keeps_what_is_finished(model, tmp_path):
+def test_stopped_batch_keeps_finished_cases(model, tmp_path):
     for n, name in enumerate("AB"):
         write_case(tmp_path / "cases" / name, seed=n)
     ended = []
@@ -142,7 +142,7 @@ def test_a_batch_that_is_stopped_keeps_what_is_finished(model, tmp_path):
     assert [outcome.case for outcome in ended] == ["A"] and list(summary(tmp_path / "out")) == ["A"]
 
 
-def test_preparing_for_a_model_that_reads_no_brains_is_refused_before_anything_runs(tmp_path, capsys):
+def test_preparing_for_a_model_that_reads_no_brains_is_refused_first(tmp_path, capsys):
     model = write_brain_model(tmp_path / "ct")
     spec = read_spec(model)
     window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
@@ -153,7 +153,7 @@ def test_preparing_for_a_model_that_reads_no_brains_is_refused_before_anything_r
     assert "brains in MR" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_summary_that_was_cut_or_is_no_table_is_moved_aside(model, tmp_path):
+def test_truncated_or_invalid_summary_is_moved_aside(model, tmp_path):
     write_case(tmp_path / "cases" / "A", seed=0)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.csv").write_bytes(b"case,state\n\xff\xfe,d")
@@ -161,20 +161,20 @@ def test_a_summary_that_was_cut_or_is_no_table_is_moved_aside(model, tmp_path):
     assert list(summary(tmp_path / "out")) == ["A"] and (tmp_path / "out" / "summary.unreadable.csv").is_file()
 
 
-def test_the_list_says_what_would_run_and_does_nothing(cases, model, tmp_path, capsys):
+def test_list_shows_what_would_run_without_running(cases, model, tmp_path, capsys):
     assert batch(cases, model, tmp_path / "out", "--list") == 0
     text = capsys.readouterr().out
     assert text.count("will run") == 3 and "missing: flair" in text and not (tmp_path / "out").exists()
 
 
-def test_the_privileged_scan_is_used_where_it_is_there_unless_left_out(cases, model, tmp_path):
+def test_privileged_scan_is_used_if_present_unless_left_out(cases, model, tmp_path):
     for arguments, said in (((), True), (("--limited",), False)):
         out = tmp_path / f"out{len(arguments)}"
         batch(cases, model, out, *arguments)
         assert ("full-modality network was used" in summary(out)["A"]["message"]) == said
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_read_or_written(cases, model, tmp_path, capsys):
+def test_missing_device_is_refused_before_reading_or_writing(cases, model, tmp_path, capsys):
     assert batch(cases, model, tmp_path / "out", "--device", "abacus") == 2
     assert "unknown device 'abacus'" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
@@ -186,7 +186,7 @@ def test_two_cases_of_one_name_are_refused(model, tmp_path, capsys):
     assert "two cases are named 'A'" in capsys.readouterr().err
 
 
-def test_a_cluster_that_is_not_there_is_said(cases, model, tmp_path, capsys, monkeypatch):
+def test_missing_cluster_is_reported(cases, model, tmp_path, capsys, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("DanteSegmenterLib.batch.cluster.CONNECT_SECONDS", 1)
     assert batch(cases, model, tmp_path / "out", "--cluster", "tcp://127.0.0.1:1") == 2
@@ -195,7 +195,7 @@ def test_a_cluster_that_is_not_there_is_said(cases, model, tmp_path, capsys, mon
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_on_a_cluster_a_killed_workers_cases_are_done_by_another(model, tmp_path):
+def test_cases_of_a_killed_cluster_worker_are_done_by_another(model, tmp_path):
     distributed = pytest.importorskip("distributed")
     for n in range(8):
         write_case(tmp_path / "cases" / f"case{n}", seed=n)
@@ -220,21 +220,21 @@ def test_on_a_cluster_a_killed_workers_cases_are_done_by_another(model, tmp_path
     assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == 8
 
 
-def test_a_cases_name_is_text_in_the_table_for_spreadsheets(model, tmp_path):
+def test_case_name_is_plain_text_in_the_table(model, tmp_path):
     write_case(tmp_path / "cases" / "=1+1", seed=0)
     for _again in range(2):
         assert batch(tmp_path / "cases", model, tmp_path / "out") == 0
         assert list(summary(tmp_path / "out")) == ["'=1+1"]
 
 
-def test_of_the_models_of_a_batch_the_one_at_work_is_kept_in_memory(monkeypatch):
+def test_only_the_model_in_use_is_kept_in_memory(monkeypatch):
     monkeypatch.setattr(case_of_batch, "_MODELS", {})
     monkeypatch.setattr(inference, "load_model", lambda folder, device: f"{folder} on {device}")
     assert [case_of_batch._loaded(folder, "cpu") for folder in "aab"] == ["a on cpu", "a on cpu", "b on cpu"]
     assert list(case_of_batch._MODELS) == [("b", "cpu")]
 
 
-def test_without_its_result_a_dicom_segmentation_does_not_stay(tmp_path, monkeypatch):
+def test_dicom_segmentation_without_its_result_is_removed(tmp_path, monkeypatch):
     source = SimpleNamespace(stack=None)
     result = SimpleNamespace(masks={}, spec=SimpleNamespace(regions=()), report=None)
     monkeypatch.setattr(case_of_batch, "write_seg", lambda path, *_: path.write_text("new"))

@@ -1,4 +1,4 @@
-"""A batch with a model that nnU-Net trained, on nnU-Net's raw folder and on folders of files named by its channels."""
+"""A batch with an imported nnU-Net model, on nnU-Net's raw folder and on folders with files named by channel."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def made():
 
 
 def imported(folder, channels):
-    """A model whose two channels are called so."""
+    """A model with two channels of these names."""
     results = Path(shutil.copytree(RESULTS, folder / RESULTS.name))
     describe(results, channels)
     import_model(results, folder / "model")
@@ -33,7 +33,7 @@ def imported(folder, channels):
 
 
 def describe(folder, channels, **more):
-    """Its dataset.json."""
+    """Write dataset.json."""
     plain = json.loads((RESULTS / "dataset.json").read_text())
     plain |= {"channel_names": {str(n): name for n, name in enumerate(channels)}, **more}
     (folder / "dataset.json").write_text(json.dumps(plain))
@@ -47,7 +47,7 @@ def write_raw(folder, channels, made, **more):
     return folder
 
 
-def test_channels_of_any_name_are_found_in_nnunets_raw_folder_and_by_the_ends_of_files(tmp_path, made):
+def test_channels_of_any_name_are_found_in_nnunet_raw_folders_and_by_file_name_suffix(tmp_path, made):
     model = imported(tmp_path, ("CT", "PET (SUV)"))
     raw = write_raw(tmp_path / "raw", ("CT", "PET (SUV)"), made, labels=LABELS)
     (tmp_path / "cases" / "P1").mkdir(parents=True)
@@ -59,16 +59,16 @@ def test_channels_of_any_name_are_found_in_nnunets_raw_folder_and_by_the_ends_of
     assert first["state"] == "done" and float(first["edema_ml"]) > 0 and first == second
 
 
-def test_labels_that_a_batch_never_reads_are_no_reason_to_refuse(tmp_path, made, capsys):
+def test_labels_a_batch_never_reads_do_not_cause_refusal(tmp_path, made, capsys):
     model = imported(tmp_path, ("T1", "FLAIR"))
     raw = write_raw(tmp_path / "raw", ("T1", "FLAIR"), made, labels=LABELS)
     assert batch(raw, model, tmp_path / "out", "--list") == 0
     assert "t1, flair                will run" in capsys.readouterr().out
-    with pytest.raises(InputError, match="labels .* are not known"):  # who trains or scores reads them
+    with pytest.raises(InputError, match="labels .* are not known"):  # training or scoring reads them
         find_cases(raw)
 
 
-def test_what_a_model_wants_is_said_where_nothing_is_named_so(tmp_path, made, capsys):
+def test_expected_names_are_reported_when_none_match(tmp_path, made, capsys):
     model = imported(tmp_path, ("CT", "PET"))
     raw = write_raw(tmp_path / "raw", ("CT", "SPECT"), made)
     assert batch(raw, model, tmp_path / "out") == 2

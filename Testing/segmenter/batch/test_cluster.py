@@ -1,4 +1,4 @@
-"""What a worker of a cluster may answer, without a cluster: bytes that are decoded, never a pickle."""
+"""Answers of a cluster worker, without a cluster: decoded bytes, never a pickle."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ def case(name="A"):
     return Case(name, {}, None, {}, "")
 
 
-def test_an_answer_is_a_slice_with_its_masks_and_the_numbers(tmp_path):
+def test_answer_is_a_slice_with_its_masks_and_numbers(tmp_path):
     model = write_brain_model(tmp_path / "model")
     patient = read_case_folder(write_case(tmp_path / "A", seed=0))
     data = segment_as_bytes(str(model), patient, tmp_path / "A.seg.nrrd", Options("cpu"))
@@ -55,7 +55,7 @@ def test_an_answer_is_a_slice_with_its_masks_and_the_numbers(tmp_path):
         frame(CaseMessage("A", "done", ""), np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.uint8)),
     ],
 )
-def test_anything_else_is_refused(data, tmp_path, monkeypatch):
+def test_other_answers_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DanteError):
         decode(data, case(), brain_spec())
@@ -63,6 +63,6 @@ def test_anything_else_is_refused(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", ["error", "cancelled", "lost"])
-def test_the_reason_of_a_lost_case_is_ours_for_a_workers_own_would_be_a_pickle(status):
+def test_reason_of_a_lost_case_is_not_taken_from_the_worker(status):
     answer = _answer(SimpleNamespace(status=status), case(), brain_spec())
     assert answer.outcome.state == "failed" and answer.outcome.message and answer.tile is None

@@ -1,4 +1,4 @@
-"""A result counts as finished while the images that it was made of are there, whatever they are called."""
+"""A result counts as finished while the images it was made from are unchanged, whatever their names."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def computed(model, tmp_path_factory):
-    """A case and its result, which nobody changes; the contrast T1 is not read."""
+    """A case and its result, not to be modified; the contrast T1 is not read."""
     folder = tmp_path_factory.mktemp("computed")
     write_case(folder / "cases" / "A", seed=0)
     assert batch(folder / "cases", model, folder / "out", "--limited") == 0
@@ -38,26 +38,26 @@ def computed(model, tmp_path_factory):
 
 @pytest.fixture
 def place(computed, tmp_path):
-    """Copies, with the files' times."""
+    """Copies with the files' times preserved."""
     shutil.copytree(computed, tmp_path / "all")
     return tmp_path / "all"
 
 
 def again(place, model):
-    """How the case ends when the same command is run again."""
+    """The state of the case when the same command runs again."""
     assert batch(place / "cases", model, place / "out", "--limited") == 0
     return summary(place / "out")["A"]
 
 
 def replace_image(place, modality="flair", seed=1):
-    """Another patient's image under the same name, from before the result was made."""
+    """Replace an image by another patient's with the same name, older than the result."""
     path = place / "cases" / "A" / f"A_{modality}.nii.gz"
     write_volume(path, Volume(images(seed)[0][modality], LPS_4MM))
     os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 def made_by_an_earlier_version(place):
-    """The result without what it says of its images."""
+    """Remove from the result what it stores about its images."""
     path = place / "out" / "A.seg.nrrd"
     head, blank, data = path.read_bytes().partition(b"\n\n")
     lines = [line for line in head.split(b"\n") if not line.startswith(b"DanteImages")]
@@ -65,7 +65,7 @@ def made_by_an_earlier_version(place):
     assert not any("Images" in key for key in nrrd.read_header(str(path)))
 
 
-def test_a_case_whose_image_was_replaced_is_computed_again_and_the_earlier_result_is_kept(place, model, tmp_path):
+def test_case_with_replaced_image_is_recomputed_and_the_old_result_kept(place, model, tmp_path):
     before = (place / "out" / "A.seg.nrrd").read_bytes()
     replace_image(place)
     row = again(place, model)
@@ -76,7 +76,7 @@ def test_a_case_whose_image_was_replaced_is_computed_again_and_the_earlier_resul
     assert again(place, model)["state"] == "skipped"
 
 
-def test_two_images_that_were_exchanged_are_other_images(place, model):
+def test_swapped_images_count_as_changed(place, model):
     case = place / "cases" / "A"
     (case / "A_t1.nii.gz").rename(case / "x")
     (case / "A_t2.nii.gz").rename(case / "A_t1.nii.gz")
@@ -84,9 +84,9 @@ def test_two_images_that_were_exchanged_are_other_images(place, model):
     assert again(place, model)["state"] == "done"
 
 
-def test_copies_and_other_times_are_the_same_images(place, model):
+def test_copies_and_touched_files_count_as_unchanged(place, model):
     case = place / "cases" / "A"
-    shutil.copytree(case, place / "elsewhere")  # with other times of the inode at least
+    shutil.copytree(case, place / "elsewhere")  # at least with other inode times
     shutil.rmtree(case)
     shutil.move(place / "elsewhere", case)
     for file in case.iterdir():
@@ -97,18 +97,18 @@ def test_copies_and_other_times_are_the_same_images(place, model):
     assert again(place, model)["state"] == "skipped"
 
 
-def test_an_image_that_the_model_does_not_read_may_be_replaced(place, model):
+def test_image_the_model_does_not_read_may_be_replaced(place, model):
     replace_image(place, "t1ce")
     assert again(place, model)["state"] == "skipped"
 
 
-def test_where_size_and_times_are_as_they_were_no_image_is_opened(computed, model, monkeypatch):
+def test_images_with_unchanged_size_and_times_are_not_opened(computed, model, monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.batch.fingerprint.sha256_of", None)
     assert again(computed, model)["state"] == "skipped"
 
 
 @pytest.mark.parametrize(("hours", "state"), [(-1, "skipped"), (1, "done")])
-def test_a_result_of_an_earlier_version_is_finished_unless_an_image_is_newer(place, model, hours, state):
+def test_result_of_an_earlier_version_is_finished_unless_an_image_is_newer(place, model, hours, state):
     made_by_an_earlier_version(place)
     made = (place / "out" / "A.seg.nrrd").stat().st_mtime
     for file in (place / "cases" / "A").iterdir():
@@ -118,7 +118,7 @@ def test_a_result_of_an_earlier_version_is_finished_unless_an_image_is_newer(pla
     assert (place / "out" / "A.earlier.seg.nrrd").is_file() == (state == "done")
 
 
-def test_an_image_that_is_replaced_while_it_is_computed_is_computed_again(model, tmp_path, monkeypatch):
+def test_image_replaced_during_the_run_is_recomputed(model, tmp_path, monkeypatch):
     write_case(tmp_path / "cases" / "A", seed=0)
     real = inference.segment
 
@@ -133,7 +133,7 @@ def test_an_image_that_is_replaced_while_it_is_computed_is_computed_again(model,
     assert again(tmp_path, model)["state"] == "done"
 
 
-def test_an_image_that_cannot_be_read_any_more_fails_its_case_and_the_result_stays(place, model):
+def test_unreadable_image_fails_its_case_and_keeps_the_result(place, model):
     before = (place / "out" / "A.seg.nrrd").read_bytes()
     flair = place / "cases" / "A" / "A_flair.nii.gz"
     flair.write_bytes(flair.read_bytes()[:-200])
@@ -143,7 +143,7 @@ def test_an_image_that_cannot_be_read_any_more_fails_its_case_and_the_result_sta
     assert (place / "out" / "A.seg.nrrd").read_bytes() == before
 
 
-def test_a_result_says_of_its_images_digests_alone(computed):
+def test_result_stores_only_digests_of_its_images(computed):
     header = nrrd.read_header(str(computed / "out" / "A.seg.nrrd"))
     assert re.fullmatch(r'\{"contents": "[0-9a-f]{64}", "seen": "[0-9a-f]{64}"\}', header["DanteImages"])
     assert "nii" not in "".join(map(str, header.values()))
@@ -151,11 +151,11 @@ def test_a_result_says_of_its_images_digests_alone(computed):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
-def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(place, model):
+def test_pipe_in_place_of_an_image_does_not_block(place, model):
     file = next((place / "cases" / "A").glob("*t2.nii.gz"))
     file.unlink()
     os.mkfifo(file)
-    writer = threading.Thread(target=written_after_a_while, args=(file,), daemon=True)  # lets go of one who waits
+    writer = threading.Thread(target=written_after_a_while, args=(file,), daemon=True)  # unblocks a reader that waits
     writer.start()
     assert batch(place / "cases", model, place / "out", "--limited") == 2
     assert "does not exist" in summary(place / "out")["A"]["message"] and writer.is_alive()
@@ -166,7 +166,7 @@ def written_after_a_while(pipe):
     pipe.write_bytes(b"")
 
 
-def test_which_channel_of_a_file_is_read_counts_and_in_which_order_they_come_does_not(tmp_path):
+def test_fingerprint_depends_on_the_channel_but_not_on_the_order(tmp_path):
     (tmp_path / "a.nii").write_bytes(b"four channels")
     one, other = (ImageSource(tmp_path / "a.nii", component) for component in (0, 1))
     first = fingerprint({"t1": one, "t2": other})
@@ -175,11 +175,11 @@ def test_which_channel_of_a_file_is_read_counts_and_in_which_order_they_come_doe
     assert changed.contents != first.contents and changed.seen != first.seen
 
 
-def test_another_image_of_the_same_size_and_time_is_another(tmp_path):
+def test_different_image_of_equal_size_and_time_is_detected(tmp_path):
     path = tmp_path / "a.nii"
     path.write_bytes(b"one")
     before, times = fingerprint({"t1": ImageSource(path)}), path.stat()
-    time.sleep(0.02)  # clocks of file systems tick slowly
+    time.sleep(0.02)  # file system clocks tick slowly
     path.write_bytes(b"two")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     after = fingerprint({"t1": ImageSource(path)})

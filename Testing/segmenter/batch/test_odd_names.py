@@ -1,4 +1,4 @@
-"""Cases of odd names, and folders that are not clear: each case is its own affair."""
+"""Cases with odd names, and ambiguous folders, which must not affect other cases."""
 
 import csv
 import os
@@ -33,7 +33,7 @@ def states(out):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
 @pytest.mark.parametrize("kind", ODD)
-def test_a_case_of_an_odd_name_is_segmented_as_any_other(model, tmp_path, kind):
+def test_case_with_an_odd_name_is_segmented(model, tmp_path, kind):
     for n, name in enumerate(("A", "plain")):
         write_case(tmp_path / "cases" / name, seed=n)
     (tmp_path / "cases" / "plain").rename(tmp_path / "cases" / ODD[kind])
@@ -43,13 +43,13 @@ def test_a_case_of_an_odd_name_is_segmented_as_any_other(model, tmp_path, kind):
     assert (out / "contact_sheet.png").is_file()
 
 
-def test_names_that_are_too_long_for_a_file_are_cut_and_stay_two(tmp_path):
+def test_overlong_names_are_truncated_and_stay_distinct(tmp_path):
     files = [result_file("ü" * 130 + end, tmp_path).name for end in "ab"]
     assert files[0] != files[1] and all(len(os.fsencode(file)) <= 255 for file in files)
     assert result_file("n" * 246, tmp_path).name == "n" * 246 + ".seg.nrrd"
 
 
-def test_a_folder_with_one_scan_twice_is_a_failed_row_and_the_rest_is_done(model, tmp_path, capsys):
+def test_folder_with_a_duplicate_scan_fails_alone(model, tmp_path, capsys):
     for n, name in enumerate("ABC"):
         write_case(tmp_path / "cases" / name, seed=n)
     twin = tmp_path / "cases" / "B" / "again_t1.nii.gz"

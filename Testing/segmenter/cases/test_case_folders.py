@@ -1,4 +1,4 @@
-"""Which file is which image of whom, in the layouts and namings of public collections and of hospitals."""
+"""Recognising images and patients in the layouts and naming schemes of public collections and hospitals."""
 
 import json
 import os
@@ -22,7 +22,7 @@ IN_2018 = ("_t1", "_t1ce", "_t2", "_flair", "_seg")
 
 
 def write(root, *names, ending=".nii.gz"):
-    """Files that only their names matter of."""
+    """Create files of which only the names matter."""
     for name in names:
         path = root / f"{name}{ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def found(case):
 
 
 @pytest.mark.parametrize("contrast", ["t1ce", "t1c", "T1GD", "t1Gd", "T1c", "T1_post", "T1KM", "T1w_CE", "CT1", "T1+C"])
-def test_the_contrast_t1_is_found_under_every_name_it_has(tmp_path, contrast):
+def test_contrast_t1_is_found_under_all_its_names(tmp_path, contrast):
     write(tmp_path / "p", "p_t1", f"p_{contrast}", "p_t2", "p_flair")
     assert found(read_case_folder(tmp_path / "p"))["t1ce"] == f"p_{contrast}"
 
@@ -78,7 +78,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_the_folders_of_public_collections_and_of_scanners_are_read(tmp_path, kind):
+def test_folders_of_public_collections_and_scanners_are_read(tmp_path, kind):
     prefix, names, wanted = FOLDERS[kind]
     write(tmp_path, *(f"{prefix}{name}" for name in names.split()))
     case = read_case_folder(next(path for path in tmp_path.iterdir()))
@@ -88,13 +88,13 @@ def test_the_folders_of_public_collections_and_of_scanners_are_read(tmp_path, ki
     assert mask == (wanted[4] and f"{beginning}{wanted[4]}")
 
 
-def test_contrast_said_of_all_images_is_believed_so_that_no_contrast_t1_is_taken_for_a_native_one(tmp_path):
+def test_contrast_in_the_names_of_all_images_marks_the_t1_as_contrast(tmp_path):
     write(tmp_path / "anat", *(f"sub-01_ce-gd_{name}" for name in ("T1w", "T2w", "FLAIR")))
     assert set(read_case_folder(tmp_path / "anat").images) == {"t1ce", "t2", "flair"}
 
 
 @pytest.mark.parametrize("mark", ["T1 +K", "T1_+CM", "T1 w contr", "T1 nach CM", "T1_contr"])
-def test_a_contrast_t1_is_no_native_one_alone_and_no_version_of_it_beside_it(tmp_path, mark):
+def test_contrast_t1_is_never_taken_for_native_t1_or_its_variant(tmp_path, mark):
     write(tmp_path / "alone", mark, "T2", "FLAIR")
     assert found(read_case_folder(tmp_path / "alone")) == {"t1ce": mark, "t2": "T2", "flair": "FLAIR"}
     write(tmp_path / "both", "T1", mark, "T2", "FLAIR")
@@ -102,24 +102,24 @@ def test_a_contrast_t1_is_no_native_one_alone_and_no_version_of_it_beside_it(tmp
 
 
 @pytest.mark.parametrize("mark", ["T1 +", "T1 FS +", "T1 + X", "T1 mit X"])
-def test_a_t1_of_which_nobody_knows_whether_contrast_was_given_is_no_t1(tmp_path, mark):
+def test_t1_of_unknown_contrast_is_not_taken_for_t1(tmp_path, mark):
     write(tmp_path / "p", mark, "T2", "FLAIR")
     assert found(read_case_folder(tmp_path / "p")) == {"t2": "T2", "flair": "FLAIR"}
 
 
-def test_the_plain_contrast_t1_is_taken_however_its_plus_is_written(tmp_path):
+def test_plain_contrast_t1_is_chosen_for_any_spelling_of_plus(tmp_path):
     write(tmp_path / "p", "T1", "T1_C_bias", "T1 +C", "T2", "FLAIR")
     assert found(read_case_folder(tmp_path / "p"))["t1ce"] == "T1 +C"
 
 
-def test_a_plus_in_the_patients_name_says_nothing(tmp_path):
+def test_plus_in_the_patient_name_is_ignored(tmp_path):
     write(tmp_path / "Anna+K", *(f"Anna+K_{name}" for name in ("T1", "T1_+K", "T2", "FLAIR")))
     assert found(read_case_folder(tmp_path / "Anna+K")) == {
         "t1": "Anna+K_T1", "t1ce": "Anna+K_T1_+K", "t2": "Anna+K_T2", "flair": "Anna+K_FLAIR",
     }  # fmt: skip
 
 
-def test_one_scan_twice_is_refused_with_both_names(tmp_path):
+def test_duplicate_scan_is_refused_with_both_names(tmp_path):
     write(tmp_path / "p", "p_T1", "p_T1_2", "p_T2", "p_FLAIR")
     with pytest.raises(InputError, match="two files for t1: p_T1.nii.gz and p_T1_2.nii.gz"):
         read_case_folder(tmp_path / "p")
@@ -133,7 +133,7 @@ def test_one_file_under_two_names_is_refused_with_both(tmp_path, link):
         read_case_folder(folder)
 
 
-def test_what_systems_leave_behind_is_passed_over(tmp_path):
+def test_system_files_are_ignored(tmp_path):
     write(tmp_path, "A/A_t1", "A/._A_t1", "A/A_t2", "A/._A_t2", "A/A_flair", "__MACOSX/A/A_t1", ".hidden/A_t1")
     write(tmp_path, "@eaDir/A_t1")
     (tmp_path / "A" / ".DS_Store").write_bytes(b"x")
@@ -141,7 +141,7 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path):
     assert found(case) == {"t1": "A_t1", "t2": "A_t2", "flair": "A_flair"}
 
 
-def test_several_masks_are_named_where_one_is_asked_for_and_no_reason_not_to_segment(tmp_path):
+def test_several_masks_are_an_error_only_where_a_mask_is_needed(tmp_path):
     write(tmp_path / "p", *(f"p{name}" for name in IN_2018), "p_pred_seg", "tumour_seg")
     (case,) = find_cases(tmp_path)
     assert set(case.images) == set(BRAIN) and not case.problem
@@ -163,7 +163,7 @@ def test_several_masks_are_named_where_one_is_asked_for_and_no_reason_not_to_seg
         ("BraTS-GLI-00005-101", IN_2023, OF_2023, (4,)),
     ],
 )
-def test_the_meaning_of_labels_is_told_from_the_names(tmp_path, name, parts, regions, outside):
+def test_label_meaning_is_inferred_from_names(tmp_path, name, parts, regions, outside):
     case = read_case_folder(write(tmp_path, *(f"{name}/{name}{part}" for part in parts)) / name)
     assert (case.regions, case.outside) == (regions, outside)
     assert bool(case.remark) == bool(outside)
@@ -178,7 +178,7 @@ def test_the_meaning_of_labels_is_told_from_the_names(tmp_path, name, parts, reg
         ("sub-01", ("_T1w", "_T2w", "_FLAIR", "_seg"), "no naming whose labels are known"),
     ],
 )
-def test_where_names_do_not_tell_what_labels_mean_it_is_asked_for(tmp_path, name, parts, reason):
+def test_ambiguous_label_meaning_must_be_given(tmp_path, name, parts, reason):
     write(tmp_path, *(f"{name}/{name}{part}" for part in parts))
     case = find_cases(tmp_path)[0]
     assert case.regions == {} and reason in case.mask_problem() and "labels.json" in case.mask_problem()
@@ -190,14 +190,14 @@ def test_where_names_do_not_tell_what_labels_mean_it_is_asked_for(tmp_path, name
 @pytest.mark.parametrize(
     "text", ['{"WT": [1]}', '{"WT": [1], "TC": 1, "ET": [1]}', '{"WT": [1], "TC": [0], "ET": [1]}', '{"WT"']
 )
-def test_a_labels_file_that_cannot_be_used_is_refused(tmp_path, text):
+def test_unusable_labels_file_is_refused(tmp_path, text):
     write(tmp_path, *(f"p/p{part}" for part in IN_2018))
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(InputError, match="labels.json"):
         find_cases(tmp_path)
 
 
-def test_another_programs_labels_file_is_passed_over(tmp_path):
+def test_labels_file_of_another_program_is_ignored(tmp_path):
     write(tmp_path, *(f"p/p{part}" for part in IN_2018))
     (tmp_path / "labels.json").write_text('{"1": "necrosis"}')
     assert find_cases(tmp_path)[0].regions == CLASSIC
@@ -216,7 +216,7 @@ def test_another_programs_labels_file_is_passed_over(tmp_path):
         ([0, np.nan, 1], CLASSIC, (), "nan"),
     ],
 )
-def test_a_label_that_the_naming_does_not_know_is_refused(tmp_path, values, regions, outside, strange):
+def test_label_unknown_to_the_naming_is_refused(tmp_path, values, regions, outside, strange):
     (source,) = read_case_folder(write(tmp_path, "p/p_t1", "p/p_seg") / "p").images.values()
     case = Case("p", {}, source, regions, outside=outside)
     mask = Volume(np.array(values, np.float32).reshape(1, 1, -1), np.eye(4), "p_seg")
@@ -238,18 +238,18 @@ def test_a_label_that_the_naming_does_not_know_is_refused(tmp_path, values, regi
         ("2021/BraTS2021_00001 2021/BraTS2021_00002", ["BraTS2021_00001", "BraTS2021_00002"], ["2021", "2021"]),
     ],
 )
-def test_time_points_in_a_patients_folder_bear_the_patients_name(tmp_path, paths, names, groups):
+def test_time_points_in_a_patient_folder_get_the_patient_name(tmp_path, paths, names, groups):
     write(tmp_path, *(f"{path}/t1" for path in paths.split()), "derivatives/sub-01/anat/t1")
     cases = find_cases(tmp_path)
     assert [case.name for case in cases] == names and [case.group for case in cases] == groups
 
 
-def test_numbered_time_points_are_known_by_the_files_in_them(tmp_path):
+def test_numbered_time_points_are_recognised_by_their_files(tmp_path):
     write(tmp_path, *(f"RHUH-000{n}/{time}/RHUH-000{n}_{time}_t1" for n in (1, 2) for time in (0, 1)))
     assert [case.name for case in find_cases(tmp_path)] == ["RHUH-0001_0", "RHUH-0001_1", "RHUH-0002_0", "RHUH-0002_1"]
 
 
-def test_one_bad_folder_is_a_case_with_its_reason_and_the_others_are_there(tmp_path):
+def test_bad_folder_becomes_a_failed_case_beside_the_others(tmp_path):
     write(tmp_path, "A/A_t1", "B/B_t1", "B/more_t1", "C/C_t1")
     cases = find_cases(tmp_path)
     assert [case.name for case in cases] == ["A", "B", "C"]
@@ -271,7 +271,7 @@ except InputError as error:
 
 
 def listed_without_rights(folder):
-    """What a user without a superuser's rights finds."""
+    """List a folder as a user without superuser rights would."""
     command = [sys.executable, "-c", LISTING, str(folder)]
     if os.getuid() == 0:
         command = ["capsh", f"--drop={UNPRIVILEGED}", "--", "-c", 'exec "$@"', "x", *command]
@@ -280,7 +280,7 @@ def listed_without_rights(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
-def test_a_closed_folder_is_a_failed_case_and_called_by_its_reason(tmp_path):
+def test_unreadable_folder_is_a_failed_case_with_the_reason(tmp_path):
     write(tmp_path, "A/A_t1", "B/B_t1")
     (tmp_path / "B").chmod(0)
     try:
@@ -291,7 +291,7 @@ def test_a_closed_folder_is_a_failed_case_and_called_by_its_reason(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
-def test_a_closed_dataset_folder_is_refused_by_its_reason(tmp_path):
+def test_unreadable_dataset_folder_is_refused_with_the_reason(tmp_path):
     folder = write(tmp_path / "shut", "A/A_t1")
     folder.chmod(0)
     try:
@@ -313,7 +313,7 @@ def test_impossible_folders_are_refused_in_a_sentence(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
 @pytest.mark.parametrize("name", [os.fsdecode(b"M\xfcller"), "emoji 😀", "x$^$y", "n" * 250, "new\nline", "=1+1"])
-def test_odd_names_are_names(tmp_path, name):
+def test_odd_names_are_accepted(tmp_path, name):
     write(tmp_path, f"{name}/t1", f"{name}/t2", "A/t1")
     assert {case.name for case in find_cases(tmp_path)} == {"A", name}
 
@@ -331,14 +331,14 @@ def write_nnunet(root, description=NNUNET, encoding="utf-8"):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_images_kept_for_tests_are_listed_too_and_a_byte_order_mark_is_no_hindrance(tmp_path, encoding):
+def test_test_images_are_listed_and_a_byte_order_mark_is_accepted(tmp_path, encoding):
     train, test = find_cases(write_nnunet(tmp_path, encoding=encoding))
     assert set(train.images) == set(test.images) == set(BRAIN)
     assert (train.name, train.held_apart, train.label is None) == ("Tr", False, False)
     assert (test.name, test.held_apart, test.label is None) == ("Ts", True, True)
 
 
-def test_a_file_of_another_name_among_nnunets_images_is_a_case_with_a_problem(tmp_path):
+def test_misnamed_file_among_nnunet_images_is_a_case_with_a_problem(tmp_path):
     write(write_nnunet(tmp_path), "imagesTr/notes")
     assert [(case.name, bool(case.problem)) for case in find_cases(tmp_path)] == [
         ("Tr", False),
@@ -359,7 +359,7 @@ def test_a_file_of_another_name_among_nnunets_images_is_a_case_with_a_problem(tm
          OF_2023, (4,)),
     ],
 )  # fmt: skip
-def test_labels_of_a_dataset_json_are_told_by_their_names(tmp_path, labels, regions, outside):
+def test_dataset_json_labels_are_identified_by_name(tmp_path, labels, regions, outside):
     case = find_cases(write_nnunet(tmp_path, {**NNUNET, "labels": labels}))[0]
     assert (case.regions, case.outside) == (regions, outside)
 
@@ -375,12 +375,12 @@ def test_labels_of_a_dataset_json_are_told_by_their_names(tmp_path, labels, regi
         ({"channel_names": None}, "cannot be used"),
     ],
 )
-def test_a_dataset_json_that_cannot_be_understood_is_refused(tmp_path, change, reason):
+def test_unintelligible_dataset_json_is_refused(tmp_path, change, reason):
     with pytest.raises(InputError, match=reason):
         find_cases(write_nnunet(tmp_path, {**NNUNET, **change}))
 
 
-def test_another_programs_dataset_json_is_no_reason_to_refuse_case_folders(tmp_path):
+def test_dataset_json_of_another_program_does_not_affect_case_folders(tmp_path):
     write(tmp_path, "A/t1")
     (tmp_path / "dataset.json").write_text('{"owner": "somebody"}')
     assert [case.name for case in find_cases(tmp_path)] == ["A"]

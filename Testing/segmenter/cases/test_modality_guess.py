@@ -30,11 +30,11 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("expected", "name"), [(key, name) for key, names in NAMES.items() for name in names])
-def test_a_name_tells_its_modality_or_nothing(expected, name):
+def test_modality_is_inferred_from_the_name_or_left_open(expected, name):
     assert guess_modality(name) == expected
 
 
-# Of scanners, hospitals and data sets, in the usual languages; "|" between them.
+# Of scanners, hospitals and data sets, in common languages; separated by "|".
 SPOKEN = {
     "t1ce": (
         "T1KM|T1+C|T1_CE|T1w-post|T1 Gd|T1GAD|MPRAGE KM|t1 nach KM|T1 con contraste|T1 mdc|t1 met contrast|"
@@ -113,11 +113,11 @@ SPOKEN = {
 @pytest.mark.parametrize(
     ("expected", "name"), [(key, name) for key, text in SPOKEN.items() for name in text.split("|")]
 )
-def test_contrast_and_its_negation_are_understood_in_many_spellings(expected, name):
+def test_contrast_and_its_negation_are_recognised_in_many_spellings(expected, name):
     assert guess_modality(name) == expected
 
 
-# Marks by which a contrast T1 is told from a native one, or by which it may be: these are never a native T1's.
+# Marks that identify, or may identify, a contrast T1: such a volume is never a native T1.
 MARKED = {
     "t1ce": (
         "T1 +K|T1+K|T1 + K|T1_+K|T1 K+|T1K+|T1 tra K+ fs|T1 tra +K fs|MPRAGE +K|T1 +CM|T1_+CM|T1+CM|T1 CM|T1CM|T1_CM|"
@@ -151,32 +151,32 @@ MARKED = {
 @pytest.mark.parametrize(
     ("expected", "name"), [(key, name) for key, text in MARKED.items() for name in text.split("|")]
 )
-def test_what_may_be_a_mark_of_contrast_is_never_taken_for_a_native_t1(expected, name):
+def test_possible_contrast_mark_is_never_taken_for_native_t1(expected, name):
     assert guess_modality(name) == expected
 
 
-def test_a_bids_subject_named_like_contrast_is_not_taken_for_it():
+def test_bids_subject_named_like_contrast_is_not_contrast():
     assert guess_modality("sub-CE01_T1w") == "t1" and guess_modality("sub-01_ses-post_T1w") == "t1"
 
 
-def test_the_contrast_t1_does_not_fill_the_box_of_the_native_one():
+def test_contrast_t1_does_not_fill_the_native_t1_box():
     names = ["t1_tse_tra KM", "t2_tse_tra", "t2_tirm_tra_dark-fluid"]
     assert assign(names, ("t1", "t2", "flair")) == {"t1": None, "t2": 1, "flair": 2}
 
 
-def test_the_mark_of_contrast_is_no_part_of_the_patients_name():
+def test_contrast_mark_is_not_part_of_the_patient_name():
     names = ["anna_T1", "anna_T1 +K", "anna_T2", "berta_T1", "berta_T1 +K"]
     assert assign(names, ("t1", "t1ce", "t2")) == {"t1": 0, "t1ce": 1, "t2": 2}
 
 
-def test_a_whole_study_is_assigned_and_every_volume_used_once():
+def test_whole_study_is_assigned_with_each_volume_used_once():
     names = ["SAG FLAIR", "localizer", "5: AX T1 POST GAD", "AX T2", "3: AX T1"]
     assert assign(names, MR) == {"t1": 4, "t1ce": 2, "t2": 3, "flair": 0}
     assert assign(["t1", "t2"], MR) == {"t1": 0, "t1ce": None, "t2": 1, "flair": None}
     assert assign([], MR) == dict.fromkeys(MR)
 
 
-def test_only_what_the_model_asks_for_is_assigned():
+def test_only_requested_modalities_are_assigned():
     assert assign(["t1", "t1ce", "t2", "flair"], ("t1", "flair")) == {"t1": 0, "flair": 3}
 
 
@@ -184,7 +184,7 @@ def test_two_equally_good_volumes_leave_the_choice_open():
     assert assign(["t1 a", "t1 b", "t2"], ("t1", "t2")) == {"t1": None, "t2": 2}
 
 
-def test_the_patient_with_more_matching_volumes_wins():
+def test_patient_with_more_matching_volumes_wins():
     names = ["patient_7_t1", "patient_9_t1", "patient_9_t2", "patient_9_flair"]
     assert assign(names, MR) == {"t1": 1, "t1ce": None, "t2": 2, "flair": 3}
 

@@ -1,4 +1,4 @@
-"""Images under the names that a model has for them, where the vocabulary knows none."""
+"""Images under the model's own names, where the vocabulary has none."""
 
 import json
 
@@ -37,7 +37,7 @@ def found(case):
         (PAIR, "PET (SUV)", 1, "PET _SUV_"),  # by its label
         (PAIR, "PET_SUV", 1, "PET _SUV_"),  # by its id
         (PAIR, "PET", 1, None),
-        (PAIR, "T1w", 0, "t1"),  # none of the model's, but known
+        (PAIR, "T1w", 0, "t1"),  # not the model's, but known
         (MR, "T1w", 0, "t1"),
         (MR, "adc", 1, "ADC"),
         (NUMBERED, "zscore", 0, "zscore 0"),
@@ -50,13 +50,13 @@ def found(case):
         (PLUS, "T1", 0, "t1"),
         (PLUS, "T1+", 1, "T1+"),
         (PLUS, "CT", 2, None),
-        (KNOWN, "CT", 0, None),  # the label of a known modality says nothing: with contrast or without?
+        (KNOWN, "CT", 0, None),  # the label of a known modality is ignored: with or without contrast?
         (KNOWN, "CT native", 0, "nct"),
         ((), "CT", 0, None),
         ((), "T2 FLAIR", 0, "flair"),
     ],
 )
-def test_a_channel_is_what_the_model_calls_it_else_what_its_name_tells(modalities, channel, number, wanted):
+def test_channel_is_matched_by_model_id_then_by_name(modalities, channel, number, wanted):
     assert ModelNames(modalities).of_channel(channel, number) == wanted
 
 
@@ -67,10 +67,10 @@ def test_a_channel_is_what_the_model_calls_it_else_what_its_name_tells(modalitie
         (PAIR, "ct", "CT"),
         (PAIR, "p1-pet-suv", "PET _SUV_"),
         (PAIR, "p1.pet_suv", "PET _SUV_"),
-        (PAIR, "project", None),  # no word of its own
+        (PAIR, "project", None),  # not a separate word
         (PAIR, "p1_ct_seg", None),
         (PAIR, "pet_suv_p1", None),
-        (MR, "p1_t1", None),  # the vocabulary's affair
+        (MR, "p1_t1", None),  # left to the vocabulary
         (MR, "p1_adc", "ADC"),
         (NUMBERED, "p1_zscore_1", "zscore 1"),
         ((Modality("PET", "PET"), Modality("late PET", "late PET")), "p1_late_pet", "late PET"),
@@ -83,11 +83,11 @@ def test_a_channel_is_what_the_model_calls_it_else_what_its_name_tells(modalitie
         (PLUS, "p1_ct+", "CT+"),
         (ALIKE, "p1_t1", "T1"),
         (ALIKE, "p1_t1w", "T1w"),
-        (ALIKE, "p1_t1_w", None),  # which of the two?
+        (ALIKE, "p1_t1_w", None),  # ambiguous
         ((), "p1_ct", None),
     ],
 )
-def test_a_file_is_the_image_whose_id_its_name_ends_in(modalities, stem, wanted):
+def test_file_is_matched_by_the_image_id_at_the_end_of_its_name(modalities, stem, wanted):
     assert ModelNames(modalities).of_file(stem) == wanted
 
 
@@ -98,29 +98,29 @@ def test_a_file_is_the_image_whose_id_its_name_ends_in(modalities, stem, wanted)
         (MR, "P1_T1w P1_ADC P1_T2", {"t1": "P1_T1w", "ADC": "P1_ADC"}),
         (ALIKE, "P1_T1 P1_T1w", {"T1": "P1_T1", "T1w": "P1_T1w"}),
         (PAIR, "P1_CT P1_PET_SUV P1_t1 P1_t1ce P1_t2", {"CT": "P1_CT", "PET _SUV_": "P1_PET_SUV"}),
-        (KNOWN, "P1_t1 P1_nct P1_t2", {"t1": "P1_t1", "nct": "P1_nct"}),  # of head and chest: the model asks for both
+        (KNOWN, "P1_t1 P1_nct P1_t2", {"t1": "P1_t1", "nct": "P1_nct"}),  # brain and chest: the model needs both
         (PAIR, "P1_t1 P1_t2", {"t1": "P1_t1", "t2": "P1_t2"}),  # nothing of the model's
     ],
 )  # fmt: skip
-def test_the_images_of_a_case_are_the_models(tmp_path, modalities, files, wanted):
+def test_images_of_a_case_are_those_of_the_model(tmp_path, modalities, files, wanted):
     write(tmp_path / "P1", *files.split())
     (case,) = find_cases(tmp_path, modalities)
     assert found(case) == wanted
 
 
-def test_two_files_for_one_image_of_the_model_are_refused_with_both_names(tmp_path):
+def test_two_files_for_one_image_are_refused_with_both_names(tmp_path):
     write(tmp_path / "P1", "a_CT", "b_CT")
     (case,) = find_cases(tmp_path, PAIR)
     assert "two files for CT: a_CT.nii.gz and b_CT.nii.gz" in case.problem
 
 
-def test_a_model_of_known_names_finds_what_is_found_without_it(tmp_path):
+def test_model_with_known_names_finds_the_same_files_as_no_model(tmp_path):
     write(tmp_path / "P1", "P1_t1", "P1_t1ce", "P1_t2", "P1_flair", "P1_nct", "P1_seg")
     model = tuple(Modality(id, id) for id in ("t1", "t2", "flair"))
     assert find_cases(tmp_path, model) == find_cases(tmp_path)
 
 
-def test_labels_are_asked_for_only_where_no_model_is_given(tmp_path):
+def test_labels_are_required_only_without_a_model(tmp_path):
     write(tmp_path / "imagesTr", "P1_0000")
     write(tmp_path / "labelsTr", "P1")
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": {"liver": 1}}))

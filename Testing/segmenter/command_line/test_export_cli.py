@@ -1,4 +1,4 @@
-"""What `export` refuses, in one sentence and before anything is written."""
+"""Invalid uses of `export` are refused in one sentence before anything is written."""
 
 import pytest
 from models import write_brain_model
@@ -22,7 +22,7 @@ def model(tmp_path_factory):
         (["--monai-bundle", "x", "--pathway", "full"], "'test model' has no pathway 'full'; it has limited."),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, said, model, tmp_path, monkeypatch, capsys):
+def test_invalid_arguments_are_refused(arguments, said, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
@@ -33,11 +33,11 @@ def test_what_cannot_be_is_refused(arguments, said, model, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("arguments", [[], ["--onnx", "x.onnx", "--monai-bundle", "x"]])
-def test_one_form_is_asked_for(arguments, model):
+def test_exactly_one_format_is_required(arguments, model):
     with pytest.raises(SystemExit):
         main(["export", str(model), *arguments])
 
 
-def test_a_model_that_is_none_is_refused(tmp_path, capsys):
+def test_folder_that_is_no_model_is_refused(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--onnx", str(tmp_path / "x.onnx")]) == 2
     assert "is no model folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`--host` of the commands: another computer, which is here again by way of a real sshd."""
+"""The option `--host`, with a real sshd on this computer as the remote host."""
 
 import json
 import shutil
@@ -46,18 +46,18 @@ def batch_arguments(folder, model, out):
         (["--host-python", "python3"], "--host-python is used with --host only"),
     ],
 )
-def test_a_host_that_is_none_is_refused_before_anything_is_read(case, model, tmp_path, capsys, more, wanted):
+def test_invalid_host_is_refused_before_reading(case, model, tmp_path, capsys, more, wanted):
     assert main([*arguments(case, model, tmp_path / "out.nii.gz"), *more]) == 2
     assert wanted in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_a_cluster_and_a_host_exclude_each_other(case, model, tmp_path, capsys):
+def test_cluster_and_host_are_mutually_exclusive(case, model, tmp_path, capsys):
     more = ["--model", str(model), "--out", str(tmp_path / "out"), "--host", "ssh:gpu", "--cluster", "tcp://x:1"]
     assert main(["batch", str(case.parent), *more]) == 2
     assert "exclude each other" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_a_batch_ends_where_no_case_could_be_computed(case, model, tmp_path, capsys):
+def test_batch_stops_when_no_case_could_be_computed(case, model, tmp_path, capsys):
     with ssh_server(tmp_path / "far") as far:
         far.write_client_settings(key="wrong_key")
         out = tmp_path / "out"
@@ -67,7 +67,7 @@ def test_a_batch_ends_where_no_case_could_be_computed(case, model, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_files_and_batches_are_segmented_there_as_here(case, model, tmp_path):
+def test_files_and_batches_are_segmented_remotely_as_locally(case, model, tmp_path):
     shutil.copytree(case, tmp_path / "cases" / "P0")
     shutil.copytree(case, tmp_path / "cases" / "P1")
     for file in (tmp_path / "cases" / "P1").iterdir():
@@ -85,8 +85,8 @@ def test_files_and_batches_are_segmented_there_as_here(case, model, tmp_path):
         assert report.device.endswith(f" at {NAME}")
 
 
-def test_what_was_found_in_the_files_is_said_and_probabilities_are_written_there_as_here(model, tmp_path, capsys):
-    """T2's voxel sizes are not those of its matrix: one is negative."""
+def test_reading_notes_and_probabilities_are_the_same_remotely(model, tmp_path, capsys):
+    """T2's voxel sizes differ from those of its matrix: one is negative."""
     case = write_case(tmp_path / "cases" / "P0", seed=0)
     t2 = read_volume(case / "P0_t2.nii.gz")
     write_nifti(case / "P0_t2.nii.gz", t2.array, t2.ijk_to_ras, pixdim=[1, -4, 4, 4, 0, 0, 0, 0])

@@ -72,7 +72,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_of_reason_and_nothing_is_written(folder, tmp_path, capsys, name):
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(folder, tmp_path, capsys, name):
     arguments, reason = BAD[name]
     assert main(arguments(folder, tmp_path)) == 2
     error = capsys.readouterr().err
@@ -102,7 +102,7 @@ def translation_mm(right):
 
 
 @pytest.mark.parametrize("name", BAD_VOLUMES)
-def test_a_bad_volume_is_named_by_its_file(folder, tmp_path, capsys, name):
+def test_bad_volume_is_named_by_its_file(folder, tmp_path, capsys, name):
     change, reason = BAD_VOLUMES[name]
     write_volume(tmp_path / "bad.nii.gz", change(study()["t2"]))
     inputs = ["--input", f"t2={tmp_path / 'bad.nii.gz'}"]
@@ -112,7 +112,7 @@ def test_a_bad_volume_is_named_by_its_file(folder, tmp_path, capsys, name):
     assert os.listdir(tmp_path) == ["bad.nii.gz"]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(folder, tmp_path, monkeypatch, capsys):
+def test_full_disk_is_reported_without_leftovers(folder, tmp_path, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(folder, tmp_path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
-def test_info_says_what_the_model_reads_and_finds(folder, capsys):
+def test_info_lists_inputs_and_regions_of_the_model(folder, capsys):
     assert main(["info", str(folder / "model")]) == 0
     text = capsys.readouterr().out
     assert "reads t1, t2, flair" in text and "enhancing tumour" in text
@@ -135,7 +135,7 @@ def test_sample_writes_a_case_folder_in_brats_naming(tmp_path):
     ]
 
 
-def test_the_module_runs_as_a_program():
+def test_module_runs_as_a_program():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     result = subprocess.run(
         [sys.executable, "-m", "DanteSegmenterLib", "info", "nowhere"], capture_output=True, text=True, env=environment
@@ -143,7 +143,7 @@ def test_the_module_runs_as_a_program():
     assert result.returncode == 2 and "Traceback" not in result.stderr and "no model folder" in result.stderr
 
 
-def test_a_tilde_after_the_equals_sign_is_the_home_folder(folder, tmp_path, monkeypatch):
+def test_tilde_after_the_equals_sign_is_the_home_folder(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     inputs = [part for name in ("t1", "t2", "flair") for part in ("--input", f"{name}=~/{name}.nii.gz")]
     out = tmp_path / "o.nii.gz"
@@ -154,7 +154,7 @@ def test_a_tilde_after_the_equals_sign_is_the_home_folder(folder, tmp_path, monk
     "words",
     [["info", ""], ["sample", ""], ["batch", "", "--model=M", "--out=O"], ["batch", "F", "--model=M", "--out="]],
 )
-def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(tmp_path, monkeypatch, capsys, words):
+def test_empty_path_is_refused(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(words)

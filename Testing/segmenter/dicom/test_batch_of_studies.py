@@ -1,4 +1,4 @@
-"""A batch of DICOM studies, beside folders of image files: a case a study, skipped, resumed and summed up alike."""
+"""A batch of DICOM studies beside folders of image files: one case per study, skipped, resumed and summarised alike."""
 
 import builtins
 import os
@@ -40,7 +40,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A NIfTI case, with its own originals within, and a study two folders down."""
+    """A NIfTI case with its own originals inside, and a study two folders down."""
     folder = tmp_path / "patients"
     write_case(folder / "A", 0)
     write_dicom_case(folder / "A" / "originals", 0)
@@ -49,7 +49,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(folder, model, tmp_path, capsys):
+def test_studies_and_file_folders_are_segmented_then_skipped(folder, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert batch(folder, model, out) == 0
     assert {name: line["state"] for name, line in summary(out).items()} == {"A": "done", "B_day 1": "done"}
@@ -59,9 +59,7 @@ def test_studies_and_folders_of_files_are_segmented_and_skipped_when_run_again(f
     assert "0 done, 2 skipped, 0 failed" in capsys.readouterr().out
 
 
-def test_a_study_is_computed_again_when_a_slice_is_another_and_not_when_its_files_are_called_otherwise(
-    folder, model, tmp_path, capsys
-):
+def test_study_is_recomputed_for_a_changed_slice_but_not_for_renamed_files(folder, model, tmp_path, capsys):
     out, series = tmp_path / "out", folder / "B" / "day 1" / "S00002"
     assert batch(folder, model, out) == 0
     for n, file in enumerate(sorted(series.iterdir(), reverse=True)):
@@ -77,7 +75,7 @@ def test_a_study_is_computed_again_when_a_slice_is_another_and_not_when_its_file
     assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out
 
 
-def test_a_study_gets_a_dicom_segmentation_where_it_is_asked_for(folder, model, tmp_path, capsys):
+def test_dicom_segmentation_of_a_study_is_written_on_request(folder, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert batch(folder, model, out, "--dicom-seg") == 0
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".png") == [
@@ -92,20 +90,20 @@ def test_a_study_gets_a_dicom_segmentation_where_it_is_asked_for(folder, model, 
             for frame in segmentation.PerFrameFunctionalGroupsSequence
         ]
         assert frames[of_segment].sum() * spacing == pytest.approx(float(summary(out)["B_day 1"][f"{region}_ml"]), 1e-3)
-    # One that lacks its DICOM segmentation is not finished; what was there stays beside it.
+    # A case without its DICOM segmentation is not finished; existing files stay beside it.
     (out / "B_day 1.dcm").unlink()
     assert batch(folder, model, out, "--dicom-seg") == 0
     assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out and (out / "B_day 1.dcm").is_file()
 
 
-def test_a_study_that_cannot_be_referred_to_fails_before_it_is_computed(tmp_path, model, monkeypatch):
+def test_study_that_cannot_be_referenced_fails_before_computing(tmp_path, model, monkeypatch):
     write_study(tmp_path / "all" / "B", volumes(1), FrameOfReferenceUID=None)
     monkeypatch.setattr("DanteSegmenterLib.inference.segment", None)
     assert batch(tmp_path / "all", model, tmp_path / "out", "--dicom-seg") == 2
     assert "names no Frame of Reference UID" in summary(tmp_path / "out")["B"]["message"]
 
 
-def test_a_study_that_is_not_clear_fails_alone(folder, model, tmp_path):
+def test_ambiguous_study_fails_alone(folder, model, tmp_path):
     # A second T1.
     uid = next(iter(dicom_cases(folder / "B", read_spec(model))[0].images.values())).stack.series.instances[0].study
     write_series(folder / "B" / "day 1" / "x", volumes(1)["t1"], "t1", 8, StudyInstanceUID=uid)
@@ -114,12 +112,12 @@ def test_a_study_that_is_not_clear_fails_alone(folder, model, tmp_path):
     assert lines["A"]["state"] == "done" and lines["B_day 1"]["state"] == "failed"
     message = lines["B_day 1"]["message"]
     assert "2 series are taken for t1: series 1 " in message
-    # What `batch` does not have is not advised.
+    # Options that `batch` lacks are not suggested.
     assert ". Segment it alone: segment --dicom FOLDER --series t1=NUMBER (or UID) chooses. (" in message
 
 
-def test_for_a_missing_series_none_is_offered_that_is_taken_already(tmp_path, model):
-    """One study has nothing left; in the other a series lies that tells nothing of itself."""
+def test_no_series_already_in_use_is_offered_for_a_missing_one(tmp_path, model):
+    """One study has no series left; the other has a series without identifying attributes."""
     two = {name: volume for name, volume in volumes(1).items() if name != "flair"}
     for name in ("A", "B"):
         uid = generate_uid(None)
@@ -141,7 +139,7 @@ def test_for_a_missing_series_none_is_offered_that_is_taken_already(tmp_path, mo
 
 
 def closed(monkeypatch, *paths):
-    """Nobody may read these files and folders: for root, too, who runs tests."""
+    """Make files and folders unreadable, also for root, who may run the tests."""
     shut = {str(path) for path in paths}
 
     def refusing(real):
@@ -156,7 +154,7 @@ def closed(monkeypatch, *paths):
         monkeypatch.setattr(module, name, refusing(getattr(module, name)))
 
 
-def test_a_file_that_nobody_may_read_ends_nothing_and_is_named(folder, model, tmp_path, monkeypatch, capsys):
+def test_unreadable_file_is_named_and_stops_nothing(folder, model, tmp_path, monkeypatch, capsys):
     (folder / "README.txt").write_text("Of all patients.")
     closed(monkeypatch, folder / "README.txt")
     assert batch(folder, model, tmp_path / "out") == 2
@@ -172,7 +170,7 @@ def test_a_file_that_nobody_may_read_ends_nothing_and_is_named(folder, model, tm
     assert "README" not in lines["A"]["message"] and "1 of 3 cases failed" in capsys.readouterr().err
 
 
-def test_folders_that_nobody_may_read_end_nothing_though_they_are_called_alike(folder, model, tmp_path, monkeypatch):
+def test_unreadable_folders_of_equal_name_stop_nothing(folder, model, tmp_path, monkeypatch):
     shut = [folder / name / "private" for name in ("E", "F")]
     for path in shut:
         path.mkdir(parents=True)
@@ -186,14 +184,14 @@ def test_folders_that_nobody_may_read_end_nothing_though_they_are_called_alike(f
     assert "'E/private' (Permission denied), 'F/private' (Permission denied)" in failed["DICOM"]
 
 
-def test_far_too_many_files_end_the_search_for_dicom_alone(folder, model, tmp_path, monkeypatch):
+def test_too_many_files_stop_only_the_dicom_search(folder, model, tmp_path, monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.dicom.study_scan.MOST_FILES", 3)
     assert batch(folder, model, tmp_path / "out") == 2
     lines = summary(tmp_path / "out")
     assert lines["A"]["state"] == "done" and "more than 3 files" in lines["DICOM"]["message"]
 
 
-def test_studies_in_one_folder_are_named_by_their_uids(tmp_path, model):
+def test_studies_in_one_folder_are_named_by_uid(tmp_path, model):
     for seed in (1, 2):
         write_study(tmp_path / "all", volumes(seed), StudyInstanceUID=f"1.2.{seed}", names=f"{seed}-{{}}".format)
     write_study(tmp_path / "all" / "S" / "T", volumes(3), StudyInstanceUID="1.2.3")
@@ -202,7 +200,7 @@ def test_studies_in_one_folder_are_named_by_their_uids(tmp_path, model):
     assert all(isinstance(source, SeriesSource) for case in cases for source in case.images.values())
 
 
-def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, model):
+def test_uid_that_is_a_path_is_harmless(tmp_path, model):
     with config.disable_value_validation():
         write_study(tmp_path / "all", volumes(1), StudyInstanceUID="../../../up")
     (case,) = dicom_cases(tmp_path / "all", read_spec(model))
@@ -211,7 +209,7 @@ def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, model):
     assert (tmp_path / "out" / "_.._.._up.seg.nrrd").is_file()
 
 
-def test_no_case_at_all_is_refused_and_dicom_without_its_package_is_said(tmp_path, model, monkeypatch, capsys):
+def test_missing_cases_and_missing_dicom_package_are_reported(tmp_path, model, monkeypatch, capsys):
     (tmp_path / "empty").mkdir()
     assert batch(tmp_path / "empty", model, tmp_path / "out") == 2
     assert "DICOM" in capsys.readouterr().err
@@ -221,7 +219,7 @@ def test_no_case_at_all_is_refused_and_dicom_without_its_package_is_said(tmp_pat
         all_cases(tmp_path, read_spec(model))
 
 
-def test_without_the_package_other_cases_go_on(folder, model, monkeypatch):
+def test_other_cases_continue_without_the_package(folder, model, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     first, second = all_cases(folder, read_spec(model))
     assert first.name == "A" and not first.problem and "pip install" in second.problem

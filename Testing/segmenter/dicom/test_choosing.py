@@ -1,4 +1,4 @@
-"""Which series of a study is read: taken, asked for, or asked of the user; at the command line."""
+"""The choice of series in a study at the command line: automatic, by argument, or refused with the list."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def limited_study(tmp_path_factory):
-    """A study of T1, T2 and FLAIR that nobody changes."""
+    """A study of T1, T2 and FLAIR, not to be modified."""
     return write_study(tmp_path_factory.mktemp("study"), LIMITED)
 
 
@@ -48,7 +48,7 @@ def labels(tmp_path):
     return read_volume(tmp_path / "o.nii").array
 
 
-def test_two_series_for_one_modality_are_asked_for_and_chosen_by_number_or_uid(run, tmp_path):
+def test_two_series_of_one_modality_are_chosen_by_number_or_uid(run, tmp_path):
     folder = write_study(tmp_path / "study", LIMITED)
     uid = generate_uid(None)
     write_series(folder / "again", VOLUMES["t1"], "t1", 9, SeriesInstanceUID=uid, SeriesDescription="SAG T1")
@@ -64,7 +64,7 @@ def test_two_series_for_one_modality_are_asked_for_and_chosen_by_number_or_uid(r
     assert np.array_equal(labels(tmp_path), chosen)
 
 
-def test_the_contrast_scan_is_used_where_it_is_there_unless_it_is_left_out(run, tmp_path):
+def test_contrast_scan_is_used_if_present_unless_left_out(run, tmp_path):
     folder = write_study(tmp_path / "study", VOLUMES)
     assert "full-modality network was used" in run("--dicom", folder)[1]
     assert "full-modality" not in run("--dicom", folder, "--series", "t1ce=none")[1]
@@ -86,19 +86,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_chosen_is_said(run, tmp_path, limited_study, case):
+def test_invalid_choice_is_reported(run, tmp_path, limited_study, case):
     arguments, reason = BAD[case]
     code, _, error = run(*(part.format(limited_study) for part in arguments))
     assert code == 2 and reason in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_dicom_out_of_files_is_refused(run, tmp_path):
+def test_dicom_output_from_files_is_refused(run, tmp_path):
     code, _, error = run("--input", "t1=x.nii", output="o.dcm")
     assert code == 2 and "is written with --dicom FOLDER alone" in error
 
 
-def test_a_source_file_is_not_overwritten(run, tmp_path):
+def test_source_file_is_not_overwritten(run, tmp_path):
     folder = write_study(tmp_path, LIMITED)
     code, _, error = run("--dicom", folder, output="S00001/0003.dcm")
     assert code == 2 and "would replace" in error
@@ -118,13 +118,13 @@ def test_several_studies_are_listed_and_one_is_chosen(run, tmp_path):
     assert run("--dicom", folder, "--study", uid)[0] == 0
 
 
-def test_a_study_of_two_patients_is_refused(run, tmp_path):
+def test_study_of_two_patients_is_refused(run, tmp_path):
     folder = write_study(tmp_path / "study", LIMITED)
     write_series(folder / "more", VOLUMES["t1"], "t1", 9, PatientID="other")
     assert "its files name 2 patient IDs; a study is of one" in run("--dicom", folder)[2]
 
 
-def test_the_list_says_what_each_series_was_taken_for_and_why(run, tmp_path):
+def test_list_explains_what_each_series_was_taken_for(run, tmp_path):
     folder = write_study(tmp_path / "study", LIMITED)
     scout = Volume(VOLUMES["t1"].array[8:11], VOLUMES["t1"].ijk_to_ras)
     write_series(folder / "loc", scout, "t2", 7, SeriesDescription="Scout")
@@ -143,18 +143,18 @@ def test_the_list_says_what_each_series_was_taken_for_and_why(run, tmp_path):
     assert "not equally spaced" in run("--dicom", folder)[2]
 
 
-def test_an_output_is_needed_unless_the_series_are_listed(run, limited_study):
+def test_output_is_required_unless_listing(run, limited_study):
     assert run("--dicom", limited_study, output="")[2] == "error: --output FILE is needed.\n"
 
 
-def test_different_frames_of_reference_are_warned_of(run, tmp_path):
+def test_different_frames_of_reference_give_a_warning(run, tmp_path):
     folder = write_study(tmp_path / "study", LIMITED)
     write_series(folder / "S00003", VOLUMES["flair"], "flair", 3, FrameOfReferenceUID=generate_uid(None))
     code, out, _ = run("--dicom", folder)
     assert code == 0 and out.count("have different frames of reference") == 1
 
 
-def test_damaged_files_beside_the_slices_stand_in_the_report(run, tmp_path):
+def test_damaged_files_beside_the_slices_are_reported(run, tmp_path):
     folder = write_study(tmp_path / "study", LIMITED)
     (folder / "x").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
     assert run("--dicom", folder, "--report", tmp_path / "r.json")[0] == 0
@@ -162,7 +162,7 @@ def test_damaged_files_beside_the_slices_stand_in_the_report(run, tmp_path):
     assert sum("1 DICOM files cannot be read and were passed over: 'x'" in note for note in notes) == 1
 
 
-def test_no_name_of_a_patient_is_said_or_reported(run, tmp_path, limited_study):
+def test_patient_names_are_never_printed_or_reported(run, tmp_path, limited_study):
     code, out, error = run("--dicom", limited_study, "--report", tmp_path / "r.json", output="o.seg.nrrd")
     header = (tmp_path / "o.seg.nrrd").read_bytes().partition(b"\n\n")[0].decode()
     for text in (out, error, header, (tmp_path / "r.json").read_text()):
@@ -171,7 +171,7 @@ def test_no_name_of_a_patient_is_said_or_reported(run, tmp_path, limited_study):
         )
 
 
-def test_for_a_missing_series_none_is_offered_that_is_taken_already(run, tmp_path):
+def test_no_series_already_in_use_is_offered_for_a_missing_one(run, tmp_path):
     folder = write_study(tmp_path / "study", {name: VOLUMES[name] for name in ("t1", "t2")})
     code, _, error = run("--dicom", folder)
     assert code == 2 and error == (
@@ -194,13 +194,13 @@ ABSENT = [
 
 
 @pytest.mark.parametrize(("missing", "said", "output"), ABSENT)
-def test_without_the_packages_a_sentence_says_what_to_install(run, limited_study, monkeypatch, missing, said, output):
+def test_missing_packages_are_reported_with_the_install_command(run, limited_study, monkeypatch, missing, said, output):
     monkeypatch.setitem(sys.modules, missing, None)
     code, _, error = run("--dicom", limited_study, output=output)
     assert code == 2 and error == f'error: DICOM needs the package {said}: pip install "slicer-dante[dicom]".\n'
 
 
-def test_a_chest_ct_is_told_by_its_contrast_and_two_kernels_are_asked_for(tmp_path):
+def test_chest_ct_is_recognised_by_contrast_and_two_kernels_must_be_chosen(tmp_path):
     spec = read_spec(REPOSITORY / "Resources" / "Models" / "embolism-without-contrast")
     chest = {"SeriesDescription": "Thorax 1.0 B30f", "RescaleSlope": 1, "RescaleIntercept": -1024}
     write_series(tmp_path / "a", VOLUMES["t1"], "ct", 2, **chest)

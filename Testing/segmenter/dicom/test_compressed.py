@@ -1,4 +1,4 @@
-"""Compressed files hold the same voxels; what no decoder is there for is said in a sentence."""
+"""Compressed files contain the same voxels; a missing decoder is reported in a sentence."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from DanteSegmenterLib.dicom.study_scan import choose_study, scan
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.volume import Volume
 
-# Signed, and with a step that a lossy form would smear.
+# Signed, with an edge that lossy compression would smear.
 VOLUME = Volume(np.random.default_rng(0).integers(-500, 3000, (4, 16, 24)).astype(np.int16), LPS_2MM)
 GDCM = {JPEG2000Lossless: "JPEG2000Lossless", JPEGLosslessSV1: "JPEGLosslessProcess14_1"}
 
@@ -62,14 +62,14 @@ SYNTAXES = [ImplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossles
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
-def test_the_same_voxels_whatever_the_transfer_syntax(tmp_path, syntax):
+def test_voxels_do_not_depend_on_the_transfer_syntax(tmp_path, syntax):
     for path in write_series(tmp_path, VOLUME, RescaleSlope=1, RescaleIntercept=-100):
         compress(path, syntax)
         assert dcmread(path).file_meta.TransferSyntaxUID == syntax
     assert np.array_equal(read(tmp_path), VOLUME.array.astype(int) - 100)
 
 
-def test_what_nothing_decodes_is_refused(tmp_path):
+def test_undecodable_data_are_refused(tmp_path):
     for path in write_series(tmp_path, VOLUME):
         compress(path, RLELossless)
         dataset = dcmread(path)
@@ -83,7 +83,7 @@ def test_what_nothing_decodes_is_refused(tmp_path):
     )
 
 
-def test_a_codestream_of_another_size_than_the_header_is_refused_before_it_is_decoded(tmp_path):
+def test_codestream_of_another_size_than_the_header_is_refused_undecoded(tmp_path):
     paths = write_series(tmp_path, VOLUME)
     compress(paths[0], JPEGLSLossless)
     content = paths[0].read_bytes()
@@ -96,7 +96,7 @@ def test_a_codestream_of_another_size_than_the_header_is_refused_before_it_is_de
 
 @pytest.mark.parametrize("syntax", SYNTAXES[1:], ids=lambda syntax: syntax.keyword)
 @pytest.mark.parametrize("lost", [12, 200])
-def test_a_compressed_file_cut_short_is_refused(tmp_path, capfd, syntax, lost):
+def test_truncated_compressed_file_is_refused(tmp_path, capfd, syntax, lost):
     paths = write_series(tmp_path, VOLUME)
     compress(paths[0], syntax)
     paths[0].write_bytes(paths[0].read_bytes()[:-lost])

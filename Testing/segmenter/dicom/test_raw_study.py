@@ -1,4 +1,4 @@
-"""A whole head as it comes from a scanner: from DICOM it is prepared and segmented as from NIfTI."""
+"""A whole head from a scanner: prepared and segmented from DICOM as from NIfTI."""
 
 import highdicom
 import numpy as np
@@ -15,7 +15,7 @@ NAMES = {"t1": "t1", "t2": "t2", "flair": "fla"}
 
 
 def ball(volume):
-    """A mask in place of a brain's: an ellipsoid about the middle of the field of view, 70 x 65 x 55 mm."""
+    """A mask in place of the brain: an ellipsoid in the middle of the field of view, 70 x 65 x 55 mm."""
     k, j, i = np.indices(volume.shape)
     ijk = np.stack([i, j, k, np.ones_like(i)], axis=-1)
     middle = np.array([*((n - 1) / 2 for n in volume.shape[::-1]), 1.0])
@@ -44,9 +44,9 @@ def test_every_sequence_is_read_on_its_own_oblique_grid(heads):
 
 
 @pytest.mark.slow
-def test_a_whole_head_from_dicom_is_segmented_as_the_same_head_from_nifti(heads, brain_model_folder, tmp_path):
-    """But for voxels on the threshold: ITK's threads sum up in any order, so that even one input is aligned twice to
-    within 1e-7 mm alone, and NIfTI keeps its matrix in float32.
+def test_whole_head_from_dicom_is_segmented_like_nifti(heads, brain_model_folder, tmp_path):
+    """Equal up to voxels at the threshold: ITK's threads sum in any order, so that aligning one input twice agrees only
+    within 1e-7 mm, and NIfTI stores the matrix in float32.
     """
     common = ["segment", "--model", str(brain_model_folder), "--device", "cpu", "--prepare"]
     common += ["--brain-mask", str(heads / "mask.nii.gz")]

@@ -35,7 +35,7 @@ def read_one(folder):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_study_is_segmented_as_the_same_study_in_nifti(model, tmp_path, grid):
+def test_study_is_segmented_like_nifti(model, tmp_path, grid):
     volumes = {name: whole(volume) for name, volume in study(matrix=GRIDS[grid]).items()}
     shuffled = list(range(100))
     random.Random(1).shuffle(shuffled)
@@ -65,14 +65,14 @@ def test_stored_values_are_scaled_slice_by_slice(tmp_path):
     assert np.array_equal(read_one(tmp_path).array, scaled.astype(np.float32))
 
 
-def test_hounsfield_units_stay_whole_numbers(tmp_path):
+def test_hounsfield_units_stay_integers(tmp_path):
     volume = whole(study()["t1"])
     write_series(tmp_path, volume, "ct", RescaleSlope=1, RescaleIntercept=-1024)
     read = read_one(tmp_path)
     assert read.array.dtype == np.int32 and np.array_equal(read.array, volume.array.astype(int) - 1024)
 
 
-def test_directions_of_nearly_unit_length_stretch_no_voxel(tmp_path):
+def test_nearly_unit_directions_do_not_stretch_voxels(tmp_path):
     def change(dataset, k):
         dataset.ImageOrientationPatient = ["0.9995", "0", "0", "0", "1.0004", "0"]
 
@@ -81,7 +81,7 @@ def test_directions_of_nearly_unit_length_stretch_no_voxel(tmp_path):
 
 
 @pytest.mark.parametrize("signed", [0, 1], ids=["unsigned", "signed"])
-def test_what_is_drawn_above_the_stored_bits_is_no_value(tmp_path, signed):
+def test_overlay_bits_are_not_part_of_the_value(tmp_path, signed):
     values = np.arange(9 * 4 * 4).reshape(9, 4, 4) * 8 - (600 if signed else 0)
 
     def change(dataset, k):

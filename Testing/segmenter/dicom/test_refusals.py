@@ -1,4 +1,4 @@
-"""Series that are no one volume, and files that mean harm: a sentence that names them, and nothing else happens."""
+"""Series that do not form one volume, and hostile files: refused by name without side effects."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def set_at(slices, **values):
 
 
 def moved(along, by):
-    """Slices' positions moved: along LPS axis `along` by so many mm, a function of the slice."""
+    """Shift the positions of slices along an LPS axis by a function of the slice, in mm."""
 
     def change(dataset, k):
         place = [float(part) for part in dataset.ImagePositionPatient]
@@ -88,7 +88,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_one_volume_is_refused_by_name(tmp_path, case):
+def test_invalid_volume_is_refused_by_name(tmp_path, case):
     change, reason = REFUSED[case]
     write_series(tmp_path, VOLUME, number=4, change=change)
     with pytest.raises(InputError) as error:
@@ -97,12 +97,12 @@ def test_what_is_no_one_volume_is_refused_by_name(tmp_path, case):
     assert "Müller" not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_rounded_positions_are_one_volume(tmp_path):
+def test_rounded_positions_form_one_volume(tmp_path):
     write_series(tmp_path, VOLUME, change=moved(2, lambda k: 0.01 * (k % 2)))
     assert np.array_equal(read(tmp_path).array, VOLUME.array)
 
 
-def test_a_file_cut_short_is_named(tmp_path):
+def test_truncated_file_is_named(tmp_path):
     paths = write_series(tmp_path, VOLUME)
     paths[4].write_bytes(paths[4].read_bytes()[:-20])
     with pytest.raises(InputError, match=r"series 1 'AX T1 SE': '0004.dcm' is damaged or cut short"):
@@ -110,7 +110,7 @@ def test_a_file_cut_short_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("length", [200, 600])
-def test_a_file_cut_short_in_its_header_is_told(tmp_path, length):
+def test_truncated_header_is_reported(tmp_path, length):
     paths = write_series(tmp_path, VOLUME)
     paths[11].write_bytes(paths[11].read_bytes()[:length])
     found = scan(tmp_path)
@@ -118,7 +118,7 @@ def test_a_file_cut_short_in_its_header_is_told(tmp_path, length):
     assert len(found.studies[0].series[0].files) == 11
 
 
-def test_a_header_that_speaks_of_a_gigabyte_costs_none(tmp_path):
+def test_header_claiming_a_gigabyte_allocates_nothing(tmp_path):
     write_series(tmp_path / "a", VOLUME, change=set_at(range(12), Rows=20000, Columns=4000))
     with pytest.raises((InputError, ResourceError), match="damaged or cut short|memory"):
         read(tmp_path / "a")
@@ -128,22 +128,22 @@ def test_a_header_that_speaks_of_a_gigabyte_costs_none(tmp_path):
 
 
 def with_length(content, tag, length):
-    """A file's bytes with another length of the element whose tag and value representation are given."""
+    """The content of a file with a false length of the element with this tag and value representation."""
     at = content.rindex(tag) + len(tag)
     return content[:at] + length.to_bytes(4, "little") + content[at + 4 :]
 
 
-def test_an_element_of_a_gigabyte_that_is_not_there(tmp_path):
+def test_false_pixel_length_is_read_if_complete_and_refused_if_truncated(tmp_path):
     paths = write_series(tmp_path, VOLUME, DeviceSerialNumber="1")
     pixels = b"\xe0\x7f\x10\x00OW\0\0"
     paths[2].write_bytes(with_length(paths[2].read_bytes(), pixels, 1 << 30))
-    assert np.array_equal(read(tmp_path).array, VOLUME.array)  # every voxel is there, whatever was promised
+    assert np.array_equal(read(tmp_path).array, VOLUME.array)  # every voxel is there despite the false length
     paths[2].write_bytes(with_length(paths[2].read_bytes()[:-2], pixels, 1 << 30))
     with pytest.raises(InputError, match=r"'0002.dcm' is damaged or cut short"):
         read(tmp_path)
 
 
-def test_a_private_element_of_a_gigabyte_in_the_header_is_not_read(tmp_path):
+def test_private_header_element_of_a_gigabyte_is_not_read(tmp_path):
     def change(dataset, k):
         dataset.add_new((0x0009, 0x1001), "UN", b"12345678")
 
@@ -153,7 +153,7 @@ def test_a_private_element_of_a_gigabyte_in_the_header_is_not_read(tmp_path):
     assert "'0002.dcm' (its header is cut short" in scan(tmp_path).notes[0]
 
 
-def test_frames_without_end_are_not_counted(tmp_path):
+def test_endless_frames_are_not_counted(tmp_path):
     write_enhanced(tmp_path, whole(study()["t1"]))
     dataset = dcmread(tmp_path / "enhanced")
     dataset.NumberOfFrames = 2_000_000_000
@@ -161,14 +161,14 @@ def test_frames_without_end_are_not_counted(tmp_path):
     assert "its header speaks of 2e+09 frames" in scan(tmp_path).notes[0]
 
 
-def test_a_deflated_file_is_not_unpacked(tmp_path):
+def test_deflated_file_is_not_unpacked(tmp_path):
     dataset = slice_of(VOLUME, 0)
     dataset.SeriesInstanceUID = generate_uid(None)
     save(tmp_path / "x.dcm", dataset, DeflatedExplicitVRLittleEndian)
     assert "it is deflated" in scan(tmp_path).notes[0]
 
 
-def test_a_copy_of_a_file_is_passed_over_and_a_contradiction_refused(tmp_path):
+def test_duplicate_file_is_ignored_and_contradiction_refused(tmp_path):
     paths = write_series(tmp_path, VOLUME)
     shutil.copy(paths[3], tmp_path / "copy of 3.dcm")
     (series,) = choose_study(scan(tmp_path)).series
@@ -181,8 +181,8 @@ def test_a_copy_of_a_file_is_passed_over_and_a_contradiction_refused(tmp_path):
         read(tmp_path)
 
 
-def test_a_dicomdir_leads_nowhere(tmp_path):
-    """What it names is not followed: neither out of the folder nor within."""
+def test_dicomdir_is_not_followed(tmp_path):
+    """The files it names are not read, neither outside the folder nor inside."""
     write_series(tmp_path / "elsewhere", VOLUME)
     (tmp_path / "study").mkdir()
     dataset = patient_and_study()
@@ -200,7 +200,7 @@ def test_a_dicomdir_leads_nowhere(tmp_path):
         choose_study(found)
 
 
-def test_pipes_and_links_to_folders_are_not_followed(tmp_path):
+def test_pipes_and_folder_links_are_not_followed(tmp_path):
     write_series(tmp_path / "study", VOLUME)
     write_series(tmp_path / "other", VOLUME)
     os.symlink(tmp_path / "other", tmp_path / "study" / "link")
@@ -210,7 +210,7 @@ def test_pipes_and_links_to_folders_are_not_followed(tmp_path):
     assert np.array_equal(read(tmp_path / "study").array, VOLUME.array)
 
 
-def test_texts_of_headers_cannot_command_a_terminal(tmp_path):
+def test_header_texts_cannot_control_the_terminal(tmp_path):
     write_series(tmp_path, VOLUME, SeriesDescription="T1\x1b[2J\n\u202eevil", PatientName="\x1b[31mName^X")
     (row,) = table(choose_study(scan(tmp_path)))
     shown = [row.line, row.label, row.series.label, *row.guess.reasons, str(row.plain())]
@@ -218,7 +218,7 @@ def test_texts_of_headers_cannot_command_a_terminal(tmp_path):
     assert row.plain()["description"] == "T1[2J evil"
 
 
-def test_a_codestream_is_believed_no_more_than_the_header():
+def test_codestream_size_is_not_trusted():
     siz = b"\xff\x4f\xff\x51" + bytes(4) + b"".join(n.to_bytes(4, "big") for n in (40, 30, 8, 6))
     assert declared_size(siz) == (24, 32) and declared_size(b"\0" * 80 + siz) == (24, 32)
     frame = b"\xff\xd8" + b"\xff\xe0\0\4ab" + b"\xff\xc3\0\x0b\x10" + b"\x01\x00\x02\x00" + b"\1\1\x11\0"

@@ -1,4 +1,4 @@
-"""What a series is taken for, rule by rule, and in the order of the rules."""
+"""Recognition of a series' sequence, rule by rule and in the order of the rules."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ SE, IR, GR, EP = ("SE",), ("SE", "IR"), ("GR",), ("EP", "SE")
 @pytest.mark.parametrize(
     ("wanted", "given"),
     {
-        # What it is: another object, a localizer, derived, echo-planar.
+        # Kind of object: another object, a localizer, derived, echo-planar.
         "a segmentation": ("no MR or CT image", {"sop_class": SEG, "modality": "SEG", "description": "T1"}),
         "a report": ("no MR or CT image", {"sop_class": REPORT, "modality": "SR", "description": "T1"}),
         "a screen capture": ("screen capture", {"sop_class": CAPTURE, "modality": "OT", "description": "T1"}),
@@ -65,7 +65,7 @@ SE, IR, GR, EP = ("SE",), ("SE", "IR"), ("GR",), ("EP", "SE")
         "a name against figures": ("", {"description": "T1", "echo_ms": 100, "repetition_ms": 5e3}),
         "FLAIR whose inversion is not said": ("flair", {"description": "FLAIR", "echo_ms": 120, "repetition_ms": 9e3}),
         "T2 that inverts": ("", {"description": "T2", "echo_ms": 120, "inversion_ms": 2500}),
-        # Figures alone.
+        # Numbers only.
         "T1 by figures": ("t1", {"echo_ms": 12, "repetition_ms": 600, "scanning_sequence": SE}),
         "T1 by inversion": ("t1", {"echo_ms": 3, "repetition_ms": 2e3, "inversion_ms": 900, "scanning_sequence": GR}),
         "T2 by figures": ("t2", {"echo_ms": 100, "repetition_ms": 5e3, "scanning_sequence": SE}),
@@ -112,7 +112,7 @@ def test_rules(wanted, given):
     assert kind(**given) == wanted
 
 
-def test_reasons_say_what_was_seen():
+def test_reasons_state_the_evidence():
     assert guess_series(series("T1", contrast_agent="Gadovist")) == SeriesGuess(
         "t1ce", ("Series Description 'T1'", "contrast agent Gadovist")
     )
@@ -123,8 +123,8 @@ def test_reasons_say_what_was_seen():
     assert guess_series(series("x")).reasons == ("neither name nor parameters tell what it is",)
 
 
-def test_a_series_that_fits_two_rules_is_told_by_the_first():
-    """Every pair of neighbours in the order."""
+def test_first_matching_rule_wins():
+    """Every pair of neighbouring rules."""
     localizer = ("ORIGINAL", "PRIMARY", "LOCALIZER")
     both = [
         series(sop_class=SEG, modality="SEG", image_type=localizer),

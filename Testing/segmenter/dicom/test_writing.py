@@ -1,4 +1,4 @@
-"""A written DICOM SEG, as other readers see it."""
+"""A written DICOM SEG as seen by other readers."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ def one_stack(folder):
 
 @pytest.fixture(scope="module", params=["single frames", "enhanced"])
 def written(request, tmp_path_factory):
-    """A stack and the segmentation of it, of files whose order is not the slices'."""
+    """A stack and its segmentation, from files in another order than the slices."""
     folder = tmp_path_factory.mktemp("written")
     volume = whole(study(matrix=oblique((1.3, 1.7, 3.1)))["t1"])
     if request.param == "enhanced":
@@ -54,7 +54,7 @@ def written(request, tmp_path_factory):
     return stack, folder / "o.dcm"
 
 
-def test_every_segment_comes_back_voxel_for_voxel_on_the_grid_of_its_source(written):
+def test_segments_round_trip_on_the_grid_of_their_source(written):
     stack, path = written
     segmentation = highdicom.seg.segread(path)
     for number, (name, mask) in enumerate(nested_masks().items(), 1):
@@ -68,7 +68,7 @@ def test_every_segment_comes_back_voxel_for_voxel_on_the_grid_of_its_source(writ
         assert np.allclose(sorted(found.round(3).tolist()), sorted(wanted.round(3).tolist()), atol=2e-3)
 
 
-def test_every_slice_refers_to_the_image_that_it_lies_on(written):
+def test_slices_refer_to_their_source_images(written):
     stack, path = written
     segmentation = highdicom.seg.segread(path)
     masks = np.stack(list(nested_masks().values()), axis=-1)
@@ -82,7 +82,7 @@ def test_every_slice_refers_to_the_image_that_it_lies_on(written):
     assert np.array_equal(pixels.astype(bool), masks)
 
 
-def test_segments_are_coded_and_named_as_the_model_has_them(written):
+def test_segments_have_the_codes_and_names_of_the_model(written):
     segmentation = pydicom.dcmread(written[1])
     for segment, region in zip(segmentation.SegmentSequence, brain_regions(), strict=True):
         assert segment.SegmentLabel == region.name and segment.TrackingID == region.id
@@ -104,7 +104,7 @@ def test_segments_are_coded_and_named_as_the_model_has_them(written):
     assert segmentation.Manufacturer == "SlicerDANTE" and segmentation.DeviceSerialNumber == REPORT.weights
 
 
-def test_of_the_patient_only_what_the_standard_asks_for_is_copied(written):
+def test_only_required_patient_data_are_copied(written):
     stack, path = written
     segmentation = pydicom.dcmread(path)
     source = pydicom.dcmread(stack.frames[0].path)
@@ -119,7 +119,7 @@ def test_of_the_patient_only_what_the_standard_asks_for_is_copied(written):
     assert len(own) == 2 and not own & {source.SOPInstanceUID, source.SeriesInstanceUID, source.StudyInstanceUID}
 
 
-def test_what_the_source_does_not_say_is_empty_and_names_keep_their_letters(tmp_path):
+def test_missing_source_data_are_empty_and_names_keep_their_characters(tmp_path):
     def change(dataset, k):
         dataset.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
         dataset.PatientName = "Yamada^Tarou=山田^太郎"
@@ -133,7 +133,7 @@ def test_what_the_source_does_not_say_is_empty_and_names_keep_their_letters(tmp_
     assert not segmentation.AccessionNumber and not segmentation.StudyTime and not segmentation.ReferringPhysicianName
 
 
-def test_nothing_found_is_a_segmentation_too(tmp_path):
+def test_empty_segmentation_can_be_written(tmp_path):
     write_series(tmp_path / "study", whole(study()["t1"]))
     masks = {name: np.zeros(SHAPE, bool) for name in ("WT", "TC", "ET")}
     write_seg(tmp_path / "o.dcm", masks, brain_regions(), REPORT, one_stack(tmp_path / "study"))
@@ -141,14 +141,14 @@ def test_nothing_found_is_a_segmentation_too(tmp_path):
     assert segmentation.number_of_segments == 3 and not segmentation.pixel_array.any()
 
 
-def test_without_a_frame_of_reference_it_is_refused_and_nothing_is_left(tmp_path):
+def test_missing_frame_of_reference_is_refused_without_leftovers(tmp_path):
     write_series(tmp_path / "study", whole(study()["t1"]), FrameOfReferenceUID=None)
     with pytest.raises(InputError, match=r"series 1 'AX T1 SE' names no Frame of Reference UID"):
         write_seg(tmp_path / "o.dcm", nested_masks(), brain_regions(), REPORT, one_stack(tmp_path / "study"))
     assert not (tmp_path / "o.dcm").exists()
 
 
-def test_the_command_writes_it_and_dciodvfy_finds_no_error(tmp_path):
+def test_command_writes_a_file_that_passes_dciodvfy(tmp_path):
     model = write_brain_model(tmp_path / "model")
     write_study(tmp_path / "study", {name: whole(volume) for name, volume in study().items()})
     common = ["segment", "--model", str(model), "--device", "cpu", "--dicom", str(tmp_path / "study")]
@@ -169,9 +169,9 @@ def test_the_command_writes_it_and_dciodvfy_finds_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "written_as"), [(5, 501), (None, 1), (0, 1), (-3, 1), (2**31 - 1, 2**31 - 1)])
-def test_the_series_number_is_a_hundredfold_and_one_within_what_dicom_holds(number, written_as):
+def test_series_number_is_100_n_plus_1_within_dicom_limits(number, written_as):
     assert series_number(SimpleNamespace(series=SimpleNamespace(number=number))) == written_as
 
 
-def test_a_text_of_the_model_is_one_of_at_most_64_letters_without_a_backslash_that_would_part_it():
+def test_model_text_is_at_most_64_characters_without_backslash():
     assert (lo("a\\b\nc"), lo("")) == ("a/b c", "-") and len(lo("x" * 100)) == 64

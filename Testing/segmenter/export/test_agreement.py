@@ -1,4 +1,4 @@
-"""What is written computes what the network does, whatever the architecture; a difference is found."""
+"""Exported files compute the same as the network for every architecture; differences are detected."""
 
 import warnings
 from dataclasses import replace
@@ -26,7 +26,7 @@ OPTIONS = {
 
 
 def source(architecture="unet", **changes):
-    """A tiny network with random weights; of two modalities, so that one that the architecture knows is absent."""
+    """A tiny network with random weights for two modalities, so that one known to the architecture is absent."""
     pathway = Pathway("limited.safetensors", "0" * 64, LIMITED, architecture, OPTIONS.get(architecture, {}))
     spec = replace(brain_spec(), limited=pathway, **changes)
     with torch.random.fork_rng():
@@ -39,7 +39,7 @@ def source(architecture="unet", **changes):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_goes_through_torchscript(architecture, tmp_path):
+def test_every_architecture_exports_to_torchscript(architecture, tmp_path):
     one = source(architecture)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -50,16 +50,16 @@ def test_every_architecture_goes_through_torchscript(architecture, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_goes_through_onnx(architecture, tmp_path):
+def test_every_architecture_exports_to_onnx(architecture, tmp_path):
     found = write_onnx(source(architecture), tmp_path / "x.onnx")
     assert found.holds and found.largest_logit > 0.1
 
 
-def test_the_difference_is_the_largest_of_all_logits():
+def test_difference_is_the_maximum_over_logits():
     one = source()
 
     def other(window):
-        """The same, but for the last logit of each window."""
+        """The same, except for the last logit of each window."""
         logits = one.network(window)
         logits[:, -1, -1, -1, -1] += 0.25
         return logits
@@ -73,7 +73,7 @@ def test_the_difference_is_the_largest_of_all_logits():
 
 
 @pytest.mark.parametrize("wrong", ["mirrored", "another size", "no numbers"])
-def test_what_computes_something_else_is_refused(wrong):
+def test_export_with_different_output_is_refused(wrong):
     one = source()
 
     def other(window):
@@ -84,7 +84,7 @@ def test_what_computes_something_else_is_refused(wrong):
         check_agreement(one, other, "file")
 
 
-def test_the_generated_patient_is_what_the_network_reads():
+def test_generated_patient_is_valid_input():
     brain = patient(source())
     assert brain.shape == (1, 3, 16, 16, 16) and (brain != 0).float().mean() > 0.5
     window = Normalisation("ct_window", -160.0, 240.0, 40.0, 60.0)
@@ -93,5 +93,5 @@ def test_the_generated_patient_is_what_the_network_reads():
     )
     found = patient(ct).numpy()
     low, high = np.float32(-200 / 60), np.float32(200 / 60)
-    # Coarse enough for the whole chest to lie in the window: it is padded with air.
+    # Coarse enough for the whole chest to fit the window: it is padded with air.
     assert found.min() == low and (found == low).mean() > 0.3 and found.max() <= high and found.std() > 0.5

@@ -1,4 +1,4 @@
-"""A MONAI bundle has what MONAI asks for, replaces only its like, and gives the model's segmentation."""
+"""A MONAI bundle has what MONAI requires, replaces only bundles, and gives the model's segmentation."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(model, tmp_path_factory):
-    """As the command writes it."""
+    """A bundle written by the command."""
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
     assert main(["export", str(model), "--monai-bundle", str(folder)]) == 0
     return folder
@@ -40,7 +40,7 @@ def json_of(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_it_has_the_files_of_a_bundle(bundle):
+def test_bundle_has_the_required_files(bundle):
     found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     wanted = {"LICENSE", "configs/metadata.json", "configs/inference.json", "models/model.ts", "docs/README.md"}
     assert found == wanted | {"scripts/__init__.py", "scripts/dante.py"}
@@ -50,7 +50,7 @@ def test_it_has_the_files_of_a_bundle(bundle):
     assert "no licence was stated" in (bundle / "LICENSE").read_text()
 
 
-def test_its_metadata_has_what_monai_asks_for(bundle):
+def test_metadata_has_the_required_fields(bundle):
     said = json_of(bundle / "configs" / "metadata.json")
     asked = {"version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task"}
     assert asked | {"schema", "description", "authors", "copyright", "network_data_format", "changelog"} <= set(said)
@@ -71,13 +71,13 @@ def test_its_metadata_has_what_monai_asks_for(bundle):
         )
 
 
-def test_a_window_that_is_no_cube_is_turned(model):
+def test_non_cubic_window_is_permuted(model):
     source = source_of(load_model(model, "cpu"), "limited")
     config = inference_config(replace(source, spec=replace(source.spec, patch=(8, 16, 32))))
     assert config["inferer"]["roi_size"] == [32, 16, 8]
 
 
-def test_a_bundle_is_replaced_and_nothing_else(model, bundle):
+def test_only_a_bundle_is_replaced(model, bundle):
     source = source_of(load_model(model, "cpu"), "limited")
     (bundle / "configs" / "old.json").write_text("{}")
     write_bundle(source, bundle)
@@ -88,7 +88,7 @@ def test_a_bundle_is_replaced_and_nothing_else(model, bundle):
     (bundle / "eval").rmdir()
 
 
-def test_what_computes_something_else_is_not_kept(model, tmp_path, monkeypatch):
+def test_bundle_with_different_output_is_not_kept(model, tmp_path, monkeypatch):
     monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="TorchScript file does not compute"):
         write_bundle(source_of(load_model(model, "cpu"), "limited"), tmp_path / "bundle")
@@ -96,7 +96,7 @@ def test_what_computes_something_else_is_not_kept(model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("output", ["regions", "labels"])
-def test_its_label_map_is_ours(output):
+def test_label_map_equals_ours(output):
     spec = replace(brain_spec(), output=output)
     rng = np.random.default_rng(0)
     raw = rng.uniform(size=(spec.out_channels, 6, 7, 8)).astype(np.float32)
@@ -108,7 +108,7 @@ def test_its_label_map_is_ours(output):
 
 
 def run(bundle, data, out):
-    """The way its README says."""
+    """Run as described in the bundle's README."""
     folders = ["--dataset_dir", str(data), "--output_dir", str(out)]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", *folders]
     result = subprocess.run(command, cwd=bundle, capture_output=True, text=True)
@@ -116,7 +116,7 @@ def run(bundle, data, out):
 
 
 def difference(bundle, volumes, model, tmp_path, limited=True):
-    """Dice by region and voxels that differ, of the bundle's label map and ours."""
+    """Dice by region and the number of differing voxels between the bundle's label map and ours."""
     case = tmp_path / "data" / "somebody"
     case.mkdir(parents=True)
     for name, volume in volumes.items():
@@ -138,8 +138,8 @@ def difference(bundle, volumes, model, tmp_path, limited=True):
 @pytest.mark.parametrize(
     ("name", "pathway"), [("brats-without-t1ce", "limited"), ("embolism-without-contrast", "full")]
 )
-def test_run_by_monai_it_gives_our_segmentation(name, pathway, brain_model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)  # which MONAI computes in
+def test_monai_run_gives_our_segmentation(name, pathway, brain_model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)  # the format MONAI computes in
     model = load_model(brain_model_folder.parent / name, "cpu")
     source = source_of(model, pathway)
     write_bundle(source, tmp_path / "bundle")
@@ -150,7 +150,7 @@ def test_run_by_monai_it_gives_our_segmentation(name, pathway, brain_model_folde
 
 
 @pytest.mark.slow
-def test_monai_finds_in_it_every_property_of_an_inference(bundle, tmp_path):
+def test_monai_finds_every_inference_property(bundle, tmp_path):
     code = (
         "from monai.bundle import ConfigWorkflow\n"
         "flow = ConfigWorkflow('configs/inference.json', 'configs/metadata.json', workflow_type='infer')\n"

@@ -1,4 +1,4 @@
-"""An ONNX file says by itself how to feed it, computes what the model does, and is whole or not there."""
+"""An ONNX file describes its own input, computes the same as the model, and is written completely or not at all."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from DanteSegmenterLib.model_folder import Preprocessing, read_spec
 from DanteSegmenterLib.preprocess import prepare
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
-# As docs/export.md has them; all other values are JSON.
+# As in docs/export.md; all other values are JSON.
 TEXTS = {
     "model_name", "model_version", "task", "pathway", "architecture", "written_by", "how_to_feed",
     "input_axes", "orientation", "output", "activation", "licence", "intended_use", "training_data",
@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(model, tmp_path_factory):
-    """The file of the full pathway, as the command writes it."""
+    """The file of the full pathway, written by the command."""
     file = tmp_path_factory.mktemp("onnx") / "x.onnx"
     assert main(["export", str(model), "--onnx", str(file), "--pathway", "full"]) == 0
     return file
@@ -46,7 +46,7 @@ def metadata_in(file):
     return {key: value if key in TEXTS else json.loads(value) for key, value in props.items()}
 
 
-def test_its_input_and_output_have_names_and_any_batch(written):
+def test_input_and_output_are_named_with_dynamic_batch(written):
     proto = onnx.load(written)
     onnx.checker.check_model(proto)
     assert [(entry.domain, entry.version) for entry in proto.opset_import if not entry.domain] == [("", 18)]
@@ -64,7 +64,7 @@ def test_its_input_and_output_have_names_and_any_batch(written):
     assert [file.name for file in written.parent.iterdir()] == ["x.onnx"], "weights lie beside it"
 
 
-def test_it_says_what_model_json_says(model, written):
+def test_metadata_matches_model_json(model, written):
     spec, said = read_spec(model), metadata_in(written)
     preprocessing = from_plain(
         Preprocessing,
@@ -88,7 +88,7 @@ def test_it_says_what_model_json_says(model, written):
 
 
 class Session(nn.Module):
-    """The file in the place of the network."""
+    """The file in place of the network."""
 
     def __init__(self, file):
         super().__init__()
@@ -98,7 +98,7 @@ class Session(nn.Module):
         return torch.from_numpy(self.session.run(None, {"image": x.contiguous().numpy()})[0])
 
 
-def test_fed_by_what_it_says_it_gives_the_segmentation_of_the_model(model, written, monkeypatch):
+def test_inference_from_its_metadata_gives_the_model_segmentation(model, written, monkeypatch):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
     said = metadata_in(written)
     volumes = study(names=MODALITIES, matrix=LPS_2MM @ np.diag([0.9, 1.0, 1.2, 1.0]))
@@ -107,7 +107,7 @@ def test_fed_by_what_it_says_it_gives_the_segmentation_of_the_model(model, writt
     prepared = prepare(volumes, said["modalities"], from_plain(Preprocessing, table, "metadata", ModelError))
     plan = Plan(torch.device("cpu"), torch.float32, 2)
     image = torch.from_numpy(prepared.tensor)
-    said_nothing = lambda *_: False  # noqa: E731 - neither progress nor an end
+    said_nothing = lambda *_: False  # noqa: E731 - neither progress nor cancellation
     prediction, _ = predict_logits(
         Session(written),
         image,
@@ -126,9 +126,7 @@ def test_fed_by_what_it_says_it_gives_the_segmentation_of_the_model(model, writt
     assert set(np.unique(wanted)) > {0} and (label_map != wanted).mean() < 1e-4
 
 
-def test_a_file_that_computes_something_else_is_not_kept_and_the_one_before_stays(
-    model, written, tmp_path, monkeypatch
-):
+def test_file_with_different_output_is_discarded_and_the_old_one_kept(model, written, tmp_path, monkeypatch):
     other = write_brain_model(tmp_path / "other", with_full=True, seed=2)
     monkeypatch.setattr(onnx_file, "_recorded", lambda source: onnx.load(written))
     target = tmp_path / "out" / "x.onnx"
@@ -139,7 +137,7 @@ def test_a_file_that_computes_something_else_is_not_kept_and_the_one_before_stay
     assert target.read_bytes() == b"before" and list(target.parent.iterdir()) == [target]
 
 
-def test_what_the_exporter_or_the_runtime_cannot_do_is_one_sentence(model, written, tmp_path, monkeypatch):
+def test_exporter_and_runtime_failures_are_one_sentence(model, written, tmp_path, monkeypatch):
     source = source_of(load_model(model, "cpu"), "full")
 
     def fail(*_, **__):
@@ -151,7 +149,7 @@ def test_what_the_exporter_or_the_runtime_cannot_do_is_one_sentence(model, writt
             ModelError, match=r"\(unet\) cannot be written as ONNX with PyTorch .*: no such operator\.$"
         ):
             onnx_file.write_onnx(source, tmp_path / "x.onnx")
-    narrow = source_of(load_model(model, "cpu"), "limited")  # three channels for a file of four
+    narrow = source_of(load_model(model, "cpu"), "limited")  # three channels for a file with four
     monkeypatch.setattr(onnx_file, "_recorded", lambda source: onnx.load(written))
     with pytest.raises(ModelError, match="ONNX Runtime cannot run 1 window"):
         onnx_file.write_onnx(narrow, tmp_path / "x.onnx")
@@ -159,7 +157,7 @@ def test_what_the_exporter_or_the_runtime_cannot_do_is_one_sentence(model, writt
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_without_a_package_the_sentence_says_what_to_install(package, model, tmp_path, monkeypatch, capsys):
+def test_missing_package_is_reported_with_the_install_command(package, model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["export", str(model), "--onnx", str(tmp_path / "x.onnx")]) == 2
     said = capsys.readouterr().err
@@ -170,7 +168,7 @@ def test_without_a_package_the_sentence_says_what_to_install(package, model, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("pathway", ["limited", "full"])
 @pytest.mark.parametrize("name", ["brats-without-t1ce", "embolism-without-contrast"])
-def test_the_embedded_models_go_through_onnx(name, pathway, brain_model_folder, tmp_path):
+def test_embedded_models_export_to_onnx(name, pathway, brain_model_folder, tmp_path):
     source = source_of(load_model(brain_model_folder.parent / name, "cpu"), pathway)
     found = onnx_file.write_onnx(source, tmp_path / "x.onnx")
     assert max(found.on_noise, found.on_patient) < 5e-3 and found.largest_logit > 5

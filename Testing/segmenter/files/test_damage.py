@@ -1,4 +1,4 @@
-"""Files that were cut, altered or strangely written, in every format that is read: never a wrong image in silence."""
+"""Truncated, altered or oddly written files of every format: never a wrong image without an error."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ENDINGS = [ending for ending in IMAGE_ENDINGS if not ending.endswith("hd")]
 
 
 def written(tmp_path, ending, packed, array=NOISE):
-    """A file, and where its voxels are."""
+    """A file, and the position of its voxels."""
     path = tmp_path / f"x{ending}"
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((1, 2, 3))
@@ -28,7 +28,7 @@ FORMATS += [(".nii.gz", True), (".nii", False)]
 
 @pytest.mark.parametrize(("ending", "packed"), FORMATS)
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.99, 0.9999])
-def test_a_file_cut_anywhere_is_refused(tmp_path, ending, packed, share):
+def test_file_truncated_anywhere_is_refused(tmp_path, ending, packed, share):
     path, voxels = written(tmp_path, ending, packed)
     assert np.array_equal(read_volume(path).array, NOISE)
     whole = voxels.read_bytes()
@@ -38,7 +38,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, ending, packed, share):
 
 
 @pytest.mark.parametrize(("ending", "packed"), [f for f in FORMATS if f[1]])
-def test_one_wrong_bit_of_a_compressed_file_is_found(tmp_path, ending, packed):
+def test_single_bit_error_in_a_compressed_file_is_detected(tmp_path, ending, packed):
     path, voxels = written(tmp_path, ending, packed)
     whole, rng = voxels.read_bytes(), np.random.default_rng(0)
     for place in rng.integers(len(whole) // 5, len(whole), 40):
@@ -49,11 +49,11 @@ def test_one_wrong_bit_of_a_compressed_file_is_found(tmp_path, ending, packed):
             volume = read_volume(path)
         except InputError:
             continue
-        assert np.array_equal(volume.array, NOISE)  # the last block's padding
+        assert np.array_equal(volume.array, NOISE)  # only the padding of the last block is cut
 
 
 @pytest.mark.parametrize(("ending", "packed"), FORMATS)
-def test_no_wrong_byte_of_a_header_ends_in_anything_but_a_sentence_or_an_image(tmp_path, ending, packed):
+def test_corrupt_header_byte_gives_an_error_message_or_an_image(tmp_path, ending, packed):
     path, _ = written(tmp_path, ending, packed)
     whole, rng = path.read_bytes(), np.random.default_rng(1)
     for _ in range(150):
@@ -67,7 +67,7 @@ def test_no_wrong_byte_of_a_header_ends_in_anything_but_a_sentence_or_an_image(t
 
 
 @pytest.mark.parametrize("ending", ["hdr", "img", "gipl", "vtk", "dcm", "png", "mgz", ""])
-def test_formats_whose_damage_cannot_be_told_are_not_read(tmp_path, ending):
+def test_formats_without_damage_detection_are_not_read(tmp_path, ending):
     path = tmp_path / f"x.{ending}"
     path.write_bytes(b"anything")
     with pytest.raises(InputError, match=r"read from \.nii, \.nii\.gz, .* alone"):
@@ -76,7 +76,7 @@ def test_formats_whose_damage_cannot_be_told_are_not_read(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", IMAGE_ENDINGS)
 @pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"not an image\n" * 99, b"NRRD0004\n\n", b"NDims = 3\n"])
-def test_what_is_something_else_under_an_images_name_is_refused(tmp_path, ending, content):
+def test_other_content_under_an_image_name_is_refused(tmp_path, ending, content):
     path = tmp_path / f"x{ending}"
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"x{ending}"):
@@ -143,7 +143,7 @@ def changed(tmp_path, text, ending, old, new, tail=b""):
         ("endian: little", 'endian: little\nspace units: "furlong" "furlong" "furlong"', "furlong"),
     ],
 )
-def test_an_odd_header_of_a_nrrd_file_is_refused_with_its_reason(tmp_path, old, new, reason):
+def test_odd_nrrd_header_is_refused_with_its_reason(tmp_path, old, new, reason):
     with pytest.raises(InputError, match=reason):
         read_volume(changed(tmp_path, NRRD, ".nrrd", old, new))
 
@@ -172,19 +172,19 @@ def test_an_odd_header_of_a_nrrd_file_is_refused_with_its_reason(tmp_path, old, 
         ("LOCAL", "gone.raw", "gone.raw' cannot be opened"),
     ],
 )
-def test_an_odd_header_of_a_meta_image_is_refused_with_its_reason(tmp_path, old, new, reason):
+def test_odd_meta_image_header_is_refused_with_its_reason(tmp_path, old, new, reason):
     with pytest.raises(InputError, match=reason):
         read_volume(changed(tmp_path, META, ".mha", old, new))
 
 
 @pytest.mark.parametrize(("text", "ending"), [(NRRD, ".nrrd"), (META, ".mha")])
-def test_a_raw_file_with_more_slices_than_its_header_says_is_read_with_a_warning(tmp_path, text, ending):
+def test_raw_file_with_extra_slices_is_read_with_a_warning(tmp_path, text, ending):
     volume = read_volume(changed(tmp_path, text, ending, "16 14 12", "16 14 10"))
     assert np.array_equal(volume.array, NOISE[:10]) and "WARNING" in volume.notes[0]
     assert volume.ijk_to_ras == pytest.approx(np.array([[-1, 0, 0, -1], [0, -2, 0, -2], [0, 0, 3, 3], [0, 0, 0, 1.0]]))
 
 
-def test_spaces_and_units_of_nrrd_files_are_brought_to_ras_millimetres(tmp_path):
+def test_nrrd_spaces_and_units_are_converted_to_ras_millimetres(tmp_path):
     for space, first in (("RAS", 1), ("left-anterior-superior", -1)):
         volume = read_volume(changed(tmp_path, NRRD, ".nrrd", "left-posterior-superior", space))
         assert volume.ijk_to_ras[0, 0] == first and volume.ijk_to_ras[1, 1] == 2
@@ -192,7 +192,7 @@ def test_spaces_and_units_of_nrrd_files_are_brought_to_ras_millimetres(tmp_path)
     assert metres.spacing_mm == (3000, 2000, 1000) and "lengths in m;" in metres.notes[0]
 
 
-def test_a_nrrd_file_that_does_not_say_where_left_is_gets_a_warning(tmp_path):
+def test_nrrd_file_without_orientation_gives_a_warning(tmp_path):
     text = NRRD.replace("space: left-posterior-superior\n", "").replace("space origin: (1,2,3)\n", "")
     volume = read_volume(
         changed(tmp_path, text, ".nrrd", "space directions: (1,0,0) (0,2,0) (0,0,3)", "spacings: 1 2 3")
@@ -200,7 +200,7 @@ def test_a_nrrd_file_that_does_not_say_where_left_is_gets_a_warning(tmp_path):
     assert volume.spacing_mm == (3, 2, 1) and "which side is left" in volume.notes[0]
 
 
-def test_voxels_at_the_end_of_a_file_and_behind_some_bytes_are_found(tmp_path):
+def test_voxels_at_the_end_of_a_file_or_after_skipped_bytes_are_found(tmp_path):
     for skip, head in ((-1, b"whatever"), (8, b"8 bytes.")):
         path = changed(tmp_path, NRRD, ".nrrd", "encoding: raw", f"encoding: raw\nbyte skip: {skip}")
         content = path.read_bytes()
@@ -208,7 +208,7 @@ def test_voxels_at_the_end_of_a_file_and_behind_some_bytes_are_found(tmp_path):
         assert np.array_equal(read_volume(path).array, NOISE)
 
 
-def test_a_segmentation_of_one_segment_is_a_mask_and_of_several_is_refused(tmp_path):
+def test_single_segment_file_is_a_mask_and_several_segments_are_refused(tmp_path):
     text = NRRD.replace("dimension: 3", "dimension: 4").replace("directions: ", "directions: none ")
     one = changed(tmp_path, text, ".nrrd", "sizes: ", "sizes: 1 ")
     assert np.array_equal(read_volume(one).array, NOISE)
@@ -218,7 +218,7 @@ def test_a_segmentation_of_one_segment_is_a_mask_and_of_several_is_refused(tmp_p
     assert np.array_equal(read_volume(path, component=1).array, NOISE.view(np.uint16)[..., 1::2])
 
 
-def test_a_damaged_file_is_refused_for_its_path_not_for_its_shape(tmp_path):
+def test_damaged_file_is_refused_by_path_rather_than_shape(tmp_path):
     path = write_nifti(tmp_path / "patient.nii.gz", NOISE)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"patient\.nii\.gz' is damaged or cut short"):

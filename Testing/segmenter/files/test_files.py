@@ -23,7 +23,7 @@ def numbered(shape=(3, 4, 5)):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
-def test_a_volume_is_read_as_it_was_written(tmp_path, ending):
+def test_volume_round_trips(tmp_path, ending):
     path = tmp_path / f"ä file{ending}"
     write_volume(path, numbered())
     again = read_volume(path)
@@ -65,7 +65,7 @@ def test_files_are_lps_and_volumes_ras(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
-def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_path, ending):
+def test_component_of_a_4d_file_is_read_and_the_whole_is_refused(tmp_path, ending):
     path = tmp_path / f"4d{ending}"
     write_components(path, np.stack([numbered().array, numbered().array + 100]), numbered())
     assert np.array_equal(read_volume(path, component=1).array, numbered().array + 100)
@@ -77,22 +77,22 @@ def test_one_component_of_a_4d_file_can_be_read_and_the_whole_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
-def test_half_precision_as_it_comes_from_another_process_is_written_as_float32(tmp_path, ending):
+def test_half_precision_is_written_as_float32(tmp_path, ending):
     path = tmp_path / f"p{ending}"
-    half = np.stack([numbered().array / 64, 1 - numbered().array / 64]).astype(np.float16)  # 64ths are exact in it
+    half = np.stack([numbered().array / 64, 1 - numbered().array / 64]).astype(np.float16)  # 64ths are exact
     write_components(path, half, numbered())
     again = read_volume(path, component=1).array
     assert again.dtype == np.float32 and np.array_equal(again, 1 - numbered().array / 64)
 
 
-def test_a_colour_image_is_refused(tmp_path):
+def test_colour_image_is_refused(tmp_path):
     path = tmp_path / "colour.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 3, 3, 3), np.uint8), isVector=True), str(path))
     with pytest.raises(InputError, match="3 values per voxel"):
         read_volume(path)
 
 
-def test_what_is_no_image_is_refused_by_name(tmp_path):
+def test_non_image_is_refused_by_name(tmp_path):
     text = tmp_path / "notes.nii.gz"
     text.write_text("not an image")
     for path, reason in ((text, "no NIfTI file"), (tmp_path / "no.nii", "does not exist"), (tmp_path, "is a folder")):
@@ -102,7 +102,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_refused_wherever_it_was_cut(tmp_path, kept):
+def test_truncated_file_is_refused_at_any_length(tmp_path, kept):
     path = tmp_path / "cut.nii.gz"
     noise = np.random.default_rng(0).random((20, 20, 20), np.float32)
     write_volume(path, Volume(noise, np.eye(4)))
@@ -112,7 +112,7 @@ def test_a_truncated_file_is_refused_wherever_it_was_cut(tmp_path, kept):
         read_volume(path)
 
 
-def test_a_damaged_stream_is_refused_although_its_length_is_right(tmp_path):
+def test_damaged_stream_of_correct_length_is_refused(tmp_path):
     path = tmp_path / "damaged.nii.gz"
     write_volume(path, Volume(np.random.default_rng(0).random((20, 20, 20), np.float32), np.eye(4)))
     content = bytearray(path.read_bytes())
@@ -122,7 +122,7 @@ def test_a_damaged_stream_is_refused_although_its_length_is_right(tmp_path):
         read_volume(path)
 
 
-def test_a_segmentation_keeps_overlapping_regions_names_colours_and_codes(tmp_path):
+def test_segmentation_keeps_overlaps_names_colours_and_codes(tmp_path):
     masks = {id: np.zeros((3, 4, 5), bool) for id in ("WT", "TC", "ET")}
     masks["WT"][1:, 1:3, 2:] = True
     masks["TC"][1, 1, 2:4] = True
@@ -138,21 +138,21 @@ def test_a_segmentation_keeps_overlapping_regions_names_colours_and_codes(tmp_pa
     assert header["space origin"].tolist() == [-7, 3, 5]  # RAS (7, -3, 5) in LPS
 
 
-def test_a_missing_folder_and_an_unknown_ending_are_refused(tmp_path):
+def test_missing_folder_and_unknown_extension_are_refused(tmp_path):
     with pytest.raises(ResourceError, match="does not exist"):
         write_volume(tmp_path / "nowhere" / "a.nii.gz", numbered())
     with pytest.raises(InputError, match="ending"):
         write_volume(tmp_path / "a.jpg", numbered())
 
 
-def test_a_sheared_grid_is_refused_by_formats_that_cannot_hold_it(tmp_path):
+def test_sheared_grid_is_refused_by_formats_that_cannot_store_it(tmp_path):
     sheared = np.eye(4)
     sheared[0, 1] = 0.5
     with pytest.raises(InputError, match="sheared"):
         write_volume(tmp_path / "a.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), sheared))
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_interrupted_write_keeps_only_the_old_file(tmp_path):
     path = tmp_path / "kept.txt"
     path.write_text("old")
 
@@ -165,7 +165,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["kept.txt"]
 
 
-def test_a_gzip_file_of_something_else_is_refused(tmp_path):
+def test_gzip_file_of_other_content_is_refused(tmp_path):
     path = tmp_path / "letter.nii.gz"
     path.write_bytes(gzip.compress(b"Dear reader"))
     with pytest.raises(InputError, match="no NIfTI file"):
@@ -173,7 +173,7 @@ def test_a_gzip_file_of_something_else_is_refused(tmp_path):
 
 
 class FullDisk:
-    """Writes what `share` of a file's bytes fits, without a word, as ITK's NIfTI writer does on a full disk."""
+    """Silently writes only a share of a file's bytes, like ITK's NIfTI writer on a full disk."""
 
     def __init__(self, share):
         self.share, self.write = share, sitk.WriteImage
@@ -185,7 +185,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
-def test_a_disk_that_fills_in_silence_keeps_the_file_of_before(tmp_path, monkeypatch, ending, share):
+def test_silently_full_disk_keeps_the_old_file(tmp_path, monkeypatch, ending, share):
     path = tmp_path / f"result{ending}"
     write_volume(path, numbered())
     before = path.read_bytes()
@@ -200,13 +200,13 @@ def test_a_disk_that_fills_in_silence_keeps_the_file_of_before(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["a" * 248 + ".nii.gz", "ä" * 123 + ".nii.gz", "A.NII.GZ", "Ärzte & \udcff.nrrd"])
-def test_names_as_long_and_as_odd_as_the_system_allows_are_written_and_read(tmp_path, name):
+def test_names_of_maximum_length_and_odd_characters_work(tmp_path, name):
     write_volume(tmp_path / name, numbered())
     assert np.array_equal(read_volume(tmp_path / name).array, numbered().array)
     assert len(os.listdir(tmp_path)) == 1
 
 
-def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path):
+def test_impossible_file_name_gives_an_error_message(tmp_path):
     for name in ("b" * 300 + ".nii.gz", "n\0.nii.gz", "c" * 300 + "/x.nii"):
         with pytest.raises(ResourceError):
             write_volume(tmp_path / name, numbered())
@@ -215,14 +215,14 @@ def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_formats_of_two_files_are_not_written_because_they_cannot_be_replaced_in_one_step(tmp_path):
+def test_two_file_formats_are_not_written(tmp_path):
     for ending in (".mhd", ".nhdr"):
         with pytest.raises(InputError, match="ending"):
             write_volume(tmp_path / f"a{ending}", numbered())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_a_killed_write_changes_nothing_and_the_next_one_takes_away_what_it_left(tmp_path):
+def test_killed_write_changes_nothing_and_the_next_cleans_up(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("earlier")
     code = f"""

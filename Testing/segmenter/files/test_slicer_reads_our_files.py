@@ -1,4 +1,4 @@
-"""Slicer's own core reads the segmentation file that the command line writes."""
+"""Slicer's own core reads the segmentation file written by the command line."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def read_by_slicer(path):
     return json.loads(result.stdout.partition("REPORT")[2])
 
 
-def test_slicers_core_finds_every_segment_its_codes_and_its_voxels_in_the_world(tmp_path):
+def test_slicer_core_reads_segments_codes_and_world_voxels(tmp_path):
     matrix = np.array([[0, 0, -2.5, 7], [0.9, 0, 0, -3], [0, -1.1, 0, 5], [0, 0, 0, 1.0]])
     masks = {id: np.zeros((3, 4, 5), bool) for id in ("WT", "TC", "ET")}
     masks["WT"][1:, 1:3, 2:] = True
@@ -73,7 +73,7 @@ def test_slicers_core_finds_every_segment_its_codes_and_its_voxels_in_the_world(
 NAMES = ["Hirnödem, größer 頭 😀", r"back\slash \n and $^$", "<b>x</b>; =1+1"]
 
 
-def test_texts_of_any_language_come_back_as_they_were(tmp_path):
+def test_texts_in_any_language_round_trip(tmp_path):
     meaning = brain_regions()[0].terminology
     meaning = replace(meaning, type=replace(meaning.type, meaning="Ödem: groß"))
     regions = [replace(r, name=name, terminology=meaning) for r, name in zip(brain_regions(), NAMES)]
@@ -85,7 +85,7 @@ def test_texts_of_any_language_come_back_as_they_were(tmp_path):
     assert all(len(segment["points"]) == 60 for segment in found)
 
 
-def test_a_name_breaks_no_line_of_the_header(tmp_path):
+def test_name_cannot_break_a_header_line(tmp_path):
     regions = [replace(brain_regions()[0], name="a\r\nSegment0_ID:=evil\n\n\x1b")]
     grid = Volume(np.zeros((3, 4, 5)), np.eye(4))
     write_segmentation(tmp_path / "r.seg.nrrd", {"WT": np.ones((3, 4, 5), bool)}, regions, grid)

@@ -43,7 +43,7 @@ def reader(monkeypatch, clock):
 
 
 @pytest.mark.parametrize("winerror", [5, 32])
-def test_a_file_that_is_busy_is_tried_again(clock, winerror):
+def test_busy_file_is_retried(clock, winerror):
     outcomes = [refusal(winerror), refusal(winerror), "read"]
 
     def action():
@@ -68,20 +68,20 @@ def test_another_failure_is_told_at_once(tmp_path, clock):
     assert clock[0] == 100
 
 
-def test_a_summary_is_written_although_the_window_reads_it(tmp_path, reader):
+def test_summary_is_written_while_the_window_reads_it(tmp_path, reader):
     path = tmp_path / "summary.csv"
     path.write_text("before")
     write_atomically(path, lambda file: file.write_text("after"))
     assert path.read_text() == "after" and reader == [path] * 4
 
 
-def test_a_summary_that_a_spreadsheet_keeps_open_is_refused_in_a_sentence(tmp_path, clock, monkeypatch):
+def test_summary_kept_open_by_a_spreadsheet_is_refused_in_a_sentence(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(refusal(32)))
     with pytest.raises(ResourceError, match="could not be written: Access is denied. Nothing was changed"):
         write_atomically(tmp_path / "summary.csv", lambda file: file.write_text("after"))
 
 
-def test_a_folder_takes_its_place_although_a_scanner_looks_at_its_files(tmp_path, reader):
+def test_folder_is_swapped_in_while_a_scanner_reads_its_files(tmp_path, reader):
     with folder_in_the_making(tmp_path) as new:
         (new / "model.json").write_text("{}")
         swap_in(new, tmp_path / "model")

@@ -21,13 +21,13 @@ from DanteSegmenterLib.guard.plain_text import csv_cell, one_line
         ("", ""),
     ],
 )
-def test_a_text_is_shown_as_one_line_that_prints(text, shown):
+def test_text_becomes_one_printable_line(text, shown):
     assert one_line(text) == shown
     assert one_line(shown) == shown and shown.isprintable()
 
 
 @pytest.mark.parametrize("text", ["x" * 201, "x" * 10_000_000, "x y" * 100])
-def test_a_long_text_is_cut_and_says_so(text):
+def test_long_text_is_truncated_with_a_mark(text):
     assert len(one_line(text)) <= 200 and one_line(text).endswith("...")
     assert one_line("x" * 200) == "x" * 200
 
@@ -36,15 +36,15 @@ def test_a_long_text_is_cut_and_says_so(text):
     "text",
     ["=1+1", "@SUM(A1)", "-foo", "+foo", "-2+3", "\t=1", " \r\n=1", "\x00=1", "-inf", "＝1", '=HYPERLINK("http://x")'],
 )
-def test_a_cell_is_no_formula(text):
+def test_cell_is_never_a_formula(text):
     cell = csv_cell(text)
     assert cell.startswith("'") and csv_cell(cell) == cell
 
 
 @pytest.mark.parametrize("text", ["-1", "+1.5", "-.5", "-1.5e-3", "1e9", "", "BraTS-001", "O'Neil", "a=b"])
-def test_numbers_and_names_stay_as_they_are(text):
+def test_numbers_and_names_are_unchanged(text):
     assert csv_cell(text) == text
 
 
-def test_every_error_is_one_line_that_prints():
+def test_every_error_is_one_printable_line():
     assert str(InputError("'a\x1b[31m\nb' does not exist.")) == "'a[31m b' does not exist."

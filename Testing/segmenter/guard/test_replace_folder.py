@@ -15,7 +15,7 @@ def make(folder, text):
     return folder
 
 
-def test_a_finished_folder_takes_the_place_of_another(tmp_path):
+def test_finished_folder_replaces_the_old_one(tmp_path):
     target = make(tmp_path / "m", "old")
     for text in ("new", "newer"):
         with folder_in_the_making(tmp_path) as new:
@@ -26,7 +26,7 @@ def test_a_finished_folder_takes_the_place_of_another(tmp_path):
 
 
 @pytest.mark.parametrize("exchanging", [True, False])
-def test_there_is_no_third_folder_afterwards_with_one_move_or_two(tmp_path, monkeypatch, exchanging):
+def test_no_third_folder_remains_with_one_move_or_two(tmp_path, monkeypatch, exchanging):
     if not exchanging:
         monkeypatch.setattr(replace_folder, "exchange", lambda *_: False)
     target, new = make(tmp_path / "m", "old"), make(tmp_path / "new", "new")
@@ -34,7 +34,7 @@ def test_there_is_no_third_folder_afterwards_with_one_move_or_two(tmp_path, monk
     assert (target / "file").read_text() == "new" and os.listdir(tmp_path) == ["m"]
 
 
-def test_what_is_not_finished_leaves_nothing_and_changes_nothing(tmp_path):
+def test_unfinished_folder_leaves_no_trace(tmp_path):
     target = make(tmp_path / "m", "old")
     with pytest.raises(ValueError), folder_in_the_making(tmp_path) as new:
         make(new, "new")
@@ -43,9 +43,7 @@ def test_what_is_not_finished_leaves_nothing_and_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("platform", "private"), [("linux", True), ("darwin", True), ("win32", False)])
-def test_what_is_being_built_is_its_owners_alone_but_for_windows_where_moving_would_not_change_that(
-    tmp_path, monkeypatch, platform, private
-):
+def test_folder_in_the_making_is_private_except_on_windows(tmp_path, monkeypatch, platform, private):
     modes, make_folder = [], Path.mkdir
     monkeypatch.setattr(Path, "mkdir", lambda path, mode=0o777: (modes.append(mode), make_folder(path, mode)))
     monkeypatch.setattr(sys, "platform", platform)
@@ -54,7 +52,7 @@ def test_what_is_being_built_is_its_owners_alone_but_for_windows_where_moving_wo
     assert modes == [0o700 if private else 0o777]
 
 
-def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path, monkeypatch):
+def test_failed_move_restores_the_old_folder(tmp_path, monkeypatch):
     target, new, move = make(tmp_path / "m", "old"), make(tmp_path / "new", "new"), os.replace
 
     def refuse(source, to):
@@ -69,7 +67,7 @@ def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path, monkeypatch):
     assert (target / "file").read_text() == "old" and sorted(os.listdir(tmp_path)) == ["m", "new"]
 
 
-def test_a_kill_between_the_two_moves_loses_nothing(tmp_path):
+def test_kill_between_the_two_moves_loses_nothing(tmp_path):
     target = make(tmp_path / "m", "old")
     make(tmp_path / "new", "new")
     code = f"""
@@ -90,12 +88,12 @@ replace_folder.swap_in(pathlib.Path({str(tmp_path)!r}) / "new", pathlib.Path({st
     assert (target / "file").read_text() == "old" and sorted(os.listdir(tmp_path)) == ["m", "new"]
 
 
-def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(tmp_path):
+def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_kept(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left = make(tmp_path / f"{PREFIX}{MACHINE}-{gone.pid}-abc", "half")
     others = make(tmp_path / f"{PREFIX}{MACHINE}-{os.getppid()}-abc", "half")
-    elsewhere = make(tmp_path / f"{PREFIX}{'0' * len(MACHINE)}-{gone.pid}-abc", "half")  # on a disk that two share
+    elsewhere = make(tmp_path / f"{PREFIX}{'0' * len(MACHINE)}-{gone.pid}-abc", "half")  # on a shared disk
     strange = make(tmp_path / f"{PREFIX}x", "half")
     os.utime(strange, (0, 0))
     with folder_in_the_making(tmp_path) as new:
@@ -103,7 +101,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(tmp_
     assert not left.exists()
 
 
-def test_an_interruption_while_it_is_taken_away_is_answered_when_it_is_gone(tmp_path, monkeypatch):
+def test_interruption_during_removal_is_handled_afterwards(tmp_path, monkeypatch):
     remove, tries = replace_folder.shutil.rmtree, []
 
     def interrupted(folder, **more):
@@ -118,7 +116,7 @@ def test_an_interruption_while_it_is_taken_away_is_answered_when_it_is_gone(tmp_
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interruption_just_when_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+def test_interruption_during_creation_leaves_nothing(tmp_path, monkeypatch):
     make_folder = os.mkdir
 
     def interrupted(*arguments, **more):

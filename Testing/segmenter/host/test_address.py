@@ -1,4 +1,4 @@
-"""What a user may write for another computer, and the command that is made of it."""
+"""Valid names of a remote host, and the command built from them."""
 
 import shlex
 import subprocess
@@ -19,7 +19,7 @@ from DanteSegmenterLib.host.ssh import remote_command, ssh_command, ssh_environm
         ("ssh:me@[fe80::1]:22", Host("fe80::1", "me", 22), "me@fe80::1"),
     ],
 )
-def test_a_computer_is_named_as_ssh_names_it(text, host, target):
+def test_host_is_named_as_for_ssh(text, host, target):
     assert parse_host(text) == host and host.target == target
 
 
@@ -33,20 +33,20 @@ def test_a_computer_is_named_as_ssh_names_it(text, host, target):
         "ssh:gpu\x1b[2J", "ssh:" + "a" * 300, "ssh:gpu٣", "ssh:gpu:٢٢",
     ],
 )  # fmt: skip
-def test_what_could_be_anything_but_a_name_is_refused_in_one_sentence(text):
+def test_anything_but_a_host_name_is_refused_in_one_sentence(text):
     with pytest.raises(ConfigError, match="is no computer: ssh:USER@HOST") as refusal:
         parse_host(text)
     assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize("python", ["-c x", "'", "A=1 python3", "python3\nreboot", "''", "x" * 3000])
-def test_what_starts_no_python_is_refused(python):
+def test_command_that_starts_no_python_is_refused(python):
     with pytest.raises(ConfigError, match="starts no Python there"):
         parse_host("ssh:gpu", python)
 
 
-def test_the_remote_line_means_its_words_and_nothing_else_in_a_shell(tmp_path):
-    """The shell itself is asked what it makes of the line, with a program in place of Python that says its words."""
+def test_remote_command_line_is_quoted_for_the_shell(tmp_path):
+    """Asks the shell how it splits the line, with a program in place of Python that prints its arguments."""
     program = tmp_path / "a folder; touch hacked" / "python"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONSAFEPATH" "$@"\n')
@@ -61,7 +61,7 @@ def test_the_remote_line_means_its_words_and_nothing_else_in_a_shell(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [program.parent.name]
 
 
-def test_ssh_is_asked_without_terminal_question_or_forwarding_and_the_name_cannot_be_an_option(tmp_path, monkeypatch):
+def test_ssh_runs_without_terminal_prompt_or_forwarding_and_the_name_is_no_option(tmp_path, monkeypatch):
     (tmp_path / "ssh").write_text("")
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -73,7 +73,7 @@ def test_ssh_is_asked_without_terminal_question_or_forwarding_and_the_name_canno
         ssh_command(parse_host("ssh:gpu"), "module", [])
 
 
-def test_ssh_runs_with_the_systems_libraries_also_out_of_slicer(monkeypatch):
+def test_ssh_uses_the_system_libraries_inside_slicer(monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "/slicer/lib")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     assert "LD_LIBRARY_PATH" not in ssh_environment() and ssh_environment()["SSH_AUTH_SOCK"] == "/agent"

@@ -1,4 +1,4 @@
-"""What ssh and Python say, recorded from OpenSSH 9.2 and Python 3.11, and the sentence that is made of it."""
+"""Messages of ssh and Python, recorded from OpenSSH 9.2 and Python 3.11, and their explanations."""
 
 import pytest
 
@@ -34,16 +34,16 @@ CHANGED = "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\r\nHost key ve
         (5, "DANTE worker: there is not enough memory\n", True, "Its last words: DANTE worker: there is not"),
     ],
 )  # fmt: skip
-def test_every_end_is_one_sentence_that_says_what_to_do(code, said, met, wanted):
+def test_every_failure_is_one_sentence_with_advice(code, said, met, wanted):
     sentence = explain_end(GPU, code, said, met)
     assert wanted in sentence and "\n" not in sentence and "Traceback" not in sentence
 
 
-def test_which_side_is_to_be_updated_is_said():
+def test_outdated_side_is_named():
     assert "update it there" in other_version(GPU, 2, 3) and "update it here" in other_version(GPU, 4, 3)
 
 
 @pytest.mark.parametrize("say", [not_ours, lambda host, heard: no_answer(host, 60, heard)])
-def test_what_others_said_is_shown_as_one_line_of_bounded_length_that_commands_no_terminal(say):
+def test_remote_output_is_one_short_harmless_line(say):
     shown = str(DanteError(say(GPU, b"\x1b[2J\xff\r\n" + b"welcome " * 5000)))
     assert shown.isprintable() and "welcome" in shown and len(shown) < 600

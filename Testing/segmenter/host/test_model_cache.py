@@ -1,4 +1,4 @@
-"""Models that come from another computer: whole, the right one, or not at all."""
+"""Models received from another computer: whole and verified, or not stored."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ def cache(tmp_path):
     return ModelCache(tmp_path / "not yet" / "models")
 
 
-def test_a_model_arrives_byte_for_byte_and_is_found_by_its_digest(cache, folder):
+def test_model_arrives_byte_for_byte_and_is_found_by_digest(cache, folder):
     digest = digest_of(folder)
     assert digest == hashlib.sha256((folder / "model.json").read_bytes()).hexdigest() and cache.find(digest) is None
     place = cache.keep(digest, *model_bytes(folder))
@@ -36,7 +36,7 @@ def test_a_model_arrives_byte_for_byte_and_is_found_by_its_digest(cache, folder)
     assert os.listdir(cache.folder) == [digest] and cache.folder.stat().st_mode & 0o077 == 0
 
 
-def test_another_model_than_was_announced_is_not_kept(cache, folder):
+def test_model_with_another_digest_is_not_kept(cache, folder):
     with pytest.raises(ModelError, match="another than was announced"):
         cache.keep("0" * 64, *model_bytes(folder))
     names, contents = model_bytes(folder)
@@ -50,7 +50,7 @@ def test_another_model_than_was_announced_is_not_kept(cache, folder):
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/tmp/x.safetensors", "run.py", ".bashrc", "", "a\0.safetensors"])
-def test_a_file_that_is_none_of_a_model_is_not_written(cache, folder, tmp_path, name):
+def test_foreign_file_of_a_model_is_not_written(cache, folder, tmp_path, name):
     names, contents = model_bytes(folder)
     with pytest.raises(ModelError, match="is no file of a model"):
         cache.keep(digest_of(folder), (*names, name), (*contents, np.zeros(3, np.uint8)))
@@ -58,12 +58,12 @@ def test_a_file_that_is_none_of_a_model_is_not_written(cache, folder, tmp_path, 
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc", "A" * 64, "0" * 63, "0" * 64 + "\n"])
-def test_what_is_no_digest_names_no_folder(cache, digest):
+def test_invalid_digest_names_no_folder(cache, digest):
     with pytest.raises(ModelError, match="no digest"):
         cache.find(digest)
 
 
-def test_a_damaged_model_is_asked_for_again_and_replaced(cache, folder):
+def test_damaged_model_is_requested_again_and_replaced(cache, folder):
     digest = digest_of(folder)
     weights = cache.keep(digest, *model_bytes(folder)) / "limited.safetensors"
     whole = weights.read_bytes()
@@ -74,7 +74,7 @@ def test_a_damaged_model_is_asked_for_again_and_replaced(cache, folder):
     assert os.listdir(cache.folder) == [digest]
 
 
-def test_an_altered_model_is_not_sent(tmp_path):
+def test_altered_model_is_not_sent(tmp_path):
     folder = write_brain_model(tmp_path / "model")
     spec = read_spec(folder)
     write_spec(folder, replace(spec, limited=replace(spec.limited, sha256="1" * 64)))
@@ -82,7 +82,7 @@ def test_an_altered_model_is_not_sent(tmp_path):
         model_bytes(folder)
 
 
-def test_the_models_used_last_stay_and_nothing_else_is_touched(cache, folder):
+def test_most_recent_models_are_kept_and_other_files_untouched(cache, folder):
     digest = digest_of(folder)
     cache.folder.mkdir(parents=True)
     others = [f"{n:064x}" for n in range(MODELS_KEPT + 2)]
@@ -94,20 +94,20 @@ def test_the_models_used_last_stay_and_nothing_else_is_touched(cache, folder):
     assert set(os.listdir(cache.folder)) == {digest, "the user's own", *others[-(MODELS_KEPT - 1) :]}
 
 
-def test_a_model_that_is_found_counts_as_used(cache, folder):
+def test_found_model_counts_as_used(cache, folder):
     place = cache.keep(digest_of(folder), *model_bytes(folder))
     os.utime(place, (1000, 1000))
     cache.find(digest_of(folder))
     assert place.stat().st_mtime > 1e9
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path, folder):
+def test_unwritable_cache_is_reported(tmp_path, folder):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="the model cannot be kept in"):
         ModelCache(tmp_path / "file" / "models").keep(digest_of(folder), *model_bytes(folder))
 
 
-def test_the_place_is_the_users_cache(monkeypatch, tmp_path):
+def test_cache_is_in_the_user_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "dante" / "models"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -20,23 +20,23 @@ def folder(tmp_path_factory):
     return write_brain_model(tmp_path_factory.mktemp("model"), with_full=True)
 
 
-def test_volume_ranges_hold_the_volumes(folder):
+def test_volume_ranges_contain_the_volumes(folder):
     result = segment(load_model(folder, "cpu"), study())
     for found in result.report.findings:
         assert found.low_ml <= found.volume_ml <= found.high_ml
 
 
-def test_a_model_that_was_too_sure_on_test_cases_says_so(tmp_path):
+def test_overconfident_model_gives_a_note(tmp_path):
     folder = write_brain_model(tmp_path / "model")
     spec = read_spec(folder)
     measured = {"WT": Calibration(17, 0.9, 0.85, 0.5), "ET": Calibration(17, 0.8, 0.41, 0.2)}
     write_spec(folder, replace(spec, limited=replace(spec.limited, calibration=measured)))
     notes = segment(load_model(folder, "cpu"), study()).notes
-    # WT is only 5 points too sure, ET 39.
+    # WT is overconfident by 5 points only, ET by 39.
     assert notes[-1].endswith("on 17 test cases this model was too sure (enhancing tumour 80% sure and 41% right).")
 
 
-def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volumes(folder):
+def test_result_has_the_reference_grid_nested_masks_and_volumes(folder):
     result = segment(load_model(folder, "cpu"), study(), probabilities=True)
     assert result.probabilities.shape == (3, 20, 24, 28) and result.label_map.shape == (20, 24, 28)
     assert np.array_equal(result.reference.ijk_to_ras, LPS_2MM) and result.modality == "t1"
@@ -46,10 +46,10 @@ def test_the_result_lies_on_the_references_grid_with_nested_masks_and_their_volu
     assert set(result.report.seconds) == {"load", "prepare", "network", "restore"}
 
 
-def test_outside_the_foreground_nothing_is_segmented(folder):
+def test_nothing_is_segmented_outside_the_foreground(folder):
     volumes = study()
     for volume in volumes.values():
-        volume.array[8:12, 10:14, 10:14] = 0  # a hole in all of them
+        volume.array[8:12, 10:14, 10:14] = 0  # a hole in all volumes
     result = segment(load_model(folder, "cpu"), volumes, probabilities=True)
     outside = np.ones(result.label_map.shape, bool)
     outside[2:-2, 3:-3, 4:-4] = False
@@ -57,8 +57,8 @@ def test_outside_the_foreground_nothing_is_segmented(folder):
     assert not result.probabilities[:, outside].any()
 
 
-def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(folder):
-    """The network sees the same image, so the answer must be the same at each place in the world."""
+def test_segmentation_does_not_depend_on_the_storage_order(folder):
+    """The network sees the same image, so the result must be the same at each world position."""
     model = load_model(folder, "cpu")
     plain = segment(model, study())
     swapped_matrix = LPS_2MM @ np.array(
@@ -69,7 +69,7 @@ def test_the_same_voxels_in_another_storage_order_give_the_same_segmentation(fol
     assert np.array_equal(again.label_map.transpose(2, 1, 0), plain.label_map)
 
 
-def test_the_full_network_is_used_when_the_privileged_volume_is_given_and_that_is_said(folder):
+def test_full_network_is_used_with_the_privileged_volume_and_noted(folder):
     model = load_model(folder, "cpu")
     limited = segment(model, study(), probabilities=True)
     full = segment(model, study(names=("t1", "t1ce", "t2", "flair")), probabilities=True)
@@ -77,7 +77,7 @@ def test_the_full_network_is_used_when_the_privileged_volume_is_given_and_that_i
     assert not np.array_equal(limited.probabilities, full.probabilities)
 
 
-def test_without_a_full_network_the_privileged_volume_changes_nothing_and_that_is_said(tmp_path):
+def test_privileged_volume_is_ignored_without_a_full_network_and_noted(tmp_path):
     model = load_model(write_brain_model(tmp_path), "cpu")
     result = segment(model, study(names=("t1", "t2", "flair", "t1ce")), probabilities=True)
     assert result.notes == ("T1CE is not used by this model.",)
@@ -93,7 +93,7 @@ def test_a_volume_in_the_place_of_the_scan_that_its_name_says_is_warned_of_and_n
     )
 
 
-def test_a_missing_and_an_unknown_modality_are_named(folder):
+def test_missing_and_unknown_modalities_are_named(folder):
     model = load_model(folder, "cpu")
     with pytest.raises(InputError, match="missing: flair"):
         segment(model, study(names=("t1", "t2")))
@@ -101,7 +101,7 @@ def test_a_missing_and_an_unknown_modality_are_named(folder):
         segment(model, study(names=("t1", "t2", "flair", "pet")))
 
 
-def test_no_convolution_of_a_run_in_single_precision_takes_torchs_slow_path(folder, monkeypatch):
+def test_single_precision_never_takes_the_slow_convolution_path(folder, monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.fastest_dtype", lambda device: torch.float32)
     monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.batch_of", lambda *_: 1)
     model = load_model(folder, "cpu")
@@ -120,7 +120,7 @@ def test_progress_rises_from_0_to_1_through_all_phases(folder):
 
 
 @pytest.mark.parametrize("phase", ["load", "prepare", "network"])
-def test_a_run_cancelled_in_any_phase_ends_before_the_next(folder, phase):
+def test_run_cancelled_in_any_phase_stops_before_the_next(folder, phase):
     seen = []
     with pytest.raises(Cancelled):
         segment(
@@ -132,7 +132,7 @@ def test_a_run_cancelled_in_any_phase_ends_before_the_next(folder, phase):
     assert seen[-1] == phase
 
 
-def test_probabilities_are_0_where_no_window_was_needed():
+def test_probabilities_are_0_in_skipped_windows():
     covered, plan = torch.tensor([True, False]).reshape(1, 1, 2), Plan(torch.device("cpu"), torch.float32, 1)
     regions = Prediction(torch.zeros(3, 1, 1, 2), covered, plan)
     assert probabilities_of(regions, brain_spec()).ravel().tolist() == [0.5, 0, 0.5, 0, 0.5, 0]
@@ -141,7 +141,7 @@ def test_probabilities_are_0_where_no_window_was_needed():
     assert probabilities_of(four, labels).ravel().tolist() == [0.25, 0, 0.25, 0, 0.25, 0]
 
 
-def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
+def test_missing_device_is_an_error_without_fallback_to_the_cpu():
     with pytest.raises(ResourceError, match="unknown device"):
         resolve_device("gpu")
     if not torch.cuda.is_available():
@@ -150,8 +150,8 @@ def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall_to_the_cpu():
     assert resolve_device("cpu").type == "cpu"
 
 
-def test_in_a_ct_neither_the_middle_of_the_window_nor_air_in_the_patient_is_outside(tmp_path):
-    """40 HU, the density of blood, is 0 once normalised, and air is its background; in MR either would mean outside."""
+def test_ct_foreground_includes_the_window_centre_and_air(tmp_path):
+    """40 HU, the density of blood, is 0 once normalised, and air is its background; in MR both would be background."""
     spec = read_spec(write_brain_model(tmp_path))
     window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
     normalisation = dict.fromkeys(("t1", "t1ce", "t2", "flair"), window)
@@ -163,7 +163,7 @@ def test_in_a_ct_neither_the_middle_of_the_window_nor_air_in_the_patient_is_outs
     assert (result.probabilities > 0).all()
 
 
-def test_where_one_volume_is_a_ct_nothing_is_outside(tmp_path):
+def test_everything_is_foreground_if_one_volume_is_a_ct(tmp_path):
     spec = read_spec(write_brain_model(tmp_path))
     window = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
     normalisation = {**spec.preprocessing.normalisation, "flair": window}
@@ -174,8 +174,8 @@ def test_where_one_volume_is_a_ct_nothing_is_outside(tmp_path):
     assert (segment(load_model(tmp_path, "cpu"), volumes, probabilities=True).probabilities > 0).all()
 
 
-def test_what_is_shown_is_scaled_once(tmp_path):
-    """All regions by the same: then the surest of them is the surest before and after."""
+def test_displayed_probabilities_are_scaled_once(tmp_path):
+    """All regions are scaled alike, so their ranking stays the same."""
     spec = read_spec(write_brain_model(tmp_path))
     scaling = {region.id: Scaling(temperature=3.0) for region in spec.regions}
     plain = segment(load_model(tmp_path, "cpu"), study(), probabilities=True)
@@ -186,7 +186,7 @@ def test_what_is_shown_is_scaled_once(tmp_path):
     assert result.report.finding("WT").confidence == pytest.approx(surest.mean())
 
 
-def test_a_loaded_network_is_one_that_does_not_learn(folder):
+def test_loaded_network_is_in_eval_mode_without_gradients(folder):
     model = load_model(folder, "cpu")
     for pathway in model.spec.pathways.values():
         network = model.network(pathway)
@@ -195,12 +195,12 @@ def test_a_loaded_network_is_one_that_does_not_learn(folder):
 
 
 @pytest.mark.parametrize(("edge", "windows"), [(32, 16), (64, 2), (96, 1), (128, 1)])
-def test_how_many_windows_are_computed_at_once_depends_on_their_size(edge, windows):
+def test_number_of_windows_per_batch_depends_on_their_size(edge, windows):
     assert segmenting.batch_of(torch.device("cpu"), (edge,) * 3) == windows
 
 
 def scaled_weights(folder, factor):
-    """The model with all its convolutions' weights multiplied, so that features overflow."""
+    """The model with all convolution weights multiplied, so that features overflow."""
     path = folder / "limited.safetensors"
     tensors = {name: t * factor if t.ndim == 5 else t for name, t in load_file(str(path)).items()}
     save_file(tensors, str(path))
@@ -210,25 +210,25 @@ def scaled_weights(folder, factor):
 
 
 @pytest.mark.parametrize("factor", [1e30, 1e12, float("nan"), float("inf")])
-def test_weights_whose_features_would_overflow_in_silence_are_refused(tmp_path, factor):
+def test_weights_with_silently_overflowing_features_are_refused(tmp_path, factor):
     with pytest.raises(ModelError, match="beyond 1e"):
         load_model(scaled_weights(write_brain_model(tmp_path), factor), "cpu")
 
 
-def test_what_half_precision_cannot_hold_is_computed_in_single_precision_from_the_files_weights(tmp_path, monkeypatch):
+def test_values_beyond_half_precision_are_computed_in_single_precision_from_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
     folder = scaled_weights(write_brain_model(tmp_path), 2e5)  # float16 ends at 65504
     single = segment(load_model(folder, "cpu"), study())
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float16)
     model = load_model(folder, "cpu")
-    for _ in range(2):  # the first time must not change the weights of the second
+    for _ in range(2):  # the first run must not change the weights of the second
         half = segment(model, study())
         assert np.array_equal(half.label_map, single.label_map)
         assert any("half precision" in note and "cpu (float32)" in note for note in half.report.notes)
         assert half.report.device == "cpu (float32)"
 
 
-def test_memory_that_runs_out_in_any_phase_is_one_sentence(folder, monkeypatch):
+def test_out_of_memory_in_any_phase_is_one_sentence(folder, monkeypatch):
     def hungry(*_):
         raise MemoryError("Unable to allocate 9 TiB")
 
@@ -237,7 +237,7 @@ def test_memory_that_runs_out_in_any_phase_is_one_sentence(folder, monkeypatch):
         segment(load_model(folder, "cpu"), study())
 
 
-def test_odd_volumes_from_any_door_leave_a_warning_in_the_result(folder):
+def test_odd_volumes_from_any_entry_point_give_a_warning(folder):
     volumes = study()
     volumes["t2"] = volumes["t1"].with_array(volumes["t1"].array.copy(), "t2")
     notes = segment(load_model(folder, "cpu"), volumes).report.notes

@@ -1,4 +1,4 @@
-"""Members whose logits are averaged, against the logits that each gives by itself."""
+"""The mean of the members' logits, compared with the logits of each member."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ WHOLE = Plan(torch.device("cpu"), torch.float32, batch=2)
 
 
 class Times(nn.Module):
-    """Its input times a number, by a convolution that can be hooked."""
+    """Multiplies its input by a number, with a convolution that can be hooked."""
 
     def __init__(self, factor, most=99):
         super().__init__()
@@ -47,12 +47,12 @@ def single_precision(monkeypatch):
 def logits_of(folder, mirror=False, names=("t1", "t2", "flair")):
     p = segment(load_model(folder, "cpu"), study(names=names), probabilities=True, mirror=mirror).probabilities
     p = p.astype(np.float64)
-    sure = (p > 1e-4) & (p < 1 - 1e-4)  # where single precision says what the logit was
+    sure = (p > 1e-4) & (p < 1 - 1e-4)  # where single precision resolves the logit
     return np.log(np.where(sure, p, 0.5) / (1 - np.where(sure, p, 0.5))), sure
 
 
 @pytest.mark.parametrize(("mirror", "names"), [(False, ("t1", "t2", "flair")), (True, ("t1", "t1ce", "t2", "flair"))])
-def test_logits_are_the_mean_of_the_members_own(tmp_path, mirror, names):
+def test_logits_are_the_mean_over_members(tmp_path, mirror, names):
     alone = [write_brain_model(tmp_path / str(seed), with_full=True, seed=seed) for seed in SEEDS]
     averaged = write_brain_model(tmp_path / "all", with_full=True, seed=SEEDS[0], more=SEEDS[1:])
     logits, sure = zip(*(logits_of(folder, mirror, names) for folder in (averaged, *alone)))
@@ -60,21 +60,21 @@ def test_logits_are_the_mean_of_the_members_own(tmp_path, mirror, names):
     assert inside.mean() > 0.2
     expected = np.mean(logits[1:], axis=0)
     assert np.abs(logits[0] - expected)[inside].max() < 2e-3
-    # Neither the mean of probabilities nor any one of the members would do.
+    # Neither the mean of probabilities nor a single member would give this.
     probabilities = np.mean([1 / (1 + np.exp(-values)) for values in logits[1:]], axis=0)
     others = [np.log(probabilities / (1 - probabilities)), *logits[1:]]
     assert min(np.abs(logits[0] - other)[inside].max() for other in others) > 0.02
 
 
-def test_one_member_is_the_network_itself(tmp_path):
+def test_one_member_equals_the_network(tmp_path):
     model = load_model(write_brain_model(tmp_path), "cpu")
     network = model.network(model.spec.limited)
     assert type(network) is UNet and together([network]) is network
     assert list(model.networks) == [("limited.safetensors",)]
 
 
-def test_a_scaling_is_of_the_mean(tmp_path):
-    """Masks are made of the averaged logits, and shown is sigmoid(logit / temperature + offset) of them."""
+def test_scaling_applies_to_the_mean(tmp_path):
+    """Masks come from the averaged logits; displayed values are sigmoid(logit / temperature + offset) of them."""
     from dataclasses import replace
 
     from DanteSegmenterLib.model_folder import write_spec
@@ -89,8 +89,8 @@ def test_a_scaling_is_of_the_mean(tmp_path):
     assert both.mean() > 0.2 and np.abs(shown - (raw / 2 + 0.5))[both].max() < 2e-3
 
 
-def test_the_mean_is_taken_in_single_precision():
-    """In float16 the sum of 60000 and 60000 would be infinite."""
+def test_mean_is_computed_in_single_precision():
+    """In float16 the sum of 60000 and 60000 would overflow."""
     network = MeanOfMembers([Times(60000.0), Times(60000.0), Times(59968.0)]).half()
     out = network(torch.ones(1, 1, 2, 2, 2, dtype=torch.float16))
     assert out.dtype == torch.float32 and out.unique().item() == pytest.approx(179968 / 3)
@@ -99,18 +99,18 @@ def test_the_mean_is_taken_in_single_precision():
 def test_progress_counts_the_windows_of_every_member():
     seen = []
     predict(MeanOfMembers([Times(n) for n in (1, 2, 3)]), torch.ones(1, 24, 8, 8), progress=seen.append)
-    # Five windows of 8 every 4 voxels, in three batches of two, seen by three members each.
+    # Five windows of 8 with a step of 4 voxels, in three batches of two, computed by three members each.
     assert seen == [n / 9 for n in range(9)]
 
 
-def test_cancel_works_between_members():
+def test_run_can_be_cancelled_between_members():
     first, second = Times(1), Times(2)
     with pytest.raises(Cancelled):
         predict(MeanOfMembers([first, second]), torch.ones(1, 24, 8, 8), cancelled=lambda: second.calls > 0)
     assert (first.calls, second.calls) == (1, 1)
 
 
-def test_memory_that_runs_out_in_one_member_steps_down_for_all():
+def test_out_of_memory_in_one_member_steps_down_for_all():
     image = torch.rand(1, 24, 8, 8) + 1
     prediction, (note,) = predict(MeanOfMembers([Times(1), Times(4, most=1)]), image)
     assert prediction.plan.batch == 1 and "Memory ran out" in note
@@ -131,7 +131,7 @@ class LargeResults(TorchDispatchMode):
         return result
 
 
-def test_more_members_hold_no_more_maps_of_the_whole_image():
+def test_more_members_hold_no_more_full_size_maps():
     image = torch.ones(1, 16, 16, 16)
     operations = []
     for members in (1, 5):

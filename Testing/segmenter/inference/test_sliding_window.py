@@ -38,7 +38,7 @@ def predict(
 
 
 class Identity(nn.Module):
-    """Passes the first channel through; the convolution is there to be hooked."""
+    """Returns the first channel; its convolution can be hooked."""
 
     def __init__(self):
         super().__init__()
@@ -53,19 +53,19 @@ class Identity(nn.Module):
     "size,window,starts",
     [(8, 8, [0]), (5, 8, [0]), (12, 8, [0, 4]), (13, 8, [0, 2, 5]), (15, 8, [0, 4, 7]), (16, 8, [0, 4, 8])],
 )
-def test_windows_are_evenly_spread_and_overlap_by_half(size, window, starts):
+def test_windows_are_evenly_spaced_with_half_overlap(size, window, starts):
     assert window_starts(size, window) == starts
 
 
-def test_the_weight_is_a_gaussian_of_an_eighth_of_the_window():
+def test_weight_is_a_gaussian_with_sigma_one_eighth_of_the_window():
     weight = gaussian_window((17, 1, 1))[:, 0, 0]  # centre at 8, sigma 17/8
     assert weight[8] == 1
     assert weight[8 + 4].item() == pytest.approx(2.718281828 ** (-0.5 * (4 * 8 / 17) ** 2), rel=1e-5)
     assert torch.equal(weight, weight.flip(0))
 
 
-def test_the_centre_of_an_even_window_is_where_nnunet_has_it():
-    # Its weights are a peak at n // 2, smoothed by scipy with sigma n / 8 (nnunetv2, compute_gaussian).
+def test_centre_of_an_even_window_matches_nnunet():
+    # nnU-Net's weights are a peak at n // 2, smoothed by scipy with sigma n / 8 (nnunetv2, compute_gaussian).
     peak = np.zeros(64)
     peak[64 // 2] = 1
     expected = ndimage.gaussian_filter(peak, 64 / 8, mode="constant", cval=0)
@@ -76,10 +76,10 @@ def test_the_centre_of_an_even_window_is_where_nnunet_has_it():
 
 @pytest.mark.parametrize(
     ("background", "share"),
-    [(MR, 1 / 2), (NNUNET, np.exp(-16) / (np.exp(-16) + 6e-9))],  # clamped both, and the second alone
+    [(MR, 1 / 2), (NNUNET, np.exp(-16) / (np.exp(-16) + 6e-9))],  # both clamped, and only the second
     ids=["ours", "nnU-Net's"],
 )
-def test_far_corners_of_a_window_count_a_little_and_as_in_nnunet_nearly_nothing(background, share):
+def test_corner_weights_are_small_and_tiny_in_nnunet_mode(background, share):
     """At voxel (4, 0, 0) the first window has e^-16 of its centre's weight, the second, whose corner it is, e^-24."""
 
     class FirstWindow(Identity):
@@ -95,8 +95,8 @@ def test_far_corners_of_a_window_count_a_little_and_as_in_nnunet_nearly_nothing(
 
 
 @pytest.mark.parametrize(("axes", "mean"), [((0, 1, 2), (3.5, 3.5, 3.5)), ((0,), (3.5, None, None)), ((), (None,) * 3)])
-def test_mirrorings_are_mirrored_back_and_averaged_along_the_plans_axes(axes, mean):
-    """What a network says by place alone, 0 to 7 along an axis of a window, becomes its mean of 3.5."""
+def test_mirrored_predictions_are_flipped_back_and_averaged(axes, mean):
+    """An output that depends on position only, 0 to 7 along an axis of a window, becomes its mean of 3.5."""
     ramps = torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij")
 
     class ByPlace(Identity):
@@ -110,7 +110,7 @@ def test_mirrorings_are_mirrored_back_and_averaged_along_the_plans_axes(axes, me
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (13, 21, 9), (3, 8, 20), (1, 1, 1)])
-def test_weights_sum_to_one_so_that_an_image_comes_back_as_it_went_in(shape):
+def test_normalised_weights_reproduce_the_image(shape):
     image = torch.rand(1, *shape) + 1
     prediction, notes = predict(Identity(), image)
     logits = prediction.logits
@@ -118,12 +118,12 @@ def test_weights_sum_to_one_so_that_an_image_comes_back_as_it_went_in(shape):
     assert torch.allclose(logits, image, atol=1e-5)
 
 
-def test_a_constant_stays_constant():
+def test_constant_stays_constant():
     prediction, _ = predict(Identity(), torch.full((1, 30, 17, 11), 3.0))
     assert torch.allclose(prediction.logits, torch.tensor(3.0), atol=1e-5)
 
 
-def test_windows_of_background_are_skipped_and_marked():
+def test_background_windows_are_skipped_and_marked():
     image = torch.zeros(1, 32, 8, 8)
     image[:, :8] = 1
     assert needed_windows(image, MR, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
@@ -132,19 +132,19 @@ def test_windows_of_background_are_skipped_and_marked():
     assert torch.isfinite(prediction.logits).all() and not prediction.logits[0, 12:].any()
 
 
-def test_windows_of_nothing_but_air_are_skipped_in_a_ct_and_those_of_zeros_are_not():
+def test_air_windows_are_skipped_in_a_ct_but_not_zeros():
     image = torch.full((1, 32, 8, 8), -2.0)
-    image[:, :8] = 0  # the window's mean, as blood is
+    image[:, :8] = 0  # the window's mean, like blood
     assert needed_windows(image, CT, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0)]
     prediction, _ = predict(Identity(), image, background=CT)
     assert prediction.covered[:12].all() and not prediction.covered[12:].any()
 
 
-def test_as_in_nnunet_windows_of_background_are_computed_too():
+def test_nnunet_mode_computes_background_windows():
     assert needed_windows(torch.zeros(1, 16, 8, 8), NNUNET, (8, 8, 8)) == [(0, 0, 0), (4, 0, 0), (8, 0, 0)]
 
 
-def test_what_is_smaller_than_a_window_is_padded_with_each_channels_background():
+def test_small_image_is_padded_with_the_background_of_each_channel():
     seen = []
 
     class Listening(Identity):
@@ -160,13 +160,13 @@ def test_what_is_smaller_than_a_window_is_padded_with_each_channels_background()
         assert (channel[inner] == 0).all() and (channel[~inner] == value).all()
 
 
-def test_half_precision_on_the_cpu_gives_nearly_the_same():
+def test_half_precision_on_the_cpu_is_close():
     image = torch.rand(1, 12, 12, 12) + 1
     half, _ = predict(Identity(), image, plan=Plan(torch.device("cpu"), torch.bfloat16, 1))
     assert torch.allclose(half.logits, image, rtol=1e-2)
 
 
-def test_progress_rises_to_the_end_and_is_reported_for_every_convolution_of_every_batch():
+def test_progress_is_reported_for_every_convolution_of_every_batch():
     shares = []
     predict(Identity(), torch.ones(1, 16, 8, 8), progress=shares.append)  # three windows, two at once
     assert shares == [0, 0.5]
@@ -179,7 +179,7 @@ def test_cancel_stops_before_the_next_convolution():
     assert len(calls) == 3
 
 
-def test_hooks_are_gone_after_a_cancelled_run():
+def test_hooks_are_removed_after_cancelling():
     network = Identity()
     with pytest.raises(Cancelled):
         predict(network, torch.ones(1, 8, 8, 8), cancelled=lambda: True)
@@ -199,19 +199,19 @@ class Hungry(Identity):
         return super().forward(x)
 
 
-def test_when_memory_runs_out_fewer_windows_are_computed_at_once_and_that_is_said():
+def test_out_of_memory_reduces_the_batch_with_a_note():
     image = torch.rand(1, 24, 8, 8) + 1
     prediction, notes = predict(Hungry(1), image, plan=Plan(torch.device("cpu"), torch.float32, batch=4))
     assert torch.allclose(prediction.logits, image, atol=1e-5)
     assert len(notes) == 2 and "1 window(s) at once" in notes[-1]
 
 
-def test_when_not_even_one_window_fits_the_error_says_what_to_do():
+def test_out_of_memory_for_one_window_gives_advice():
     with pytest.raises(ResourceError, match="crop the volume"):
         predict(Hungry(0), torch.ones(1, 8, 8, 8))
 
 
-def test_the_steps_down_from_a_gpu_end_on_the_cpu_in_single_precision():
+def test_gpu_steps_down_to_the_cpu_in_single_precision():
     plan, steps = Plan(torch.device("cuda"), torch.float16, batch=2), []
     while plan := plan.smaller():
         steps.append((plan.device.type, plan.sums_on_device, plan.batch, plan.dtype))
@@ -219,7 +219,7 @@ def test_the_steps_down_from_a_gpu_end_on_the_cpu_in_single_precision():
     assert steps == [("cuda", False, 2, half), ("cuda", False, 1, half), ("cpu", False, 1, single)]
 
 
-def test_the_steps_down_from_a_device_that_fails_begin_with_single_precision():
+def test_failing_device_steps_down_to_single_precision_first():
     plan, steps = Plan(torch.device("mps"), torch.float16, batch=1), []
     while plan := plan.smaller(out_of_memory=False):
         steps.append((plan.device.type, plan.sums_on_device, plan.dtype))
@@ -228,7 +228,7 @@ def test_the_steps_down_from_a_device_that_fails_begin_with_single_precision():
 
 
 class Device(Identity):
-    """Stands for a graphics card: fails in one way until `works` says otherwise, by the input."""
+    """A stand-in for a graphics card: fails unless `works` returns true for the input."""
 
     def __init__(self, error, works):
         super().__init__()
@@ -251,7 +251,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=str)
-def test_any_error_of_a_device_steps_down_and_is_said(error):
+def test_any_device_error_steps_down_with_a_note(error):
     image = torch.rand(1, 24, 8, 8) + 1
     prediction, notes = predict(Device(error, lambda x: len(x) == 1), image)
     assert torch.allclose(prediction.logits, image, atol=1e-5) and prediction.plan.batch == 1
@@ -260,7 +260,7 @@ def test_any_error_of_a_device_steps_down_and_is_said(error):
     assert ("Memory ran out" if "primitive" in str(error) else str(error).splitlines()[0].rstrip(".")) in note
 
 
-def test_what_a_device_cannot_do_in_half_precision_it_does_in_single_precision():
+def test_failing_half_precision_falls_back_to_single_precision():
     network = Device(ERRORS[0], lambda x: x.dtype == torch.float32)
     image = torch.rand(1, 24, 8, 8) + 1
     prediction, (note,) = predict(network, image, plan=Plan(torch.device("cpu"), torch.float16, 2))
@@ -269,7 +269,7 @@ def test_what_a_device_cannot_do_in_half_precision_it_does_in_single_precision()
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_a_device_that_is_not_there_after_all_steps_down_to_the_cpu(kind):
+def test_vanished_device_falls_back_to_the_cpu(kind):
     device = torch.device(kind)
     available = torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available()
     if available:
@@ -280,7 +280,7 @@ def test_a_device_that_is_not_there_after_all_steps_down_to_the_cpu(kind):
     assert torch.allclose(prediction.logits, image, atol=1e-5)
 
 
-def test_what_a_failed_step_held_on_a_graphics_card_is_given_back_before_the_next(monkeypatch):
+def test_gpu_memory_of_a_failed_attempt_is_freed_before_the_next(monkeypatch):
     events = []
 
     def fail():
@@ -294,13 +294,13 @@ def test_what_a_failed_step_held_on_a_graphics_card_is_given_back_before_the_nex
     assert events == ["cuda (float32), 1 window(s) at once", "given back", str(CPU)]
 
 
-def test_an_error_that_is_there_on_the_cpu_too_is_one_sentence_with_its_reason():
+def test_error_that_persists_on_the_cpu_is_one_sentence_with_its_reason():
     with pytest.raises(ResourceError, match=r"even one window .*: The device failed: shape mismatch \(cpu") as caught:
         predict(Device(RuntimeError("shape mismatch"), lambda x: False), torch.ones(1, 8, 8, 8))
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_an_error_of_whoever_listens_is_not_taken_for_one_of_the_device():
+def test_error_in_a_callback_is_not_taken_for_a_device_error():
     def gone(share):
         raise BrokenPipeError
 
@@ -309,7 +309,7 @@ def test_an_error_of_whoever_listens_is_not_taken_for_one_of_the_device():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_output_that_is_not_finite_is_refused_and_not_taken_for_nothing_found(value):
+def test_non_finite_output_is_refused(value):
     class Overflow(Identity):
         def forward(self, x):
             out = super().forward(x).clone()
@@ -320,25 +320,25 @@ def test_output_that_is_not_finite_is_refused_and_not_taken_for_nothing_found(va
         predict(Overflow(), torch.ones(1, 16, 8, 8))
 
 
-def test_numbers_that_outgrow_half_precision_are_computed_again_in_single_precision():
+def test_half_precision_overflow_is_recomputed_in_single_precision():
     image = torch.full((1, 8, 8, 8), 1e5)  # float16 ends at 65504
     prediction, (note,) = predict(Identity(), image, plan=Plan(torch.device("cpu"), torch.float16, 1))
     assert torch.allclose(prediction.logits, image) and "grew beyond half precision" in note
 
 
-def test_finite_output_of_enormous_values_is_finite():
+def test_huge_finite_output_is_accepted():
     image = torch.full((1, 8, 8, 8), 3e38)
     assert torch.isfinite(predict(Identity(), image)[0].logits).all()
 
 
-def test_half_precision_leaves_the_networks_own_weights_as_they_were():
+def test_half_precision_leaves_the_network_weights_unchanged():
     network = Identity()
     nn.init.constant_(network.convolution.weight, 1.00001)
     predict(network, torch.ones(1, 8, 8, 8), plan=Plan(torch.device("cpu"), torch.bfloat16, 1))
     assert network.convolution.weight.item() == pytest.approx(1.00001, abs=1e-7)
 
 
-def test_apples_graphics_compute_in_single_precision_and_a_broken_driver_is_no_error():
+def test_mps_uses_single_precision_and_a_broken_driver_is_tolerated():
     assert fastest_dtype(torch.device("mps")) == torch.float32
     if not torch.cuda.is_available():
         assert fastest_dtype(torch.device("cuda")) == torch.float32

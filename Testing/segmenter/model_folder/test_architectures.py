@@ -25,11 +25,11 @@ def pathway(**options):
     return Pathway("limited.safetensors", "0" * 64, ("t1",), "unet", options)
 
 
-def test_every_architecture_has_its_options_and_a_builder():
+def test_every_architecture_has_options_and_a_builder():
     assert set(ARCHITECTURES) == set(ARCHITECTURE_OPTIONS)
 
 
-def test_every_option_has_a_highest_value():
+def test_every_option_has_a_maximum():
     for kind in ARCHITECTURE_OPTIONS.values():
         kind().check()
 
@@ -46,7 +46,7 @@ def test_options_are_typed_numbers_within_bounds():
             options_of(pathway(**wrong), Heads)
 
 
-def test_a_plain_unet_has_none():
+def test_plain_unet_has_no_options():
     with pytest.raises(ModelError, match="unknown key 'heads'"):
         check_options(pathway(heads=8))
 

@@ -1,4 +1,4 @@
-"""Zip files that are not what they say: refused with a reason, and nothing is lost or left behind."""
+"""Hostile zip files are refused with a reason, without loss or leftovers."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def packed(path, files, method=zipfile.ZIP_DEFLATED):
 
 
 @pytest.mark.parametrize("name", ["...zip", "..zip", ".zip", " .zip", ". . .zip"])
-def test_a_zip_file_named_with_dots_deletes_nothing_around(tmp_path, model, name):
+def test_zip_file_named_with_dots_deletes_nothing(tmp_path, model, name):
     models = tmp_path / "settings" / "DanteModels"
     other = shutil.copytree(model, models / "other")
     (tmp_path / "settings" / "Slicer.ini").write_text("precious")
@@ -56,11 +56,11 @@ def test_a_zip_file_named_with_dots_deletes_nothing_around(tmp_path, model, name
         ("é" * 90 + ".zip", "é" * 50),
     ],
 )
-def test_the_folder_has_a_name_for_any_file_system(tmp_path, model, name, folder):
+def test_folder_name_is_portable(tmp_path, model, name, folder):
     assert unpack_model(packed(tmp_path / name, contents(model)), tmp_path / "into").name == folder
 
 
-def test_a_folder_that_holds_more_than_a_model_is_not_replaced(tmp_path, model):
+def test_folder_with_other_files_is_not_replaced(tmp_path, model):
     archive = packed(tmp_path / "m.zip", contents(model))
     folder = unpack_model(archive, tmp_path / "into")
     (folder / "notes.txt").write_text("mine")
@@ -78,7 +78,7 @@ def test_a_folder_that_holds_more_than_a_model_is_not_replaced(tmp_path, model):
         unpack_model(archive, tmp_path / "into")
 
 
-def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path, model, monkeypatch):
+def test_zip_bomb_is_refused_before_unpacking(tmp_path, model, monkeypatch):
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
         bomb.write(model / "model.json", "model.json")
@@ -92,7 +92,7 @@ def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path, model, monkeypa
 
 
 def claim(archive, name, size):
-    """Let the list of contents give another size for a file."""
+    """Make the directory give a false size for a file."""
     content = bytearray(archive.read_bytes())
     entry = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
     content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
@@ -100,7 +100,7 @@ def claim(archive, name, size):
     return archive
 
 
-def test_sizes_that_are_not_true_are_refused(tmp_path, model):
+def test_false_sizes_are_refused(tmp_path, model):
     files = [
         ("model.json", (model / "model.json").read_bytes()),
         ("limited.safetensors", bytes(100_000)),
@@ -116,7 +116,7 @@ def test_sizes_that_are_not_true_are_refused(tmp_path, model):
     assert not list((tmp_path / "into").iterdir())
 
 
-def test_a_list_of_contents_without_end_is_not_read(tmp_path):
+def test_endless_directory_is_not_read(tmp_path):
     archive = packed(tmp_path / "m.zip", [(f"{n:0200}", b"") for n in range(6000)], zipfile.ZIP_STORED)
     with pytest.raises(ModelError, match="list of contents is too long"):
         unpack_model(archive, tmp_path / "into")
@@ -141,14 +141,14 @@ def entry(kind, name="limited.safetensors"):
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_what_is_no_file_of_a_model_is_refused(tmp_path, model, extra, reason):
+def test_non_model_file_is_refused(tmp_path, model, extra, reason):
     archive = packed(tmp_path / "m.zip", [*contents(model), *extra])
     with pytest.raises(ModelError, match=reason):
         unpack_model(archive, tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
-def test_what_belongs_to_no_model_is_passed_over(tmp_path, model):
+def test_system_files_are_ignored(tmp_path, model):
     extra = [
         ("MODEL.JSON", b"{}"),
         ("Limited.safetensors", b"x"),
@@ -162,19 +162,19 @@ def test_what_belongs_to_no_model_is_passed_over(tmp_path, model):
     assert sorted(path.name for path in folder.iterdir()) == [name for name, _content in contents(model)]
 
 
-def test_a_zip_in_a_zip_is_no_model(tmp_path, model):
+def test_zip_inside_a_zip_is_refused(tmp_path, model):
     inner = packed(tmp_path / "inner.zip", contents(model))
     with pytest.raises(ModelError, match="0 files named"):
         unpack_model(packed(tmp_path / "m.zip", [("inner.zip", inner.read_bytes())]), tmp_path / "into")
 
 
-def test_weights_that_are_named_and_missing_are_said(tmp_path, model):
+def test_missing_weights_are_reported(tmp_path, model):
     some = [(name, content) for name, content in contents(model) if not name.startswith("full")]
     with pytest.raises(ModelError, match=r"holds no 'full\.safetensors'"):
         unpack_model(packed(tmp_path / "m.zip", some), tmp_path / "into")
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+def test_non_regular_file_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe.zip")
     (tmp_path / "folder.zip").mkdir()
     for name in ("pipe.zip", "folder.zip", "gone.zip"):
@@ -183,7 +183,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_damaged_zips_are_refused_and_the_earlier_model_stays(tmp_path, model, method):
+def test_damaged_zip_is_refused_and_the_old_model_kept(tmp_path, model, method):
     whole = packed(tmp_path / "m.zip", contents(model), method).read_bytes()
     earlier = unpack_model(tmp_path / "m.zip", tmp_path / "into")
     chance = random.Random(1)
@@ -203,7 +203,7 @@ def test_damaged_zips_are_refused_and_the_earlier_model_stays(tmp_path, model, m
     assert os.listdir(tmp_path / "into") == ["m"]
 
 
-def test_a_full_disk_leaves_the_earlier_model(tmp_path, model, monkeypatch):
+def test_full_disk_keeps_the_old_model(tmp_path, model, monkeypatch):
     archive = packed(tmp_path / "m.zip", contents(model))
     earlier = unpack_model(archive, tmp_path / "into")
     usage = shutil.disk_usage(tmp_path)
@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_the_earlier_model(tmp_path, model, monkeypatch):
     assert read_spec(earlier) == read_spec(model) and os.listdir(tmp_path / "into") == ["m"]
 
 
-def test_an_import_that_is_killed_changes_nothing_and_the_next_one_cleans_up(tmp_path, model):
+def test_killed_import_changes_nothing_and_the_next_cleans_up(tmp_path, model):
     archive = packed(tmp_path / "m.zip", contents(model))
     earlier = unpack_model(archive, tmp_path / "into")
     code = f"""
@@ -238,8 +238,8 @@ zip_file.unpack_model({str(archive)!r}, Path({str(tmp_path / "into")!r}))
     assert os.listdir(tmp_path / "into") == ["m"]
 
 
-def test_a_zip_with_a_prefix_is_read(tmp_path, model):
-    """Self-extracting archives begin with a program."""
+def test_zip_with_a_prefix_is_read(tmp_path, model):
+    """Self-extracting archives start with a program."""
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
         for name, content in contents(model):

@@ -1,4 +1,4 @@
-"""A pathway of several networks: what model.json may say of them, and that every file of theirs is looked at."""
+"""A pathway of several networks: what model.json may contain, and the check of every member's file."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def edit(folder, change):
     path.write_text(json.dumps(plain))
 
 
-def test_a_model_with_one_member_says_nothing_of_members(tmp_path):
+def test_model_with_one_member_does_not_mention_members(tmp_path):
     folder = write_brain_model(tmp_path)
     plain = json.loads((folder / "model.json").read_text())
     keys = "weights sha256 modalities architecture options calibration scaling"
@@ -39,12 +39,12 @@ def test_a_model_with_one_member_says_nothing_of_members(tmp_path):
     assert "networks" not in about(read_spec(folder))
 
 
-def test_an_embedded_model_is_written_as_it_was(brain_model_folder, tmp_path):
+def test_embedded_model_is_written_unchanged(brain_model_folder, tmp_path):
     write_spec(tmp_path, read_spec(brain_model_folder))
     assert (tmp_path / "model.json").read_bytes() == (brain_model_folder / "model.json").read_bytes()
 
 
-def test_members_are_read_as_they_were_written_and_told(folder, tmp_path, capsys):
+def test_members_round_trip_and_are_reported(folder, tmp_path, capsys):
     spec = read_spec(folder)
     names = ("limited.safetensors", "limited-2.safetensors", "limited-3.safetensors")
     assert spec.limited.members == tuple(Member(name, sha256_of(folder / name)) for name in names)
@@ -55,7 +55,7 @@ def test_members_are_read_as_they_were_written_and_told(folder, tmp_path, capsys
     assert f"weights {', '.join(names)} (3 members)" in capsys.readouterr().out
 
 
-def test_the_digest_of_a_pathway_is_that_of_its_file_or_of_all_its_members(folder):
+def test_pathway_digest_covers_its_file_or_all_members(folder):
     pathway = read_spec(folder).limited
     assert replace(pathway, more=()).digest == pathway.sha256
     digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in pathway.files]
@@ -64,7 +64,7 @@ def test_the_digest_of_a_pathway_is_that_of_its_file_or_of_all_its_members(folde
     assert len({pathway.digest, *(other.digest for other in others)}) == 3
 
 
-def test_a_batch_goes_over_cases_again_when_one_member_is_another(folder, tmp_path, monkeypatch):
+def test_batch_recomputes_cases_when_a_member_changes(folder, tmp_path, monkeypatch):
     from models import study
 
     from DanteSegmenterLib.inference import segment
@@ -111,14 +111,14 @@ def too_many(pathway):
         (lambda p: p.update(more="limited-2.safetensors"), "more: a list is needed"),
     ],
 )
-def test_members_that_cannot_be_trusted_are_refused_with_the_reason(folder, change, reason):
+def test_untrustworthy_members_are_refused_with_the_reason(folder, change, reason):
     edit(folder, change)
     with pytest.raises(ModelError) as caught:
         read_spec(folder)
     assert reason in str(caught.value) and "model.json" in str(caught.value)
 
 
-def test_a_million_members_are_refused_before_any_is_looked_at(folder):
+def test_million_members_are_refused_without_looking(folder):
     path = folder / "model.json"
     text = path.read_text().replace('"more": [', '"more": [' + '{"weights": "a", "sha256": ""},' * 10**6)
     path.write_text(text)
@@ -141,7 +141,7 @@ def exchange(path):
 
 
 @pytest.mark.parametrize(("damage", "reason"), [(drop, "missing"), (flip_a_bit, "SHA-256"), (exchange, "SHA-256")])
-def test_any_members_file_that_is_missing_or_altered_is_refused(folder, tmp_path, damage, reason):
+def test_missing_or_altered_member_file_is_refused(folder, tmp_path, damage, reason):
     load_model(folder, "cpu")
     damage(folder / "limited-3.safetensors")
     with pytest.raises(ModelError, match=f"limited-3.safetensors.*{reason}"):
@@ -159,7 +159,7 @@ def zipped(folder, path):
     return path
 
 
-def test_a_zip_file_brings_all_members(folder, tmp_path):
+def test_zip_file_contains_all_members(folder, tmp_path):
     unpacked = unpack_model(zipped(folder, tmp_path / "mine.zip"), tmp_path / "models")
     assert {file.name: file.read_bytes() for file in unpacked.iterdir()} == {
         file.name: file.read_bytes() for file in folder.iterdir()
@@ -167,6 +167,6 @@ def test_a_zip_file_brings_all_members(folder, tmp_path):
     assert read_spec(unpacked) == read_spec(folder)
 
 
-def test_the_most_members_of_two_pathways_fit_a_zip_file():
+def test_maximum_members_of_two_pathways_fit_a_zip_file():
     assert 2 * MAX_MEMBERS + 1 + len(set(OTHER_FILES) - {"LICENSE.txt"}) <= MAX_FILES
     assert [weights_file("full", n) for n in (1, 2)] == ["full.safetensors", "full-2.safetensors"]

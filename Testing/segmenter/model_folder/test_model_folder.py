@@ -17,25 +17,25 @@ from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 
 def edit(folder, change):
-    """Change model.json by hand, as somebody else's tool might."""
+    """Edit model.json by hand, like a foreign tool."""
     path = folder / "model.json"
     plain = json.loads(path.read_text())
     change(plain)
     path.write_text(json.dumps(plain))
 
 
-def test_a_description_is_read_as_it_was_written(tmp_path):
+def test_description_round_trips(tmp_path):
     write_spec(tmp_path, brain_spec())
     assert read_spec(tmp_path) == brain_spec()
 
 
 @pytest.mark.parametrize("name", ["brats-without-t1ce", "embolism-without-contrast"])
-def test_a_model_of_before_is_written_byte_for_byte_as_it_was(name):
+def test_older_model_is_written_byte_for_byte_unchanged(name):
     folder = REPOSITORY / "Resources" / "Models" / name
     assert spec_text(read_spec(folder)) == (folder / "model.json").read_text(encoding="utf-8")
 
 
-def test_a_terminology_entry_has_slicers_seven_fields():
+def test_terminology_entry_has_seven_fields():
     fields = brain_spec().regions[0].terminology.entry().split("~")
     assert len(fields) == 7
     assert fields[1:4] == ["SCT^49755003^Morphologically Altered Structure", "SCT^108369006^Neoplasm", "^^"]
@@ -76,7 +76,7 @@ WINDOW = {"kind": "ct_window", "low": -160.0, "high": 240.0, "mean": 40.0, "std"
         (lambda m: m["regions"][0]["terminology"]["type"].update(meaning="a~b"), "without '~'"),
     ],
 )
-def test_a_description_that_cannot_be_trusted_is_refused_with_the_reason(tmp_path, change, reason):
+def test_untrustworthy_description_is_refused_with_the_reason(tmp_path, change, reason):
     edit(write_brain_model(tmp_path), change)
     with pytest.raises(ModelError) as caught:
         read_spec(tmp_path)
@@ -84,7 +84,7 @@ def test_a_description_that_cannot_be_trusted_is_refused_with_the_reason(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
-def test_what_is_no_description_is_refused(tmp_path, text):
+def test_invalid_description_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(ModelError):
         read_spec(tmp_path)
@@ -102,7 +102,7 @@ def test_of_a_run_the_folder_of_its_model_is_named(tmp_path):
     assert str(refusal.value).endswith(f"Choose '{tmp_path / 'model'}'.")
 
 
-def test_edited_weights_are_refused_by_their_digest(tmp_path):
+def test_edited_weights_are_refused_by_digest(tmp_path):
     folder = write_brain_model(tmp_path)
     content = bytearray((folder / "limited.safetensors").read_bytes())
     content[-1] ^= 1
@@ -145,7 +145,7 @@ def spoil(tensors):
 @pytest.mark.parametrize(
     ("change", "reason"), [(drop, "missing"), (add, "unknown"), (reshape, "shape"), (spoil, "not finite")]
 )
-def test_weights_must_be_exactly_the_networks(tmp_path, change, reason):
+def test_weights_must_match_the_network_exactly(tmp_path, change, reason):
     tensors = tensors_of(UNet(3, 3, TINY_NETWORK))
     change(tensors)
     save_file(tensors, str(tmp_path / "w.safetensors"))
@@ -157,20 +157,20 @@ def test_weights_must_be_exactly_the_networks(tmp_path, change, reason):
     "content",
     [
         b"",
-        b"\x80\x04\x95pickled",  # what torch.save writes begins like this
+        b"\x80\x04\x95pickled",  # torch.save output starts like this
         (10).to_bytes(8, "little") + b"not json!!",
         (1 << 62).to_bytes(8, "little"),
         (2).to_bytes(8, "little") + b"[]",
     ],
 )
-def test_a_file_that_is_not_safetensors_is_refused_unread(tmp_path, content):
+def test_non_safetensors_file_is_refused_unread(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelError):
         load_weights(UNet(3, 3, TINY_NETWORK), path)
 
 
-def test_a_header_that_claims_ten_gigabytes_is_refused_before_memory_is_asked_for(tmp_path):
+def test_header_claiming_ten_gigabytes_is_refused_before_allocating(tmp_path):
     header = json.dumps({"encoder.huge": {"dtype": "F32", "shape": [50_000, 50_000], "data_offsets": [0, 10**10]}})
     path = tmp_path / "w.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
@@ -179,7 +179,7 @@ def test_a_header_that_claims_ten_gigabytes_is_refused_before_memory_is_asked_fo
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e7])
-def test_weights_that_are_not_finite_or_absurd_are_neither_written_nor_loaded(tmp_path, value):
+def test_non_finite_or_absurd_weights_are_neither_written_nor_loaded(tmp_path, value):
     network, path = UNet(3, 3, TINY_NETWORK), tmp_path / "w.safetensors"
     name = next(iter(network.state_dict()))
     network.state_dict()[name].view(-1)[0] = value
@@ -191,18 +191,18 @@ def test_weights_that_are_not_finite_or_absurd_are_neither_written_nor_loaded(tm
         load_weights(UNet(3, 3, TINY_NETWORK), path)
 
 
-def test_a_loaded_network_keeps_no_hold_of_its_file(tmp_path):
+def test_loaded_network_does_not_keep_its_file_open(tmp_path):
     """On Windows a file that is mapped into memory, as safetensors does, can be neither replaced nor deleted."""
     path = tmp_path / "w.safetensors"
     save_weights(UNet(3, 3, TINY_NETWORK), path)
     network = UNet(3, 3, TINY_NETWORK)
     load_weights(network, path)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    path.write_bytes(bytes(path.stat().st_size))  # what is mapped follows
+    path.write_bytes(bytes(path.stat().st_size))  # would change mapped memory
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_weights_come_back_bit_equal(tmp_path):
+def test_weights_round_trip_exactly(tmp_path):
     network, other = UNet(3, 3, TINY_NETWORK), UNet(3, 3, TINY_NETWORK)
     save_weights(network, tmp_path / "w.safetensors")
     load_weights(other, tmp_path / "w.safetensors")
@@ -223,7 +223,7 @@ class Outer:
     limit: int | None = None
 
 
-def test_plain_values_become_dataclasses_and_back():
+def test_dataclasses_round_trip_through_plain_values():
     outer = Outer(3, Inner(2.0), ("a", "b"), None)
     assert from_plain(Outer, to_plain(outer), "x", ConfigError) == outer
     assert from_plain(Outer, {"count": 1, "inner": {"rate": 2}}, "x", ConfigError).inner.rate == 2.0
@@ -241,7 +241,7 @@ def test_plain_values_become_dataclasses_and_back():
         ([], "table of keys"),
     ],
 )
-def test_values_of_the_wrong_kind_say_where_and_what_is_wanted(plain, reason):
+def test_wrong_types_are_reported_with_place_and_expected_type(plain, reason):
     with pytest.raises(ConfigError) as caught:
         from_plain(Outer, plain, "x", ConfigError)
     assert reason in str(caught.value)

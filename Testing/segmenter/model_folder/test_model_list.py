@@ -1,4 +1,4 @@
-"""Finding model folders, in both layouts of the extension."""
+"""Finding model folders in both layouts of the extension."""
 
 import shutil
 
@@ -9,9 +9,9 @@ from DanteSegmenterLib.errors import ModelError
 from DanteSegmenterLib.model_folder.library import choose_model, embedded_models_folder, find_models
 
 
-def test_models_are_found_at_the_top_of_the_repository(tmp_path):
+def test_models_are_found_in_the_repository(tmp_path):
     (tmp_path / "Resources" / "Models").mkdir(parents=True)
-    (tmp_path / "DanteSegmenter" / "Resources" / "UI").mkdir(parents=True)  # the module's own Resources hold no models
+    (tmp_path / "DanteSegmenter" / "Resources" / "UI").mkdir(parents=True)  # these Resources contain no models
     found = embedded_models_folder(library=tmp_path / "DanteSegmenter" / "DanteSegmenterLib")
     assert found == tmp_path / "Resources" / "Models"
 
@@ -22,11 +22,11 @@ def test_models_are_found_beside_the_installed_modules(tmp_path):
     assert found == tmp_path / "qt-scripted-modules" / "Resources" / "Models"
 
 
-def test_no_models_folder_is_no_error(tmp_path):
+def test_missing_models_folder_is_accepted(tmp_path):
     assert embedded_models_folder(library=tmp_path / "a" / "b") is None
 
 
-def test_own_models_come_first_and_remember_themselves_by_name(tmp_path):
+def test_own_models_come_first_with_their_name_as_key(tmp_path):
     write_brain_model(tmp_path / "Models" / "b")
     write_brain_model(tmp_path / "Models" / "a")
     mine = write_brain_model(tmp_path / "mine")
@@ -36,7 +36,7 @@ def test_own_models_come_first_and_remember_themselves_by_name(tmp_path):
     assert models[0].title == "test model 1"
 
 
-def test_a_model_that_cannot_be_used_is_listed_with_the_reason(tmp_path):
+def test_unusable_model_is_listed_with_the_reason(tmp_path):
     broken = write_brain_model(tmp_path / "broken")
     (broken / "model.json").write_text("{")
     gone = tmp_path / "gone"
@@ -45,21 +45,21 @@ def test_a_model_that_cannot_be_used_is_listed_with_the_reason(tmp_path):
     assert second.spec is None and "no model folder" in second.problem
 
 
-def test_a_model_is_chosen_by_key_name_or_folder(tmp_path):
+def test_model_is_chosen_by_key_name_or_folder(tmp_path):
     folder = write_brain_model(tmp_path / "Models" / "a")
     models = find_models(embedded=tmp_path / "Models")
     for wanted in (None, "a", "test model", folder, str(folder)):
         assert choose_model(models, wanted).folder == folder
 
 
-def test_the_first_usable_model_is_the_default(tmp_path):
+def test_first_usable_model_is_the_default(tmp_path):
     broken = write_brain_model(tmp_path / "Models" / "a")
     (broken / "model.json").write_text("{")
     good = shutil.copytree(write_brain_model(tmp_path / "Models" / "b"), tmp_path / "Models" / "c")
     assert choose_model(find_models(embedded=tmp_path / "Models")).folder == good.parent / "b"
 
 
-def test_a_missing_model_is_said(tmp_path):
+def test_missing_model_is_reported(tmp_path):
     with pytest.raises(ModelError, match="There is no model"):
         choose_model(())
     with pytest.raises(ModelError, match="no model folder"):

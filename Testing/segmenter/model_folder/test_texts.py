@@ -1,4 +1,4 @@
-"""Texts and numbers of a model.json are anybody's: what is shown of them is plain, and one bad folder ends nothing."""
+"""Texts and numbers of a model.json are untrusted: shown as plain text, and a bad folder affects no other."""
 
 import copy
 import json
@@ -68,7 +68,7 @@ def texts(value):
 
 @pytest.fixture(scope="module")
 def plain():
-    """A description that says everything there is to say."""
+    """A description with every field."""
     spec = brain_spec()
     calibration = {"WT": {"cases": 3, "confidence": 0.9, "precision": 0.8, "range_holds": 0.7}}
     full = replace(spec.limited, weights="full.safetensors", modalities=("t1", "t1ce", "t2", "flair"))
@@ -84,9 +84,9 @@ def plain():
     return changed(to_plain(spec), ("limited", "calibration"), calibration)
 
 
-def test_absurd_values_in_any_place_are_refused_or_harmless(tmp_path, plain):
+def test_absurd_values_are_refused_or_harmless(tmp_path, plain):
     for n, path in enumerate(filter(None, places(plain))):
-        for value in ODD[n % 5 :: 5]:  # each value in every fifth place
+        for value in ODD[n % 5 :: 5]:  # each value in every fifth field
             (tmp_path / "model.json").write_text(json.dumps(changed(plain, path, value)))
             try:
                 spec = read_spec(tmp_path)
@@ -97,7 +97,7 @@ def test_absurd_values_in_any_place_are_refused_or_harmless(tmp_path, plain):
             assert all(line.isprintable() for line in about(spec).split("\n"))
 
 
-def test_texts_are_read_as_one_line_each(tmp_path, plain):
+def test_texts_are_read_as_single_lines(tmp_path, plain):
     folder = write_brain_model(tmp_path / "m")
     for path in (("name",), ("training_data",), ("citations", 0), ("licence",), ("regions", 0, "name")):
         plain = changed(plain, path, HOSTILE)
@@ -108,7 +108,7 @@ def test_texts_are_read_as_one_line_each(tmp_path, plain):
     assert find_models([folder], embedded=tmp_path)[-1].title == f"{PLAIN} 1"
 
 
-def test_umlauts_come_back_as_they_were_written(tmp_path):
+def test_umlauts_round_trip(tmp_path):
     spec = replace(brain_spec(), name="Hirntumor für Köln", citations=("Müller, 頭",))
     write_spec(tmp_path, spec)
     assert read_spec(tmp_path) == spec
@@ -137,7 +137,7 @@ def test_umlauts_come_back_as_they_were_written(tmp_path):
         (("preprocessing", "normalisation", "t1"), {"kind": "ct_window", "high": 1.0, "std": 1e-30}, "beyond 1e+06"),
     ],
 )
-def test_what_could_do_harm_elsewhere_is_refused(tmp_path, plain, path, value, reason):
+def test_harmful_texts_are_refused(tmp_path, plain, path, value, reason):
     (tmp_path / "model.json").write_text(json.dumps(changed(plain, path, value)))
     with pytest.raises(ModelError) as caught:
         read_spec(tmp_path)
@@ -158,21 +158,21 @@ def test_what_could_do_harm_elsewhere_is_refused(tmp_path, plain, path, value, r
         (b'{"format_version": 1, "\\ud800\\n": 1}', "unknown key"),
     ],
 )
-def test_a_description_that_is_no_json_of_ours_is_refused(tmp_path, content, reason):
+def test_foreign_json_is_refused(tmp_path, content, reason):
     (tmp_path / "model.json").write_bytes(content)
     with pytest.raises(ModelError) as caught:
         read_spec(tmp_path)
     assert reason in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) <= 2000
 
 
-def test_a_byte_order_mark_is_passed_over(tmp_path):
+def test_byte_order_mark_is_accepted(tmp_path):
     folder = write_brain_model(tmp_path)
     content = (folder / "model.json").read_bytes()
     (folder / "model.json").write_bytes(b"\xef\xbb\xbf" + content)
     assert read_spec(folder) == replace(brain_spec(), limited=read_spec(folder).limited)
 
 
-def test_one_bad_folder_does_not_empty_the_list(tmp_path, monkeypatch):
+def test_bad_folder_does_not_empty_the_list(tmp_path, monkeypatch):
     good, bad = write_brain_model(tmp_path / "good"), write_brain_model(tmp_path / "b\x1bad\n")
 
     def read(folder):
@@ -187,13 +187,13 @@ def test_one_bad_folder_does_not_empty_the_list(tmp_path, monkeypatch):
     assert all(entry.problem.isprintable() for entry in entries)
 
 
-def test_a_model_whose_import_was_killed_is_found_again(tmp_path):
+def test_model_of_a_killed_import_is_found_again(tmp_path):
     folder = write_brain_model(tmp_path / "m")
-    folder.rename(tmp_path / ".m.before")  # as a kill between the two steps of the swap leaves it
+    folder.rename(tmp_path / ".m.before")  # as left by a kill between the two steps of the swap
     assert find_models([folder], embedded=tmp_path / "none")[0].spec == read_spec(folder)
 
 
-def test_what_is_told_of_a_model_commands_no_terminal(tmp_path, plain):
+def test_model_texts_cannot_control_the_terminal(tmp_path, plain):
     folder = write_brain_model(tmp_path / "m")
     for path in (("name",), ("intended_use",), ("training_data",), ("regions", 1, "name")):
         plain = changed(plain, path, HOSTILE)
@@ -206,7 +206,7 @@ def test_what_is_told_of_a_model_commands_no_terminal(tmp_path, plain):
         assert shown.returncode == (0 if content == json.dumps(plain) else 2)
 
 
-def test_an_import_over_a_model_that_is_in_use_keeps_what_is_open(tmp_path):
+def test_import_over_a_model_in_use_keeps_open_files(tmp_path):
     import zipfile
 
     model = write_brain_model(tmp_path / "model")

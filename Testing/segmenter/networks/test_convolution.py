@@ -28,7 +28,7 @@ def kernels_of(function):
 
 
 def answers(function, inputs):
-    """Result, and gradients of a weighted sum of it."""
+    """The result, and the gradients of a weighted sum of it."""
     inputs = [value.detach().requires_grad_() for value in inputs]
     y = function(*inputs)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
@@ -36,7 +36,7 @@ def answers(function, inputs):
 
 
 def compared(module, reference, x):
-    """Pairs of answers: the module's in float32, the reference's in float64."""
+    """Pairs of results and gradients: the module's in float32, the reference's in float64."""
     inputs = [x, module.weight, module.bias]
 
     def own(x, weight, bias):
@@ -47,7 +47,7 @@ def compared(module, reference, x):
 
 @pytest.mark.parametrize("kernel, stride", KERNELS)
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_convolution_and_its_gradients_equal_torchs_in_float64(kernel, stride, batch, threads):
+def test_convolution_and_gradients_equal_torch_in_float64(kernel, stride, batch, threads):
     torch.manual_seed(0)
     padding = tuple(size // 2 for size in kernel)
     module = Conv3d(3, 5, kernel, stride, padding)
@@ -57,7 +57,7 @@ def test_a_convolution_and_its_gradients_equal_torchs_in_float64(kernel, stride,
 
 
 @pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2)])
-def test_upsampling_one_sample_and_its_gradients_equal_torchs_in_float64(stride):
+def test_single_sample_upsampling_and_gradients_equal_torch_in_float64(stride):
     torch.manual_seed(0)
     module = ConvTranspose3d(4, 3, stride)
     x = torch.randn(1, 4, 3, 4, 5).to(memory_format=torch.channels_last_3d)
@@ -68,7 +68,7 @@ def test_upsampling_one_sample_and_its_gradients_equal_torchs_in_float64(stride)
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("method", ["lower", "dante"])
-def test_no_float32_training_step_takes_the_slow_path(method, batch, threads):
+def test_float32_training_step_never_takes_the_slow_path(method, batch, threads):
     experiment = load_experiment("brats-2mm", ["network.features=[4,8,16,16,16]"], method=method)
     task = TASKS["brain"]
     stage = method_named(method)(experiment, task)[-1]
@@ -81,8 +81,8 @@ def test_no_float32_training_step_takes_the_slow_path(method, batch, threads):
     assert "aten::mkldnn_convolution" in names
 
 
-@pytest.mark.slow  # for importing the compiler
-def test_a_compiler_takes_a_convolution_of_one_voxel_as_part_of_its_graph():
+@pytest.mark.slow  # imports the compiler
+def test_one_voxel_convolution_compiles_into_one_graph():
     convolution, x = Conv3d(3, 2, 1), torch.randn(2, 3, 4, 4, 4)
     compiled = torch.compile(convolution, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(x), convolution(x), atol=1e-6)

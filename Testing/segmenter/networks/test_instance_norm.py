@@ -24,7 +24,7 @@ def example(shape, dtype=torch.float64):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", FORMULATIONS)
-def test_every_formulation_and_its_three_gradients_equal_the_definition_in_float64(name, shape):
+def test_every_formulation_and_its_gradients_equal_the_definition_in_float64(name, shape):
     # PyTorch 2.13's own instance norm fails this for one sample whose gradient arrives channels-last.
     x, weight, bias, gradient = example(shape)
     inputs = [value.clone().requires_grad_() for value in (x, weight, bias)]
@@ -50,7 +50,7 @@ def test_every_formulation_keeps_bfloat16_and_the_memory_layout(name, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_module_equals_torchs_own_in_training_and_inference(shape, monkeypatch):
+def test_module_equals_torch_in_training_and_inference(shape, monkeypatch):
     x, weight, bias, _ = example(shape, torch.float32)
     norm = InstanceNorm(shape[1])
     norm.load_state_dict({"weight": weight.float(), "bias": bias.float()})
@@ -62,7 +62,7 @@ def test_the_module_equals_torchs_own_in_training_and_inference(shape, monkeypat
             assert torch.allclose(norm(x), expected, atol=1e-5)
 
 
-def test_what_is_chosen_is_what_was_fastest():
+def test_fastest_formulation_is_chosen():
     finest, deep = torch.zeros(2, 8, 64, 64, 64), torch.zeros(2, 128, 4, 4, 4)
     middle = torch.zeros(2, 32, 16, 16, 16)
     assert [module.fastest(x) for x in (finest, middle, deep)] == ["rows", "torch", "torch"]
@@ -73,7 +73,7 @@ def test_what_is_chosen_is_what_was_fastest():
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_map_of_one_voxel_becomes_its_bias(batch):
+def test_map_of_one_voxel_becomes_the_bias(batch):
     norm = InstanceNorm(3)
     norm.load_state_dict({"weight": torch.full((3,), 2.0), "bias": torch.tensor([1.0, -1.0, 0.5])})
     x = torch.full((batch, 3, 1, 1, 1), 7.0, requires_grad=True)

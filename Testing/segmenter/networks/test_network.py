@@ -9,7 +9,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def test_the_papers_network_has_31_million_parameters():
+def test_paper_network_has_31_million_parameters():
     # Counted by hand from nnU-Net's plan: encoder 14.027 M, decoder 17.171 M (3 in, 3 out).
     with torch.device("meta"):
         network = UNet(3, 3, brats_1mm())
@@ -17,21 +17,21 @@ def test_the_papers_network_has_31_million_parameters():
     assert parameters(network.decoder) / 1e6 == pytest.approx(17.171, abs=0.001)
 
 
-def test_the_anisotropic_ct_network_has_the_papers_feature_maps():
+def test_anisotropic_ct_network_has_the_feature_maps_of_the_paper():
     with torch.device("meta"):
         features = UNet(1, 2, chest_ct()).encoder(torch.empty(1, 1, 64, 160, 192))
     sizes = [tuple(f.shape[2:]) for f in features]
     assert sizes == [(64, 160, 192), (64, 80, 96), (32, 40, 48), (16, 20, 24), (8, 10, 12), (4, 5, 6)]
 
 
-def test_instance_norm_equals_torchs_own():
+def test_instance_norm_equals_torch():
     image = torch.randn(2, 4, 5, 6, 7) * 3 + 1
     assert torch.allclose(InstanceNorm(4)(image), torch.nn.InstanceNorm3d(4, affine=True)(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels, shape", [(4, (5, 6, 7)), (8, (16, 16, 16)), (64, (8, 8, 8)), (3, (1, 1, 3))])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
-def test_instance_norm_in_inference_equals_torchs_own_where_it_takes_another_way(channels, shape, dtype, tolerance):
+def test_instance_norm_in_inference_equals_torch(channels, shape, dtype, tolerance):
     generator = torch.Generator().manual_seed(0)
     image = (torch.randn(2, channels, *shape, generator=generator) * 3 + 5).to(memory_format=torch.channels_last_3d)
     norm = InstanceNorm(channels)
@@ -44,7 +44,7 @@ def test_instance_norm_in_inference_equals_torchs_own_where_it_takes_another_way
     assert torch.allclose(result.float(), expected, atol=tolerance)
 
 
-def test_there_is_a_segmentation_at_every_resolution_but_the_bottleneck():
+def test_every_resolution_except_the_bottleneck_has_a_segmentation_head():
     spec = NetworkSpec((2, 3, 4), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), ((1, 3, 3), (3, 3, 3), (3, 3, 3)))
     network = UNet(1, 5, spec)
     logits = network.all_logits(torch.randn(2, 1, 4, 8, 8))
@@ -52,7 +52,7 @@ def test_there_is_a_segmentation_at_every_resolution_but_the_bottleneck():
     assert torch.equal(network.eval()(torch.ones(1, 1, 4, 8, 8)), network.all_logits(torch.ones(1, 1, 4, 8, 8))[0])
 
 
-def test_initialisation_has_the_deviation_he_et_al_ask_for_and_no_bias():
+def test_initialisation_is_he_normal_without_bias():
     network = UNet(8, 1, NetworkSpec((32, 32), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3), (3, 3, 3))))
     initialise(network)
     first = network.encoder.stages[0][0][0]

@@ -1,4 +1,4 @@
-"""A model that nnU-Net wrote, imported and run: what nnU-Net said of the same patient is what is found."""
+"""An nnU-Net model, imported and run: the result equals nnU-Net's for the same patient."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ from DanteSegmenterLib.worker.client import WorkerClient
 
 GOLDEN = Path(__file__).parent / "golden"
 RESULTS = GOLDEN / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-# By Testing/tools/nnunet_golden.py, with nnunetv2 2.8.1.
+# Written by Testing/tools/nnunet_golden.py with nnunetv2 2.8.1.
 AGREE, DICE = 0.999, 0.999
 
 
@@ -48,7 +48,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def results(tmp_path):
-    """A copy that may be changed."""
+    """A copy that may be modified."""
     return Path(shutil.copytree(RESULTS, tmp_path / RESULTS.name))
 
 
@@ -63,7 +63,7 @@ def dice(a, b):
 
 
 @pytest.mark.parametrize("way", ["plain", "mirrored"])
-def test_what_nnunet_says_is_what_is_found(case, model, monkeypatch, way):
+def test_result_equals_nnunet(case, model, monkeypatch, way):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
     volumes, said = case
     by_id = {"t1": volumes["T1"], "flair": volumes["FLAIR"]}
@@ -74,7 +74,7 @@ def test_what_nnunet_says_is_what_is_found(case, model, monkeypatch, way):
     assert not result.notes
 
 
-def test_a_model_that_was_trained_without_mirroring_is_not_mirrored(case, model, tmp_path):
+def test_model_trained_without_mirroring_is_not_mirrored(case, model, tmp_path):
     spec = read_spec(shutil.copytree(model, tmp_path / "model"))
     steps = replace(spec.preprocessing.nnunet, mirror=())
     write_spec(tmp_path / "model", replace(spec, preprocessing=replace(spec.preprocessing, nnunet=steps)))
@@ -84,12 +84,12 @@ def test_a_model_that_was_trained_without_mirroring_is_not_mirrored(case, model,
     assert mirrored.notes == ("This model was trained without mirroring: nothing was mirrored.",) and not plain.notes
 
 
-def test_an_export_that_would_prepare_images_in_another_way_is_refused(model, tmp_path):
+def test_export_with_different_preprocessing_is_refused(model, tmp_path):
     with pytest.raises(ModelError, match="reads images prepared as nnU-Net does"):
         source_of(load_model(model, "cpu"), "limited")
 
 
-def test_the_description_says_what_plans_and_dataset_say(model):
+def test_description_matches_plans_and_dataset(model):
     spec = read_spec(model)
     assert (spec.name, spec.privileged, spec.full, spec.output) == ("Dataset901_Synthetic", None, None, "labels")
     assert [(m.id, m.label) for m in spec.modalities] == [("t1", "T1"), ("flair", "FLAIR")]
@@ -107,7 +107,7 @@ def test_the_description_says_what_plans_and_dataset_say(model):
     assert "Isensee" in about(spec) and "Imported from nnU-Net" in (model / "README.md").read_text()
 
 
-def test_the_shell_imports_shows_segments_and_zips_it(case, tmp_path, capsys):
+def test_command_line_imports_shows_segments_and_zips(case, tmp_path, capsys):
     folder, volumes = tmp_path / "model", case[0]
     arguments = ["import", "nnunet", str(RESULTS), "--to", str(folder), "--channel", "0=t1ce", "--label", "2=Swelling"]
     assert main([*arguments, "--name", "mine", "--orientation", "LPS"]) == 0
@@ -124,8 +124,8 @@ def test_the_shell_imports_shows_segments_and_zips_it(case, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_computing_process_and_a_batch_run_it_like_any_other(case, tmp_path):
-    """The process imports it, too, as the window asks for."""
+def test_worker_and_batch_run_it_like_any_model(case, tmp_path):
+    """The worker also imports it, as the window requests."""
     folder = import_in_process(RESULTS, tmp_path)
     assert folder.name == "golden__nnUNetTrainer__nnUNetPlans__3d_fullres"
     by_id = {"t1": case[0]["T1"], "flair": case[0]["FLAIR"]}
@@ -162,7 +162,7 @@ program.leave(main(["import", "nnunet", "results", "--to", sys.argv[1], "--with-
 """
 
 
-def test_an_import_ends_with_who_has_begun_it_and_leaves_nothing_half_written(tmp_path):
+def test_import_stops_with_its_parent_and_leaves_no_partial_files(tmp_path):
     command = [sys.executable, "-c", SLOW_IMPORT, str(tmp_path / "model")]
     with subprocess.Popen(
         command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -173,7 +173,7 @@ def test_an_import_ends_with_who_has_begun_it_and_leaves_nothing_half_written(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_path):
+def test_two_folds_become_averaged_members(case, results, tmp_path):
     second = results / "fold_1"
     second.mkdir()
     checkpoint = torch.load(results / "fold_0" / "checkpoint_final.pth", weights_only=False)
@@ -193,7 +193,7 @@ def test_two_folds_become_members_whose_logits_are_averaged(case, results, tmp_p
     assert not torch.allclose(found["0"], found["1"], atol=1e-2)
 
 
-def test_folds_of_two_trainings_are_no_members_of_one_model(results, tmp_path):
+def test_folds_of_two_trainings_cannot_be_joined(results, tmp_path):
     (results / "fold_1").mkdir()
     checkpoint = torch.load(results / "fold_0" / "checkpoint_final.pth", weights_only=False)
     checkpoint["inference_allowed_mirroring_axes"] = (0,)
@@ -228,9 +228,7 @@ def ct_without_deviation(plans):
         ("dataset.json", lambda d: d["labels"].update(edema=[1, 2]), "regions_class_order"),
     ],
 )
-def test_what_cannot_be_imported_is_refused_in_a_sentence_and_nothing_is_written(
-    results, tmp_path, file, change, reason
-):
+def test_invalid_import_is_refused_in_a_sentence_and_writes_nothing(results, tmp_path, file, change, reason):
     edit(results / file, change)
     with pytest.raises(ModelError, match=reason):
         import_model(results, tmp_path / "model")
@@ -252,7 +250,7 @@ NETWORK_CHANGES = [
 
 
 @pytest.mark.parametrize(("arguments", "reason"), NETWORK_CHANGES)
-def test_networks_that_are_not_known_are_refused(results, tmp_path, arguments, reason):
+def test_unknown_networks_are_refused(results, tmp_path, arguments, reason):
     edit(
         results / "plans.json",
         lambda p: p["configurations"]["3d_small"]["architecture"]["arch_kwargs"].update(arguments),
@@ -261,7 +259,7 @@ def test_networks_that_are_not_known_are_refused(results, tmp_path, arguments, r
         import_model(results, tmp_path / "model")
 
 
-def test_another_class_of_network_is_refused(results, tmp_path):
+def test_other_network_class_is_refused(results, tmp_path):
     edit(
         results / "plans.json",
         lambda p: p["configurations"]["3d_small"]["architecture"].update(network_class_name="a.b.Primus"),
@@ -270,7 +268,7 @@ def test_another_class_of_network_is_refused(results, tmp_path):
         import_model(results, tmp_path / "model")
 
 
-def test_folders_and_choices_that_do_not_fit_are_said(results, tmp_path):
+def test_mismatched_folders_and_choices_are_reported(results, tmp_path):
     assert is_results_folder(results) and not is_results_folder(tmp_path)
     for folder, choices, reason in (
         (tmp_path, Choices(), f"its folders {results.name} are"),
@@ -296,7 +294,7 @@ def test_folders_and_choices_that_do_not_fit_are_said(results, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 
 
-def test_a_model_of_before_is_replaced_only_by_a_whole_one(results, tmp_path):
+def test_old_model_is_replaced_only_by_a_complete_one(results, tmp_path):
     import_model(results, tmp_path / "model")
     edit(results / "dataset.json", lambda d: d["labels"].update(more=4))
     with pytest.raises(ModelError):

@@ -1,4 +1,4 @@
-"""Plans as nnU-Net's planners write them, of usual sizes, in both forms."""
+"""Plans written by nnU-Net's planners, of common sizes and in both forms."""
 
 import copy
 from dataclasses import replace
@@ -81,14 +81,14 @@ def read(plain, name="3d_fullres"):
     return read_plans(copy.deepcopy(plain), name, 4, (0, 1, 2), "plans.json")
 
 
-def test_old_plans_and_new_ones_of_one_network_are_the_same():
+def test_old_and_new_plans_of_one_network_agree():
     assert read(plans(OLD)) == read(plans(PLAIN))
 
 
 @pytest.mark.parametrize(
     ("network", "parameters"), [(PLAIN, 30_789_391), (RESIDUAL, 101_943_567)]
-)  # counted by nnU-Net's own classes, 4 channels in, 3 out
-def test_networks_of_nnunets_usual_sizes_have_its_number_of_parameters(network, parameters):
+)  # counted with nnU-Net's own classes, 4 channels in, 3 out
+def test_standard_networks_have_nnunet_parameter_counts(network, parameters):
     planned = read(plans(network))
     check_network(planned.network, planned.patch)
     spec = replace(brain_spec(), network=planned.network, patch=planned.patch)
@@ -98,7 +98,7 @@ def test_networks_of_nnunets_usual_sizes_have_its_number_of_parameters(network, 
     assert sum(parameter.numel() for parameter in found.parameters()) == parameters
 
 
-def test_every_channel_is_normalised_in_its_own_way():
+def test_every_channel_has_its_own_normalisation():
     assert read(plans(PLAIN)).normalisations == (
         Normalisation("zscore_nonzero"),
         Normalisation("zscore"),
@@ -107,7 +107,7 @@ def test_every_channel_is_normalised_in_its_own_way():
     )
 
 
-def test_steps_are_those_of_the_plans():
+def test_steps_match_the_plans():
     steps = read(plans(PLAIN)).steps
     assert (steps.to_network, steps.to_image) == (SplineSteps(3, 0, None, 3.0), SplineSteps(1, 0, None, 3.0))
 
@@ -115,11 +115,11 @@ def test_steps_are_those_of_the_plans():
 @pytest.mark.parametrize(
     ("reader", "orientation"), [("SimpleITKIO", "stored"), ("NibabelIO", "stored"), ("NibabelIOWithReorient", "RAS")]
 )
-def test_a_reader_says_where_axes_point(reader, orientation):
+def test_reader_defines_the_axis_directions(reader, orientation):
     assert read(plans(PLAIN, image_reader_writer=reader)).orientation == orientation
 
 
-def test_a_configuration_has_what_it_inherits_but_for_what_it_says_itself():
+def test_configuration_inherits_except_for_its_own_values():
     plain = plans(PLAIN)
     plain["configurations"]["coarse"] = {"inherits_from": "3d_fullres", "spacing": [2.0, 2.0, 3.0]}
     plain["configurations"]["coarser"] = {"inherits_from": "coarse", "patch_size": [64, 64, 32]}
@@ -128,7 +128,7 @@ def test_a_configuration_has_what_it_inherits_but_for_what_it_says_itself():
     assert found.network == read(plain).network
 
 
-def test_the_second_half_of_a_cascade_is_refused():
+def test_second_stage_of_a_cascade_is_refused():
     with pytest.raises(ModelError, match="reads the masks of '3d_lowres'"):
         read(plans(PLAIN), "3d_cascade_fullres")
 
@@ -146,7 +146,7 @@ def test_the_second_half_of_a_cascade_is_refused():
         ({"use_mask_for_norm": [True]}, "names 4"),
     ],
 )
-def test_steps_that_are_not_known_are_refused(change, reason):
+def test_unknown_steps_are_refused(change, reason):
     plain = plans(PLAIN)
     plain["configurations"]["3d_fullres"].update(change)
     with pytest.raises(ModelError, match=reason):

@@ -1,4 +1,4 @@
-"""nnU-Net itself, where it is installed, and the model imported from it say the same of a patient it has not seen."""
+"""nnU-Net, if installed, and the model imported from it give the same result for an unseen patient."""
 
 import importlib.util
 
@@ -22,8 +22,8 @@ RECIPES = {
     "residual, labels": (Recipe(residual=True), 1, False),
     "residual, regions, thick sagittal slices, two folds": (Recipe(True, True, True), 2, True),
 }
-# nnU-Net sums the logits of windows in half precision, whose rounding turns some voxels where two logits are nearly
-# equal: of a smaller region one voxel is more than any bar allows.
+# nnU-Net sums the logits of windows in half precision, whose rounding flips voxels where two logits are nearly equal:
+# in a smaller region, a single voxel would exceed any tolerance.
 ENOUGH_VOXELS = 200
 AS_IT_IS = {"voxels": 0.999, "dice": 0.998}
 IN_SINGLE_PRECISION = {"voxels": 0.9999, "dice": 0.999}
@@ -34,7 +34,7 @@ def dice(a, b):
 
 
 class InSinglePrecision:
-    """torch, but what asks for half precision gets single."""
+    """torch with half precision replaced by single."""
 
     half = torch.float32
 
@@ -48,7 +48,7 @@ def float32(monkeypatch):
 
 
 def compare(name, ours, theirs, bar):
-    """Label maps; what was found is printed, for docs/nnunet.md."""
+    """Compare label maps; results are printed for docs/nnunet.md."""
     agree = np.mean(ours == theirs)
     found = {value: np.count_nonzero(theirs == value) for value in (1, 2, 3)}
     scores = {v: round(dice(ours == v, theirs == v), 5) for v, n in found.items() if n >= ENOUGH_VOXELS}
@@ -57,7 +57,7 @@ def compare(name, ours, theirs, bar):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_same_is_said_but_for_rounding_and_without_that_the_same_probabilities(tmp_path, monkeypatch, name):
+def test_labels_equal_nnunet_up_to_rounding_and_probabilities_agree(tmp_path, monkeypatch, name):
     recipe, folds, mirror = RECIPES[name]
     root = write_results(tmp_path, recipe, folds)
     volumes, _ = patient(recipe)
@@ -72,7 +72,7 @@ def test_the_same_is_said_but_for_rounding_and_without_that_the_same_probabiliti
     gaussian = predictor.compute_gaussian
     monkeypatch.setattr(predictor, "torch", InSinglePrecision())
     monkeypatch.setattr(predictor, "compute_gaussian", lambda *a, **k: gaussian(*a, **{**k, "dtype": torch.float32}))
-    monkeypatch.setattr(sliding_window, "NNUNET_LEAST_WEIGHT", 0.0)  # the smallest in half precision otherwise
+    monkeypatch.setattr(sliding_window, "NNUNET_LEAST_WEIGHT", 0.0)  # otherwise the smallest in half precision
     ours = segment(model, by_id, mirror=mirror, probabilities=True)
     theirs, probabilities = predicted(root, volumes, folds, mirror)
     compare(f"{name}, in single precision", ours.label_map, theirs, IN_SINGLE_PRECISION)

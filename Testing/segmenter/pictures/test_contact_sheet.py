@@ -18,7 +18,7 @@ GREEN, _ORANGE, RED = (np.round(255 * np.array(region.color)) for region in brai
 
 
 def case(spacing=(1.0, 1.0, 1.0)):
-    """A bright square on dark ground, and masks of which slice 4 holds most."""
+    """A bright square on a dark background, and masks that are largest in slice 4."""
     shape = (6, 64, 64)
     array = np.zeros(shape, np.float32)
     array[:, 8:56, 8:56] = 100
@@ -47,7 +47,7 @@ def count(panel, colour):
     return int((panel == colour).all(axis=2).sum())
 
 
-def test_the_fullest_slice_is_drawn_with_a_solid_line_round_what_was_found(tmp_path):
+def test_fullest_slice_is_drawn_with_a_solid_outline_of_the_result(tmp_path):
     sheet, (image, masks) = Sheet(brain_spec()), case()
     sheet.add("A", image, None, masks)
     sheet.save(tmp_path / "sheet.png")
@@ -59,7 +59,7 @@ def test_the_fullest_slice_is_drawn_with_a_solid_line_round_what_was_found(tmp_p
     assert (panel[2, 2] == 0).all() and (panel[100, 50] == 255).all()  # the image itself
 
 
-def test_the_truth_is_dashed_and_lies_below(tmp_path):
+def test_truth_is_dashed_and_drawn_below(tmp_path):
     sheet, (image, masks) = Sheet(brain_spec()), case()
     nothing = {region: np.zeros_like(mask) for region, mask in masks.items()}
     sheet.add("truth alone", image, masks, nothing)
@@ -69,13 +69,13 @@ def test_the_truth_is_dashed_and_lies_below(tmp_path):
     assert 490 <= count(pixels(tmp_path / "sheet.png", 1), GREEN) <= 530
 
 
-def test_long_voxels_are_drawn_long(tmp_path):
+def test_anisotropic_voxels_keep_their_aspect(tmp_path):
     sheet, (image, masks) = Sheet(brain_spec()), case(spacing=(1.0, 0.5, 1.0))
     sheet.add("A", image, None, masks)
     assert sheet.tiles[0][1].shape == (PANEL // 2, PANEL)
 
 
-def test_a_lesion_of_one_voxel_is_seen_where_the_slice_is_shrunk():
+def test_one_voxel_lesion_is_visible_in_a_downscaled_slice():
     sheet, image = Sheet(brain_spec()), Volume(np.ones((2, 1000, 1000)), np.eye(4))
     masks = {region.id: np.zeros(image.shape, bool) for region in brain_regions()}
     masks["ET"][1, 101, 203] = masks["WT"][1, 101, 203] = True
@@ -94,9 +94,9 @@ def test_any_name_is_drawn_as_plain_text(tmp_path, name):
     assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
 
 
-def test_many_cases_come_on_pages_and_pages_of_before_go(tmp_path):
+def test_many_cases_are_paged_and_old_pages_removed(tmp_path):
     sheet, (image, masks) = Sheet(brain_spec()), case()
-    (tmp_path / "contact_sheet_4.png").write_text("somebody's")  # not ours: a page 3 was never there
+    (tmp_path / "contact_sheet_4.png").write_text("somebody's")  # not ours: page 3 never existed
     for number in range(COLUMNS * ROWS + 1):
         sheet.add(f"case {number}", image, None, masks)
     sheet.save(tmp_path / "contact_sheet.png")
@@ -108,7 +108,7 @@ def test_many_cases_come_on_pages_and_pages_of_before_go(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["contact_sheet.png", "contact_sheet_4.png"]
 
 
-def test_a_thousand_cases_take_seconds_and_little_memory(tmp_path):
+def test_thousand_cases_take_seconds_and_little_memory(tmp_path):
     sheet = Sheet(brain_spec())
     image = Volume(np.random.default_rng(0).random((2, 240, 240)).astype(np.float32), np.eye(4))
     masks = {region.id: np.zeros(image.shape, bool) for region in brain_regions()}
@@ -145,7 +145,7 @@ def spoilt(change):
         (None, None, {}),
     ],
 )
-def test_whatever_a_case_holds_the_sheet_is_drawn(tmp_path, image, truth, masks):
+def test_sheet_is_drawn_for_any_case_content(tmp_path, image, truth, masks):
     sheet, good = Sheet(brain_spec()), case()
     sheet.add("strange", image, truth, masks)
     sheet.add("good", good[0], None, good[1])
@@ -153,12 +153,12 @@ def test_whatever_a_case_holds_the_sheet_is_drawn(tmp_path, image, truth, masks)
     assert count(pixels(tmp_path / "sheet.png", 1), GREEN) >= 490
 
 
-def test_a_sheet_without_cases_is_an_empty_page(tmp_path):
+def test_sheet_without_cases_is_an_empty_page(tmp_path):
     Sheet(brain_spec()).save(tmp_path / "sheet.png")
     assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
 
 
-def test_a_page_that_cannot_be_written_keeps_the_one_of_before(tmp_path, monkeypatch):
+def test_unwritable_page_keeps_the_old_one(tmp_path, monkeypatch):
     sheet, (image, masks) = Sheet(brain_spec()), case()
     sheet.add("A", image, None, masks)
     sheet.save(tmp_path / "sheet.png")
@@ -173,7 +173,7 @@ def test_a_page_that_cannot_be_written_keeps_the_one_of_before(tmp_path, monkeyp
     assert (tmp_path / "sheet.png").read_bytes() == before and os.listdir(tmp_path) == ["sheet.png"]
 
 
-def test_a_wrong_mplbackend_does_not_matter(tmp_path):
+def test_invalid_mplbackend_is_ignored(tmp_path):
     code = f"""
 import numpy as np
 from models import brain_regions, brain_spec

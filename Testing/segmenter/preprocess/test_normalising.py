@@ -8,25 +8,25 @@ from DanteSegmenterLib.volume import Volume
 MR = Normalisation("zscore_nonzero")
 NCT = Normalisation("ct_window", low=-160, high=240, mean=40, std=60)
 CTPA = Normalisation("ct_window", low=-160, high=560, mean=200, std=150)
-# Ends, mean and deviation that float32 has to round.
+# Bounds, mean and standard deviation that float32 has to round.
 UNEVEN = Normalisation("ct_window", low=-123.456, high=234.567, mean=12.3456, std=0.1)
 
 
-def test_in_mr_background_stays_exactly_zero_and_the_rest_has_mean_0_and_deviation_1():
+def test_mr_background_stays_zero_and_the_rest_has_mean_0_and_deviation_1():
     raw = np.array([[[0, 2], [4, 0]], [[6, 8], [0, 0]]], np.float32)  # 2, 4, 6, 8: mean 5, deviation sqrt(5)
     result = normalise(raw, MR)
     assert (result == 0).tolist() == (raw == 0).tolist()
     assert result[raw > 0] == pytest.approx(np.array([-3, -1, 1, 3]) / np.sqrt(5))
 
 
-def test_hounsfield_units_are_clipped_and_scaled_by_the_training_sets_figures():
+def test_hounsfield_units_are_clipped_and_scaled_by_training_statistics():
     window = Normalisation("ct_window", low=-100, high=300, mean=50, std=100)
     raw = np.array([[[-1000, -100, 0, 150, 3000]]], np.float32)
     assert normalise(raw, window).tolist() == [[[-1.5, -1.5, -0.5, 1, 2.5]]]
 
 
 @pytest.mark.parametrize("window", [NCT, CTPA, UNEVEN], ids=["NCT", "CTPA", "uneven"])
-def test_a_denser_voxel_is_never_lower_and_inside_the_window_always_higher(window):
+def test_ct_scaling_is_monotonic_and_strictly_so_inside_the_window(window):
     hu = np.arange(-2000, 3000, 1 / 16, dtype=np.float32)
     steps = np.diff(normalise(hu, window))
     inside = (hu[:-1] >= window.low) & (hu[1:] <= window.high)
@@ -35,24 +35,24 @@ def test_a_denser_voxel_is_never_lower_and_inside_the_window_always_higher(windo
 
 
 @pytest.mark.parametrize("window", [NCT, CTPA, UNEVEN], ids=["NCT", "CTPA", "uneven"])
-def test_background_of_a_ct_is_the_windows_lower_end_to_the_last_bit(window):
+def test_ct_background_is_exactly_the_lower_window_end(window):
     (value,) = background_of(Preprocessing("LPS", (1, 1, 1), {"ct": window}), ["ct"]).values
     assert value == pytest.approx((window.low - window.mean) / window.std, rel=1e-6)
     assert (normalise(np.float32([-3024, -1000, window.low]), window) == np.float32(value)).all()
 
 
-def test_background_is_of_the_channels_asked_for_in_their_order():
+def test_background_is_returned_in_the_order_of_the_channels():
     preprocessing = Preprocessing("LPS", (1, 1, 1), {"nct": NCT, "ctpa": CTPA, "t1": MR})
     background = background_of(preprocessing, ["ctpa", "t1", "nct"])
     assert background.values == pytest.approx((-2.4, 0, -10 / 3)) and background.outside == (False, True, False)
 
 
-def test_foreground_is_where_some_channel_is_no_background_whatever_is_zero():
+def test_foreground_is_where_any_channel_is_not_background():
     tensor = np.float32([[-2, 0, -2, 5], [0, 0, 1, 0]]).reshape(2, 4, 1, 1)
     assert Background((-2, 0), (False, True)).foreground(tensor).ravel().tolist() == [False, True, True, True]
 
 
-def test_what_a_ct_shows_as_blood_is_prepared_as_its_neighbours_are_and_air_as_background():
+def test_ct_blood_is_kept_and_air_becomes_background():
     hu = np.full((4, 4, 4), 40, np.int16)  # the window's mean
     hu[0, 0] = -1000, 39, 40, 41
     volume = Volume(hu, np.diag([-4.0, -4.0, 4.0, 1.0]))

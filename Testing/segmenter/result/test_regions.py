@@ -1,4 +1,4 @@
-"""Probabilities of a few voxels, and by hand what is said of them."""
+"""Regions and findings for a few voxels, computed by hand."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ FOUR = np.array([[0.8, 0.6, 0.3, 0.1], [0.1, 0.7, 0.2, 0.1], [0.1, 0.2, 0.1, 0.9
 LABELS = np.array([2, 1, 0, 4], np.uint8).reshape(1, 1, 4)
 
 
-def test_regions_are_written_in_order_later_over_earlier():
+def test_later_regions_are_written_over_earlier_ones():
     spec = SPEC
     p = np.array([[0.9, 0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.9, 0.1]], np.float32)
     label_map = label_map_of(p.reshape(3, 1, 1, 5), spec)
@@ -36,33 +36,33 @@ def test_regions_are_written_in_order_later_over_earlier():
     assert masks == [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]
 
 
-def test_a_probability_of_one_half_is_not_enough():
+def test_probability_of_one_half_is_not_enough():
     p = np.zeros((3, 1, 1, 2), np.float32)
     p[0] = 0.5, 0.51
     assert label_map_of(p, SPEC).ravel().tolist() == [0, 2]
 
 
-def test_labels_that_exclude_each_other_go_to_the_most_probable():
+def test_exclusive_labels_use_the_argmax():
     spec = replace(SPEC, output="labels")
     p = np.array([[0.4, 0.3, 0.2], [0.3, 0.3, 0.1], [0.1, 0.3, 0.1]], np.float32).reshape(3, 1, 1, 3)
     assert label_map_of(p, spec).ravel().tolist() == [2, 2, 0]  # background 0.2, 0.1, 0.6
 
 
-def test_a_mask_holds_the_regions_that_lie_within_it():
+def test_mask_contains_the_regions_inside_it():
     masks = {region.id: mask_of(LABELS, region, SPEC.regions).ravel().tolist() for region in SPEC.regions}
     assert masks["WT"] == [True, True, False, True]
     assert masks["TC"] == [False, True, False, True]
     assert masks["ET"] == [False, False, False, True]
 
 
-def test_of_overlapping_regions_the_surest_within_one_decides():
+def test_most_probable_overlapping_region_wins_within_its_parent():
     nested = {region.id: nested_probability(FOUR, region, SPEC).ravel() for region in SPEC.regions}
     assert nested["WT"] == pytest.approx([0.8, 0.7, 0.3, 0.9])
     assert nested["TC"] == pytest.approx([0.1, 0.7, 0.2, 0.9])
     assert nested["ET"] == pytest.approx([0.1, 0.2, 0.1, 0.9])
 
 
-def test_labels_that_exclude_each_other_add_up():
+def test_exclusive_labels_are_summed():
     spec = replace(SPEC, output="labels")
     nested = nested_probability(FOUR / 2, spec.region("TC"), spec).ravel()  # halves of (0.1, 0.7, 0.2, 0.1) + ET's
     assert nested == pytest.approx([0.1, 0.45, 0.15, 0.5])
@@ -77,7 +77,7 @@ def test_findings_are_volumes_ranges_and_mean_probabilities():
     assert [found.confidence for found in (whole, core, enhancing)] == pytest.approx([0.8, 0.8, 0.9])
 
 
-def test_nothing_found_has_no_confidence_and_may_still_have_a_range():
+def test_empty_finding_has_no_confidence_but_may_have_a_range():
     doubtful = np.full((3, 1, 1, 2), 0.4, np.float32)
     assert findings_of(doubtful, np.zeros((1, 1, 2), np.uint8), SPEC, SPEC.limited, 1.0)[0] == Finding(
         "WT", 0.0, 0.0, 2.0, None
@@ -85,7 +85,7 @@ def test_nothing_found_has_no_confidence_and_may_still_have_a_range():
     assert confidence_of(doubtful[0], np.zeros((1, 1, 2), bool)) is None
 
 
-def test_the_thresholds_of_a_range_are_not_in_it():
+def test_range_excludes_its_thresholds():
     assert volume_range_ml(np.array([0.25, 0.26, 0.75, 0.76]), 1.0) == (1.0, 3.0)
 
 
@@ -105,25 +105,25 @@ WRONG = "{name} is unreliable: on 17 test cases {right} of what this model marke
         (0.9, 0.28, (WRONG, TOO_SURE)),
     ],
 )
-def test_a_region_that_was_mostly_wrong_or_surer_than_right_is_said_with_its_numbers(confidence, precision, said):
+def test_mostly_wrong_or_overconfident_region_gives_a_note_with_numbers(confidence, precision, said):
     pathway = replace(SPEC.limited, calibration={"TC": Calibration(17, confidence, precision, 0.5)})
     name = next(region.name for region in SPEC.regions if region.id == "TC")
     told = {"name": name, "sure": f"{confidence:.0%}", "right": f"{precision:.0%}"}
     assert cautions(SPEC, pathway) == tuple(text.format(**told) for text in said)
 
 
-def test_a_model_without_calibration_has_no_note():
+def test_model_without_calibration_gives_no_note():
     assert cautions(SPEC, SPEC.limited) == ()
 
 
 @pytest.mark.parametrize(("litres", "head"), [(1.6, False), (2.4, False), (2.6, True), (5.0, True)])
-def test_a_whole_head_is_known_by_how_much_of_it_there_is(litres, head):
+def test_whole_head_is_detected_by_its_volume(litres, head):
     array = np.zeros((90, 90, 90), np.float32)
     array.reshape(-1)[: round(litres * 1e6 / 8)] = 1.0  # voxels of 2 mm are 0.008 mL
     assert shows_whole_head(Volume(array, LPS_2MM)) == head
 
 
-def test_shown_probabilities_are_scaled_and_shifted_logits_and_nothing_stays_nothing():
+def test_displayed_probabilities_use_scaled_logits_and_zero_stays_zero():
     # logit(0.9) = ln 9; half of it is ln 3, minus ln 3 is 0
     raw = np.array([0.9, 0.5, 0.0], np.float32)
     assert shown(raw, Scaling(temperature=2.0)) == pytest.approx([0.75, 0.5, 0.0], abs=1e-6)
@@ -131,12 +131,12 @@ def test_shown_probabilities_are_scaled_and_shifted_logits_and_nothing_stays_not
     assert shown(raw, Scaling()) is raw
 
 
-def test_what_is_wholly_sure_can_be_doubted_too():
+def test_certain_probability_can_be_scaled():
     # Six nines have odds of a million to one; half of the logit is a thousand to one.
     assert shown(np.ones(1), Scaling(temperature=2.0)) == pytest.approx([1000 / 1001], abs=1e-6)
 
 
-def test_scaling_changes_what_is_shown_and_the_range_but_no_mask():
+def test_scaling_changes_probabilities_and_range_but_no_mask():
     scaled = replace(SPEC.limited, scaling={"WT": Scaling(offset=-np.log(3), range_margin=0.0)})
     plain, other = (findings_of(FOUR, LABELS, SPEC, p, 0.5)[0] for p in (SPEC.limited, scaled))
     assert (plain.volume_ml, other.volume_ml) == (1.5, 1.5)

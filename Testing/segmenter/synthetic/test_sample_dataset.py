@@ -21,13 +21,13 @@ def chests(tmp_path_factory):
     return folder
 
 
-def test_a_generated_dataset_is_read_as_paired_chest_ct(chests):
+def test_generated_dataset_is_read_as_paired_chest_ct(chests):
     dataset = read_dataset(chests)
     assert dataset.task.id == "chest" and list(dataset.cases) == [f"SyntheticChest{n:03d}" for n in range(3, 9)]
     case = dataset.cases["SyntheticChest003"]
     nct, ctpa, truth = case.images["nct"].read(), case.images["ctpa"].read(), case.label.read().array == 1
     assert nct.shape == ctpa.shape == (32, 48, 64) and np.allclose(nct.spacing_mm, (4, 2.8, 2.8))
-    # In the CTPA clots are dark in bright blood; without contrast they are as dense as blood.
+    # In the CTPA, clots are dark in bright blood; without contrast they are as dense as blood.
     assert truth.any() and ctpa.array[truth].mean() < 150 < 250 < np.percentile(ctpa.array, 99.5)
     assert abs(nct.array[truth].mean() - 45) < 25
 
@@ -62,18 +62,18 @@ def test_methods_train_on_it_and_segment_from_the_plain_ct(chests, tmp_path, met
         ["--seed", "-1"],
     ],
 )
-def test_a_patient_that_cannot_be_is_refused_and_nothing_is_made(tmp_path, arguments, capsys):
+def test_impossible_patient_is_refused_and_nothing_written(tmp_path, arguments, capsys):
     assert main(["sample", str(tmp_path / "x"), *arguments]) == 2
     assert "error: --" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
-def test_a_patient_is_not_written_into_a_file(tmp_path, capsys):
+def test_patient_is_not_written_into_a_file(tmp_path, capsys):
     (tmp_path / "x").write_text("precious")
     assert main(["sample", str(tmp_path / "x"), "--spacing-mm", "6"]) == 2
     assert "is a file" in capsys.readouterr().err and (tmp_path / "x").read_text() == "precious"
 
 
-def test_a_scan_of_somebody_else_is_not_written_over_and_the_same_patient_may_be_made_again(chests, tmp_path, capsys):
+def test_foreign_scan_is_not_overwritten_and_the_same_patient_may_be(chests, tmp_path, capsys):
     patient = shutil.copytree(chests / "SyntheticChest004", tmp_path / "patient")
     assert main(["sample", str(patient), "--seed", "4", *CHESTS]) == 0
     before = {path: path.read_bytes() for path in patient.iterdir()}
@@ -82,7 +82,7 @@ def test_a_scan_of_somebody_else_is_not_written_over_and_the_same_patient_may_be
     assert {path: path.read_bytes() for path in patient.iterdir()} == before
 
 
-def test_a_real_chest_ct_is_read_in_hounsfield_units_and_segmented_on_its_grid(shared_data, chests, tmp_path, capsys):
+def test_real_chest_ct_is_read_in_hounsfield_units_and_segmented_on_its_grid(shared_data, chests, tmp_path, capsys):
     run, real = tmp_path / "run", shared_data / "ct-chest" / "ct_cropped.nii.gz"
     settings = ["--experiment", "chest-small", "--smoke", "--quiet", "--device", "cpu"]
     assert train(["train", "lower", "--data", str(chests), "--out", str(run), *settings]) == 0

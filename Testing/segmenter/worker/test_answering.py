@@ -1,4 +1,4 @@
-"""One request, one answer; and no more words in between than a window can use."""
+"""One answer per request, with no more progress messages than a window can use."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def request_of_a_study():
 
 
 def answers(frame, monkeypatch, error, cancelled=()):
-    """What is answered where a model that is loaded raises an error."""
+    """The answer when a loaded model raises an error."""
     sent = []
 
     def model(*_):
@@ -40,26 +40,26 @@ def answers(frame, monkeypatch, error, cancelled=()):
         (ZeroDivisionError("by 0"), "defect", "ZeroDivisionError: by 0"),
     ],
 )
-def test_whatever_goes_wrong_is_one_answer_of_its_kind(request_of_a_study, monkeypatch, error, kind, said):
+def test_every_failure_is_one_answer_of_its_kind(request_of_a_study, monkeypatch, error, kind, said):
     (answer,) = answers(request_of_a_study, monkeypatch, error)
     assert (answer.id, answer.kind) == (7, kind) and said in answer.message
 
 
-def test_the_other_side_that_is_gone_gets_no_answer(request_of_a_study, monkeypatch):
+def test_vanished_peer_gets_no_answer(request_of_a_study, monkeypatch):
     with pytest.raises(BrokenPipeError):
         answers(request_of_a_study, monkeypatch, BrokenPipeError())
 
 
-def test_for_a_run_that_was_cancelled_while_it_waited_no_model_is_loaded(request_of_a_study, monkeypatch):
+def test_cancelled_waiting_run_loads_no_model(request_of_a_study, monkeypatch):
     sent = answers(request_of_a_study, monkeypatch, AssertionError("loaded"), cancelled=[7])
     assert sent == [FailureMessage(7, "cancelled", "Stopped; nothing was changed.")]
 
 
-def test_progress_is_told_ten_times_a_second_and_when_the_phase_changes(monkeypatch):
+def test_progress_is_sent_ten_times_a_second_and_at_phase_changes(monkeypatch):
     told, now = [], [50.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     tell = module._Throttle(told.append)
-    for n in range(32):  # every sixteenth of a second: every second one of them
+    for n in range(32):  # every sixteenth of a second; every second message is sent
         now[0] = 50 + n / 16
         tell(SimpleNamespace(phase="network" if n < 21 else "restore", n=n))
     assert [progress.n for progress in told] == [*range(0, 21, 2), *range(21, 32, 2)]

@@ -1,4 +1,4 @@
-"""Another computer that computes: a real sshd on the loopback, whose account greets everybody at length."""
+"""A remote host: a real sshd on the loopback, whose account prints a long greeting."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def run(client, folder, volumes=None, device="cpu", python=sys.executable, host=
 
 
 def stored(far, folder):
-    """All that may lie there: the account's own, and the model."""
+    """All expected remote files: the account's own, and the model."""
     names = ("full.safetensors", "limited.safetensors", "model.json")
     return [".bashrc", *(f".cache/dante/models/{digest_of(folder)}/{name}" for name in names)]
 
 
 def outcome_of(client, seconds):
-    """How the run ends, within so long; polled like a window does."""
+    """The outcome of the run within the given time, polled as by a window."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         outcome = client.poll()[1]
@@ -78,7 +78,7 @@ def until(condition, seconds=CUT_SECONDS):
 
 
 def begin_long(client, folder):
-    """A run that goes on for some seconds, and is in the network."""
+    """Start a run that takes some seconds, and wait until it reaches the network."""
     run(client, folder)
     client.begin(folder, study((60, 90, 90)), "cpu", host=parse_host(HOST, sys.executable), mirror=True)
     phase = ""
@@ -89,7 +89,7 @@ def begin_long(client, folder):
         client.wait(0.01)
 
 
-def test_the_answer_is_bit_for_bit_that_of_this_computer_and_the_model_travels_once(client, far, folder):
+def test_remote_result_is_bit_identical_and_the_model_is_sent_once(client, far, folder):
     here = segment(load_model(folder, "cpu"), study(), probabilities=True)
     said = []
     there = run(client, folder, probabilities=True, progress=lambda news: said.append(news.message))
@@ -100,7 +100,7 @@ def test_the_answer_is_bit_for_bit_that_of_this_computer_and_the_model_travels_o
     assert far.files() == stored(far, folder)
 
 
-def test_notes_of_reading_stand_in_the_result_as_of_this_computer(client, folder):
+def test_reading_notes_are_in_the_remote_result(client, folder):
     volumes = study()
     volumes["t2"] = replace(volumes["t2"], notes=("WARNING: 't2': left and right may be exchanged.",))
     here = segment(load_model(folder, "cpu"), volumes)
@@ -108,7 +108,7 @@ def test_notes_of_reading_stand_in_the_result_as_of_this_computer(client, folder
     assert there.report.notes == here.report.notes and there.report.notes[0] == volumes["t2"].notes[0]
 
 
-def test_the_second_run_meets_the_same_process_and_sends_no_model(client, far, folder):
+def test_second_run_reuses_the_process_and_sends_no_model(client, far, folder):
     first = run(client, folder)
     pid, workers = client.pid, far.workers()
     before = {path: path.stat().st_mtime_ns for path in far.home.rglob("*.*") if path.is_file()}
@@ -118,7 +118,7 @@ def test_the_second_run_meets_the_same_process_and_sends_no_model(client, far, f
     assert before == {path: path.stat().st_mtime_ns for path in far.home.rglob("*.*") if path.is_file()}
 
 
-def test_what_is_refused_there_is_said_as_here_and_what_that_computer_lacks_with_its_name(client, folder):
+def test_remote_refusals_match_local_ones_and_name_the_host(client, folder):
     bad = study()
     bad["t2"].array[5, 8, 9] = np.nan
     with pytest.raises(DanteError, match="^'t2' holds 1 voxels that are NaN"):
@@ -127,7 +127,7 @@ def test_what_is_refused_there_is_said_as_here_and_what_that_computer_lacks_with
         run(client, folder, device="cuda:7")
 
 
-def test_a_run_is_cancelled_there_and_the_process_stays_for_the_next(client, folder):
+def test_remote_run_is_cancelled_and_the_process_kept(client, folder):
     run(client, folder)
     pid = client.pid
     asked = iter([False] * 5)
@@ -136,7 +136,7 @@ def test_a_run_is_cancelled_there_and_the_process_stays_for_the_next(client, fol
     assert run(client, folder).label_map.any() and client.pid == pid
 
 
-def test_a_model_that_was_altered_here_is_not_sent_and_the_process_is_free_again(client, far, tmp_path, folder):
+def test_locally_altered_model_is_not_sent_and_the_process_is_free_again(client, far, tmp_path, folder):
     altered = write_brain_model(tmp_path / "altered", seed=3)
     with open(altered / "limited.safetensors", "ab") as file:
         file.write(b"x")
@@ -147,7 +147,7 @@ def test_a_model_that_was_altered_here_is_not_sent_and_the_process_is_free_again
     assert far.files() == stored(far, folder)
 
 
-def test_a_connection_that_is_cut_is_said_once_and_there_the_computing_ends_by_itself(client, far, folder):
+def test_lost_connection_is_reported_once_and_the_remote_run_stops(client, far, folder):
     begin_long(client, folder)
     (worker,) = far.workers()
     ssh = client._connection._child.pid
@@ -161,7 +161,7 @@ def test_a_connection_that_is_cut_is_said_once_and_there_the_computing_ends_by_i
 
 
 @pytest.mark.slow
-def test_after_a_kill_there_and_after_the_server_is_gone_the_next_run_connects_anew(client, far, folder):
+def test_next_run_reconnects_after_a_kill_or_a_lost_server(client, far, folder):
     begin_long(client, folder)
     first = client.pid
     os.kill(first, signal.SIGKILL)
@@ -183,7 +183,7 @@ def test_after_a_kill_there_and_after_the_server_is_gone_the_next_run_connects_a
 
 
 @pytest.mark.slow
-def test_an_idle_process_there_ends_and_the_next_run_starts_another(far, folder):
+def test_idle_remote_process_exits_and_the_next_run_starts_another(far, folder):
     client = WorkerClient(idle_seconds=0.3)
     run(client, folder)
     first = client.pid
@@ -204,7 +204,7 @@ server.main(["--by-ssh"])
 """
 
 
-def test_what_a_library_has_started_there_ends_with_the_connection():
+def test_remote_child_processes_stop_with_the_connection():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     command, pipe = [sys.executable, "-c", PROCESS_WITH_A_CHILD], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
@@ -224,7 +224,7 @@ def test_what_a_library_has_started_there_ends_with_the_connection():
         ({}, "ssh:127.0.0.1:1", "'127.0.0.1' cannot be reached"),
     ],
 )
-def test_why_a_computer_is_not_reached_is_one_sentence(far, folder, settings, host, wanted):
+def test_unreachable_host_is_explained_in_one_sentence(far, folder, settings, host, wanted):
     far.write_client_settings(**settings)
     try:
         with pytest.raises(HostFailed, match=wanted) as failure:
@@ -246,7 +246,7 @@ def test_why_a_computer_is_not_reached_is_one_sentence(far, folder, settings, ho
         ("cat > got", "did not answer within 1 s"),
     ],
 )
-def test_something_else_than_our_process_is_told_apart_and_gets_no_volume(far, folder, monkeypatch, program, wanted):
+def test_foreign_program_is_detected_and_gets_no_volume(far, folder, monkeypatch, program, wanted):
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 30.0 if "within" not in wanted else 1.0)
     got = far.folder / "got"
     script(far.folder / "python", f"#!/bin/sh\ncd {far.folder}\n{program}\n")
@@ -261,7 +261,7 @@ def test_something_else_than_our_process_is_told_apart_and_gets_no_volume(far, f
     assert not got.exists() or got.read_bytes() == b""
 
 
-def test_a_program_of_the_users_settings_cannot_be_brought_in_by_a_name(far, folder, tmp_path):
+def test_host_name_cannot_inject_an_ssh_proxy_command(far, folder, tmp_path):
     with pytest.raises(DanteError, match="is no computer"):
         run(WorkerClient(), folder, host=f"ssh:-oProxyCommand=touch {tmp_path}/hacked")
     assert not list(tmp_path.iterdir())

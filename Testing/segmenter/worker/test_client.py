@@ -1,4 +1,4 @@
-"""What the window's side makes of a process that answers wrongly, late or never; the process is a stand-in."""
+"""The client's reaction to wrong, late or missing answers of a process, with a stand-in for the process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ELSEWHERE = Host("elsewhere")
 
 
 class StandIn:
-    """A connection: what is put into `answers` comes with the next exchange, an error is raised."""
+    """A connection that returns the items of `answers` one exchange at a time, or raises them if they are errors."""
 
     usable, hello, seconds = True, None, {}
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds, which the test moves."""
+    """Seconds, set by the test."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
@@ -71,7 +71,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def begun(folder, clock, monkeypatch):
-    """A run's client and its connection; on another computer, if asked for."""
+    """The client and the connection of a run, on another computer if requested."""
     monkeypatch.setattr(module, "Connection", StandIn)
 
     def begin(host=None):
@@ -82,7 +82,7 @@ def begun(folder, clock, monkeypatch):
     return begin
 
 
-def test_a_run_that_does_not_listen_is_ended_with_its_process_soon_after_it_was_cancelled(begun, clock):
+def test_unresponsive_cancelled_run_is_terminated_with_its_process(begun, clock):
     client, process = begun()
     client.cancel()
     client.cancel()
@@ -93,13 +93,13 @@ def test_a_run_that_does_not_listen_is_ended_with_its_process_soon_after_it_was_
     assert isinstance(client.poll()[1], Cancelled) and process.ends == [0.0] and not client.running
 
 
-def test_what_is_said_of_a_run_that_is_over_is_passed_over(begun):
+def test_messages_of_a_finished_run_are_ignored(begun):
     client, process = begun()
     process.answers = [(FailureMessage(99, "defect", "of another"), ()), (ProgressMessage(99, "network", 1, "x"), ())]
     assert client.poll() == (None, None) and client.running
 
 
-def test_a_process_that_sends_no_message_is_ended(begun):
+def test_process_that_sends_an_invalid_message_is_terminated(begun):
     client, process = begun()
     process.answers = [ProtocolError("no message begins with b'GET '.")]
     outcome = client.poll()[1]
@@ -107,17 +107,17 @@ def test_a_process_that_sends_no_message_is_ended(begun):
     assert process.ends == [0.0] and client.pid is None
 
 
-def test_the_seconds_that_are_left_are_those_of_the_network_alone(begun, clock):
+def test_seconds_left_are_those_of_the_network(begun, clock):
     client, process = begun()
     told = []
     for seconds, fraction in ((0, 0.1), (1, 0.11), (3, 0.6)):
         clock[0] += seconds
         process.answers = [(ProgressMessage(1, "network", fraction, "Segmenting"), ())]
         told.append(client.poll()[0].seconds_left)
-    assert told == [None, None, pytest.approx(3.2)]  # 4 s for five tenths, four are left
+    assert told == [None, None, pytest.approx(3.2)]  # 4 s for five tenths, four tenths are left
 
 
-def test_a_model_is_sent_to_another_computer_once_and_from_this_one_never(begun):
+def test_model_is_sent_to_another_host_once_and_never_locally(begun):
     client, process = begun(ELSEWHERE)
     process.answers = [(ModelWanted(1), ())]
     assert client.poll()[1] is None and [message.type for message in process.sent] == ["segment", "model"]
@@ -133,7 +133,7 @@ def result_of(weights):
 
 
 @pytest.mark.parametrize("part", ["whole", "start", "none", "another's"])
-def test_a_result_from_another_computer_is_of_the_models_own_weights(begun, folder, part):
+def test_remote_result_must_come_from_the_weights_of_the_model(begun, folder, part):
     digest = read_spec(folder).limited.digest
     client, process = begun(ELSEWHERE)
     process.answers = [result_of({"whole": digest, "start": digest[:12], "none": "", "another's": "0" * 12}[part])]
@@ -156,13 +156,13 @@ def test_a_result_from_another_computer_is_of_the_models_own_weights(begun, fold
     ],
     ids=["none", "shape", "type", "no mask", "modality", "matrix"],
 )
-def test_arrays_that_do_not_fit_the_volumes_are_no_result(begun, change):
+def test_arrays_that_do_not_fit_the_volumes_are_refused(begun, change):
     client, process = begun()
     process.answers = [change(*result_of("0" * 12))]
     assert isinstance(client.poll()[1], WorkerDied) and process.ends == [0.0]
 
 
-def test_a_model_is_named_by_where_it_lies_whatever_folder_the_process_is_in(begun, folder, monkeypatch):
+def test_model_path_does_not_depend_on_the_working_folder(begun, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     monkeypatch.setattr(module, "Connection", StandIn)
     client = WorkerClient()
@@ -170,7 +170,7 @@ def test_a_model_is_named_by_where_it_lies_whatever_folder_the_process_is_in(beg
     assert client._connection.sent[0].model == os.path.abspath(folder)
 
 
-def test_a_python_that_cannot_read_without_waiting_is_refused_in_a_sentence(folder, monkeypatch):
+def test_python_without_non_blocking_pipes_is_refused_in_a_sentence(folder, monkeypatch):
     """Windows, before Python 3.12."""
     monkeypatch.delattr(os, "set_blocking")
     with pytest.raises(ResourceError, match="on Windows this needs Python 3.12 or newer"):

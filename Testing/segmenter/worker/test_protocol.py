@@ -40,7 +40,7 @@ def raw(header, payload=b"", magic=FRAME_MAGIC, version=PROTOCOL_VERSION, header
 
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
-def test_messages_and_arrays_arrive_as_they_were_sent_in_whatever_pieces(piece):
+def test_messages_and_arrays_round_trip_in_any_pieces(piece):
     findings = (Finding("WT", 1.5, 1.0, 2.0, 0.9), Finding("ET", 0.0, 0.0, 0.5))
     report = Report("m", "1", "0a", SegmentOptions(mirror=True), findings, {"network": 0.5}, "cpu", ("a note",))
     result = ResultMessage(7, "t1", report)
@@ -52,12 +52,12 @@ def test_messages_and_arrays_arrive_as_they_were_sent_in_whatever_pieces(piece):
         assert sent.dtype == got.dtype and np.array_equal(sent, got)
 
 
-def test_an_array_in_another_memory_order_arrives_in_its_own():
+def test_array_keeps_its_memory_order():
     turned = np.asfortranarray(ARRAYS[0])[::-1]
     assert np.array_equal(next(FrameReader().feed(frame(REQUEST, (turned, ARRAYS[1])))).arrays[0], turned)
 
 
-def test_a_frame_cut_at_any_byte_is_waited_for_and_never_taken_for_a_whole_one():
+def test_truncated_frame_is_never_taken_for_a_complete_one():
     whole = frame()
     for cut in range(len(whole)):
         reader = FrameReader()
@@ -65,7 +65,7 @@ def test_a_frame_cut_at_any_byte_is_waited_for_and_never_taken_for_a_whole_one()
         assert next(reader.feed(whole[cut:])).message == REQUEST
 
 
-def test_a_frame_with_any_byte_wrong_is_refused_or_read_and_never_crashes():
+def test_corrupt_frame_is_refused_or_read_without_a_crash():
     whole = frame()
     refused = 0
     for n in range(FRAME_PREFIX.size + 300):
@@ -100,12 +100,12 @@ def test_a_frame_with_any_byte_wrong_is_refused_or_read_and_never_crashes():
         (raw({"type": "cancel", "id": 1, "arrays": [{"dtype": "uint8", "shape": [1]}]}, b"12"), "do not add up"),
     ],
 )  # fmt: skip
-def test_what_breaks_a_rule_is_refused_before_anything_is_allocated(stream, reason):
+def test_invalid_frame_is_refused_before_allocating(stream, reason):
     with pytest.raises(ProtocolError, match=reason):
         list(FrameReader().feed(stream))
 
 
-def test_a_claim_of_gigabytes_allocates_nothing_until_its_header_proved_it():
+def test_claimed_gigabytes_are_not_allocated_before_the_header_is_checked():
     claim = struct.pack("<4sHIQ", FRAME_MAGIC, PROTOCOL_VERSION, 100, 1 << 33)
     reader = FrameReader()
     assert list(reader.feed(claim)) == [] and reader._payload is None

@@ -56,7 +56,7 @@ def run(client, folder, volumes, **options):
 
 
 def gone(pid, seconds=5.0):
-    """Whether a process ends within so long; a zombie has ended."""
+    """Whether a process exits within the given time; a zombie counts as exited."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -70,7 +70,7 @@ def gone(pid, seconds=5.0):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8, np.float64])
-def test_the_process_answers_as_segment_does(client, folder, dtype):
+def test_process_answers_like_segment(client, folder, dtype):
     volumes = study(dtype=dtype)
     here = segment(load_model(folder, "cpu"), volumes, probabilities=True)
     there = run(client, folder, volumes, probabilities=True)
@@ -82,13 +82,13 @@ def test_the_process_answers_as_segment_does(client, folder, dtype):
 
 
 def with_notes(volumes):
-    """The volumes in another order than the model's, each with two notes of its reading."""
+    """The volumes in another order than the model's, each with two reading notes."""
     said = {name: (f"WARNING: '{name}': left and right", f"'{name}' was taken") for name in volumes}
     return {name: replace(volumes[name], notes=said[name]) for name in sorted(volumes)}
 
 
 @pytest.mark.parametrize("more", ["nothing", "scan that is not used", "scan that is used"])
-def test_what_was_found_while_volumes_were_read_stands_in_the_result_as_without_the_process(client, folder, more):
+def test_reading_notes_are_in_the_result(client, folder, more):
     volumes = study()
     if more != "nothing":
         volumes["t1ce"] = Volume(volumes["t1"].array[::-1].copy(), LPS_2MM, "t1ce")
@@ -98,12 +98,12 @@ def test_what_was_found_while_volumes_were_read_stands_in_the_result_as_without_
     assert there.report.notes == here.report.notes
     read = ("t1", "t1ce", "t2", "flair") if more == "scan that is used" else ("t1", "t2", "flair")
     of_reading = [note for name in read for note in volumes[name].notes]
-    first = 0 if more == "nothing" else 1  # a sentence about the choice of the network
+    first = 0 if more == "nothing" else 1  # a note about the choice of the network
     assert list(there.report.notes[first : first + len(of_reading)]) == of_reading
     assert sum(note in there.report.notes for volume in volumes.values() for note in volume.notes) == len(of_reading)
 
 
-def test_notes_of_a_study_that_is_prepared_stand_as_without_the_process(client, folder):
+def test_notes_of_a_prepared_study_are_in_the_result(client, folder):
     volumes = with_notes({m: v for m, v in brain_mr(seed=3, spacing_mm=4.0).volumes.items() if m != "t1ce"})
     t1 = volumes["t1"]
     mask = Volume((t1.array > 0).astype(np.uint8), t1.ijk_to_ras, "mask", ("'mask': odd",))
@@ -113,7 +113,7 @@ def test_notes_of_a_study_that_is_prepared_stand_as_without_the_process(client, 
     assert there.report.notes[:2] == volumes["flair"].notes
 
 
-def test_notes_of_reading_do_not_travel(client, folder):
+def test_reading_notes_are_not_sent(client, folder):
     """They may name files and series."""
     client.begin(folder, with_notes(study()), "cpu")
     assert b"was taken" not in b"".join(bytes(piece) for piece in client._run.frame)
@@ -121,7 +121,7 @@ def test_notes_of_reading_do_not_travel(client, folder):
         time.sleep(0.01)
 
 
-def test_models_and_process_are_kept_and_switched(client, folder, tmp_path):
+def test_models_and_process_are_reused_and_switched(client, folder, tmp_path):
     other = write_brain_model(tmp_path / "two", seed=1)
     first = run(client, folder, study())
     pid = client.pid
@@ -131,14 +131,14 @@ def test_models_and_process_are_kept_and_switched(client, folder, tmp_path):
     assert again.report.seconds["load"] < 0.05
 
 
-def test_a_model_that_was_replaced_on_disk_is_read_anew(client, tmp_path):
+def test_model_replaced_on_disk_is_reloaded(client, tmp_path):
     folder = write_brain_model(tmp_path / "model")
     before = run(client, folder, study())
     write_brain_model(folder, seed=1)
     assert (run(client, folder, study()).label_map != before.label_map).any()
 
 
-def test_what_cannot_be_segmented_is_refused_in_the_same_words_and_the_process_lives(client, folder):
+def test_invalid_input_is_refused_in_the_same_words_and_the_process_survives(client, folder):
     bad = study()
     bad["t2"].array[5, 5, 5] = np.nan
     with pytest.raises(DanteError, match="'t2' holds 1 voxels that are NaN"):
@@ -150,14 +150,14 @@ def test_what_cannot_be_segmented_is_refused_in_the_same_words_and_the_process_l
     assert client.pid == pid
 
 
-def test_a_folder_that_is_no_model_is_refused_before_a_process_is_started(tmp_path):
+def test_invalid_model_folder_is_refused_before_starting_a_process(tmp_path):
     client = WorkerClient()
     with pytest.raises(ModelError, match="no model folder"):
         client.begin(tmp_path, study())
     assert client.pid is None and not client.running
 
 
-def test_an_altered_weights_file_is_refused(client, tmp_path):
+def test_altered_weights_file_is_refused(client, tmp_path):
     folder = write_brain_model(tmp_path / "model")
     spec = read_spec(folder)
     write_spec(folder, replace(spec, limited=replace(spec.limited, sha256="1" * 64)))
@@ -165,7 +165,7 @@ def test_an_altered_weights_file_is_refused(client, tmp_path):
         run(client, folder, study())
 
 
-def test_a_second_run_at_the_same_time_is_refused(client, folder):
+def test_second_concurrent_run_is_refused(client, folder):
     client.begin(folder, study(), "cpu")
     with pytest.raises(ResourceError, match="running already"):
         client.begin(folder, study(), "cpu")
@@ -173,7 +173,7 @@ def test_a_second_run_at_the_same_time_is_refused(client, folder):
         time.sleep(0.01)
 
 
-def test_a_run_can_be_cancelled_and_the_next_one_works(client, folder):
+def test_run_can_be_cancelled_and_the_next_one_works(client, folder):
     run(client, folder, study())
     asked = iter([False, True])
     with pytest.raises(Cancelled):
@@ -183,7 +183,7 @@ def test_a_run_can_be_cancelled_and_the_next_one_works(client, folder):
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_process_that_dies_is_said_and_the_next_run_starts_another_which_close_ends(folder, number):
+def test_dead_process_is_reported_and_the_next_run_starts_another(folder, number):
     client = WorkerClient()
     run(client, folder, study())
     first = client.pid
@@ -201,7 +201,7 @@ def test_a_process_that_dies_is_said_and_the_next_run_starts_another_which_close
     assert gone(second) and client.pid is None
 
 
-def test_an_idle_process_ends_and_the_next_run_starts_another_though_it_began_in_the_moment_of_the_end(folder):
+def test_run_started_while_an_idle_process_exits_starts_another(folder):
     client = WorkerClient(idle_seconds=0.3)
     run(client, folder, study())
     first = client.pid
@@ -209,7 +209,7 @@ def test_an_idle_process_ends_and_the_next_run_starts_another_though_it_began_in
     run(client, folder, study())
     second, process = client.pid, client._connection._child
     assert second != first and gone(second)
-    ended, answers = process.poll, iter([None])  # when the run began, it still seemed to live
+    ended, answers = process.poll, iter([None])  # when the run started, it seemed to be alive
     process.poll = lambda: next(answers, ended())
     run(client, folder, study())
     assert client.pid not in (first, second)
@@ -217,15 +217,15 @@ def test_an_idle_process_ends_and_the_next_run_starts_another_though_it_began_in
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_every_thread_of_the_process_stands_back_behind_the_window(client, folder):
-    """Those too that numpy starts when it is imported: they computed with the window's own priority otherwise."""
+def test_every_thread_of_the_process_has_low_priority(client, folder):
+    """Including those started by numpy on import, which would otherwise have the window's own priority."""
     run(client, folder, study())
     threads = [path.read_text() for path in Path(f"/proc/{client.pid}/task").glob("*/stat")]
     nice = [int(text.rpartition(")")[2].split()[16]) for text in threads]
     assert len(nice) > 1 and min(nice) >= NICENESS
 
 
-def test_what_was_prepared_travels_with_the_result(client, folder):
+def test_prepared_data_are_part_of_the_result(client, folder):
     volumes = {name: volume for name, volume in brain_mr(seed=3, spacing_mm=4.0).volumes.items() if name != "t1ce"}
     t1 = volumes["t1"]
     mask = t1.with_array((t1.array > 0).astype(np.uint8), "mask")
@@ -239,7 +239,7 @@ def test_what_was_prepared_travels_with_the_result(client, folder):
     assert plain.brain is None and plain.alignments == {}
 
 
-def test_a_model_that_prepare_is_not_for_refuses_it(client, folder, tmp_path):
+def test_model_that_cannot_be_prepared_for_is_refused(client, folder, tmp_path):
     write_brain_model(tmp_path / "ct")
     spec = read_spec(tmp_path / "ct")
     window = Normalisation("ct_window", -1000.0, 1000.0, 0.0, 500.0)
@@ -264,7 +264,7 @@ time.sleep(60)
 
 
 @posix
-def test_the_process_ends_with_its_parent_however_that_dies(folder):
+def test_process_exits_with_its_parent(folder):
     paths = [str(REPOSITORY / name) for name in ("DanteSegmenter", "Testing")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
@@ -276,7 +276,7 @@ def test_the_process_ends_with_its_parent_however_that_dies(folder):
 
 
 @pytest.mark.parametrize("stream", [b"GET / HTTP/1.1\r\n\r\n" * 3, b"DNTE" + b"\xff" * 40, b"\x80\x04\x95" * 20])
-def test_a_stream_that_is_no_protocol_ends_the_process_with_a_reason(stream):
+def test_invalid_stream_ends_the_process_with_a_reason(stream):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "DanteSegmenter")}
     command = [sys.executable, "-m", "DanteSegmenterLib.worker.server"]
     result = subprocess.run(command, input=stream, env=environment, capture_output=True, timeout=60)
@@ -284,14 +284,14 @@ def test_a_stream_that_is_no_protocol_ends_the_process_with_a_reason(stream):
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
-def test_number_types_that_frames_do_not_know_are_sent_as_others_and_block_nothing(client, folder, dtype):
+def test_unsupported_number_types_are_converted(client, folder, dtype):
     volumes = study()
     odd = {**volumes, "t2": volumes["t2"].with_array((volumes["t2"].array * 100).astype(dtype), "t2")}
     wanted = {**odd, "t2": odd["t2"].with_array(odd["t2"].array.astype(np.float64), "t2")}
     assert np.array_equal(run(client, folder, odd).label_map, run(client, folder, wanted).label_map)
 
 
-def test_a_request_that_cannot_be_made_leaves_the_client_free(client, folder, monkeypatch):
+def test_failed_request_leaves_the_client_usable(client, folder, monkeypatch):
     def refuse(*arguments):
         raise ValueError("a defect")
 
@@ -302,7 +302,7 @@ def test_a_request_that_cannot_be_made_leaves_the_client_free(client, folder, mo
     assert not client.running and run(client, folder, study()).label_map.any()
 
 
-def test_a_reading_thread_that_dies_ends_its_process_with_a_reason(tmp_path):
+def test_dead_reader_thread_ends_its_process_with_a_reason(tmp_path):
     code = (
         "from DanteSegmenterLib.worker import server\n"
         "server.FrameReader.feed = lambda self, data: (_ for _ in ()).throw(MemoryError())\n"

@@ -1,4 +1,4 @@
-"""Nodes that are deleted: volumes in the boxes, results, masks, during a run and before it."""
+"""Deleted nodes: volumes in the boxes, results, masks, during a run and before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from slicer_scene import choose, delete, draw
 from slicer_window import NAMES, add_study, add_volume, model_folder, module, shown, slicer, until, window  # noqa: F401
 
 
-def test_deleting_t1_empties_its_box_and_puts_no_other_volume_there(slicer, window):
+def test_deleting_t1_empties_its_box_without_substitute(slicer, window):
     nodes = add_study(slicer, NAMES)
     assert window.ui.segmentButton.enabled
     delete(slicer, nodes["t1"])
@@ -18,7 +18,7 @@ def test_deleting_t1_empties_its_box_and_puts_no_other_volume_there(slicer, wind
     assert window.ui.segmentButton.toolTip == "Choose the volumes for: T1."
 
 
-def test_another_patients_volume_does_not_take_a_deleted_ones_place_but_a_new_one_does(slicer, window):
+def test_deleted_volume_is_replaced_only_by_a_new_volume_of_the_same_patient(slicer, window):
     nodes, others = add_study(slicer), add_study(slicer, prefix="b ")
     choose(window, nodes)
     delete(slicer, nodes["t1"])
@@ -28,13 +28,13 @@ def test_another_patients_volume_does_not_take_a_deleted_ones_place_but_a_new_on
     assert window.choices.parameters.inputVolume("t1") is again and shown(window.inputsPanel.guessLabels["t1"], window)
 
 
-def test_deleting_what_is_in_no_box_changes_none(slicer, window):
+def test_deleting_an_unused_volume_changes_no_box(slicer, window):
     nodes, other = add_study(slicer), add_volume(slicer, "something")
     delete(slicer, other)
     assert window.choices.inputs() == nodes and window.ui.segmentButton.enabled
 
 
-def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_box(slicer, window):
+def test_input_deleted_while_another_module_is_shown_leaves_an_empty_box(slicer, window):
     nodes = add_study(slicer)
     others = add_study(slicer, prefix="b ")
     choose(window, nodes)
@@ -46,7 +46,7 @@ def test_an_input_that_is_deleted_while_another_module_is_shown_leaves_an_empty_
 
 
 @pytest.mark.parametrize("order", ["before ours", "after ours"])
-def test_deleting_our_result_does_not_make_the_users_segmentation_the_output(slicer, window, order):
+def test_deleting_our_result_does_not_select_the_users_segmentation(slicer, window, order):
     nodes = add_study(slicer)
     if order == "before ours":
         draw(slicer, "theirs", nodes["t1"])
@@ -57,7 +57,7 @@ def test_deleting_our_result_does_not_make_the_users_segmentation_the_output(sli
     assert window.choices.output() is None and window.ui.outputSelector.currentNode() is None
 
 
-def test_an_input_that_is_deleted_during_a_run_is_not_remembered_with_the_result(slicer, module, window):
+def test_input_deleted_during_a_run_is_not_stored_with_the_result(slicer, module, window):
     nodes = add_study(slicer)
     job = window.logic.begin(nodes)
     delete(slicer, nodes["t2"])
@@ -68,7 +68,7 @@ def test_an_input_that_is_deleted_during_a_run_is_not_remembered_with_the_result
     assert sorted(roles) == [module.INPUT_ROLE + modality for modality in ("flair", "t1")]
 
 
-def test_a_deleted_brain_mask_is_replaced_by_none(slicer, window):
+def test_deleted_brain_mask_is_replaced_by_none(slicer, window):
     nodes = add_study(slicer)
     masks = [draw(slicer, name, nodes["t1"]) for name in ("my brain", "my tumour")]
     window.choices.parameters.prepare = True
@@ -78,13 +78,13 @@ def test_a_deleted_brain_mask_is_replaced_by_none(slicer, window):
     assert window.choices.parameters.brainMask() is None and window.ui.maskSelector.currentNode() is None
 
 
-def test_a_study_whose_volume_is_deleted_while_it_waits_is_said_in_its_row(slicer, module, window):
+def test_waiting_study_with_a_deleted_volume_is_reported_in_its_row(slicer, module, window):
     studies = {}
     for name in ("one", "two", "three"):
         studies[name] = add_study(slicer, prefix=f"{name} ")
         module.makeStudy("patient", name, list(studies[name].values()))
     window.severalStudies.refresh()
-    window.ui.batchButton.click()  # the first one is done at once, the others wait for the event loop
+    window.ui.batchButton.click()  # the first is done at once, the others wait for the event loop
     slicer.mrmlScene.RemoveNode(studies["two"]["t2"])
     until(slicer, lambda: not window.severalStudies.running)
     table = window.ui.batchTable

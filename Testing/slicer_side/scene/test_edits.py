@@ -1,4 +1,4 @@
-"""A result that is corrected in the Segment Editor, and its table that follows."""
+"""Editing a result in the Segment Editor, and the update of its table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from slicer_window import add_study, model_folder, module, slicer, until, window
 
 
 def edited(slicer, module, window):
-    """Let the moment pass after which the table follows; returns its rows."""
+    """Wait until the table is updated; returns its rows."""
     until(slicer, lambda: not window.resultPanel.edits.waiting, 5)
     return module.readTable(window.choices.output().GetNodeReference(module.TABLE_ROLE))
 
 
-def test_growing_a_segment_erases_none_of_those_inside_it(slicer, window, editor):
+def test_growing_a_segment_does_not_erase_those_inside_it(slicer, window, editor):
     assert editor.segmentationNode() is window.choices.output()
     assert voxels(slicer, window) == [12, 8, 4]
     assert editor.mrmlSegmentEditorNode().GetSelectedSegmentID() == "WT"
@@ -24,7 +24,7 @@ def test_growing_a_segment_erases_none_of_those_inside_it(slicer, window, editor
     assert voxels(slicer, window) == [48, 8, 4]
 
 
-def test_the_editor_opens_without_the_masks_of_an_earlier_patient(slicer, window, editor):
+def test_editor_opens_without_the_masks_of_an_earlier_patient(slicer, window, editor):
     node = editor.mrmlSegmentEditorNode()
     node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
     node.SourceVolumeIntensityMaskOn()
@@ -33,10 +33,10 @@ def test_the_editor_opens_without_the_masks_of_an_earlier_patient(slicer, window
     assert not node.GetSourceVolumeIntensityMask()
 
 
-def test_the_table_follows_an_edit_and_keeps_the_models_own_numbers_beside_it(slicer, module, window, editor):
+def test_table_follows_an_edit_and_keeps_the_model_values(slicer, module, window, editor):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     outer, core, inner = edited(slicer, module, window)
-    # By hand: 48 voxels of 1 x 2 x 3 mm are 0.288 mL, where the model found 12, 0.072 mL, between 0.036 and 0.144.
+    # By hand: 48 voxels of 1 x 2 x 3 mm are 0.288 mL; the model found 12, 0.072 mL, in the range 0.036 to 0.144.
     assert outer.edited and not core.edited and not inner.edited
     assert outer.volume == pytest.approx(0.288) and outer.modelVolume == pytest.approx(0.072)
     assert (outer.low, outer.high) == pytest.approx((0.036, 0.144)) and outer.confidence == pytest.approx(0.875)
@@ -47,13 +47,13 @@ def test_the_table_follows_an_edit_and_keeps_the_models_own_numbers_beside_it(sl
     assert not table.isColumnHidden(4)
 
 
-def test_before_an_edit_the_models_numbers_are_not_shown_twice(slicer, window):
+def test_model_values_are_not_repeated_before_an_edit(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     assert window.ui.volumesTable.isColumnHidden(4) and window.ui.volumesTable.item(0, 1).text() == "0.1"
 
 
-def test_a_segment_that_was_moved_but_is_as_large_as_before_was_edited(slicer, module, window, editor):
+def test_moved_segment_of_equal_size_counts_as_edited(slicer, module, window, editor):
     editor.mrmlSegmentEditorNode().SetSelectedSegmentID("ET")
     editor.stroke(np.s_[1:3, 1:3, 1:2], erase=True)
     editor.stroke(np.s_[1:3, 1:3, 2:3])
@@ -61,7 +61,7 @@ def test_a_segment_that_was_moved_but_is_as_large_as_before_was_edited(slicer, m
     assert [row.edited for row in edited(slicer, module, window)] == [False, False, True]
 
 
-def test_an_edit_that_is_taken_back_is_none(slicer, module, window, editor):
+def test_undone_edit_does_not_count(slicer, module, window, editor):
     editor.stroke(np.s_[0:1, 0:2, 0:2])
     assert edited(slicer, module, window)[0].edited
     editor.stroke(np.s_[0:1, 0:2, 0:2], erase=True)
@@ -69,7 +69,7 @@ def test_an_edit_that_is_taken_back_is_none(slicer, module, window, editor):
     assert not row.edited and row.volume == row.modelVolume
 
 
-def test_a_deleted_or_renamed_segment_is_so_in_the_table(slicer, module, window, editor):
+def test_table_shows_deleted_and_renamed_segments(slicer, module, window, editor):
     segmentation = window.choices.output().GetSegmentation()
     segmentation.GetSegment("TC").SetName("core, corrected")
     segmentation.RemoveSegment("ET")
@@ -91,7 +91,7 @@ def test_strokes_do_not_wait_for_the_table(slicer, module, window, editor, monke
     assert len(calls) == 1
 
 
-def test_the_table_follows_while_the_segment_editor_is_shown(slicer, module, window, editor):
+def test_table_follows_while_the_segment_editor_is_shown(slicer, module, window, editor):
     window.parent.exit()
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     until(slicer, lambda: not window.resultPanel.edits.waiting, 5)
@@ -99,11 +99,11 @@ def test_the_table_follows_while_the_segment_editor_is_shown(slicer, module, win
     assert window.ui.volumesTable.item(0, 1).text() == "0.3 edited"
 
 
-def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module, window, editor, tmp_path, monkeypatch):
+def test_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module, window, editor, tmp_path, monkeypatch):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     path = str(tmp_path / "volumes.csv")
     monkeypatch.setattr("qt.QFileDialog.getSaveFileName", lambda *args: (path, "csv"))
-    window.ui.saveTableButton.click()  # at once, before the table has followed by itself
+    window.ui.saveTableButton.click()  # at once, before the table updates by itself
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["Edited"] for row in rows] == ["yes", "", ""]
@@ -111,7 +111,7 @@ def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module,
     assert float(rows[0]["Model volume [mL]"]) == pytest.approx(0.072)
     editor.stroke(np.s_[0:4, 0:4, 0:4])
     scene = str(tmp_path / "scene.mrb")
-    assert slicer.mrmlScene.WriteToMRB(scene)  # at once, too
+    assert slicer.mrmlScene.WriteToMRB(scene)  # also at once
     slicer.mrmlScene.Clear(0)
     assert slicer.mrmlScene.ReadFromMRB(scene, True)
     rows = module.readTable(window.choices.output().GetNodeReference(module.TABLE_ROLE))
@@ -121,7 +121,7 @@ def test_an_edited_table_is_in_the_csv_and_in_the_reopened_scene(slicer, module,
     assert rows[0].volume == pytest.approx(0.384) and rows[0].modelVolume == pytest.approx(0.072)
 
 
-def test_a_new_run_into_an_edited_result_is_the_models_again(slicer, module, window, editor, monkeypatch):
+def test_new_run_into_an_edited_result_restores_the_model_values(slicer, module, window, editor, monkeypatch):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     edited(slicer, module, window)
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *args, **options: True)

@@ -1,4 +1,4 @@
-"""Volumes of probabilities over the slices: replaced, coloured, named, hidden with their result."""
+"""Probability volumes over the slices: replaced, coloured, named, hidden with their result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("vtkMRMLScalarVolumeNode", "vtkMRMLScalarVolumeDisplayNode", "vtkMRMLCo
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_probabilities_of_the_result_before_go_with_it(slicer, module, window, probable, tmp_path, reopened):
+def test_old_probabilities_are_removed_with_their_result(slicer, module, window, probable, tmp_path, reopened):
     add_study(slicer)
     volumes = counted(slicer, KINDS[0])
     window.ui.segmentButton.click()
@@ -45,7 +45,7 @@ def test_probabilities_of_the_result_before_go_with_it(slicer, module, window, p
     assert not module.probabilityRoles(window.choices.output())
 
 
-def test_new_probabilities_take_the_place_of_old_ones(slicer, module, window, probable):
+def test_new_probabilities_replace_old_ones(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
     first, before = probability(module, window.choices.output(), "ET"), [counted(slicer, kind) for kind in KINDS]
@@ -55,7 +55,7 @@ def test_new_probabilities_take_the_place_of_old_ones(slicer, module, window, pr
     assert foregrounds(slicer) == {first.GetID()}
 
 
-def test_sure_voxels_look_hot_and_doubtful_ones_cold(slicer, module, window, probable):
+def test_high_probabilities_are_hot_and_low_ones_cold(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
     node = probability(module, window.choices.output(), "ET")
@@ -71,7 +71,7 @@ def test_sure_voxels_look_hot_and_doubtful_ones_cold(slicer, module, window, pro
     assert colors[0.85][0] > 0.9 and colors[0.85][2] == 0  # red
 
 
-def test_a_legend_says_what_the_colours_mean_and_of_which_region(slicer, module, window, probable):
+def test_legend_explains_the_colours_and_names_the_region(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
     for region, name in (("WT", "whole tumour"), ("TC", "tumour core"), ("ET", "enhancing tumour")):
@@ -82,12 +82,12 @@ def test_a_legend_says_what_the_colours_mean_and_of_which_region(slicer, module,
 
 
 @pytest.mark.skipif(not find_library("EGL"), reason="pictures of views need EGL (sh Testing/tools/system_libraries.sh)")
-def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probable):
-    """Its colour bar stands at the right edge of a slice view."""
+def test_only_the_legend_of_the_overlay_is_visible(slicer, module, window, probable):
+    """Its colour bar is at the right edge of a slice view."""
     import views
 
     def differs(change, back):
-        """Where the view looks otherwise after a change: share of its left quarter, and of its right edge."""
+        """Share of changed pixels in the left quarter of the view and at its right edge, after a change."""
         before = views.slice_picture("Red", (300, 300)).astype(int)
         change()
         moved = np.abs(views.slice_picture("Red", (300, 300)).astype(int) - before).max(axis=2) > 30
@@ -107,7 +107,7 @@ def test_the_legend_of_the_overlay_alone_is_seen(slicer, module, window, probabl
     assert differs(lambda: hidden_one.SetVisibility(False), lambda: None) == (0, 0)
 
 
-def test_an_overlay_is_hidden_with_its_patients_result_and_comes_back_with_it(slicer, module, window, probable):
+def test_overlay_is_hidden_and_restored_with_its_result(slicer, module, window, probable):
     one, two = add_study(slicer, prefix="one "), add_study(slicer, prefix="two ")
     choose(window, one)
     window.ui.segmentButton.click()
@@ -121,7 +121,7 @@ def test_an_overlay_is_hidden_with_its_patients_result_and_comes_back_with_it(sl
     assert foregrounds(slicer) == {overlay}
 
 
-def test_an_overlay_does_not_stay_over_another_result_of_the_same_volume(slicer, module, window, probable):
+def test_overlay_does_not_stay_over_another_result_of_the_same_volume(slicer, module, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
     first = window.choices.output()
@@ -131,10 +131,10 @@ def test_an_overlay_does_not_stay_over_another_result_of_the_same_volume(slicer,
     assert foregrounds(slicer) == {None} and len(module.probabilityRoles(first)) == 3
 
 
-def test_a_volume_of_probabilities_is_never_guessed_as_an_input(slicer, module, window, probable):
+def test_probability_volume_is_never_guessed_as_an_input(slicer, module, window, probable):
     nodes = add_study(slicer)
     window.ui.segmentButton.click()
-    for region in ("TC", "ET"):  # one of "3: AX T1 DANTE whole tumour probability" is no ambiguous name
+    for region in ("TC", "ET"):  # "3: AX T1 DANTE whole tumour probability" must not make names ambiguous
         delete(slicer, probability(module, window.choices.output(), region))
     delete(slicer, window.choices.output())
     delete(slicer, nodes["t1"])

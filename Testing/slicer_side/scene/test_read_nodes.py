@@ -1,4 +1,4 @@
-"""From nodes to volumes."""
+"""Conversion of nodes to volumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from slicer_window import add_study, model_folder, module, slicer, window  # noq
 from DanteSegmenterLib.errors import InputError
 
 
-def test_one_node_in_two_places_is_refused_before_anything_is_computed(slicer, window):
+def test_node_used_twice_is_refused_before_computing(slicer, window):
     nodes = add_study(slicer)
     with pytest.raises(InputError, match="is chosen as t1 and as t2; each needs a volume of its own"):
         window.logic.segment({**nodes, "t2": nodes["t1"]})

@@ -1,4 +1,4 @@
-"""Results of several patients in one scene: which is shown, and what is chosen with it."""
+"""Results of several patients in one scene: which is shown, and which inputs are chosen with it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from DanteSegmenterLib.model_folder import read_spec, write_spec
 
 
 def visible(result):
-    """In the slices and in 3D; the subject hierarchy's eye is this very property."""
+    """Visible in the slices and in 3D; the eye in the subject hierarchy is this property."""
     return bool(result.GetDisplayVisibility())
 
 
-def test_a_second_patients_result_hides_the_first_ones(two_patients):
+def test_result_of_a_second_patient_hides_the_first(two_patients):
     _patients, results = two_patients
     assert visible(results["two"]) and not visible(results["one"])
 
 
-def test_after_several_studies_only_the_result_that_the_window_names_is_shown(slicer, module, window):
+def test_after_several_studies_only_the_chosen_result_is_shown(slicer, module, window):
     for name in ("one", "two", "three"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
     window.severalStudies.refresh()
@@ -51,7 +51,7 @@ def test_after_several_studies_the_boxes_still_follow_the_patient_in_view(slicer
     assert visible(window.choices.output()) and module.resultReference(window.choices.output()) is nodes["one"]["t1"]
 
 
-def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, window):
+def test_two_patients_side_by_side_stay_in_their_views(slicer, module, window):
     nodes = {}
     for name in ("one", "two"):
         nodes[name] = add_study(slicer, prefix=f"{name} ")
@@ -67,7 +67,7 @@ def test_two_patients_side_by_side_in_the_views_stay_there(slicer, module, windo
     assert [view.GetBackgroundVolumeID() for view in views] == [nodes["one"]["t2"].GetID(), *before[1:]]
 
 
-def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(slicer, module, window):
+def test_several_studies_behind_another_module_select_the_last_one(slicer, module, window):
     for name in ("one", "two"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
     window.severalStudies.refresh()
@@ -81,20 +81,20 @@ def test_several_studies_behind_another_module_leave_the_window_at_the_last_one(
     assert module.resultReference(last) is window.choices.referenceVolume()
 
 
-def test_the_console_hides_results_of_another_patient_too(slicer, module, window):
+def test_console_run_hides_results_of_another_patient(slicer, module, window):
     first = window.logic.segment(add_study(slicer, prefix="one "))
     second = window.logic.segment(add_study(slicer, prefix="two "))
     assert visible(second) and not visible(first)
 
 
-def test_choosing_a_patients_volumes_again_shows_their_result_and_hides_the_other(window, two_patients):
+def test_choosing_volumes_shows_their_result_and_hides_others(window, two_patients):
     patients, results = two_patients
     choose(window, patients["one"])
     assert window.choices.output() is results["one"]
     assert visible(results["one"]) and not visible(results["two"])
 
 
-def test_choosing_a_result_brings_its_volumes_with_it(slicer, window, two_patients):
+def test_choosing_a_result_restores_its_volumes(slicer, window, two_patients):
     patients, results = two_patients
     window.ui.outputSelector.setCurrentNode(results["one"])
     slicer.app.processEvents()
@@ -104,7 +104,7 @@ def test_choosing_a_result_brings_its_volumes_with_it(slicer, window, two_patien
     assert backgrounds <= {node.GetID() for node in patients["one"].values()}
 
 
-def test_a_click_on_a_row_of_several_studies_brings_that_study_back(slicer, window, two_patients):
+def test_clicking_a_row_restores_that_study(slicer, window, two_patients):
     patients, results = two_patients
     window.severalStudies.refresh()
     names = [window.ui.batchTable.item(n, 0).text() for n in range(2)]
@@ -113,7 +113,7 @@ def test_a_click_on_a_row_of_several_studies_brings_that_study_back(slicer, wind
     assert visible(results["one"]) and not visible(results["two"])
 
 
-def test_what_was_brought_back_by_its_eye_stays_until_another_result_is_chosen(slicer, window, two_patients):
+def test_result_shown_by_its_eye_stays_until_another_is_chosen(slicer, window, two_patients):
     _patients, results = two_patients
     results["one"].SetDisplayVisibility(True)
     window.exit()
@@ -122,7 +122,7 @@ def test_what_was_brought_back_by_its_eye_stays_until_another_result_is_chosen(s
     assert visible(results["one"]) and visible(results["two"])
 
 
-def test_the_users_own_segmentations_are_never_hidden(slicer, window, two_patients):
+def test_users_segmentations_are_never_hidden(slicer, window, two_patients):
     patients, _results = two_patients
     theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
     theirs.SetReferenceImageGeometryParameterFromVolumeNode(patients["one"]["t1"])
@@ -133,7 +133,7 @@ def test_the_users_own_segmentations_are_never_hidden(slicer, window, two_patien
     assert visible(theirs)
 
 
-def test_our_segments_in_the_users_node_are_hidden_alone(slicer, module, window, two_patients):
+def test_only_our_segments_in_the_users_node_are_hidden(slicer, module, window, two_patients):
     patients, _results = two_patients
     theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by the user")
     theirs.SetReferenceImageGeometryParameterFromVolumeNode(patients["one"]["t1"])
@@ -147,7 +147,7 @@ def test_our_segments_in_the_users_node_are_hidden_alone(slicer, module, window,
     assert all(display.GetSegmentVisibility(segment) for segment in ours.values())
 
 
-def test_two_models_results_for_one_volume_are_shown_together(slicer, window, two_patients):
+def test_results_of_two_models_for_one_volume_are_shown_together(slicer, window, two_patients):
     patients, results = two_patients
     another = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "another model's")
     window.logic.segment(patients["two"], outputSegmentation=another)

@@ -1,4 +1,4 @@
-"""What lies in the slice views after a run, and how the segments cover it."""
+"""The content of the slice views after a run, and the fill of the segments."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ def backgrounds(slicer):
 
 
 def read(slicer, node):
-    """Show a volume in all slice views, as a user does who reads it."""
+    """Show a volume in all slice views, like a user who reads it."""
     slicer.util.setSliceViewerLayers(background=node)
 
 
 @pytest.mark.parametrize("modality", ["t1", "t1ce", "t2", "flair"])
-def test_the_volume_that_was_read_stays_in_the_slices(slicer, window, modality):
+def test_displayed_volume_stays_in_the_slices(slicer, window, modality):
     nodes = add_study(slicer, NAMES)
     read(slicer, nodes[modality])
     window.ui.segmentButton.click()
     assert set(backgrounds(slicer)) == {nodes[modality].GetID()}
 
 
-def test_a_volume_of_the_study_that_is_no_input_stays_too(slicer, module, window):
+def test_displayed_study_volume_that_is_no_input_stays(slicer, module, window):
     nodes = add_study(slicer)
     perfusion = add_volume(slicer, "9: PERF MAP")
     module.makeStudy("patient", "study", [*nodes.values(), perfusion])
@@ -44,7 +44,7 @@ def test_each_view_keeps_its_own_volume(slicer, window):
 
 
 @pytest.mark.parametrize("studies", [True, False], ids=["in studies", "without studies"])
-def test_another_patients_volume_makes_room_for_flair(slicer, module, window, studies):
+def test_volume_of_another_patient_is_replaced_by_flair(slicer, module, window, studies):
     nodes, others = add_study(slicer), add_study(slicer, NAMES, prefix="b ")
     if studies:
         module.makeStudy("a", "MR", list(nodes.values()))
@@ -64,7 +64,7 @@ def test_a_volume_without_a_study_stays_where_the_result_can_be_seen_on_it(slice
     assert set(backgrounds(slicer)) == {(other if stays else nodes["flair"]).GetID()}
 
 
-def test_opening_the_editor_keeps_the_volume_in_the_slices_and_draws_on_it(slicer, window, editor):
+def test_opening_the_editor_keeps_the_displayed_volume_as_its_source(slicer, window, editor):
     shown_now = backgrounds(slicer)
     assert editor.sourceVolumeNode().GetID() == shown_now[0] == window.choices.inputs()["flair"].GetID()
     window.ui.editButton.click()
@@ -75,7 +75,7 @@ def fill_of(module, output):
     return output.GetDisplayNode().GetOpacity2DFill()
 
 
-def test_the_outlines_are_whole_and_the_fill_is_light(slicer, module, window):
+def test_outlines_are_opaque_and_the_fill_is_light(slicer, module, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     display = window.choices.output().GetDisplayNode()
@@ -84,7 +84,7 @@ def test_the_outlines_are_whole_and_the_fill_is_light(slicer, module, window):
     assert window.ui.fillSlider.value == 10
 
 
-def test_the_fill_is_changed_by_one_slider_and_stays_for_the_next_results(slicer, module, window, two_patients):
+def test_fill_slider_applies_to_current_and_future_results(slicer, module, window, two_patients):
     patients, results = two_patients
     window.ui.fillSlider.value = 60
     for result in results.values():
@@ -94,7 +94,7 @@ def test_the_fill_is_changed_by_one_slider_and_stays_for_the_next_results(slicer
     assert fill_of(module, results["two"]) == fill_of(module, third) == pytest.approx(0.6)
 
 
-def test_a_fill_that_was_set_elsewhere_is_the_sliders(slicer, module, window):
+def test_fill_set_elsewhere_moves_the_slider(slicer, module, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     window.choices.output().GetDisplayNode().SetOpacity2DFill(0.35)
@@ -104,7 +104,7 @@ def test_a_fill_that_was_set_elsewhere_is_the_sliders(slicer, module, window):
     assert fill_of(module, window.choices.output()) == pytest.approx(0.35)
 
 
-def test_the_slider_leaves_the_users_own_segments_alone(slicer, module, window):
+def test_fill_slider_leaves_the_users_segments_unchanged(slicer, module, window):
     nodes = add_study(slicer)
     theirs = draw(slicer, "theirs", nodes["t1"])
     theirs.CreateDefaultDisplayNodes()
@@ -118,7 +118,7 @@ def test_the_slider_leaves_the_users_own_segments_alone(slicer, module, window):
     assert ours == pytest.approx([0.4, 0.4])
 
 
-def test_the_users_opacity_of_the_overlay_stays(slicer, window, probable):
+def test_users_overlay_opacity_is_kept(slicer, window, probable):
     add_study(slicer)
     window.ui.segmentButton.click()
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")

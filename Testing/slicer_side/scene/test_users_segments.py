@@ -1,4 +1,4 @@
-"""Segments that are not ours or were corrected by hand: nothing of the user's is written over unasked."""
+"""Segments that are not ours or were edited: the user's work is never overwritten without asking."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from slicer_window import add_study, model_folder, module, slicer, window  # noq
 
 
 @pytest.mark.parametrize("answer", [False, True])
-def test_before_a_node_with_segments_of_others_is_written_into_the_user_is_asked(
-    slicer, module, window, monkeypatch, answer
-):
+def test_writing_into_a_node_with_other_segments_asks_first(slicer, module, window, monkeypatch, answer):
     nodes = add_study(slicer)
     theirs = draw(slicer, "theirs", nodes["t1"])
     questions = []
@@ -26,7 +24,7 @@ def test_before_a_node_with_segments_of_others_is_written_into_the_user_is_asked
     assert window.ui.segmentButton.enabled
 
 
-def test_our_own_unchanged_result_is_replaced_without_a_question(slicer, window, monkeypatch):
+def test_unedited_own_result_is_replaced_without_asking(slicer, window, monkeypatch):
     add_study(slicer)
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *args, **options: pytest.fail("a question"))
     window.ui.segmentButton.click()
@@ -35,7 +33,7 @@ def test_our_own_unchanged_result_is_replaced_without_a_question(slicer, window,
     assert window.choices.output() is first
 
 
-def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor, monkeypatch):
+def test_edited_result_is_replaced_only_after_confirmation(slicer, window, editor, monkeypatch):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     questions = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **options: questions.append(text))
@@ -44,7 +42,7 @@ def test_a_corrected_result_is_replaced_only_after_a_yes(slicer, window, editor,
     assert "'whole tumour' in '3: AX T1 DANTE' was corrected by hand" in questions[0]
 
 
-def test_a_corrected_result_stays_when_a_new_segmentation_is_asked_for(slicer, window, editor):
+def test_edited_result_is_kept_when_a_new_segmentation_is_requested(slicer, window, editor):
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     corrected = window.choices.output()
     window.ui.outputSelector.setCurrentNode(None)
@@ -52,7 +50,7 @@ def test_a_corrected_result_stays_when_a_new_segmentation_is_asked_for(slicer, w
     assert window.choices.output() is not corrected and voxels(slicer, window) == [12, 8, 4]
 
 
-def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slicer, module, window):
+def test_console_refuses_a_node_with_other_segments_unless_confirmed(slicer, module, window):
     from DanteSegmenterLib.errors import InputError
 
     nodes = add_study(slicer)
@@ -64,7 +62,7 @@ def test_the_console_refuses_to_write_beside_segments_of_others_unless_told(slic
     assert len(module.ourSegments(theirs)) == 3
 
 
-def test_what_the_user_draws_during_a_run_is_not_written_over(slicer, window, editor):
+def test_edits_during_a_run_are_not_overwritten(slicer, window, editor):
     job = window.logic.begin(window.choices.inputs(), outputSegmentation=window.choices.output())
     editor.stroke(np.s_[0:4, 0:3, 0:4])
     _news, outcome = window.logic.inference.poll()

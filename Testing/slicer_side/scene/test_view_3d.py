@@ -1,4 +1,4 @@
-"""Where the camera of the 3D view looks after a result."""
+"""The camera of the 3D view after a run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def camera(slicer):
 
 
 def far_study(slicer, prefix="", shift=(300.0, 400.0, 500.0)):
-    """A study that lies where Slicer's camera does not look by itself."""
+    """A study outside the default view of Slicer's camera."""
     nodes = add_study(slicer, prefix=prefix)
     for node in nodes.values():
         node.SetOrigin(shift)
     return nodes
 
 
-def test_the_3d_view_is_centred_on_the_first_result(slicer, window):
+def test_3d_view_is_centred_on_the_first_result(slicer, window):
     far_study(slicer)
     before = np.array(camera(slicer).GetPosition()) - np.array(camera(slicer).GetFocalPoint())
     window.ui.segmentButton.click()
@@ -31,12 +31,12 @@ def test_the_3d_view_is_centred_on_the_first_result(slicer, window):
     np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 402, 503), atol=0.01)
     after = np.array(camera(slicer).GetPosition()) - np.array(camera(slicer).GetFocalPoint())
     np.testing.assert_allclose(after / np.linalg.norm(after), before / np.linalg.norm(before), atol=1e-6)
-    # Seen whole, and not from within: half a field of view of 50 mm at least.
+    # Seen completely, and from outside: half a field of view of at least 50 mm.
     half = np.linalg.norm(after) * np.sin(np.radians(camera(slicer).GetViewAngle() / 2))
     assert half == pytest.approx(50)
 
 
-def test_afterwards_the_camera_is_the_users(slicer, window, tmp_path):
+def test_camera_is_not_moved_after_the_first_result(slicer, window, tmp_path):
     far_study(slicer)
     window.ui.segmentButton.click()
     camera(slicer).SetFocalPoint(1, 2, 3)
@@ -55,7 +55,7 @@ def test_afterwards_the_camera_is_the_users(slicer, window, tmp_path):
     assert camera(slicer).GetFocalPoint() == (7, 8, 9)
 
 
-def test_a_new_scene_is_centred_again_and_only_when_there_is_something_in_3d(slicer, window):
+def test_new_scene_is_centred_again_once_there_are_surfaces(slicer, window):
     far_study(slicer)
     window.choices.parameters.show3D = False
     window.ui.segmentButton.click()
@@ -70,7 +70,7 @@ def test_a_new_scene_is_centred_again_and_only_when_there_is_something_in_3d(sli
     np.testing.assert_allclose(camera(slicer).GetFocalPoint(), (302, 402, 503), atol=0.01)
 
 
-def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(slicer, window):
+def test_empty_result_does_not_use_up_the_first_centring(slicer, window):
     far_study(slicer)
     run, empty = window.logic.inference.run, [True]
 
@@ -86,8 +86,8 @@ def test_an_empty_result_moves_nothing_and_leaves_the_first_look_to_the_next(sli
     assert camera(slicer).GetFocalPoint() != (0, 0, 0)
 
 
-def test_the_3d_view_holds_a_large_result_and_not_the_whole_volume(slicer, module, window):
-    """By hand: a block of 40 x 30 x 60 voxels of 2 mm measures 80 x 60 x 120 mm, half its diagonal is 78.10 mm."""
+def test_3d_view_fits_a_large_result_but_not_the_whole_volume(slicer, module, window):
+    """By hand: a block of 40 x 30 x 60 voxels of 2 mm measures 80 x 60 x 120 mm; half its diagonal is 78.10 mm."""
     reference = slicer.util.addVolumeFromArray(np.zeros((100, 100, 100), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "T1")
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "large")
     mask = np.zeros((100, 100, 100), np.uint8)
@@ -102,8 +102,8 @@ def test_the_3d_view_holds_a_large_result_and_not_the_whole_volume(slicer, modul
 
 
 @pytest.mark.skipif(not find_library("EGL"), reason="pictures of views need EGL (sh Testing/tools/system_libraries.sh)")
-def test_the_tumour_is_seen_in_the_3d_view(slicer, module, window):
-    """The pixels of the view: the background is blue-grey, the tumour is not."""
+def test_tumour_is_visible_in_the_3d_view(slicer, module, window):
+    """By the pixels of the view: the background is blue-grey, the tumour is not."""
     import views
 
     drawn = module.DanteSegmenterTest()

@@ -1,4 +1,4 @@
-"""Texts of a model and names of volumes, wherever the window shows them: as they are, and never in the log."""
+"""Texts of models and names of volumes in the window: shown verbatim, and never logged."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import read_spec, write_spec
 
 HTML = "<img src='file:///etc/x.png'><b>x</b>"
-OWN_HTML = {"sampleLabel"}  # a text of ours with a link
+OWN_HTML = {"sampleLabel"}  # our own text with a link
 
 
 def seen(text):
-    """What a reader of a tool tip sees."""
+    """The text that a reader of a tool tip sees."""
     if not QtOfTexts.mightBeRichText(text):
         return text
     document = QTextDocument()
@@ -31,7 +31,7 @@ def seen(text):
 
 @pytest.fixture
 def hostile(slicer, module, model_folder, tmp_path):
-    """A model folder whose every text is HTML; forgotten afterwards."""
+    """A model folder whose every text is HTML; removed from the settings afterwards."""
     folder = tmp_path / "models" / "hostile"
     shutil.copytree(model_folder, folder)
     spec = read_spec(folder)
@@ -54,8 +54,8 @@ def hostile(slicer, module, model_folder, tmp_path):
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
-def test_no_text_of_a_model_or_a_volume_is_read_as_html(slicer, window, hostile):
-    window.modelPanel.addModel(str(hostile))  # Slicer remembers it
+def test_texts_of_models_and_volumes_are_never_rendered_as_html(slicer, window, hostile):
+    window.modelPanel.addModel(str(hostile))  # Slicer saves it in the settings
     add_study(slicer, prefix=HTML)
     window.ui.segmentButton.click()
     assert HTML in window.ui.aboutLabel.text and HTML in window.ui.modelInfoLabel.text
@@ -67,7 +67,7 @@ def test_no_text_of_a_model_or_a_volume_is_read_as_html(slicer, window, hostile)
     assert all("<img" not in widget.property("toolTip") for widget in window.parent.findChildren(QWidget))
 
 
-def test_every_label_of_the_window_that_is_filled_later_shows_plain_text(window):
+def test_labels_filled_later_show_plain_text(window):
     for label in window.parent.findChildren(QLabel):
         if label.textFormat() != Qt.PlainText and label.property("objectName") not in OWN_HTML:
             text = label.property("text")
@@ -76,7 +76,7 @@ def test_every_label_of_the_window_that_is_filled_later_shows_plain_text(window)
         assert getattr(window.ui, name).textFormat() == Qt.PlainText
 
 
-def test_a_tool_tip_shows_a_volumes_name_as_it_is(slicer, window):
+def test_tool_tip_shows_a_volume_name_verbatim(slicer, window):
     node = add_volume(slicer, f"{HTML} & t1")
     for modality in ("t1", "t2", "flair"):
         window.inputsPanel.selectors[modality].setCurrentNode(node)
@@ -85,14 +85,14 @@ def test_a_tool_tip_shows_a_volumes_name_as_it_is(slicer, window):
     assert window.ui.statusLabel.text.startswith(f"'{HTML} & t1' is chosen for")
 
 
-def test_the_table_of_studies_shows_names_as_they_are(slicer, module, window):
+def test_table_of_studies_shows_names_verbatim(slicer, module, window):
     module.makeStudy("<b>patient</b>", "a\n\x1b[31mstudy\u202e", list(add_study(slicer).values()))
     window.severalStudies.refresh()
     item = window.ui.batchTable.item(0, 0)
     assert item.text() == seen(item.toolTip()) == "<b>patient</b>, a [31mstudy"
 
 
-def test_a_name_of_several_lines_is_one_line_in_every_message_and_of_every_node(slicer, window):
+def test_multi_line_name_becomes_one_line_in_messages_and_node_names(slicer, window):
     add_study(slicer, prefix="a\nb\u202e\t")
     window.ui.segmentButton.click()
     assert window.choices.output().GetName().isprintable()
@@ -102,7 +102,7 @@ def test_a_name_of_several_lines_is_one_line_in_every_message_and_of_every_node(
 
 @pytest.fixture
 def log():
-    """What is logged meanwhile, as Slicer's own log gets it."""
+    """The log records within this context, as in Slicer's own log."""
     lines = []
 
     class Keep(logging.Handler):
@@ -118,7 +118,7 @@ def log():
     root.setLevel(level)
 
 
-def test_the_log_of_a_run_names_modalities_and_the_model_and_no_volume(slicer, window, log):
+def test_log_of_a_run_names_modalities_and_model_but_no_volume(slicer, window, log):
     run = window.logic.inference.run
 
     def run_with_a_note(*args):
@@ -134,7 +134,7 @@ def test_the_log_of_a_run_names_modalities_and_the_model_and_no_volume(slicer, w
     assert "MUELLER" not in text and "/" not in text
 
 
-def test_what_a_dialog_says_of_a_volume_is_not_in_the_log(slicer, window, log, monkeypatch):
+def test_volume_named_in_a_dialog_is_not_in_the_log(slicer, window, log, monkeypatch):
     nodes, dialogs = add_study(slicer, prefix="MUELLER^HANS "), []
     window.logic.inference.run.error = InputError(f"'{nodes['t2'].GetName()}' is empty.")
     original = slicer.util.errorDisplay
@@ -146,7 +146,7 @@ def test_what_a_dialog_says_of_a_volume_is_not_in_the_log(slicer, window, log, m
     assert not logging.getLogger().filters
 
 
-def test_a_question_about_the_users_work_shows_names_as_they_are(slicer, window, log, monkeypatch):
+def test_question_about_the_users_work_shows_names_verbatim(slicer, window, log, monkeypatch):
     add_study(slicer)
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "MUELLER <b>x</b>")
     output.CreateDefaultDisplayNodes()

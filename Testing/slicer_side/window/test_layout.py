@@ -9,7 +9,7 @@ from slicer_window import NAMES, FakeRun, add_study, add_volume, module, shown, 
 
 WIDTH = 450
 LONG_PATH = "/home/a radiologist with a long name/some archive of models/of_2026/without_contrast_and_with_it/model"
-# As long as the texts that a run of a raw study ends with.
+# As long as the notes of a run on a raw study.
 NOTES = (
     "t2 was moved by 17.3 mm and 4.2 degrees.",
     "flair was moved by 12.9 mm and 3.9 degrees.",
@@ -27,7 +27,7 @@ WARNING = (
 
 @pytest.fixture
 def window(slicer, module, brain_model_folder):
-    """The window over an empty scene with the embedded models, and a computation that is none."""
+    """The window over an empty scene with the embedded models and a fake run."""
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=brain_model_folder.parent)
     slicer.mrmlScene.Clear(0)
@@ -50,7 +50,7 @@ def panel(window):
 
 
 def answer(window, *notes):
-    """Let the computation that is none end with these notes."""
+    """Let the fake run finish with these notes."""
     run = window.logic.inference.run
 
     def with_notes(*arguments):
@@ -70,7 +70,7 @@ def row_heights(panel):
 
 
 @pytest.mark.parametrize("said", ["nothing", "status", "path", "names", "folders", "missing model"])
-def test_whatever_is_said_the_panel_stays_as_wide_as_it_is(slicer, window, panel, said):
+def test_panel_width_does_not_depend_on_messages(slicer, window, panel, said):
     add_study(slicer)
     if said == "status":
         window.status.show("A sentence that goes on and on and says what was done to each of the volumes. " * 5)
@@ -103,7 +103,7 @@ def test_a_row_that_is_not_for_now_is_not_seen_when_the_panel_is_shown(slicer, w
     assert not shown(window.ui.maskFrame, window) and not shown(window.ui.sampleLabel, window)
 
 
-def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
+def test_segment_and_status_are_in_view_before_a_run(slicer, window, panel):
     assert panel.in_view(window.ui.segmentButton) and panel.in_view(window.ui.statusLabel)
     add_study(slicer, NAMES)
     window.choices.parameters.prepare = True
@@ -112,7 +112,7 @@ def test_segment_and_its_status_are_in_view_before_a_run(slicer, window, panel):
     window.choices.parameters.prepare = False
 
 
-def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, window, panel):
+def test_progress_and_cancel_are_in_view_during_a_run(slicer, window, panel):
     add_study(slicer, NAMES)
     window.choices.parameters.prepare = True
     window.runPanel.begun()
@@ -126,7 +126,7 @@ def test_progress_and_cancel_are_in_view_beside_segment_while_it_runs(slicer, wi
 
 
 @pytest.mark.parametrize("notes", [(), NOTES, (WARNING, *NOTES)], ids=["no notes", "notes", "a warning and notes"])
-def test_after_a_run_status_and_table_are_in_view_without_scrolling(slicer, window, panel, notes):
+def test_status_and_table_are_in_view_after_a_run(slicer, window, panel, notes):
     add_study(slicer, NAMES)
     answer(window, *notes)
     window.ui.segmentButton.click()
@@ -135,7 +135,7 @@ def test_after_a_run_status_and_table_are_in_view_without_scrolling(slicer, wind
     assert window.ui.volumesTable.rowCount == 3 and panel.in_view(window.ui.volumesTable)
 
 
-def test_what_is_rarely_used_is_folded_and_comes_after_the_table(slicer, window, panel):
+def test_rarely_used_sections_are_folded_and_follow_the_table(slicer, window, panel):
     from PySide6 import QtCore
 
     add_study(slicer)
@@ -152,7 +152,7 @@ def test_what_is_rarely_used_is_folded_and_comes_after_the_table(slicer, window,
     assert tops == sorted(tops)
 
 
-def test_rows_keep_their_height_when_prepare_is_unticked_and_ticked_again(slicer, window, panel):
+def test_rows_keep_their_height_when_prepare_is_toggled(slicer, window, panel):
     add_study(slicer, NAMES)
     heights = []
     for ticked in (True, False, True):
@@ -164,7 +164,7 @@ def test_rows_keep_their_height_when_prepare_is_unticked_and_ticked_again(slicer
     assert min(heights[2].values()) >= 18
 
 
-def test_a_warning_of_a_run_is_the_first_thing_below_segment_in_its_own_colour_and_with_an_icon(
+def test_warning_is_directly_below_segment_with_colour_and_icon(
     slicer,
     window,
     panel,
@@ -186,7 +186,7 @@ def test_a_warning_of_a_run_is_the_first_thing_below_segment_in_its_own_colour_a
     assert top(window.ui.segmentButton) < top(label) < top(window.ui.statusLabel)
 
 
-def test_without_a_warning_there_is_no_frame_for_one(slicer, window, panel):
+def test_warning_frame_is_hidden_without_a_warning(slicer, window, panel):
     add_study(slicer)
     answer(window, "t2 was moved by 1.0 mm and 0.1 degrees.")
     window.ui.segmentButton.click()

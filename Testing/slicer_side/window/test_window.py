@@ -1,4 +1,4 @@
-"""The window as its user meets it: boxes, button, messages, models, table."""
+"""The window from the user's view: boxes, button, messages, models, table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from DanteSegmenterLib.result import Report
 NNUNET_RESULTS = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
-def test_volumes_are_put_into_their_boxes_by_name_and_marked_as_guessed(slicer, window):
+def test_volumes_are_assigned_by_name_and_marked_as_guessed(slicer, window):
     nodes = add_study(slicer, NAMES)
     for modality, node in nodes.items():
         assert window.inputsPanel.selectors[modality].currentNode() is node
@@ -37,13 +37,13 @@ def test_volumes_are_put_into_their_boxes_by_name_and_marked_as_guessed(slicer, 
     assert not shown(window.ui.sampleLabel, window)
 
 
-def test_a_volume_with_a_meaningless_name_is_not_guessed(slicer, window):
+def test_volume_with_a_meaningless_name_is_not_guessed(slicer, window):
     add_volume(slicer, "MRHead")
     assert window.choices.parameters.inputVolume("t1") is None
     assert not shown(window.inputsPanel.guessLabels["t1"], window)
 
 
-def test_the_users_choice_stays_when_more_volumes_come(slicer, window):
+def test_users_choice_is_kept_when_volumes_are_added(slicer, window):
     other = add_volume(slicer, "something")
     window.inputsPanel.selectors["t1"].setCurrentNode(other)
     nodes = add_study(slicer)
@@ -54,7 +54,7 @@ def test_the_users_choice_stays_when_more_volumes_come(slicer, window):
     assert window.choices.parameters.inputVolume("t2") is None
 
 
-def test_the_button_waits_for_the_volumes_and_says_which(slicer, window):
+def test_button_is_disabled_until_volumes_are_chosen_and_names_them(slicer, window):
     assert not window.ui.segmentButton.enabled
     assert window.ui.segmentButton.toolTip == "Choose the volumes for: T1, T2, FLAIR."
     add_study(slicer, ("t1", "t2"))
@@ -69,7 +69,7 @@ def test_the_button_waits_for_the_volumes_and_says_which(slicer, window):
     )
 
 
-def test_the_button_waits_when_an_input_is_deleted(slicer, window):
+def test_button_is_disabled_when_an_input_is_deleted(slicer, window):
     nodes = add_study(slicer)
     slicer.mrmlScene.RemoveNode(nodes["t2"])
     slicer.app.processEvents()
@@ -77,7 +77,7 @@ def test_the_button_waits_when_an_input_is_deleted(slicer, window):
     assert "T2" in window.ui.segmentButton.toolTip
 
 
-def test_without_a_model_the_button_says_so(slicer, module, window, tmp_path):
+def test_button_explains_that_there_is_no_model(slicer, module, window, tmp_path):
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
     window.enter()
     window.choices.parameters.model = ""
@@ -110,8 +110,8 @@ def test_segment_shows_the_result_and_comes_to_rest(slicer, module, window):
         assert view.GetBackgroundVolumeID() == nodes["flair"].GetID()  # nothing was shown before
 
 
-def test_a_result_comes_into_the_scene_one_label_map_or_one_surface_a_turn(slicer, module, window):
-    """All label maps kept a window waiting for 235 ms, and all surfaces for 185 ms."""
+def test_result_is_written_one_label_map_or_surface_per_step(slicer, module, window):
+    """All label maps at once blocked the window for 235 ms, and all surfaces for 185 ms."""
     nodes = add_study(slicer)
     job = window.logic.begin(nodes)
     _news, outcome = window.logic.inference.poll()
@@ -138,13 +138,13 @@ def at_rest(slicer, window):
     assert QtWidgets.QApplication.overrideCursor() is None
 
 
-def test_the_optional_volume_is_passed_on_when_it_is_there(slicer, window):
+def test_optional_volume_is_passed_if_present(slicer, window):
     add_study(slicer, NAMES)
     window.ui.segmentButton.click()
     assert set(window.logic.inference.run.calls[0][1]) == set(NAMES)
 
 
-def test_a_volume_the_model_cannot_use_is_not_asked_for(slicer, module, window, tmp_path):
+def test_volume_the_model_cannot_use_is_not_requested(slicer, module, window, tmp_path):
     write_brain_model(tmp_path / "limited only")
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=tmp_path)
     window.choices.parameters.model = ""
@@ -152,7 +152,7 @@ def test_a_volume_the_model_cannot_use_is_not_asked_for(slicer, module, window, 
     assert list(window.inputsPanel.selectors) == ["t1", "t2", "flair"]
 
 
-def test_a_refusal_is_shown_as_it_stands_and_changes_nothing(slicer, module, window, caplog):
+def test_refusal_is_shown_verbatim_and_changes_nothing(slicer, module, window, caplog):
     from DanteSegmenterLib.errors import InputError
 
     window.logic.inference.run.error = InputError("'3: AX T1' holds 7 voxels that are NaN or infinite.")
@@ -166,7 +166,7 @@ def test_a_refusal_is_shown_as_it_stands_and_changes_nothing(slicer, module, win
     at_rest(slicer, window)
 
 
-def test_an_unexpected_error_is_shown_with_its_cause(slicer, window):
+def test_unexpected_error_is_shown_with_its_cause(slicer, window):
     window.logic.inference.run.error = RuntimeError("CUDA out of memory")
     add_study(slicer)
     with pytest.raises(RuntimeError):
@@ -175,7 +175,7 @@ def test_an_unexpected_error_is_shown_with_its_cause(slicer, window):
     at_rest(slicer, window)
 
 
-def test_bad_volumes_are_refused_by_their_node_names(slicer, module, window):
+def test_bad_volumes_are_refused_by_node_name(slicer, module, window):
     from DanteSegmenterLib.errors import InputError
     from DanteSegmenterLib.inference import load_model, segment
 
@@ -194,7 +194,7 @@ def test_bad_volumes_are_refused_by_their_node_names(slicer, module, window):
             logic.segment({**nodes, "t2": bad})
 
 
-def test_another_patients_volumes_let_go_of_the_result(slicer, window):
+def test_volumes_of_another_patient_deselect_the_result(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     first = window.choices.parameters.outputSegmentation
@@ -207,7 +207,7 @@ def test_another_patients_volumes_let_go_of_the_result(slicer, window):
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
 
 
-def test_another_models_segments_take_the_place_of_ours_in_a_chosen_output(slicer, module, window, tmp_path):
+def test_segments_of_another_model_replace_ours_in_a_chosen_output(slicer, module, window, tmp_path):
     import dataclasses
 
     from DanteSegmenterLib.model_folder import read_spec, write_spec
@@ -224,7 +224,7 @@ def test_another_models_segments_take_the_place_of_ours_in_a_chosen_output(slice
     assert names == ["lesion"]
 
 
-def test_an_output_whose_own_segments_would_move_is_refused(slicer, module, window):
+def test_output_whose_other_segments_would_move_is_refused(slicer, module, window):
     from DanteSegmenterLib.errors import InputError
 
     nodes = add_study(slicer)
@@ -232,14 +232,14 @@ def test_an_output_whose_own_segments_would_move_is_refused(slicer, module, wind
     theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "theirs")
     theirs.SetAndObserveTransformNodeID(transform.GetID())
     window.logic.segment(nodes, outputSegmentation=theirs, progress=print)
-    assert theirs.GetParentTransformNode() is None  # nothing of theirs was in it
+    assert theirs.GetParentTransformNode() is None  # it held no segments of the user
     theirs.GetSegmentation().AddEmptySegment("mine", "mine")
     theirs.SetAndObserveTransformNodeID(transform.GetID())
     with pytest.raises(InputError, match="'theirs' holds other segments and lies under another transform"):
         window.logic.segment(nodes, outputSegmentation=theirs, progress=print)
 
 
-def test_a_deleted_result_is_forgotten(slicer, window):
+def test_deleted_result_is_deselected(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     slicer.mrmlScene.RemoveNode(window.choices.parameters.outputSegmentation)
@@ -260,7 +260,7 @@ def test_closing_the_scene_empties_the_window(slicer, window):
     assert window.ui.segmentButton.enabled
 
 
-def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, window, tmp_path):
+def test_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, window, tmp_path):
     window.modelPanel.addModel(str(tmp_path))
     assert "no model folder" in window.ui.statusLabel.text
     mine = write_brain_model(tmp_path / "mine")
@@ -271,7 +271,7 @@ def test_a_model_folder_can_be_added_and_a_bad_one_is_refused(slicer, module, wi
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
-def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module, window, tmp_path):
+def test_zipped_model_is_unpacked_into_the_settings_and_selected(slicer, module, window, tmp_path):
     import shutil
 
     mine = write_brain_model(tmp_path / "zipped")
@@ -283,8 +283,8 @@ def test_a_zipped_model_is_unpacked_among_the_settings_and_chosen(slicer, module
 
 
 @pytest.mark.slow
-def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(slicer, module, window):
-    """It has one pathway, no privileged scan, and regions of its own."""
+def test_nnunet_results_folder_is_imported_into_the_settings_and_segments(slicer, module, window):
+    """It has one pathway, no privileged scan, and its own regions."""
     window.modelPanel.addModel(str(REPOSITORY / "Testing" / "segmenter" / "nnunet" / "golden" / NNUNET_RESULTS))
     until(slicer, lambda: not window.modelPanel.importing)
     entry = window.choices.model
@@ -299,7 +299,7 @@ def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(
     slicer.app.userSettings().remove(module.ADDED_MODELS_SETTING)
 
 
-# What is installed on the first click
+# Installation on the first click
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_results_folder_of_nnunet_is_imported_among_the_settings_and_segments(
         ("'a cpu' holds no image.", "'a cpu' holds no image."),
     ],
 )
-def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, said, wanted):
+def test_refusal_uses_the_window_names_of_devices(slicer, window, said, wanted):
     from DanteSegmenterLib.errors import ResourceError
 
     window.logic.inference.run.error = ResourceError(said)
@@ -332,12 +332,12 @@ def test_a_refusal_speaks_of_devices_in_the_windows_own_words(slicer, window, sa
         ("cuda (float16) at gpu", "Done in 1.2 s on Graphics card (CUDA), float16, at gpu."),
     ],
 )
-def test_the_report_names_the_device_as_the_window_does(module, device, wanted):
+def test_report_uses_the_window_names_of_devices(module, device, wanted):
     report = Report("model", "1", "", SegmentOptions(), (), {"network": 1.25}, device)
     assert module.reportText(report) == wanted
 
 
-def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, tmp_path, monkeypatch):
+def test_table_is_saved_as_csv_with_the_model_name(slicer, module, window, tmp_path, monkeypatch):
     add_study(slicer)
     window.ui.segmentButton.click()
     path = str(tmp_path / "volumes.csv")
@@ -350,7 +350,7 @@ def test_the_table_is_saved_as_csv_with_the_models_name(slicer, module, window, 
     assert float(rows[0]["Volume [mL]"]) == pytest.approx(0.072) and rows[0]["Model"] == "test model 1"
 
 
-def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
+def test_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     volumes = add_study(slicer)
     window.ui.segmentButton.click()
     opened, editor = [], slicer.util.getModuleWidget("SegmentEditor").editor
@@ -362,13 +362,13 @@ def test_the_segment_editor_opens_on_the_result(slicer, window, monkeypatch):
     assert editor.segmentationNode() is window.choices.output() and editor.sourceVolumeNode() is volumes["flair"]
 
 
-def test_the_window_tells_about_the_model(slicer, window, model_folder):
+def test_window_describes_the_model(slicer, window, model_folder):
     from dataclasses import replace
 
     from DanteSegmenterLib.model_folder import Calibration, read_spec, write_spec
 
     spec = read_spec(model_folder)
-    assert not shown(window.ui.aboutCollapsibleButton, window)  # there is nothing to tell
+    assert not shown(window.ui.aboutCollapsibleButton, window)  # there is nothing to show
     calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
     told = replace(
         spec,

@@ -1,4 +1,4 @@
-"""The window while the real inference process computes: it never waits, can be cancelled, and survives anything."""
+"""The window while the real worker process computes: it stays responsive, can be cancelled, and survives failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slicer_half import SlicerHalf
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 pytest.importorskip("slicer_core", reason="slicer-core is not installed")
 
-# What the project promises, and how often the watch looks.
+# The promised limits, and the interval of the watch.
 MAX_GAP_SECONDS, CANCEL_SECONDS, TICK_MS = 0.15, 2.0, 20
 RUN_SECONDS = 60
 
@@ -33,13 +33,13 @@ def slicer():
 
 @pytest.fixture(scope="module")
 def models(brain_model_folder):
-    """The embedded models: a network of random weights finds noise, whose surface nobody has to wait for."""
+    """The embedded models: a network with random weights would find noise, with costly surfaces."""
     return brain_model_folder.parent
 
 
 @pytest.fixture(scope="module")
 def process():
-    """The process behind the window, one for all tests that let it live; `process()` makes another after a reload."""
+    """The process behind the window, shared by the tests that keep it; `process()` creates another after a reload."""
     kept = []
 
     def current():
@@ -54,7 +54,7 @@ def process():
 
 @pytest.fixture
 def window(slicer, models, process):
-    """The open window with a study loaded, and the real process behind it."""
+    """The open window with a loaded study and the real worker process."""
     module = SlicerHalf()
     widget = slicer.util.getModuleWidget("DanteSegmenter")
     widget.logic = module.DanteSegmenterLogic(process(), embeddedModels=models)
@@ -70,7 +70,7 @@ def window(slicer, models, process):
 
 
 class Watch:
-    """A timer of 20 ms in the window's event loop that remembers the longest it had to wait."""
+    """A timer of 20 ms in the window's event loop that records its longest delay."""
 
     def __init__(self):
         from PySide6 import QtCore
@@ -86,7 +86,7 @@ class Watch:
 
 
 def until(condition, seconds=RUN_SECONDS):
-    """Let the window live until something is so."""
+    """Process events until the condition holds."""
     from PySide6 import QtCore
 
     end = time.monotonic() + seconds
@@ -119,11 +119,11 @@ def gone(pid):
         os.kill(pid, 0)
     except OSError:
         return True
-    # A zombie has ended; whoever started it has not asked yet.
+    # A zombie has exited; its parent has not collected it yet.
     return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
 
 
-def test_a_timer_in_the_window_is_never_kept_waiting_and_progress_is_told(slicer, window):
+def test_window_stays_responsive_and_shows_progress(slicer, window):
     window.logic.inference.close()  # the first click starts a process
     told = []
     show = window.runPanel.progressed
@@ -147,7 +147,7 @@ def test_a_timer_in_the_window_is_never_kept_waiting_and_progress_is_told(slicer
 @pytest.mark.parametrize(
     "after", [*(pytest.param(seconds, marks=pytest.mark.slow) for seconds in (0.0, 0.3)), "started", "network"]
 )
-def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, window, after):
+def test_cancel_stops_the_run_within_two_seconds_and_changes_nothing(slicer, window, after):
     if after != "network":
         window.logic.inference.close()
     else:
@@ -174,7 +174,7 @@ def test_cancel_ends_the_run_within_two_seconds_and_changes_nothing(slicer, wind
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_a_killed_process_becomes_one_sentence_and_the_next_click_works(slicer, window, caplog):
+def test_killed_process_is_reported_in_one_sentence_and_the_next_click_works(slicer, window, caplog):
     warm_up(window)
     slicer.mrmlScene.RemoveNode(window.choices.output())
     window.choices.parameters.mirror = True
@@ -189,7 +189,7 @@ def test_a_killed_process_becomes_one_sentence_and_the_next_click_works(slicer, 
     assert segmentations(slicer) == 1
 
 
-def test_the_process_stays_warm_and_ends_with_the_module(slicer, window):
+def test_process_is_kept_and_exits_with_the_module(slicer, window):
     warm_up(window)
     first = client(window).pid
     warm_up(window)
@@ -198,21 +198,21 @@ def test_the_process_stays_warm_and_ends_with_the_module(slicer, window):
     until(lambda: gone(first), 3)
 
 
-def test_closing_the_scene_ends_the_run(slicer, window):
+def test_closing_the_scene_stops_the_run(slicer, window):
     begin(window)
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
     assert not window.runner.running and not window.ui.segmentButton.enabled and segmentations(slicer) == 0
 
 
-def test_a_deleted_volume_is_said_and_nothing_is_changed(slicer, window):
+def test_deleted_volume_is_reported_and_nothing_changed(slicer, window):
     begin(window)
     slicer.mrmlScene.RemoveNode(window.choices.parameters.inputVolume("t1"))
     until(lambda: not window.runner.running)
     assert "deleted while it was segmented" in window.ui.statusLabel.text and segmentations(slicer) == 0
 
 
-def test_the_result_arrives_although_another_module_is_shown(slicer, window):
+def test_result_arrives_while_another_module_is_shown(slicer, window):
     begin(window)
     window.parent.exit()
     until(lambda: not window.runner.running)
@@ -221,7 +221,7 @@ def test_the_result_arrives_although_another_module_is_shown(slicer, window):
     assert window.choices.output() is not None
 
 
-def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
+def test_probabilities_are_overlaid_on_request(slicer, window):
     module = SlicerHalf()
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
     window.choices.parameters.showProbabilities = True
@@ -237,7 +237,7 @@ def test_probabilities_are_an_overlay_where_they_are_wanted(slicer, window):
     window.choices.parameters.showProbabilities = False
 
 
-def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
+def test_whole_head_is_detected_and_prepare_offered(slicer, window):
     import numpy as np
 
     assert not window.ui.warningFrame.isVisibleTo(window.parent)
@@ -250,19 +250,19 @@ def test_a_whole_head_is_noticed_and_preparing_it_is_offered(slicer, window):
     assert not warned.isVisibleTo(window.parent)
     window.choices.parameters.prepare = False
     warm_up(window)
-    assert "do not rely on this result" in warned.text and warned.isVisibleTo(window.parent)  # never in silence
+    assert "do not rely on this result" in warned.text and warned.isVisibleTo(window.parent)  # always with a warning
     window.choices.parameters.prepare = True
-    assert "do not rely on this result" in warned.text  # it speaks of the result that is shown
+    assert "do not rely on this result" in warned.text  # about the displayed result
     window.choices.parameters.prepare = False
 
 
 @pytest.mark.parametrize("kind", ["segmentation", pytest.param("label map", marks=pytest.mark.slow)])
-def test_the_users_own_brain_mask_is_used_to_prepare(slicer, window, kind):
-    """Of a head with skull; deepbet is not needed then."""
+def test_users_brain_mask_is_used_to_prepare(slicer, window, kind):
+    """Of a head with skull; deepbet is then not needed."""
     import numpy as np
 
     slicer.mrmlScene.Clear(0)
-    SlicerHalf().loadSamplePatient(spacingMm=4.0)  # finding the motion of fewer voxels takes less long
+    SlicerHalf().loadSamplePatient(spacingMm=4.0)  # aligning fewer voxels takes less time
     slicer.app.processEvents()
     t1 = window.choices.parameters.inputVolume("t1")
     brain = (slicer.util.arrayFromVolume(t1) > 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which volumes the window puts into its boxes: the sample patient's, and those of the patient in view."""
+"""Guessed volumes in the boxes: the sample patient's, and those of the patient in view."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ LIMITED = ("t1", "t2", "flair")
 
 
 def view(slicer, node):
-    """Show a volume in the slices, as the user does in the Data module or by dragging."""
+    """Show a volume in the slices, like a user in the Data module or by dragging."""
     slicer.util.setSliceViewerLayers(background=node)
     slicer.app.processEvents()
 
@@ -27,7 +27,7 @@ def boxes(window):
 
 
 def patient(slicer, module, name, modalities=LIMITED, prefix=""):
-    """A study in the subject hierarchy; all patients' volumes have the same names."""
+    """A study in the subject hierarchy; the volumes of all patients have equal names."""
     array = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
     nodes = {m: slicer.util.addVolumeFromArray(array, np.eye(4), prefix + NAMES[m]) for m in modalities}
     module.makeStudy(name, "a study", list(nodes.values()))
@@ -42,12 +42,12 @@ def sample(slicer, module, window):
     return nodes
 
 
-def test_the_sample_patient_does_without_the_contrast_t1(slicer, window, sample):
+def test_sample_patient_is_segmented_without_the_contrast_t1(slicer, window, sample):
     assert boxes(window) == {**sample, "t1ce": None}
     assert window.ui.segmentButton.enabled and not shown(window.inputsPanel.guessLabels["t1ce"], window)
 
 
-def test_one_click_uses_the_sample_patients_contrast_t1_too(slicer, window, sample):
+def test_one_click_adds_the_contrast_t1_of_the_sample_patient(slicer, window, sample):
     offer = window.inputsPanel.offerLabels["t1ce"]
     assert shown(offer, window) and sample["t1ce"].GetName() in offer.toolTip
     offer.linkActivated.emit("use")
@@ -56,17 +56,17 @@ def test_one_click_uses_the_sample_patients_contrast_t1_too(slicer, window, samp
     assert set(window.logic.inference.run.calls[0][1]) == set(sample)
 
 
-def test_several_studies_treat_the_sample_patient_likewise(window, sample):
+def test_several_studies_treat_the_sample_patient_alike(window, sample):
     (study,) = window.logic.studies(window.choices.model.spec)
     assert set(study.inputs) == set(LIMITED) and not study.problem
 
 
-def test_a_patients_own_contrast_t1_is_used_where_it_is(slicer, window):
+def test_contrast_t1_of_a_real_patient_is_used(slicer, window):
     nodes = add_study(slicer, NAMES)
     assert boxes(window) == nodes and not shown(window.inputsPanel.offerLabels["t1ce"], window)
 
 
-def test_a_contrast_t1_that_was_taken_out_is_offered_again(slicer, window):
+def test_removed_contrast_t1_is_offered_again(slicer, window):
     nodes = add_study(slicer, NAMES)
     window.inputsPanel.selectors["t1ce"].setCurrentNode(None)
     assert shown(window.inputsPanel.offerLabels["t1ce"], window)
@@ -74,7 +74,7 @@ def test_a_contrast_t1_that_was_taken_out_is_offered_again(slicer, window):
     assert boxes(window) == nodes
 
 
-def test_of_two_patients_with_equal_names_the_one_in_view_is_in_the_boxes(slicer, module, window):
+def test_boxes_show_the_patient_in_view_of_two_with_equal_names(slicer, module, window):
     window.parent.exit()
     first, second = patient(slicer, module, "first"), patient(slicer, module, "second")
     for nodes in (second, first):
@@ -85,7 +85,7 @@ def test_of_two_patients_with_equal_names_the_one_in_view_is_in_the_boxes(slicer
     window.parent.enter()
 
 
-def test_the_boxes_follow_when_another_patient_is_brought_into_view(slicer, module, window):
+def test_boxes_follow_the_patient_in_view(slicer, module, window):
     first = patient(slicer, module, "first")
     view(slicer, first["t1"])
     assert boxes(window) == {**first, "t1ce": None}
@@ -96,7 +96,7 @@ def test_the_boxes_follow_when_another_patient_is_brought_into_view(slicer, modu
     assert all(shown(window.inputsPanel.guessLabels[modality], window) for modality in LIMITED)
 
 
-def test_patients_without_studies_are_told_apart_by_their_names(slicer, window):
+def test_patients_without_studies_are_distinguished_by_name(slicer, window):
     nodes = {
         name: {modality: add_volume(slicer, f"{name}_{modality}") for modality in LIMITED} for name in ("anna", "bert")
     }
@@ -105,7 +105,7 @@ def test_patients_without_studies_are_told_apart_by_their_names(slicer, window):
         assert boxes(window) == {**nodes[name], "t1ce": None}
 
 
-def test_what_was_chosen_by_hand_stays_whatever_is_in_view(slicer, module, window):
+def test_manual_choice_is_kept_whatever_is_in_view(slicer, module, window):
     first = patient(slicer, module, "first")
     view(slicer, first["t1"])
     second = patient(slicer, module, "second")
@@ -116,7 +116,7 @@ def test_what_was_chosen_by_hand_stays_whatever_is_in_view(slicer, module, windo
     assert boxes(window) == {**first, "t1ce": None}
 
 
-def test_an_empty_box_is_never_filled_with_another_patients_volume(slicer, module, window):
+def test_empty_box_is_never_filled_from_another_patient(slicer, module, window):
     first = patient(slicer, module, "first")
     view(slicer, first["t1"])
     patient(slicer, module, "second", NAMES)
@@ -128,7 +128,7 @@ def test_an_empty_box_is_never_filled_with_another_patients_volume(slicer, modul
     assert boxes(window) == {**half, "t1ce": None, "flair": None}
 
 
-def test_a_volume_in_view_that_belongs_to_no_study_of_the_model_changes_nothing(slicer, module, window):
+def test_volume_in_view_of_an_unsuitable_study_changes_nothing(slicer, module, window):
     nodes = patient(slicer, module, "first")
     view(slicer, add_volume(slicer, "MRHead"))
     assert boxes(window) == {**nodes, "t1ce": None}

@@ -1,4 +1,4 @@
-"""The window while packages are installed: Slicer processes events after every line of pip, and anything is clicked."""
+"""User actions during an installation: Slicer processes events after every line of pip's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell script stand
 
 
 class OneRun:
-    """Stands in for `worker.client.WorkerClient`: one run at a time, over when it is asked how it goes."""
+    """Replaces `worker.client.WorkerClient`: one run at a time, finished at the first poll."""
 
     def __init__(self, run):
         self.run = run
@@ -50,7 +50,7 @@ class OneRun:
 
 @pytest.fixture
 def client(module, window, model_folder):
-    """The window's computation goes through the installation of packages; nothing is computed."""
+    """The window's inference including the installation of packages; nothing is computed."""
     inference = module.WarmInference()
     inference._client = OneRun(FakeRun())
     window.logic = module.DanteSegmenterLogic(inference, embeddedModels=model_folder.parent)
@@ -60,10 +60,10 @@ def client(module, window, model_folder):
 
 @pytest.fixture
 def installer(slicer, module, monkeypatch, tmp_path):
-    """torch is missing, and a PythonSlicer that prints as pip does "installs" it.
+    """torch is missing, and a PythonSlicer that prints like pip "installs" it.
 
-    meanwhile: what the user does while its lines come. offline: pip fails while this file exists.
-    asked: the questions that the user has answered with OK. installations: gives what PythonSlicer was asked for.
+    meanwhile: the user's action during the output. offline: pip fails while this file exists.
+    asked: the questions that the user confirmed. installations: returns the requests to PythonSlicer.
     """
     import qt
 
@@ -102,14 +102,14 @@ def results(slicer):
     return slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
 
 
-def test_a_second_click_while_pytorch_installs_does_nothing_and_the_run_goes_through(slicer, window, client, installer):
+def test_second_click_during_the_installation_does_nothing_and_the_run_completes(slicer, window, client, installer):
     add_study(slicer)
     seen = []
 
     def again():
         seen.append((window.ui.segmentButton.enabled, window.ui.batchButton.enabled, window.ui.statusLabel.text))
         window.ui.segmentButton.click()
-        window.runPanel.onSegment()  # as a click that was under way when the button went off
+        window.runPanel.onSegment()  # like a click already queued when the button was disabled
         window.ui.batchButton.click()
 
     installer.meanwhile = again
@@ -122,9 +122,7 @@ def test_a_second_click_while_pytorch_installs_does_nothing_and_the_run_goes_thr
     assert client.begun == 2 and window.ui.statusLabel.text.startswith("Done in")
 
 
-def test_an_installation_that_fails_is_one_sentence_and_the_next_click_tries_again(
-    slicer, window, client, installer, monkeypatch
-):
+def test_failed_installation_is_one_sentence_and_the_next_click_retries(slicer, window, client, installer, monkeypatch):
     add_study(slicer)
     dialogs = []
     monkeypatch.setattr(
@@ -144,7 +142,7 @@ def test_an_installation_that_fails_is_one_sentence_and_the_next_click_tries_aga
     assert installer.installations() == 2 * INSTALLATION and results(slicer) == 1
 
 
-def test_a_choice_that_changes_while_pytorch_installs_does_not_switch_the_buttons_on(slicer, window, client, installer):
+def test_choice_changed_during_the_installation_does_not_enable_the_buttons(slicer, window, client, installer):
     add_study(slicer)
     seen = []
 
@@ -160,7 +158,7 @@ def test_a_choice_that_changes_while_pytorch_installs_does_not_switch_the_button
     window.choices.parameters.mirror = False
 
 
-def test_a_scene_that_is_closed_while_pytorch_installs_ends_the_run_and_the_next_click_works(
+def test_closing_the_scene_during_the_installation_stops_the_run_and_the_next_click_works(
     slicer, window, client, installer
 ):
     add_study(slicer)
@@ -176,7 +174,7 @@ def test_a_scene_that_is_closed_while_pytorch_installs_ends_the_run_and_the_next
 
     installer.meanwhile = close
     window.ui.segmentButton.click()
-    assert seen == [(False, True)]  # two pips at once would break each other's work
+    assert seen == [(False, True)]  # two concurrent pips would break each other's work
     assert installer.installations() == INSTALLATION
     assert not client.running and not window.runner.running and results(slicer) == 0
     assert window.ui.segmentButton.enabled and not shown(window.ui.cancelButton, window)
@@ -184,21 +182,19 @@ def test_a_scene_that_is_closed_while_pytorch_installs_ends_the_run_and_the_next
     assert results(slicer) == 1 and window.ui.statusLabel.text.startswith("Done in")
 
 
-def test_a_module_that_is_reloaded_while_pytorch_installs_computes_nothing(slicer, window, client, installer):
+def test_reload_during_the_installation_prevents_the_run(slicer, window, client, installer):
     add_study(slicer)
     installer.meanwhile = lambda: slicer.util.reloadScriptedModule("DanteSegmenter")
     window.ui.segmentButton.click()
     assert not client.running and not window.runner.running and results(slicer) == 0
 
 
-def test_several_studies_that_are_stopped_while_pytorch_installs_are_not_segmented(
-    slicer, module, window, client, installer
-):
+def test_several_studies_stopped_during_the_installation_are_not_segmented(slicer, module, window, client, installer):
     for name in ("one", "two"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
     slicer.app.processEvents()
     window.severalStudies.refresh()
-    installer.meanwhile = window.ui.batchButton.click  # it reads "Stop"
+    installer.meanwhile = window.ui.batchButton.click  # its text is "Stop"
     window.ui.batchButton.click()
     slicer.app.processEvents()
     assert not window.severalStudies.running and not client.running and results(slicer) == 0
@@ -208,7 +204,7 @@ def test_several_studies_that_are_stopped_while_pytorch_installs_are_not_segment
 
 
 class FakeProcess:
-    """Stands in for `batch.process.BatchProcess`: computes nothing, and goes on until it is stopped."""
+    """Replaces `batch.process.BatchProcess`: computes nothing, and runs until it is stopped."""
 
     started: list[tuple] = []
 
@@ -225,7 +221,7 @@ class FakeProcess:
 
 @pytest.fixture
 def folder(window, client, tmp_path, monkeypatch):
-    """A folder of cases is chosen; the list of the processes that were started for it."""
+    """A folder of cases is chosen; returns the list of started processes."""
     monkeypatch.setattr("DanteSlicerLib.window.panels.several_studies_panel.BatchProcess", FakeProcess)
     monkeypatch.setattr(FakeProcess, "started", [])
     write_case(tmp_path / "cases" / "A", seed=1)
@@ -238,7 +234,7 @@ def folder(window, client, tmp_path, monkeypatch):
     panel.folder = panel.out = None
 
 
-def test_while_pytorch_installs_for_a_folder_nothing_else_begins(slicer, window, client, installer, folder):
+def test_nothing_else_starts_during_the_installation_for_a_folder(slicer, window, client, installer, folder):
     add_study(slicer)
     assert window.ui.segmentButton.enabled and window.ui.batchButton.enabled
     seen = []
@@ -260,9 +256,7 @@ def test_while_pytorch_installs_for_a_folder_nothing_else_begins(slicer, window,
     assert not window.severalStudies.running and window.ui.segmentButton.enabled and window.ui.batchButton.enabled
 
 
-def test_a_folder_is_segmented_as_it_was_chosen_although_the_module_is_left_meanwhile(
-    slicer, window, installer, folder, tmp_path
-):
+def test_folder_uses_the_choices_made_before_leaving_the_module(slicer, window, installer, folder, tmp_path):
     def elsewhere():
         window.choices.parameters.device = type(window.choices.parameters.device).CPU
         window.severalStudies.out = tmp_path / "other"
@@ -274,7 +268,7 @@ def test_a_folder_is_segmented_as_it_was_chosen_although_the_module_is_left_mean
     assert [arguments[:4] for arguments in folder] == [(tmp_path / "cases", model, tmp_path / "results", "auto")]
 
 
-def test_a_scene_that_is_closed_while_pytorch_installs_for_a_folder_ends_it(slicer, window, client, installer, folder):
+def test_closing_the_scene_during_the_installation_for_a_folder_stops_it(slicer, window, client, installer, folder):
     seen = []
 
     def close():
@@ -290,7 +284,7 @@ def test_a_scene_that_is_closed_while_pytorch_installs_for_a_folder_ends_it(slic
     assert len(folder) == 1 and window.ui.batchButton.text == "Stop"
 
 
-def test_a_folder_whose_packages_are_refused_is_not_begun_and_the_reason_stays(
+def test_folder_with_declined_packages_is_not_started_and_the_reason_stays(
     slicer, window, installer, folder, monkeypatch
 ):
     add_study(slicer)
@@ -302,7 +296,7 @@ def test_a_folder_whose_packages_are_refused_is_not_begun_and_the_reason_stays(
     assert window.ui.batchButton.text == "Segment all"
 
 
-def test_segment_all_of_a_folder_waits_for_a_run_and_comes_back(slicer, window, client, folder):
+def test_segment_all_of_a_folder_waits_for_a_run(slicer, window, client, folder):
     add_study(slicer)
     seen = []
     run = client.run

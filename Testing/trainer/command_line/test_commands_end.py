@@ -1,4 +1,4 @@
-"""The commands as programs: whatever they do, a signal ends them soon, with a sentence and nothing left behind."""
+"""The commands as programs: at any moment, a signal ends them soon, with a message and without leftovers."""
 
 import json
 import os
@@ -46,9 +46,9 @@ def place(tmp_path_factory):
     return place
 
 
-# Reads lines of JSON: a moment, its command and where standard error goes; forks for each, says which process that is,
-# and how it ended. There the moment's function says that it is there and sleeps the first time it is called: a moment
-# that lasts. Processes of their own from the start would each import torch.
+# Reads lines of JSON with a moment, its command and the file for standard error; forks for each, and reports the
+# child's process id and how it exited. In the child, the moment's function reports that it was reached and sleeps on
+# its first call, which makes the moment last. Starting processes from scratch would import torch each time.
 LASTING = """
 import importlib, json, os, sys, time
 from DanteTrainerLib import __main__ as command
@@ -92,7 +92,7 @@ def forking():
 
 
 class Lasting:
-    """A command that stands still in a moment; like a `Popen` as far as `ends` asks."""
+    """A command held at a moment; has the methods of `Popen` used by `ends`."""
 
     def __init__(self, forking, errors, moment, command):
         self._forking = forking
@@ -125,11 +125,11 @@ def started(*command, **options):
 
 
 def ends(process, number, whole_group=True):
-    """(exit code, words) after a signal, as a terminal sends it to all of a group; none of it lives on."""
+    """(exit code, output) after a signal sent to the whole group, as from a terminal; no process may be left."""
     start = time.monotonic()
     (os.killpg if whole_group else os.kill)(process.pid, number)
     error = process.communicate(timeout=30)[1]
-    assert time.monotonic() - start < 6 and "Traceback" not in error  # a second, on a machine that does nothing else
+    assert time.monotonic() - start < 6 and "Traceback" not in error  # one second on an idle machine
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, error
@@ -164,7 +164,7 @@ MOMENTS = [
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["Ctrl-C", "SIGTERM"]
 )
 @pytest.mark.parametrize(("name", "moment", "words"), MOMENTS, ids=[f"{n} {m.split('.')[-1]}" for n, m, _ in MOMENTS])
-def test_a_command_ends_in_every_moment_and_leaves_what_was_there(
+def test_command_stopped_at_any_moment_keeps_existing_files(
     place, forking, tmp_path_factory, tmp_path, name, moment, words, number
 ):
     out, before = tmp_path / "out", {"evaluate": place / "scores", "publish": place / "public"}.get(name)
@@ -183,7 +183,7 @@ def test_a_command_ends_in_every_moment_and_leaves_what_was_there(
 
 
 def listens(pid):
-    """Whether a process has a handler of its own for SIGTERM, as Python alone has not; without /proc it is assumed."""
+    """Whether a process has its own SIGTERM handler, unlike plain Python; assumed without /proc."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -195,11 +195,11 @@ def listens(pid):
 @pytest.mark.parametrize(
     "seconds", [0.3, pytest.param(0.6, marks=pytest.mark.slow), 1.0, pytest.param(1.5, marks=pytest.mark.slow), 2.5]
 )
-def test_ctrl_c_while_libraries_are_imported_is_no_traceback(place, tmp_path, seconds):
+def test_ctrl_c_during_imports_prints_no_traceback(place, tmp_path, seconds):
     process = started("-m", "DanteTrainerLib", *command(place, "evaluate", tmp_path / "out"))
     while process.poll() is None and not listens(
         process.pid
-    ):  # before its first line a signal finds nothing but Python itself
+    ):  # before its first line, a signal reaches only Python itself
         time.sleep(0.005)
     time.sleep(seconds)
     if process.poll() is None:

@@ -1,4 +1,4 @@
-"""Arguments that are paths, of every command of the training half."""
+"""Path arguments of every command of the training half."""
 
 from pathlib import Path
 
@@ -24,14 +24,14 @@ PATHS = [(verb, n) for verb, words in COMMANDS.items() for n, word in enumerate(
 
 
 def given(verb, n, path):
-    """The words of a command, the path of the `n`th another one."""
+    """The words of a command, with its `n`th path replaced."""
     words = list(COMMANDS[verb])
     words[n] = words[n][:-1] + path
     return [verb, *words]
 
 
 @pytest.mark.parametrize(("verb", "n"), PATHS)
-def test_a_tilde_is_the_home_folder_after_an_equals_sign_too(monkeypatch, tmp_path, verb, n):
+def test_tilde_after_an_equals_sign_is_the_home_folder(monkeypatch, tmp_path, verb, n):
     monkeypatch.setenv("HOME", str(tmp_path))
     paths = vars(parser().parse_args(given(verb, n, "~/there"))).values()
     found = [path for value in paths for path in (value if isinstance(value, list) else [value])]
@@ -39,13 +39,13 @@ def test_a_tilde_is_the_home_folder_after_an_equals_sign_too(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(("verb", "n"), PATHS)
-def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(capsys, verb, n):
+def test_empty_path_is_refused(capsys, verb, n):
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(given(verb, n, ""))
     assert ended.value.code == 2 and "the path is empty" in capsys.readouterr().err
 
 
-def test_an_experiment_without_a_name_is_none_and_a_file_may_lie_in_the_home_folder(monkeypatch, tmp_path):
+def test_empty_experiment_name_is_refused_and_a_file_in_the_home_folder_loaded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.toml").write_text("run.steps = 7\n")
     assert load_experiment("~/mine.toml").run.steps == 7

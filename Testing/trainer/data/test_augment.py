@@ -13,7 +13,7 @@ PATCH = (9, 9, 9)
 
 
 def run(augmentation, image, regions=None, patch=None):
-    """Of MR without skull: images and regions."""
+    """Augment MR without skull: images and regions."""
     image = torch.as_tensor(image, dtype=torch.float32)
     regions = torch.zeros(1, *image.shape[1:]) if regions is None else regions
     background = Background((0.0,) * len(image), (True,) * len(image))
@@ -21,7 +21,7 @@ def run(augmentation, image, regions=None, patch=None):
 
 
 def run_ct(augmentation, image, air, patch=None):
-    """Of CT: images, and where there is something."""
+    """Augment CT: images and the foreground."""
     size = tuple(image.shape[1:])
     background = Background((air,) * len(image), (False,) * len(image))
     images, _, foreground = apply(image, torch.zeros(1, *size), patch or size, augmentation, background)
@@ -34,13 +34,13 @@ def marked(size, *kji):
     return image
 
 
-def test_nothing_drawn_changes_nothing():
+def test_no_draw_changes_nothing():
     image = torch.randn(2, *PATCH)
     assert torch.equal(run(NONE, image)[0], image)
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_mirroring_one_axis_moves_the_first_voxel_to_its_end(axis):
+def test_mirroring_moves_the_first_voxel_to_the_end(axis):
     mirror = tuple(n == axis for n in range(3))
     corner = [0, 0, 0]
     image, regions = run(Augmentation(mirror=mirror), marked(PATCH, *corner), marked(PATCH, *corner))
@@ -49,12 +49,12 @@ def test_mirroring_one_axis_moves_the_first_voxel_to_its_end(axis):
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_a_quarter_turn_about_an_axis_moves_a_voxel_where_it_must(axis):
+def test_quarter_turn_moves_a_voxel_as_expected(axis):
     angles = tuple(math.pi / 2 if n == axis else 0.0 for n in range(3))
     a, b = [n for n in range(3) if n != axis]
     here, there = [4, 4, 4], [4, 4, 4]
     here[a] += 3
-    there[b] -= 3  # patch offset (0, -3) of the turned plane looks at source offset (3, 0)
+    there[b] -= 3  # patch offset (0, -3) of the rotated plane reads source offset (3, 0)
     augmentation = Augmentation(angles=angles)
     size = source_size(PATCH, augmentation)
     centred = [h + (s - 9) // 2 for h, s in zip(here, size)]
@@ -68,10 +68,10 @@ def test_scale_below_one_zooms_in():
     source = torch.zeros(1, *PATCH)
     source[0, 3:6, 3:6, 3:6] = 1  # 27 voxels
     _, regions = run(Augmentation(scale=0.5), source, source)
-    assert regions.sum() == 5**3  # offsets -2 to 2 look at -1 to 1; at 3 the source is exactly half, and not tumour
+    assert regions.sum() == 5**3  # offsets -2 to 2 read -1 to 1; at 3 the source is exactly half, and not tumour
 
 
-def test_a_turned_patch_is_cut_from_a_region_that_holds_its_corners():
+def test_rotated_patch_is_cut_from_a_region_containing_its_corners():
     assert source_size((10, 20, 30), NONE) == (10, 20, 30)
     turned = source_size((10, 10, 10), Augmentation(angles=(math.pi / 4, 0, 0)))
     assert turned[0] == 12 and turned[1] == turned[2] == math.ceil(10 * math.sqrt(2)) + 2
@@ -92,7 +92,7 @@ def test_background_stays_zero_under_every_intensity_transform():
     assert not run(everything, image)[0][:, :4].any()
 
 
-def test_a_ct_is_transformed_as_a_whole_its_air_and_its_zeros_too():
+def test_ct_is_transformed_as_a_whole_including_air_and_zeros():
     image = torch.tensor([-2.0, 0.0, 2.0, 4.0]).reshape(1, 4, 1, 1)  # mean 1
     result, foreground = run_ct(Augmentation(contrast=(0.5,)), image, air=-2.0)
     assert result.ravel().tolist() == [-0.5, 0.5, 1.5, 2.5]
@@ -101,7 +101,7 @@ def test_a_ct_is_transformed_as_a_whole_its_air_and_its_zeros_too():
     assert mr.ravel().tolist() == [-0.5, 0, 1.5, 2.5]
 
 
-def test_in_a_ct_no_number_is_special_what_is_added_to_all_of_it_is_added_to_the_result():
+def test_ct_transform_is_equivariant_to_an_added_constant():
     everything_that_only_sees_differences = Augmentation(
         angles=(0.4, -0.3, 0.2),
         scale=1.2,
@@ -119,15 +119,15 @@ def test_in_a_ct_no_number_is_special_what_is_added_to_all_of_it_is_added_to_the
     assert torch.allclose(plain + 2, raised, atol=1e-4) and torch.equal(where, again)
 
 
-def test_what_a_turned_patch_has_beyond_its_source_is_background():
-    image = torch.zeros(1, *PATCH)  # blood, and no context around it
+def test_rotated_patch_beyond_its_source_is_background():
+    image = torch.zeros(1, *PATCH)  # blood, without context around it
     result, foreground = run_ct(Augmentation(angles=(math.pi / 4, 0, 0)), image, air=-2.0)
     corners, middle = result[0, :, [0, 0, -1, -1], [0, -1, 0, -1]], result[0, :, 2:7, 2:7]
     assert (corners == -2).all() and middle.abs().max() < 1e-6
     assert not foreground[0, :, [0, 0, -1, -1], [0, -1, 0, -1]].any() and foreground[0, :, 2:7, 2:7].all()
 
 
-def test_noise_in_the_air_of_a_ct_makes_no_foreground_of_it():
+def test_noise_in_ct_air_does_not_make_it_foreground():
     image = torch.zeros(2, *PATCH)
     image[:, :3], image[0, 5:] = -2.0, -2.0  # air in both channels, and in one
     result, foreground = run_ct(Augmentation(noise=0.1, mirror=(True, False, False)), image, air=-2.0)
@@ -135,19 +135,19 @@ def test_noise_in_the_air_of_a_ct_makes_no_foreground_of_it():
     assert foreground.shape == (1, *PATCH) and foreground[0, :6].all() and not foreground[0, 6:].any()
 
 
-def test_brightness_multiplies_and_only_the_channels_drawn():
+def test_brightness_scales_only_the_drawn_channels():
     image = torch.full((2, 2, 2, 2), 2.0)
     result, _ = run(Augmentation(brightness=(1.25, None)), image)
     assert result[0, 0, 0, 0] == 2.5 and result[1, 0, 0, 0] == 2
 
 
-def test_contrast_stretches_about_the_mean_within_the_range_there_was():
+def test_contrast_scales_about_the_mean_within_the_original_range():
     image = torch.tensor([1.0, 2.0, 4.0, 5.0]).reshape(1, 4, 1, 1)  # mean 3
     result, _ = run(Augmentation(contrast=(1.25,)), image)
     assert result.ravel().tolist() == [1, 1.75, 4.25, 5]
 
 
-def test_gamma_bends_values_but_keeps_mean_and_deviation():
+def test_gamma_keeps_mean_and_deviation():
     image = torch.tensor([1.0, 2.0, 3.0, 5.0]).reshape(1, 4, 1, 1)
     result, _ = run(Augmentation(gamma=(2.0,)), image)
     assert result.mean().item() == pytest.approx(2.75) and torch.allclose(result.std(), image.std())
@@ -163,7 +163,7 @@ def test_inverted_gamma_is_gamma_of_the_negative():
     assert torch.allclose(inverted, -negative, atol=1e-5)
 
 
-def test_blur_spreads_a_voxel_along_each_axis_by_that_axis_sigma():
+def test_blur_spreads_a_voxel_along_each_axis_by_its_sigma():
     result, _ = run(Augmentation(blur=((0.5, 0.75, 1.0),)), marked((15, 15, 15), 7, 7, 7) + 1)  # 0 is background
     offsets = torch.arange(15) - 7.0
     for axis, sigma in enumerate((0.5, 0.75, 1.0)):
@@ -171,22 +171,22 @@ def test_blur_spreads_a_voxel_along_each_axis_by_that_axis_sigma():
         profile = (result[0] - 1).sum(dim=others)
         assert (profile * offsets**2).sum().sqrt().item() == pytest.approx(
             sigma, rel=0.08
-        )  # sampled, a little narrower
+        )  # sampled, slightly narrower
 
 
-def test_low_resolution_halves_what_can_be_told_apart():
+def test_low_resolution_halves_the_resolution():
     image = torch.tensor([1.0, -1.0] * 4).reshape(1, 8, 1, 1).expand(1, 8, 8, 8).contiguous()
     result, _ = run(Augmentation(resolution=(0.5,)), image)
-    assert (result[0, 1:] - result[0, :-1]).abs().max() < 0.01  # alternation is gone
+    assert (result[0, 1:] - result[0, :-1]).abs().max() < 0.01  # the alternation is gone
 
 
-def test_noise_has_the_deviation_that_was_drawn_and_is_fixed_by_its_seed():
+def test_noise_has_the_drawn_deviation_and_depends_on_the_seed():
     image = torch.ones(1, 32, 32, 32)
     one, again = (run(Augmentation(noise=0.1, noise_seed=5), image)[0] for _ in range(2))
     assert (one - 1).std().item() == pytest.approx(0.1, rel=0.02) and torch.equal(one, again)
 
 
-def test_draws_have_nnunets_probabilities_and_ranges():
+def test_draws_have_nnunet_probabilities_and_ranges():
     generator = np.random.default_rng(0)
     drawn = [draw(generator, 2) for _ in range(4000)]
 
@@ -212,7 +212,7 @@ def test_draws_have_nnunets_probabilities_and_ranges():
     assert max(abs(x) for a in drawn if a.angles for x in a.angles) <= math.radians(30)
     blurred = [v for a in drawn for v in a.blur]
     assert np.mean([v is not None for v in blurred]) == pytest.approx(0.5, abs=0.06)
-    sigmas = np.array([v for v in blurred if v is not None])  # one an axis, each of its own
+    sigmas = np.array([v for v in blurred if v is not None])  # independent values per axis
     assert sigmas.shape[1] == 3 and sigmas.min() >= 0.5 and sigmas.max() <= 1
     assert abs(np.corrcoef(sigmas.T)[np.triu_indices(3, 1)]).max() < 0.15
     gammas = [v for a in drawn for v in a.gamma]
@@ -221,7 +221,7 @@ def test_draws_have_nnunets_probabilities_and_ranges():
     )
 
 
-def test_a_strong_augmentation_draws_oftener_and_further_channel_by_channel():
+def test_strong_augmentation_draws_more_often_and_wider_per_channel():
     generator = np.random.default_rng(0)
     drawn = [draw(generator, 2, strength="strong") for _ in range(4000)]
     expected = {"angles": 0.5, "scale": 0.5, "noise": 0.2, "brightness": 0.2, "contrast": 0.2, "shift": 0.25}
@@ -235,30 +235,30 @@ def test_a_strong_augmentation_draws_oftener_and_further_channel_by_channel():
     assert 0.5 <= min(gammas) < 0.55 and 1.9 < max(gammas) <= 2 and np.median(gammas) == pytest.approx(1, abs=0.1)
 
 
-def test_the_setting_knows_every_strength():
+def test_every_strength_is_a_valid_setting():
     assert WORDS["data.augment_strength"] == tuple(STRENGTHS)
 
 
-def test_shift_adds_to_the_channels_drawn():
+def test_shift_adds_to_the_drawn_channels():
     image = torch.rand(2, *PATCH) + 1
     shifted, _ = run(Augmentation(shift=(None, -0.25)), image)
     assert torch.equal(shifted[0], image[0]) and torch.equal(shifted[1], image[1] - 0.25)
 
 
-def test_spatial_only_leaves_intensities_alone():
+def test_spatial_only_leaves_intensities_unchanged():
     generator = np.random.default_rng(0)
     for _ in range(200):
         a = draw(generator, 2, "spatial")
         assert (a.noise, a.blur, a.brightness, a.contrast, a.resolution, a.gamma) == (None, (), (), (), (), ())
 
 
-def test_a_calibrated_image_keeps_what_its_values_mean_and_all_else_is_drawn_alike():
+def test_calibrated_image_keeps_its_values_and_the_other_draws_are_the_same():
     changed = 0
     for seed in range(50):
         full, calibrated = (draw(np.random.default_rng(seed), 2, kind, "strong") for kind in ("full", "calibrated"))
         assert calibrated == replace(full, brightness=(), contrast=(), gamma=(), gamma_inverted=(), shift=())
         flat = torch.full((2, *PATCH), 0.5)
         still = {"noise": None, "angles": None, "scale": None}
-        assert torch.allclose(run(replace(calibrated, **still), flat)[0], flat)  # blurred, made coarse: 0.5 stays 0.5
+        assert torch.allclose(run(replace(calibrated, **still), flat)[0], flat)  # blurred and coarsened: 0.5 stays 0.5
         changed += not torch.allclose(run(replace(full, **still), flat)[0], flat)
-    assert changed >= 5  # of brightness alone 0.15 * 50
+    assert changed >= 5  # brightness alone changes 0.15 * 50

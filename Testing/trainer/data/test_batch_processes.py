@@ -1,4 +1,4 @@
-"""The processes that prepare batches: how many there is room for, and that none ends in silence."""
+"""The processes that prepare batches: their number is limited by memory, and none dies unnoticed."""
 
 import os
 import signal
@@ -20,22 +20,20 @@ MB = 1_000_000
     ("free_mb", "batch_mb", "wanted", "workers"),
     [
         (10_000, 100, 8, 8),
-        (1_001, 100, 8, 2),  # 800 MB to use: eight batches, two besides those ahead, three ahead for each process
+        (1_001, 100, 8, 2),  # 800 MB available: eight batches, two plus three for each process
         (64, 100, 8, 0),
         (0, 100, 2, 0),
         (10_000, 100, 0, 0),
     ],
 )
-def test_there_are_as_many_processes_as_the_memory_disk_holds_batches_for(
-    monkeypatch, capsys, free_mb, batch_mb, wanted, workers
-):
+def test_number_of_processes_is_limited_by_shared_memory(monkeypatch, capsys, free_mb, batch_mb, wanted, workers):
     disk = SimpleNamespace(f_bavail=free_mb * MB // 4096, f_frsize=4096)
     monkeypatch.setattr(batch_processes.os, "statvfs", lambda _: disk, raising=False)
     assert affordable_workers(wanted, batch_mb * MB) == workers
     assert ("/dev/shm" in capsys.readouterr().err) == (workers < wanted)
 
 
-def test_without_a_memory_disk_nothing_is_reckoned(monkeypatch):
+def test_number_of_processes_is_not_limited_without_shared_memory(monkeypatch):
     monkeypatch.setattr(batch_processes, "MEMORY_DISK", "/nowhere")
     assert affordable_workers(4, 10**12) == 4
 
@@ -52,12 +50,12 @@ def test_without_a_memory_disk_nothing_is_reckoned(monkeypatch):
         ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "was killed"),
     ],
 )
-def test_an_end_before_its_time_is_one_sentence_with_what_to_do(words, sentence):
+def test_premature_exit_of_a_process_is_one_sentence_with_advice(words, sentence):
     with pytest.raises(ResourceError, match=f"{sentence}.*data.workers=0"), loaders_watched():
         raise RuntimeError(words)
 
 
-def test_other_errors_stay_what_they_are():
+def test_other_errors_are_unchanged():
     with pytest.raises(RuntimeError, match="shapes"), loaders_watched():
         raise RuntimeError("shapes do not fit")
 
@@ -93,7 +91,7 @@ end_children()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(("how", "sentence"), [("killed", "was killed"), ("stuck", "/dev/shm is full")])
-def test_a_process_that_ends_or_cannot_hand_a_batch_over_is_noticed(how, sentence):
+def test_dead_or_blocked_batch_process_is_detected(how, sentence):
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     process = subprocess.Popen(
         [sys.executable, "-c", LOADING, how],
@@ -106,4 +104,4 @@ def test_a_process_that_ends_or_cannot_hand_a_batch_over_is_noticed(how, sentenc
     out, error = process.communicate(timeout=60)
     assert sentence in out and "Traceback" not in error
     with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # nobody is left
+        os.killpg(process.pid, signal.SIGKILL)  # no process is left

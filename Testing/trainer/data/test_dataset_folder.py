@@ -24,7 +24,7 @@ def test_brats_2018_with_grades_is_read_and_grouped(tmp_path):
     assert set(cases["Brats18_X_1"].images) == ALL and cases["Brats18_X_1"].regions["ET"] == (4,)
 
 
-def test_brats_2020_case_355_has_a_mask_of_another_name(tmp_path):
+def test_brats_2020_case_355_has_a_differently_named_mask(tmp_path):
     folder = write_case(tmp_path / "BraTS20_Training_355", 0)
     (folder / "BraTS20_Training_355_seg.nii.gz").rename(folder / "W39_1998.09.19_Segm.nii.gz")
     case = read_case_folder(folder)
@@ -37,7 +37,7 @@ def test_brats_2023_calls_enhancing_tumour_3(tmp_path):
     assert case.regions == {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 
 
-def test_uncompressed_files_are_read_too(tmp_path):
+def test_uncompressed_files_are_read(tmp_path):
     folder = tmp_path / "case"
     folder.mkdir()
     write_volume(folder / "x_t1.nii", Volume(images(0)[0]["t1"], LPS_4MM))
@@ -52,7 +52,7 @@ def test_paired_chest_ct_needs_no_label(tmp_path):
     assert dataset.task.id == "chest" and dataset.cases["P1"].label is None
 
 
-def test_msd_task01_swaps_oedema_and_core_against_brats(tmp_path):
+def test_msd_task01_swaps_oedema_and_core_relative_to_brats(tmp_path):
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder).mkdir()
     modalities, labels = images(0)
@@ -102,9 +102,7 @@ def test_unknown_labels_in_a_dataset_json_are_refused(tmp_path):
     ("name", "modalities"),
     [("BraTS2021_00002", 4), ("Brats18_CBICA_AOP_1", 4), ("BraTS-GLI-00000-000", 4)],
 )
-def test_real_cases_of_every_naming_nest_and_have_the_order_of_volumes_that_anatomy_asks_for(
-    shared_data, name, modalities
-):
+def test_real_cases_of_every_naming_have_nested_regions_of_plausible_order(shared_data, name, modalities):
     case = read_case_folder(shared_data / "brats-1mm" / name)
     assert len(case.images) == modalities
     mask = case.label.read().array
@@ -113,35 +111,35 @@ def test_real_cases_of_every_naming_nest_and_have_the_order_of_volumes_that_anat
     assert set(np.unique(mask)) <= {0, *case.regions["WT"]}
 
 
-def test_the_real_mini_dataset_is_read_with_its_split(shared_data):
+def test_real_mini_dataset_is_read_with_its_split(shared_data):
     dataset = read_dataset(shared_data / "brats-mini-2mm")
     split = read_split(dataset)
     assert (len(split.train), len(split.val), len(split.test)) == (55, 11, 17)
     check_cases(dataset, split.train, dataset.task.full)
 
 
-def test_the_real_mini_datasets_split_holds_no_patient_twice_and_what_cannot_be_told_is_said(shared_data):
+def test_real_mini_dataset_split_has_no_duplicate_patient_and_notes_uncertainty(shared_data):
     dataset = read_dataset(shared_data / "brats-mini-2mm")
     (sentence,) = check_split(dataset, read_split(dataset))
     assert "BraTS 2013-2019" in sentence and "BraTS 2021-2023" in sentence
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_split_with_a_byte_order_mark_is_read(tmp_path, encoding):
+def test_split_with_a_byte_order_mark_is_read(tmp_path, encoding):
     folder = write_dataset(tmp_path / "data")
     (folder / "split.json").write_text((folder / "split.json").read_text(), encoding=encoding)
     assert read_split(read_dataset(folder)).train == ("A", "B", "C")
 
 
 @pytest.mark.parametrize("part", ["A", {"A": 1}, [1], [["A"]], None, 7])
-def test_a_part_of_a_split_that_is_no_list_of_names_is_refused(tmp_path, part):
+def test_split_part_that_is_no_list_of_names_is_refused(tmp_path, part):
     folder = write_dataset(tmp_path / "data")
     (folder / "split.json").write_text(json.dumps({"train": part, "val": ["D"], "test": ["E"]}))
     with pytest.raises(InputError, match="is no split: lists 'train', 'val' and 'test' are needed"):
         read_split(read_dataset(folder))
 
 
-def test_one_bad_case_is_no_hindrance_where_the_split_does_not_name_it(tmp_path):
+def test_bad_case_outside_the_split_is_ignored(tmp_path):
     folder = write_dataset(tmp_path / "data")
     shutil.copytree(folder / "A", folder / "Z")
     shutil.copy(folder / "A" / "A_t1.nii.gz", folder / "Z" / "again_t1.nii.gz")
@@ -155,7 +153,7 @@ def case(name, group=""):
     return Case(name, {}, None, {}, group)
 
 
-def test_a_new_split_is_seeded_stratified_complete_and_without_overlap():
+def test_new_split_is_seeded_stratified_complete_and_disjoint():
     cases = [case(f"h{n}", "HGG") for n in range(20)] + [case(f"l{n}", "LGG") for n in range(10)]
     split = make_split(cases)
     assert split == make_split(cases[::-1]) and split != make_split(cases, seed=1)
@@ -164,7 +162,7 @@ def test_a_new_split_is_seeded_stratified_complete_and_without_overlap():
     assert sorted((*split.train, *split.val, *split.test)) == sorted(c.name for c in cases)
 
 
-def test_the_papers_split_of_285_cases_is_199_29_57():
+def test_split_of_285_cases_is_199_29_57():
     split = make_split([case(f"h{n}", "HGG") for n in range(210)] + [case(f"l{n}", "LGG") for n in range(75)])
     sizes = [len(split.train), len(split.val), len(split.test)]
     assert sum(sizes) == 285 and all(abs(a - b) <= 1 for a, b in zip(sizes, (199, 29, 57)))
@@ -222,7 +220,7 @@ def mixed(folder):
         (mixed, "mixes"),
     ],
 )
-def test_a_dataset_that_cannot_be_trained_on_is_refused_before_the_first_step(tmp_path, spoil, reason):
+def test_unusable_dataset_is_refused_before_the_first_step(tmp_path, spoil, reason):
     folder = write_dataset(tmp_path / "data")
     spoil(folder)
     with pytest.raises(InputError, match=reason):
@@ -230,7 +228,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_before_the_first_step(tm
         check_cases(dataset, read_split(dataset).train, dataset.task.full)
 
 
-def test_a_folder_without_known_names_says_what_it_holds_and_what_is_wanted(tmp_path):
+def test_folder_without_known_names_is_reported_with_its_content(tmp_path):
     write_volume(tmp_path / "brain.nii.gz", Volume(images(0)[0]["t1"], LPS_4MM))
     with pytest.raises(InputError, match="brain.nii.gz.*BraTS 2023"):
         read_case_folder(tmp_path)

@@ -47,14 +47,14 @@ def names(cases):
     return sorted(case.name for case in cases)
 
 
-def test_a_test_patient_under_another_name_is_kept_out_of_stage_1(folders):
+def test_test_patient_under_another_name_is_excluded_from_stage_1(folders):
     small, large = map(read_dataset, folders)
     cases, refused = pretraining_cases(small, SPLIT, [large])
-    # 00001 is the training case once more, 00003 the test case, 00002 is unknown to the downstream set.
+    # 00001 duplicates the training case, 00003 the test case; 00002 is unknown to the downstream set.
     assert names(cases) == ["BraTS2021_00002", "BraTS20_Training_001"] and refused == ["BraTS2021_00003"]
 
 
-def test_a_scan_of_two_further_folders_is_read_once_and_its_mask_never(folders):
+def test_scan_in_two_further_folders_is_read_once_without_mask(folders):
     small, large = map(read_dataset, folders)
     cases, _ = pretraining_cases(small, SPLIT, [large, large])
     assert names(cases) == ["BraTS2021_00002", "BraTS20_Training_001"]
@@ -64,21 +64,21 @@ def test_a_scan_of_two_further_folders_is_read_once_and_its_mask_never(folders):
     }
 
 
-def test_the_switch_lets_test_patients_in_and_validation_is_a_choice(folders):
+def test_switch_allows_test_patients_and_validation_patients_are_a_choice(folders):
     small, large = map(read_dataset, folders)
     cases, refused = pretraining_cases(small, SPLIT, [large], on_val=True, include_held_out=True)
     assert names(cases) == ["BraTS2021_00002", "BraTS2021_00003", "BraTS20_Training_001", "BraTS20_Training_002"]
     assert not refused
 
 
-def test_without_a_mapping_equal_names_are_equal_patients(folders):
+def test_equal_names_are_equal_patients_without_a_mapping(folders):
     small, _ = map(read_dataset, folders)
     cases, refused = pretraining_cases(small, SPLIT, [small])
     assert names(cases) == ["BraTS20_Training_001"]
     assert refused == ["BraTS20_Training_002", "BraTS20_Training_003"]
 
 
-def test_names_are_joined_over_several_mapping_files(tmp_path):
+def test_names_are_joined_across_mapping_files(tmp_path):
     (tmp_path / "name_mapping.csv").write_text("Grade,BraTS_2018_subject_ID,BraTS_2020_subject_ID\nHGG,A,B\nLGG,NA,C\n")
     (tmp_path / "BraTS21-17_Mapping.csv").write_text("BraTS2021,BraTS2020\nD,b\nE,F\n")
     patients = read_mappings([tmp_path / "set"] if (tmp_path / "set").mkdir() else [tmp_path / "set"])
@@ -87,7 +87,7 @@ def test_names_are_joined_over_several_mapping_files(tmp_path):
     assert patients.patient("E") == patients.patient("F")
 
 
-def test_one_patient_in_training_and_test_is_refused(folders):
+def test_patient_in_training_and_test_is_refused(folders):
     small, large = folders
     shutil.copytree(large / "BraTS2021_00003", small / "BraTS2021_00003")
     shutil.copy(large / "BraTS21-17_Mapping.csv", small)
@@ -107,7 +107,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_table_that_names_no_cases_is_passed_over(tmp_path, kind):
+def test_table_without_case_names_is_ignored(tmp_path, kind):
     (tmp_path / "label_mapping.csv").write_bytes(FOREIGN[kind])
     patients = read_mappings([tmp_path])
     assert len({patients.patient(name) for name in "ABC"}) == 3
@@ -116,7 +116,7 @@ def test_a_table_that_names_no_cases_is_passed_over(tmp_path, kind):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_mapping_is_read_as_spreadsheets_save_it(tmp_path, encoding, separator):
+def test_mapping_saved_by_a_spreadsheet_is_read(tmp_path, encoding, separator):
     lines = ["Grade,BraTS_2019_subject_ID,BraTS_2020_subject_ID,Site", "HGG,x,y,Köln", "LGG,NA,z,Köln"]
     text = "\r\n".join(lines).replace(",", separator)
     (tmp_path / "Name_Mapping.CSV").write_bytes(text.encode(encoding))
@@ -178,13 +178,13 @@ def parts_of(names, seed=12345):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_new_split_keeps_the_time_points_of_a_patient_together(seed):
+def test_new_split_keeps_the_time_points_of_a_patient_together(seed):
     names = [f"BraTS-GLI-{patient:05d}-{100 + time}" for patient in range(40) for time in range(3)]
     patients = [{name[:15] for name in part} for part in parts_of(names, seed)]
     assert [len(part) for part in patients] == [28, 4, 8]
 
 
-def test_a_new_split_keeps_what_may_be_time_points_together_unless_their_row_is_too_long():
+def test_new_split_keeps_possible_time_points_together_unless_the_series_is_too_long():
     patients = [
         {name[:4] for name in part} for part in parts_of([f"P{n:03d}_{k}" for n in range(20) for k in range(3)])
     ]
@@ -192,14 +192,14 @@ def test_a_new_split_keeps_what_may_be_time_points_together_unless_their_row_is_
     assert [len(part) for part in parts_of([f"site1_{n:03d}" for n in range(40)])] == [28, 4, 8]
 
 
-def test_one_long_row_of_patients_does_not_part_the_time_points_of_others():
+def test_long_series_of_patients_does_not_separate_time_points_of_others():
     others = [f"P{n:03d}_{k}" for n in range(20) for k in range(3)]
     parts = parts_of([*others, *(f"site1_{n:03d}" for n in range(12))])
     patients = [{name[:4] for name in part if name.startswith("P")} for part in parts]
     assert sum(map(len, patients)) == 20
 
 
-def test_images_that_the_dataset_keeps_for_tests_are_in_no_new_split(tmp_path):
+def test_test_images_of_the_dataset_are_in_no_new_split(tmp_path):
     dataset = read_dataset(write_dataset(tmp_path / "data"))
     (tmp_path / "data" / "split.json").unlink()
     kept = {name: replace(case, held_apart=name == "A") for name, case in dataset.cases.items()}
@@ -214,12 +214,12 @@ def test_time_points_of_one_patient_in_two_parts_are_refused(folders):
     assert check_split(dataset, Split(("P1_week-000", "P1_week-044"), (), ("P2_week-000",))) == []
 
 
-def test_what_may_be_one_patient_in_two_parts_is_said(folders):
+def test_possible_patient_in_two_parts_gives_a_note(folders):
     (sentence,) = check_split(read_dataset(folders[0]), Split(("P12_1", "P13_1"), (), ("P12_2",)))
     assert "'P12_1' (train) and 'P12_2' (test) may be two examinations of one patient" in sentence
 
 
-def test_another_time_point_of_a_test_patient_is_kept_out_of_stage_1_and_one_of_a_training_patient_is_not(tmp_path):
+def test_time_point_of_a_test_patient_is_excluded_from_stage_1_but_not_of_a_training_patient(tmp_path):
     for name in ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000"):
         write_case(tmp_path / "own" / name, 1)
     for name in ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-001"):
@@ -230,7 +230,7 @@ def test_another_time_point_of_a_test_patient_is_kept_out_of_stage_1_and_one_of_
     assert next(case for case in cases if case.name.endswith("001")).label is None
 
 
-def test_what_no_name_tells_is_said_and_a_mapping_file_ends_the_doubt(folders):
+def test_undecidable_names_give_a_note_unless_mapped(folders):
     small, large = folders
     mapping = large / "BraTS21-17_Mapping.csv"
     text = mapping.read_text()
@@ -245,13 +245,13 @@ def test_what_no_name_tells_is_said_and_a_mapping_file_ends_the_doubt(folders):
     assert "BraTS 2020" in check_split(one, mixed)[0] and "BraTS 2013-2019" in check_split(one, mixed)[0]
 
 
-def test_collections_that_share_no_patients_are_no_doubt():
+def test_collections_without_common_patients_give_no_note():
     read, held_out = ("BraTS-SSA-00001-000", "BraTS2021_00001"), ("BraTS2021_00002", "BraTS-MEN-00001-000")
     split = Split(read, (), held_out)
     assert check_split(Dataset(Path("nowhere"), BRAIN, {}), split) == []
 
 
-def test_a_strict_leak_guard_refuses_what_no_name_tells(folders, tmp_path, capsys):
+def test_strict_leak_guard_refuses_undecidable_names(folders, tmp_path, capsys):
     small, large = folders
     (large / "BraTS21-17_Mapping.csv").unlink()
     (small / "split.json").write_text(json.dumps(to_plain(SPLIT)))
@@ -265,8 +265,8 @@ def test_a_strict_leak_guard_refuses_what_no_name_tells(folders, tmp_path, capsy
     assert not (tmp_path / "run2").exists()
 
 
-def test_a_model_that_is_learned_from_and_has_seen_held_out_cases_is_said_or_refused(data, teacher, tmp_path, capsys):
-    """The teacher trained on A, B and C; here B and C are test cases."""
+def test_model_trained_on_held_out_cases_gives_a_note_or_is_refused(data, teacher, tmp_path, capsys):
+    """The teacher was trained on A, B and C; here B and C are test cases."""
     other = shutil.copytree(data, tmp_path / "data")
     (other / "split.json").write_text(json.dumps(to_plain(Split(("A", "E"), ("D",), ("B", "C")))))
     experiment = with_teacher(smoke(load_experiment("brats-2mm", method="pmkl")), teacher)
@@ -279,7 +279,7 @@ def test_a_model_that_is_learned_from_and_has_seen_held_out_cases_is_said_or_ref
     assert "warning" not in capsys.readouterr().out
 
 
-def test_a_model_without_its_run_or_whose_run_cannot_be_read_tells_no_cases(teacher, tmp_path):
+def test_model_without_a_readable_run_has_unknown_cases(teacher, tmp_path):
     split, lost = Split(("D",), (), ("A",)), shutil.copytree(teacher, tmp_path / "lost" / "model")
     models = {"begin_with": str(lost), "distillation.teacher": ""}
     assert held_out_but_seen(split, models, Patients()) == []
@@ -290,7 +290,7 @@ def test_a_model_without_its_run_or_whose_run_cannot_be_read_tells_no_cases(teac
     assert sentence.startswith("begin_with: by their names, 1 validation or test case(s) of this run, e.g. 'A'")
 
 
-def test_stage_1_trains_on_the_further_folder_without_its_masks(folders, tmp_path, capsys):
+def test_stage_1_trains_on_the_further_folder_without_masks(folders, tmp_path, capsys):
     small, large = folders
     data = write_dataset(tmp_path / "data")
     shutil.rmtree(small)
@@ -301,12 +301,12 @@ def test_stage_1_trains_on_the_further_folder_without_its_masks(folders, tmp_pat
     start_run(replace(experiment, data=settings, run=run), data, tmp_path / "run")
     assert "Stage 1 reads 7 cases" in capsys.readouterr().out  # three training, one validation, three further
     assert (continue_run(tmp_path / "run", "cpu", quiet=True) / "limited.safetensors").is_file()
-    # All but the test case were prepared.
+    # All cases except the test case were prepared.
     assert len(list((tmp_path / "run" / "cache").glob("*-*"))) == 7
     assert read_split(read_dataset(data)).test[0] not in {p.name[0] for p in (tmp_path / "run" / "cache").glob("?-*")}
 
 
-def test_a_further_folder_that_lacks_a_modality_is_refused_before_the_first_step(folders, tmp_path):
+def test_further_folder_without_a_modality_is_refused_before_the_first_step(folders, tmp_path):
     _, large = folders
     (large / "BraTS2021_00002" / "BraTS2021_00002_t2.nii.gz").unlink()
     experiment = smoke(load_experiment("brats-2mm", method="dante"))

@@ -43,9 +43,9 @@ def source(cached):
     return PatchSource(cached, regions=3, patch=(8, 8, 8), batch_size=4, seed=7)
 
 
-def test_a_cached_case_is_what_prepare_gives_and_its_regions_nest(cached):
+def test_cached_case_equals_prepare_and_its_regions_nest(cached):
     images, bits = cached[0].images(), cached[0].labels()
-    assert images.shape == (4, 16, 18, 20) and bits.shape == (16, 18, 20)  # the two voxels of background are cut off
+    assert images.shape == (4, 16, 18, 20) and bits.shape == (16, 18, 20)  # the two voxels of background are cropped
     assert images[0].astype(float).mean() == pytest.approx(0, abs=1e-3)
     whole, core, enhancing = ((bits >> r) & 1 for r in range(3))
     assert (whole.sum(), core.sum(), enhancing.sum()) == (512, 64, 56)
@@ -53,7 +53,7 @@ def test_a_cached_case_is_what_prepare_gives_and_its_regions_nest(cached):
     assert len(places) == 56 and enhancing[tuple(places.T)].all()
 
 
-def test_cases_are_prepared_once_and_again_when_a_file_or_a_setting_changes(dataset, tmp_path):
+def test_case_is_prepared_once_and_again_after_a_change_of_file_or_setting(dataset, tmp_path):
     cases = list(dataset.cases.values())[:1]
     first = cache_cases(cases, BRAIN, PREPROCESSING, tmp_path)[0]
     stamp = (first.folder / "images.npy").stat().st_mtime_ns
@@ -62,7 +62,7 @@ def test_cases_are_prepared_once_and_again_when_a_file_or_a_setting_changes(data
     assert cache_cases(cases, BRAIN, coarser, tmp_path)[0].folder != first.folder
 
 
-def test_a_prepared_case_is_of_its_files_and_of_what_their_numbers_mean_wherever_they_lie(tmp_path):
+def test_cache_key_depends_on_files_and_label_meaning_but_not_on_location(tmp_path):
     folder = write_dataset(tmp_path / "data", cases=3)
     case = read_dataset(folder).cases["A"]
 
@@ -81,14 +81,14 @@ def test_a_prepared_case_is_of_its_files_and_of_what_their_numbers_mean_wherever
     os.utime(case.images["t2"].path, ns=(0, 0))
     others.add(name_of(case))
     assert len(others | {first}) == 4
-    # Of an image with four channels in one file, which one.
+    # The channel within a file of four channels.
     channels = [replace(case.images["t2"], component=n) for n in range(4)]
     assert (
         len({digest(replace(case, images={**case.images, "t2": one}), BRAIN, PREPROCESSING) for one in channels}) == 4
     )
 
 
-def test_of_a_large_region_a_share_of_the_places_is_kept_from_all_over_it(dataset, tmp_path, monkeypatch):
+def test_large_region_keeps_a_sample_of_positions_from_all_over_it(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "PLACES", 10)
     monkeypatch.setattr(cache, "PLACES_SHARE", 0.25)
     (few,) = cache_cases(list(dataset.cases.values())[:1], BRAIN, PREPROCESSING, tmp_path)
@@ -97,7 +97,7 @@ def test_of_a_large_region_a_share_of_the_places_is_kept_from_all_over_it(datase
     assert (np.ptp(whole, axis=0) == 7).all()  # a cube of 8 voxels
 
 
-def test_preparing_shows_its_progress_unless_it_is_to_be_quiet(dataset, tmp_path, capsys):
+def test_preparing_shows_progress_unless_quiet(dataset, tmp_path, capsys):
     cases = list(dataset.cases.values())
     cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "quiet", quiet=True)
     assert capsys.readouterr().err == ""
@@ -105,7 +105,7 @@ def test_preparing_shows_its_progress_unless_it_is_to_be_quiet(dataset, tmp_path
     assert "Preparing cases" in capsys.readouterr().err
 
 
-def test_processes_prepare_the_same_as_one_alone(dataset, cached, tmp_path):
+def test_parallel_preparation_equals_serial(dataset, cached, tmp_path):
     again = cache_cases(list(dataset.cases.values()), BRAIN, PREPROCESSING, tmp_path, workers=2)
     for one, other in zip(cached, again):
         assert np.array_equal(one.images(), other.images()) and np.array_equal(one.labels(), other.labels())
@@ -119,7 +119,7 @@ def test_processes_prepare_the_same_as_one_alone(dataset, cached, tmp_path):
         (np.zeros((5, 5, 5), np.uint8), "not on the grid"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused_with_the_cases_name(tmp_path, labels, reason):
+def test_mismatched_mask_is_refused_with_the_case_name(tmp_path, labels, reason):
     folder = write_dataset(tmp_path / "data", cases=3)
     write_volume(folder / "A" / "A_seg.nii.gz", Volume(labels, LPS_4MM))
     with pytest.raises(InputError, match=reason) as caught:
@@ -128,7 +128,7 @@ def test_a_mask_that_does_not_fit_is_refused_with_the_cases_name(tmp_path, label
     assert not any((tmp_path / "cache").iterdir())
 
 
-def test_a_batch_is_a_pure_function_of_seed_and_step(source):
+def test_batch_is_a_pure_function_of_seed_and_step(source):
     one, again, other = source.batch(3), source.batch(3), source.batch(4)
     assert torch.equal(one.images, again.images) and torch.equal(one.regions, again.regions)
     assert not torch.equal(one.images, other.images)
@@ -137,27 +137,27 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(source):
     assert one.images.shape == (4, 4, 8, 8, 8) and one.regions.shape == (4, 3, 8, 8, 8)
 
 
-def test_the_global_batch_is_the_same_for_any_number_of_processes(source):
+def test_global_batch_does_not_depend_on_the_number_of_processes(source):
     whole = source.batch(5).images
     parts = [replace(source, rank=rank, world_size=2).batch(5).images for rank in range(2)]
     assert torch.equal(torch.stack([parts[0][0], parts[1][0], parts[0][1], parts[1][1]]), whole)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_loader_begins_at_any_step_and_keeps_the_order(source, workers):
+def test_loader_starts_at_any_step_and_keeps_the_order(source, workers):
     batches = list(PatchLoader(source, 3, 6, workers))
     assert len(batches) == 3
     for step, batch in zip(range(3, 6), batches):
         assert torch.equal(batch.images, source.batch(step).images)
 
 
-def test_the_last_third_of_a_batch_always_contains_foreground_and_the_rest_not_always(cached):
+def test_last_third_of_a_batch_contains_foreground(cached):
     source = PatchSource(cached, 3, (4, 4, 4), batch_size=3, seed=0, augmentation="none")
     found = np.array([source.batch(step).regions.flatten(1).any(dim=1).numpy() for step in range(60)])
     assert found[:, 2].all() and 0.05 < found[:, :2].mean() < 0.8
 
 
-def test_forced_patches_look_at_every_region_equally_often(cached):
+def test_forced_patches_choose_regions_uniformly(cached):
     source = PatchSource(cached, 3, (2, 2, 2), batch_size=1, seed=0, augmentation="none", foreground_share=1.0)
     centres = [source.batch(step).regions[0, :, 1, 1, 1].tolist() for step in range(300)]
     core = np.mean([c[1] for c in centres])  # the core is an eighth of the tumour, but in two of three draws
@@ -166,19 +166,19 @@ def test_forced_patches_look_at_every_region_equally_often(cached):
 
 def test_forced_patches_stay_within_the_image(cached):
     source = PatchSource(cached, 3, (12, 14, 16), batch_size=1, seed=0, augmentation="none", foreground_share=1.0)
-    assert all(source.batch(step).foreground.all() for step in range(40))  # all of these images is brain
+    assert all(source.batch(step).foreground.all() for step in range(40))  # these images are all brain
 
 
-def test_where_labels_do_not_count_no_patch_is_forced(cached):
-    """As in Stage 1, whatever was cached of the masks."""
+def test_no_patch_is_forced_where_labels_are_unused(cached):
+    """As in Stage 1, even if masks were cached."""
     unlabelled = [replace(case, labelled=False) for case in cached]
     forced = PatchSource(unlabelled, 3, (4, 4, 4), batch_size=2, seed=0, foreground_share=1.0)
     free = PatchSource(cached, 3, (4, 4, 4), batch_size=2, seed=0, foreground_share=0.0)
     assert all(torch.equal(forced.batch(step).images, free.batch(step).images) for step in range(5))
 
 
-def test_labels_stay_on_the_images_through_every_augmentation(cached):
-    """T2 is brighter in every part of the tumour: wherever a patch went, the region must still be the brighter part."""
+def test_labels_follow_the_images_through_every_augmentation(cached):
+    """T2 is brighter in every part of the tumour: for any patch position, the region must be the brighter part."""
     source = PatchSource(cached, 3, (12, 12, 12), batch_size=1, seed=1, foreground_share=1.0)
     for step in range(40):
         batch = source.batch(step)
@@ -187,7 +187,7 @@ def test_labels_stay_on_the_images_through_every_augmentation(cached):
         assert t2[tumour].mean() > t2[healthy].mean() + 0.5, step
 
 
-def test_a_patch_larger_than_the_image_is_padded_with_background(cached):
+def test_patch_larger_than_the_image_is_padded_with_background(cached):
     batch = PatchSource(cached, 3, (32, 32, 32), batch_size=1, seed=0, augmentation="none").batch(0)
     assert batch.images.shape == (1, 4, 32, 32, 32)
     inside = (batch.images[0, 0] != 0).nonzero()
@@ -195,12 +195,12 @@ def test_a_patch_larger_than_the_image_is_padded_with_background(cached):
     assert (batch.regions[0].sum(dim=(1, 2, 3)) == torch.tensor([512.0, 64, 56])).all()
 
 
-def test_what_lies_beyond_a_ct_is_air_in_training_as_in_inference_and_no_foreground(tmp_path):
+def test_padding_of_a_ct_is_air_and_no_foreground_as_in_inference(tmp_path):
     shape = (6, 8, 10)
     folder = tmp_path / "data" / "A"
     folder.mkdir(parents=True)
     for name, rule in CHEST.normalisation.items():
-        array = np.full(shape, rule.mean, np.int16)  # 0 in network input
+        array = np.full(shape, rule.mean, np.int16)  # 0 after normalisation
         array[2, 3:5, 4:6], array[3, 3:5, 4:6] = -1000, 300
         write_volume(folder / f"{name}.nii.gz", Volume(array, LPS_4MM))
     dataset = read_dataset(tmp_path / "data")
@@ -218,7 +218,7 @@ def test_what_lies_beyond_a_ct_is_air_in_training_as_in_inference_and_no_foregro
 
 def test_patches_reach_every_corner_of_the_image(cached):
     source = PatchSource(cached[:1], 3, (15, 17, 19), batch_size=1, seed=0, augmentation="none", foreground_share=0)
-    image = np.asarray(cached[0].images()[0], np.float32)  # one voxel larger along each axis: eight places
+    image = np.asarray(cached[0].images()[0], np.float32)  # one voxel larger along each axis: eight positions
     corners = [image[corner] for corner in itertools.product((0, -1), repeat=3)]
     seen = set()
     for step in range(100):
@@ -238,7 +238,7 @@ def test_patches_reach_every_corner_of_the_image(cached):
         ("spatial", {"augment": False}, "none", "nnunet"),
     ],
 )
-def test_the_settings_choose_what_is_augmented(cached, of_stage, switches, kind, strength):
+def test_augmentation_follows_the_settings(cached, of_stage, switches, kind, strength):
     experiment = Experiment(method="lower", data=DataSettings(patch=(32, 32, 32), **switches))
     stage = Stage("any", nn.ModuleDict(), 1, lambda batch, context: {}, augmentation=of_stage)
     learn, check = sources_of(experiment, BRAIN, stage, list(cached), list(cached))
@@ -256,7 +256,7 @@ class Noted:
 
 
 @pytest.mark.parametrize(("device", "waits"), [("cuda", False), ("mps", True)])
-def test_a_batch_is_waited_for_where_the_device_would_read_memory_that_is_free_again(device, waits):
+def test_batch_transfer_is_synchronised_where_the_device_might_read_freed_memory(device, waits):
     """pytorch/pytorch issues 139550 and 189690: on MPS the values would silently be others."""
     parts = [Noted(), Noted(), Noted()]
     Batch(*parts).to(torch.device(device))

@@ -1,4 +1,4 @@
-"""Calibration on numbers whose answer is known, and on a tiny model through the command line."""
+"""Calibration on numbers with known results, and on a tiny model through the command line."""
 
 import errno
 import json
@@ -27,11 +27,11 @@ def case(p, truth, range_ml=None, truth_ml=1.0):
 
 
 def told_and_true(raw, right):
-    """Voxels that are raw sure, of which a share is right."""
+    """Voxels with a raw probability, of which a share is right."""
     return np.full(1000, raw), np.arange(1000) < 1000 * right
 
 
-def test_the_scaling_that_was_put_in_is_found():
+def test_known_scaling_is_recovered():
     # true odds are the raw ones squared and halved: temperature 1/2, offset -ln 2
     parts = [(raw, (raw / (1 - raw)) ** 2 / 2) for raw in (0.2, 0.4, 0.6, 0.8)]
     voxels = [told_and_true(raw, odds / (1 + odds)) for raw, odds in parts]
@@ -40,21 +40,21 @@ def test_the_scaling_that_was_put_in_is_found():
     assert found.scaling.offset == pytest.approx(-np.log(2), abs=0.02)
 
 
-def test_what_was_sure_of_nine_tenths_and_right_in_a_third_says_a_third():
+def test_overconfident_probabilities_are_scaled_to_the_true_rate():
     found = fit("ET", [case(*told_and_true(0.9, 1 / 3)), case(*told_and_true(0.9, 1 / 3))])
     assert found.sure_before == pytest.approx(0.9) and found.right == pytest.approx(1 / 3, abs=0.001)
     assert found.sure == pytest.approx(found.right, abs=0.01)
 
 
-def test_every_case_counts_the_same_whatever_its_size():
+def test_every_case_has_equal_weight():
     small_case = case(np.full(10, 0.9), np.zeros(10))
     found = fit("ET", [case(*told_and_true(0.9, 1.0)), small_case])
     assert found.right == 0.5 and found.sure == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_margin_is_the_smallest_that_holds_three_quarters():
+def test_margin_is_the_smallest_that_covers_three_quarters():
     def with_margin(needed):
-        """Its range holds the true 1 mL from this margin on."""
+        """A case whose range contains the true 1 mL from this margin on."""
         wide = needed - 1e-9 <= MARGINS
         return case([0.9], [1], np.stack([np.where(wide, 0.5, 1.1), np.where(wide, 2.0, 1.2)], axis=1))
 
@@ -62,22 +62,22 @@ def test_the_margin_is_the_smallest_that_holds_three_quarters():
     assert found.scaling.range_margin == pytest.approx(2.0) and found.range_holds == 0.75
 
 
-def test_without_a_voxel_to_fit_probabilities_are_shown_as_they_are():
+def test_probabilities_are_unscaled_without_voxels_to_fit():
     found = fit("ET", [case([], []), case([], [])])
     assert (found.scaling.temperature, found.scaling.offset) == (1.0, 0.0) and np.isnan(found.sure)
 
 
-def test_voxels_are_fitted_that_are_not_surely_outside_or_were_called_so():
+def test_fit_uses_voxels_of_relevant_probability_or_predicted_positive():
     p = np.array([[[0.05, 0.2, 0.9, 0.04]]], np.float32)
     truth, mask = np.array([[[1, 1, 0, 0]]], bool), np.array([[[0, 0, 1, 1]]], bool)
     seen = region_of_case(p, truth, mask, voxel_ml=0.5)
     assert seen.probability.tolist() == p.ravel()[1:].tolist()
     assert (seen.truth.tolist(), seen.mask.tolist()) == ([True, False, False], [False, True, True])
-    assert seen.truth_ml == 1.0  # of all voxels
+    assert seen.truth_ml == 1.0  # over all voxels
     assert seen.range_ml[0].tolist() == [0.5, 0.5] and seen.range_ml[-1].tolist() == [0.0, 2.0]  # margins 0 and 7
 
 
-def test_a_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path, capsys):
+def test_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path, capsys):
     model = train(data, tmp_path / "run", small("lower"))
     before = json.loads((model / "model.json").read_text())
     arguments = ["calibrate", str(model), "--data", str(data), "--split", "train", "--quiet", "--device", "cpu"]
@@ -93,7 +93,7 @@ def test_a_model_folder_is_calibrated_in_place_and_its_masks_stay(data, tmp_path
     assert (model / "model.json").read_bytes() == calibrated
 
 
-def test_a_model_folder_that_cannot_be_written_is_known_before_its_cases_are_segmented(data, tmp_path, monkeypatch):
+def test_unwritable_model_folder_is_detected_before_segmenting(data, tmp_path, monkeypatch):
     model = train(data, tmp_path / "run", small("lower"))
     monkeypatch.setattr(calibrating, "segment_and_truth", lambda *_: pytest.fail("segmented"))
     monkeypatch.setattr(whole_files.tempfile, "TemporaryFile", refused)
@@ -105,7 +105,7 @@ def refused(*_, **__):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def test_of_a_model_that_was_calibrated_before_the_raw_probabilities_are_looked_at(data, tmp_path, monkeypatch):
+def test_recalibration_uses_the_unscaled_probabilities(data, tmp_path, monkeypatch):
     model, seen = write_brain_model(tmp_path, with_full=True), []
     spec = read_spec(model)
     scaled = {name: replace(p, scaling={"WT": Scaling(temperature=3.0)}) for name, p in spec.pathways.items()}
@@ -121,7 +121,7 @@ def test_of_a_model_that_was_calibrated_before_the_raw_probabilities_are_looked_
     assert seen == [("A", LIMITED, {}, True)]
 
 
-def test_each_network_gets_the_scaling_that_was_fitted_to_it(data, tmp_path, monkeypatch):
+def test_each_network_gets_its_own_scaling(data, tmp_path, monkeypatch):
     def fitted(model, pathway, *_):
         return [Fit("TC", Scaling(temperature=len(pathway.modalities), cases=3), 0.5, 0.5, 0.5, 0.5)]
 
@@ -132,7 +132,7 @@ def test_each_network_gets_the_scaling_that_was_fitted_to_it(data, tmp_path, mon
     assert scalings == [3, 4]
 
 
-def test_too_few_cases_are_refused_and_the_model_is_as_before(data, tmp_path):
+def test_too_few_cases_are_refused_and_the_model_unchanged(data, tmp_path):
     model = train(data, tmp_path / "run", small("lower"))
     before = (model / "model.json").read_bytes()
     with pytest.raises(InputError, match="1 cases are too few to calibrate on; 3 at least"):

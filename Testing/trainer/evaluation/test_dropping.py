@@ -1,4 +1,4 @@
-"""A scan that is missing is one whose channel holds what the network sees where there is nothing."""
+"""For a dropped scan, the network sees the background value in its channel."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
-def test_given_channels_keep_their_order_around_those_that_are_filled():
+def test_given_channels_keep_their_order_around_filled_ones():
     network = FilledNetwork(nn.Identity(), (-1.5, None, 0.0, None))
     given = torch.randn(2, 2, 3, 4, 5)
     out = network(given)
@@ -36,7 +36,7 @@ def test_given_channels_keep_their_order_around_those_that_are_filled():
 
 
 class Blind(nn.Module):
-    """A network that is given a whole study and sees 0 in some channels."""
+    """A network whose input is 0 in some channels."""
 
     def __init__(self, network, channels):
         super().__init__()
@@ -49,7 +49,7 @@ class Blind(nn.Module):
 
 
 @pytest.mark.parametrize("dropped", [["t2"], ["t1"], ["t1", "flair"]])
-def test_the_model_says_what_its_network_says_of_background_in_that_channel(tmp_path, dropped, monkeypatch):
+def test_dropped_channel_is_filled_with_its_background(tmp_path, dropped, monkeypatch):
     monkeypatch.setattr("DanteSegmenterLib.inference.segmenting.fastest_dtype", lambda _: torch.float32)
     model, volumes = load_model(write_brain_model(tmp_path), "cpu"), study()
     limited, asked = model.spec.limited, SegmentOptions(probabilities=True)
@@ -68,7 +68,7 @@ def test_the_model_says_what_its_network_says_of_background_in_that_channel(tmp_
 
 
 @pytest.mark.parametrize(("rule", "air"), [(BRAIN.normalisation["t1"], 0), (CHEST.normalisation["nct"], -3000)])
-def test_in_place_of_a_dropped_scan_is_what_preparing_makes_of_air(rule, air, tmp_path):
+def test_dropped_scan_is_replaced_by_prepared_air(rule, air, tmp_path):
     spec = read_spec(write_brain_model(tmp_path))
     rules = replace(spec.preprocessing, normalisation=dict.fromkeys(spec.preprocessing.normalisation, rule))
     write_spec(tmp_path, replace(spec, preprocessing=rules))
@@ -90,7 +90,7 @@ def test_in_place_of_a_dropped_scan_is_what_preparing_makes_of_air(rule, air, tm
         (False, ["flair", "t1", "t2"], "all that 'test model' reads (t1, t2, flair) would be dropped; leave it one"),
     ],
 )
-def test_what_cannot_be_dropped_is_one_sentence(tmp_path, full, dropped, sentence):
+def test_invalid_drop_is_one_sentence(tmp_path, full, dropped, sentence):
     spec = (model := load_model(write_brain_model(tmp_path, with_full=True), "cpu")).spec
     with pytest.raises(InputError) as refused:
         without(model, spec.full if full else spec.limited, dropped)
@@ -105,7 +105,7 @@ def data(tmp_path):
     return folder
 
 
-def test_scores_without_a_scan_say_so_and_need_no_such_scan(data, tmp_path, monkeypatch, capsys):
+def test_scores_without_a_scan_are_marked_and_need_no_such_scan(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = write_brain_model(tmp_path / "model", with_full=True)
     command = ["evaluate", str(model), "--data", str(data), "--device", "cpu", "--quiet"]
@@ -119,7 +119,7 @@ def test_scores_without_a_scan_say_so_and_need_no_such_scan(data, tmp_path, monk
     assert "'E' has no t2" in capsys.readouterr().err
 
 
-def test_scores_without_a_scan_are_not_published_as_the_models(data, tmp_path):
+def test_scores_without_a_scan_are_not_published(data, tmp_path):
     from DanteTrainerLib.data.dataset import read_dataset, read_split
 
     model, dataset, out = write_brain_model(tmp_path / "model"), read_dataset(data), tmp_path / "out"

@@ -1,4 +1,4 @@
-"""What a row of a table of scores holds, of a model whose answer is known by construction."""
+"""The rows of a score table, for a model whose output is known by construction."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ from DanteTrainerLib.evaluation.evaluate import calibration_of, evaluate_case
 
 
 class FirstHalf(nn.Module):
-    """All three regions with a logit of 2, in the first half of every window along K; elsewhere -2."""
+    """All three regions with a logit of 2 in the first half of every window along K, and -2 elsewhere."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class FirstHalf(nn.Module):
 
 @pytest.fixture
 def case(tmp_path):
-    """16 slices, one window, none of them background: the first 6 are oedema, the last is enhancing tumour."""
+    """16 slices, one window, without background: the first 6 are oedema, the last is enhancing tumour."""
     folder = write_case(tmp_path / "A", 0)
     rng = np.random.default_rng(0)
     for scan in LIMITED:
@@ -51,7 +51,7 @@ def model(tmp_path):
     return Model(tmp_path, spec, torch.device("cpu"), {spec.limited.files: FirstHalf()})
 
 
-def test_a_row_says_how_much_was_found_and_how_much_of_it_was_right(model, case):
+def test_row_has_sensitivity_and_precision(model, case):
     rows = {row["region"]: row for row in evaluate_case(model, case, model.spec.limited)}
     whole, slice_ml = rows["WT"], 8 * 8 * 0.064
     assert whole["truth_ml"] == pytest.approx(7 * slice_ml) and whole["volume_ml"] == pytest.approx(8 * slice_ml)
@@ -60,27 +60,27 @@ def test_a_row_says_how_much_was_found_and_how_much_of_it_was_right(model, case)
     assert rows["ET"]["precision"] == 0 and rows["ET"]["truth_ml"] == pytest.approx(slice_ml)
 
 
-def test_mirroring_is_handed_on(model, case):
+def test_mirroring_is_passed_on(model, case):
     """The mean of both halves is a logit of 0 everywhere: nothing is found."""
     whole = evaluate_case(model, case, model.spec.limited, mirror=True)[0]
     assert whole["volume_ml"] == 0 and whole["dice"] == 0 and math.isnan(whole["precision"])
 
 
-def test_a_mask_on_another_grid_than_the_images_is_refused(model, case, tmp_path):
+def test_mask_on_another_grid_is_refused(model, case, tmp_path):
     label = read_volume(tmp_path / "A" / "A_seg.nii.gz")
     write_volume(tmp_path / "A" / "A_seg.nii.gz", replace(label, ijk_to_ras=np.diag([-4.0, -4.0, 5.0, 1.0])))
     with pytest.raises(InputError, match="case 'A': the mask is missing or not on the grid of 'A_t1"):
         evaluate_case(model, read_case_folder(tmp_path / "A"), model.spec.limited)
 
 
-def test_a_mask_with_a_label_that_its_naming_does_not_know_is_no_truth(model, case, tmp_path):
+def test_mask_with_an_unknown_label_is_refused(model, case, tmp_path):
     label = read_volume(tmp_path / "A" / "A_seg.nii.gz")
     write_volume(tmp_path / "A" / "A_seg.nii.gz", label.with_array(np.where(label.array == 4, 7, label.array)))
     with pytest.raises(InputError, match=r"the mask 'A_seg.nii.gz' holds the labels \['7'\]"):
         evaluate_case(model, read_case_folder(tmp_path / "A"), model.spec.limited)
 
 
-def test_a_range_holds_the_truth_that_lies_between_its_ends_or_on_them():
+def test_range_covers_a_truth_between_or_on_its_ends():
     low, high, truth = [1.0] * 5, [2.0] * 5, [0.9, 1.0, 1.5, 2.0, 2.1]
     columns = {"volume_low_ml": low, "volume_high_ml": high, "truth_ml": truth, "confidence": 0.8, "precision": 0.5}
     told = calibration_of(pd.DataFrame(columns))

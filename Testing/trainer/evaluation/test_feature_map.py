@@ -26,7 +26,7 @@ def run(data, tmp_path_factory):
     return run_of("dante", data, tmp_path_factory.mktemp("run") / "run")
 
 
-def test_every_patch_of_every_encoder_gets_a_place_and_the_seed_decides_it(data, run, tmp_path):
+def test_every_patch_of_every_encoder_is_mapped_reproducibly(data, run, tmp_path):
     tables = []
     for name in ("one", "two"):
         out = tmp_path / name
@@ -37,7 +37,7 @@ def test_every_patch_of_every_encoder_gets_a_place_and_the_seed_decides_it(data,
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_mapped_are_means_over_bottlenecks_with_the_papers_perplexity(data, run, tmp_path, monkeypatch):
+def test_map_shows_bottleneck_means_with_the_perplexity_of_the_paper(data, run, tmp_path, monkeypatch):
     mapped, bottlenecks = [], []
 
     class Recording(TSNE):
@@ -53,12 +53,12 @@ def test_mapped_are_means_over_bottlenecks_with_the_papers_perplexity(data, run,
     hook.remove()
     [(perplexity, rows)] = mapped
     assert perplexity == 30
-    # Z^L, Z^A, Z^P of one patch after the other; the rows are those of one encoder after the other.
+    # Z^L, Z^A, Z^P of each patch in turn; the rows are ordered by encoder.
     wanted = [z.reshape(len(z), -1).mean(axis=1) for n in range(3) for z in bottlenecks[n::3]]
     np.testing.assert_allclose(rows, wanted, atol=1e-5)
 
 
-def test_a_model_without_a_full_network_is_refused(data, tmp_path, capsys):
+def test_model_without_full_network_is_refused(data, tmp_path, capsys):
     run = run_of("lower", data, tmp_path / "run")
     assert main(["features", str(run), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
     assert "holds no E_A and E_P" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Masks whose numbers would be read wrongly are refused before anything is segmented."""
+"""Masks whose labels would be misread are refused before anything is segmented."""
 
 import json
 
@@ -25,7 +25,7 @@ def change(path, pairs):
 
 
 @pytest.mark.parametrize(("old", "new"), [(4, 3), (1, 5), (2, 28)])
-def test_a_label_that_the_naming_does_not_know_is_refused_before_the_first_case(tmp_path, old, new):
+def test_unknown_label_is_refused_before_the_first_case(tmp_path, old, new):
     data = write_dataset(tmp_path / "data")
     (data / "split.json").write_text(json.dumps({"train": [], "val": [], "test": ["D", "E"]}))
     for name in "DE":
@@ -37,7 +37,7 @@ def test_a_label_that_the_naming_does_not_know_is_refused_before_the_first_case(
 
 
 def after_treatment(folder):
-    """One case of BraTS 2024, with a cavity in place of the necrosis."""
+    """A case of BraTS 2024, with a cavity in place of the necrosis."""
     name = "BraTS-GLI-00005-100"
     write_case(folder / name, 0, BRATS_2023, joint="-")
     change(folder / name / f"{name}-seg.nii.gz", {1: 4})
@@ -45,7 +45,7 @@ def after_treatment(folder):
     return folder
 
 
-def test_the_cavity_that_surgery_left_is_no_tumour_and_that_is_said(tmp_path, capsys):
+def test_resection_cavity_is_no_tumour_with_a_note(tmp_path, capsys):
     data = after_treatment(tmp_path / "data")
     model, out = write_brain_model(tmp_path / "model"), tmp_path / "out"
     assert main(["evaluate", str(model), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]) == 0
@@ -55,7 +55,7 @@ def test_the_cavity_that_surgery_left_is_no_tumour_and_that_is_said(tmp_path, ca
     assert truth["WT"] > truth["TC"] == truth["ET"] > 0
 
 
-def test_masks_whose_meaning_is_not_known_are_refused(tmp_path):
+def test_masks_of_unknown_meaning_are_refused(tmp_path):
     for n in range(2):
         write_case(tmp_path / "data" / f"BraTS-PED-0000{n}-000", n, BRATS_2023, joint="-")
     (tmp_path / "data" / "split.json").write_text('{"train": [], "val": [], "test": ["BraTS-PED-00000-000"]}')
@@ -65,7 +65,7 @@ def test_masks_whose_meaning_is_not_known_are_refused(tmp_path):
 
 
 def run_folder(folder, train):
-    """A run that says what it was trained on."""
+    """A run that records its training cases."""
     from DanteSegmenterLib.strict_dataclass import to_plain
     from DanteTrainerLib.data.dataset import Split
     from DanteTrainerLib.run.run_folder import Run
@@ -77,7 +77,7 @@ def run_folder(folder, train):
     return folder
 
 
-def test_a_model_is_not_scored_on_another_time_point_of_a_patient_whom_it_was_trained_on(tmp_path):
+def test_other_time_point_of_a_training_patient_is_not_scored(tmp_path):
     dataset = read_dataset(after_treatment(tmp_path / "data"))
     seen = run_folder(tmp_path / "seen", ("BraTS2021_00005",))
     with pytest.raises(InputError, match="'BraTS-GLI-00005-100' was 'BraTS2021_00005'"):
@@ -87,7 +87,7 @@ def test_a_model_is_not_scored_on_another_time_point_of_a_patient_whom_it_was_tr
     assert split_for(unseen, dataset).test == ("BraTS-GLI-00005-100",)
 
 
-def test_a_split_that_contradicts_itself_is_refused_though_the_runs_own_would_do(tmp_path):
+def test_inconsistent_split_is_refused_even_if_the_run_has_one(tmp_path):
     data = write_dataset(tmp_path / "data")
     run = run_folder(tmp_path / "run", tuple("ABCDE"))
     (data / "split.json").write_text('{"train": ["E"], "val": [], "test": ["E"]}')
@@ -95,7 +95,7 @@ def test_a_split_that_contradicts_itself_is_refused_though_the_runs_own_would_do
         split_for(run, read_dataset(data))
 
 
-def test_a_model_is_not_scored_by_a_split_that_has_a_patient_in_two_parts(tmp_path):
+def test_split_with_a_patient_in_two_parts_is_refused(tmp_path):
     names = ["P1_week-000", "P2_week-000", "P1_week-044"]
     for n, name in enumerate(names):
         write_case(tmp_path / "data" / name, n)

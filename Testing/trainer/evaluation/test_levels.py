@@ -1,4 +1,4 @@
-"""Networks of which it is known by construction what each level does."""
+"""Networks in which the role of each level is known by construction."""
 
 import json
 import math
@@ -22,17 +22,17 @@ from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.evaluation.levels import count_levels, levels_table, mean_of_levels, with_levels
 from DanteTrainerLib.evaluation.tables import read_table
 
-UP, SKIP = 0, 2  # channels of the decoder's input that hold the deep map and the fine one
+UP, SKIP = 0, 2  # channels of the decoder's input with the deep and the fine map
 
 
 def pass_on(convolution, source):
-    """Output channel 0 is input channel `source` at the same place; all others are 0."""
+    """Copy input channel `source` to output channel 0; all other outputs are 0."""
     nn.init.zeros_(convolution.weight)
     convolution.weight[0, source, 1, 1, 1] = 1
 
 
 def network_that_reads(source):
-    """Bright voxels of the first scan are tumour, as the deep or as the fine level shows them."""
+    """Bright voxels of the first scan are tumour, read from the deep or the fine level."""
     network = UNet(3, 3, TINY_NETWORK)
     initialise(network)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def write_model(folder, network):
 
 
 def write_cases(folder):
-    """Two patients of 16^3 voxels, one window; a bright cube that the deep level can show too is enhancing tumour."""
+    """Two patients of 16^3 voxels, one window; a bright cube that the deep level can represent is enhancing."""
     for n, name in enumerate(("A", "B")):
         cube = np.zeros((16, 16, 16), np.uint8)
         cube[4:10, 2 + n * 4 : 8 + n * 4, 6:12] = 4
@@ -70,7 +70,7 @@ def write_cases(folder):
 
 
 @pytest.mark.parametrize(("source", "left"), [(SKIP, 1.0), (UP, 0.0)])
-def test_a_level_that_does_nothing_is_not_missed_and_one_that_does_everything_is(tmp_path, source, left, capsys):
+def test_replacing_an_unused_level_changes_nothing_and_a_used_one_much(tmp_path, source, left, capsys):
     model = write_model(tmp_path / "model", network_that_reads(source))
     data, out = write_cases(tmp_path / "data"), tmp_path / "out"
     command = ["levels", str(model), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
@@ -91,7 +91,7 @@ def full_network():
 
 
 @torch.no_grad()
-def test_of_the_full_network_the_fused_maps_are_replaced_and_no_weight_is_copied():
+def test_fused_maps_of_the_full_network_are_replaced_without_copying_weights():
     network, image = full_network(), torch.randn(2, 4, 16, 16, 16)
     fine, deep = network.fusion(network.anchor(image), network.privileged(image))[0]
     flat = torch.ones_like(deep) * deep.flatten(2).mean(dim=2)[:, :, None, None, None]
@@ -102,13 +102,13 @@ def test_of_the_full_network_the_fused_maps_are_replaced_and_no_weight_is_copied
     assert places[0] == places[1] and isinstance(network.decoder, Decoder)
 
 
-def test_levels_are_counted_with_the_bottleneck_and_a_network_without_any_is_refused():
+def test_levels_include_the_bottleneck_and_a_network_without_levels_is_refused():
     assert count_levels(full_network()) == 2
     with pytest.raises(ModelError, match="a Conv3d has no encoder levels whose maps go to a decoder"):
         with_levels(nn.Conv3d(3, 3, 1), 1)
 
 
-def test_means_leave_out_what_has_no_value_and_run_from_as_trained_downwards():
+def test_means_skip_missing_values_and_start_from_the_unchanged_network():
     rows = [(1, "A", "WT", 0.2), (1, "B", "WT", 0.4), (2, "A", "WT", 0.6), (2, "B", "WT", math.nan)]
     rows += [(kept, case, "ET", math.nan) for kept in (1, 2) for case in "AB"]
     table = pd.DataFrame(rows, columns=["levels_kept", "case", "region", "dice"]).assign(hd95_mm=math.nan)

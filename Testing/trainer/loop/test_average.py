@@ -20,20 +20,20 @@ def stage(frozen=()):
     return Stage("one", networks, 10, lambda *_: LossTerms({}), frozen_until=frozen, deployed=deployed)
 
 
-def test_an_average_follows_by_what_it_forgets():
+def test_average_follows_its_decay():
     average, network = constant(1.0), constant(3.0)
     follow(average, network, 0.75)
     assert average.weight.item() == pytest.approx(0.75 * 1 + 0.25 * 3)
 
 
-def test_numbers_that_count_are_taken_over_and_not_averaged():
+def test_counters_are_copied_instead_of_averaged():
     average, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
     network.num_batches_tracked.fill_(7)
     follow(average, network, 0.75)
     assert average.num_batches_tracked == 7
 
 
-def test_first_steps_count_little_and_the_deployed_network_has_the_averages_weights():
+def test_early_steps_have_little_weight_and_the_deployed_network_is_the_average():
     whole = with_average(stage(), decay=0.2)
     weight = whole.networks["net"].weight
     for step, value in enumerate((10.0, 20.0)):
@@ -44,14 +44,14 @@ def test_first_steps_count_little_and_the_deployed_network_has_the_averages_weig
     assert whole.deployed["limited"].network().weight.item() == pytest.approx(wanted)
 
 
-def test_the_average_never_learns_and_what_never_learns_is_not_averaged():
+def test_average_and_frozen_parameters_get_no_updates():
     whole = with_average(stage(frozen=["teacher"]), decay=0.9)
     whole.freeze(0.5)
     moving = {name for name, parameter in whole.networks.named_parameters() if parameter.requires_grad}
     assert moving == {"net.weight"} and set(whole.networks["average"]) == {"net"}
 
 
-def test_another_after_step_is_called_too():
+def test_other_after_step_callback_is_still_called():
     from dataclasses import replace
 
     called = []

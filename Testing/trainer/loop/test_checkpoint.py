@@ -18,7 +18,7 @@ def state(step):
     return {"step": step, "networks": {"w": torch.arange(5.0) * step}, "rows": [{"stage": "s", "loss": 0.5}]}
 
 
-def test_a_checkpoint_comes_back_as_it_was_and_the_one_before_is_kept(tmp_path):
+def test_checkpoint_round_trips_and_the_previous_one_is_kept(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, state(step))
     loaded, note = load_checkpoint(tmp_path)
@@ -26,7 +26,7 @@ def test_a_checkpoint_comes_back_as_it_was_and_the_one_before_is_kept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [PREVIOUS, NAME]
 
 
-def test_without_any_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+def test_missing_checkpoint_gives_none(tmp_path):
     assert load_checkpoint(tmp_path) == (None, None)
 
 
@@ -36,7 +36,7 @@ def damage_at(path, position):
     path.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path):
+def test_damaged_checkpoint_falls_back_to_the_previous_with_a_warning(tmp_path):
     save_checkpoint(tmp_path, state(1))
     save_checkpoint(tmp_path, state(2))
     size = (tmp_path / NAME).stat().st_size
@@ -49,7 +49,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, 0.5, 0.99])
-def test_a_truncated_checkpoint_falls_back_too(tmp_path, kept):
+def test_truncated_checkpoint_falls_back_to_the_previous(tmp_path, kept):
     save_checkpoint(tmp_path, state(1))
     save_checkpoint(tmp_path, state(2))
     content = (tmp_path / NAME).read_bytes()
@@ -57,14 +57,14 @@ def test_a_truncated_checkpoint_falls_back_too(tmp_path, kept):
     assert load_checkpoint(tmp_path)[0]["step"] == 1
 
 
-def test_if_none_is_intact_it_is_an_error_and_not_a_fresh_start(tmp_path):
+def test_only_damaged_checkpoints_are_an_error(tmp_path):
     save_checkpoint(tmp_path, state(1))
     damage_at(tmp_path / NAME, 50)
     with pytest.raises(ResourceError, match="no intact checkpoint"):
         load_checkpoint(tmp_path)
 
 
-def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+def test_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, state(1))
     real, calls = os.replace, []
 
@@ -80,7 +80,7 @@ def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
     assert load_checkpoint(tmp_path)[0]["step"] == 1
 
 
-def test_a_full_disk_leaves_the_checkpoints_of_before_and_says_what_to_do(tmp_path, monkeypatch):
+def test_full_disk_keeps_old_checkpoints_and_gives_advice(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, state(1))
 
     def full(_):
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_checkpoints_of_before_and_says_what_to_do(tmp_pa
 
 
 def packed(content):
-    """A file with the right digest, whatever is in it."""
+    """A file with a correct digest and arbitrary content."""
     return MAGIC + hashlib.sha256(content).digest() + content
 
 
@@ -122,7 +122,7 @@ class Evil:
         (b"DANTE checkpoint 2\n" + bytes(50), "another version of SlicerDANTE"),
     ],
 )
-def test_what_is_no_state_to_go_on_from_is_passed_over_or_refused_and_never_run(tmp_path, monkeypatch, content, reason):
+def test_invalid_state_is_skipped_or_refused_and_never_executed(tmp_path, monkeypatch, content, reason):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path, state(1))
     save_checkpoint(tmp_path, state(2))
@@ -135,7 +135,7 @@ def test_what_is_no_state_to_go_on_from_is_passed_over_or_refused_and_never_run(
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path):
+def test_checkpoint_of_another_run_is_refused(tmp_path):
     save_checkpoint(tmp_path, {"run": "mine", **state(1)})
     save_checkpoint(tmp_path, {"run": "yours", **state(2)})
     assert load_checkpoint(tmp_path, "mine")[0]["step"] == 1
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(tmp_path):
         load_checkpoint(tmp_path, "theirs")
 
 
-def test_a_checkpoint_stands_at_a_stage_and_a_step_that_there_are(tmp_path):
+def test_checkpoint_stage_and_step_must_exist(tmp_path):
     stages = [Stage("one", torch.nn.ModuleDict(), 10, lambda *_: None)]
     assert Progress.of({"stage": 0, "step": 30, "steps": 50, "rows": []}, stages).step == 30  # run.steps was lowered
     for wrong in ({"stage": 7}, {"stage": -1}, {"stage": None}, {"step": 51}, {"rows": None}):

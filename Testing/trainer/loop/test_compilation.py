@@ -22,14 +22,14 @@ def trained(data, run, method, compiled):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.parametrize("method", ["lower", "dante", "robustseg"])
-def test_a_compiled_training_is_the_same_training(tmp_path, method):
+def test_compiled_training_equals_uncompiled(tmp_path, method):
     data = write_dataset(tmp_path / "data")
     plain, compiled = (trained(data, tmp_path / str(on), method, on) for on in (False, True))
     assert list(plain["stage"]) == list(compiled["stage"])
     assert compiled["loss"].to_numpy() == pytest.approx(plain["loss"].to_numpy(), abs=2e-3)
 
 
-def test_a_machine_that_cannot_compile_is_told_before_the_first_step(tmp_path, monkeypatch):
+def test_failing_compiler_is_reported_before_the_first_step(tmp_path, monkeypatch):
     def without_compiler(*_, **__):
         raise RuntimeError("no C++ compiler")
 

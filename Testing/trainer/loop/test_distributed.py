@@ -1,4 +1,4 @@
-"""Two processes train as one."""
+"""Two processes train like one."""
 
 import csv
 import os
@@ -17,12 +17,12 @@ from DanteTrainerLib.loop.distributed import Group, check_batch, share_of_chosen
 
 def arguments(data, out):
     command = ["train", "dante", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]
-    # In single precision rounding is finer than what is compared.
+    # In single precision, rounding is smaller than the tolerance.
     return [*command, "--set", "auxiliary_from=0.0", "--set", "run.precision=fp32"]
 
 
 def torchrun(processes, *command):
-    """What the processes print."""
+    """The output of the processes."""
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), *command]
@@ -39,7 +39,7 @@ def found(out):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
-def test_two_processes_give_the_losses_and_weights_of_one_within_rounding(data, tmp_path):
+def test_two_processes_give_the_losses_and_weights_of_one_up_to_rounding(data, tmp_path):
     assert main(arguments(data, tmp_path / "one")) == 0
     torchrun(2, "-m", "DanteTrainerLib", *arguments(data, tmp_path / "two"))
     (alone, weights), (together, same) = found(tmp_path / "one"), found(tmp_path / "two")
@@ -49,7 +49,7 @@ def test_two_processes_give_the_losses_and_weights_of_one_within_rounding(data, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
-def test_what_some_of_the_processes_know_is_known_to_all_as_if_they_were_one(tmp_path):
+def test_gathered_values_equal_those_of_one_process(tmp_path):
     """Losses 1, 2 and 3 of chosen samples: two in one process, one in the other, none in the third."""
     script = tmp_path / "means.py"
     script.write_text(
@@ -68,7 +68,7 @@ def test_what_some_of_the_processes_know_is_known_to_all_as_if_they_were_one(tmp
         "torch.distributed.destroy_process_group()\n"
     )
     said = torchrun(3, str(script))
-    # True for one is true for all; a gradient that one of three has is a third of it in all.
+    # True for one is true for all; a gradient in one of three processes is a third of it in all.
     assert said.count("mean 2.0 none 0.0 [True, True, False] [1.0, 2.0] None\n") == 3
 
 
@@ -103,7 +103,7 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo on Linux and macOS")
-def test_what_a_teacher_knows_better_weighs_in_two_processes_what_it_does_in_one(tmp_path):
+def test_teacher_weights_in_two_processes_equal_those_of_one(tmp_path):
     """PMKL's weighted mean over both samples of a step is not the mean of each sample's weighted mean."""
     script = tmp_path / "better.py"
     script.write_text(f"TESTING = {str(REPOSITORY / 'Testing')!r}\n{PMKL_IN_TWO_PROCESSES}")
@@ -113,13 +113,13 @@ def test_what_a_teacher_knows_better_weighs_in_two_processes_what_it_does_in_one
     assert together == pytest.approx(whole, abs=2e-5) and abs(of_each - whole) > 5e-4
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_refused():
+def test_indivisible_batch_is_refused():
     check_batch(4, Group(0, 2))
     with pytest.raises(ConfigError, match="must be a multiple of the number of processes, 2"):
         check_batch(3, Group(0, 2))
 
 
-def test_alone_a_group_changes_nothing():
+def test_group_of_one_changes_nothing():
     group, parameter = Group(), torch.nn.Parameter(torch.ones(2))
     assert share_of_chosen(torch.tensor([True, False]), 1) == 1
     parameter.grad = torch.tensor([1.0, 2.0])

@@ -1,4 +1,4 @@
-"""When the picture of a training's curves is drawn, and that what it shows has room."""
+"""When the training curves are drawn, and whether their texts have enough room."""
 
 import numpy as np
 from PIL import Image
@@ -9,28 +9,26 @@ from DanteTrainerLib.loop.history import seconds_trained
 from DanteTrainerLib.run import train as whole_run
 
 
-def test_curves_are_drawn_at_the_end_and_before_it_at_the_checkpoints_that_a_minute_lies_between(
-    data, tmp_path, monkeypatch
-):
+def test_curves_are_drawn_at_the_end_and_at_checkpoints_a_minute_apart(data, tmp_path, monkeypatch):
     drawn = []
     for place in (trainer, whole_run):
         monkeypatch.setattr(place, "draw_history", lambda folder, rows: drawn.append([row["step"] for row in rows]))
     train(data, tmp_path / "short", small("lower"))
-    assert drawn == [[5, 10]]  # once, and all of it: pictures of a small network would take longer than its training
+    assert drawn == [[5, 10]]  # only once: drawing a small network's curves takes longer than training it
     drawn.clear()
     monkeypatch.setattr(trainer, "DRAW_EVERY_SECONDS", 0)
     train(data, tmp_path / "long", small("lower"))
     assert drawn == [[5], [5, 10], [5, 10]]
 
 
-def test_steps_are_counted_anew_in_every_stage():
+def test_steps_restart_in_every_stage():
     rows = [{"stage": "a", "step": 10, "seconds_per_step": 1.0}, {"stage": "a", "step": 15, "seconds_per_step": 2.0}]
     rows += [{"stage": "b", "step": 20, "seconds_per_step": 3.0}]
     assert seconds_trained(rows) == 10 + 2 * 5 + 3 * 20
 
 
-def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):
-    """Nothing touches the edge; words, numbers and panels lie apart: a title, then three parts a row and a column."""
+def test_panel_texts_are_neither_cut_off_nor_overlapping(tmp_path):
+    """Nothing touches the edge; texts and panels are apart: a title, then three parts per row and column."""
     rows = [
         {"stage": stage, "step": step, "loss": 1e-4 / step, "dice_0": 1 / step, "log_gap_1": -1000.0 * step}
         for stage in ("one", "two")
@@ -43,7 +41,7 @@ def test_no_panels_words_are_cut_off_or_lie_on_its_neighbour(tmp_path):
 
 
 def parts(filled):
-    """How many runs of filled lines there are."""
+    """The number of consecutive runs of filled lines."""
     return int(np.count_nonzero(np.diff(filled.astype(int)) == 1))
 
 

@@ -22,11 +22,11 @@ ADAMW = OptimiserSettings("adamw", 0.001, betas=(0.9, 0.95), weight_decay=0.05, 
     ("step", "rate"),
     [(0, 0.0001), (4, 0.0005), (9, 0.001), (10, 0.001), (55, 0.0005), (100, 0.0)],
 )
-def test_a_warm_up_of_a_tenth_then_half_a_cosine(step, rate):
+def test_warm_up_of_a_tenth_then_half_a_cosine(step, rate):
     assert rate_of(step, 100, ADAMW) == pytest.approx(rate)
 
 
-def test_without_a_warm_up_the_schedule_is_nnunets():
+def test_schedule_without_warm_up_matches_nnunet():
     assert rate_of(50, 100, OptimiserSettings()) == pytest.approx(0.01 * 0.5**0.9)
 
 
@@ -37,7 +37,7 @@ def toy():
 
 
 @pytest.mark.parametrize("own", [None, ADAMW])
-def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
+def test_stage_uses_its_own_optimiser_or_that_of_the_run(own):
     networks, loss = toy()
     updater = Updater(
         Stage("one", networks, 100, loss, optimiser=own), OptimiserSettings(), torch.device("cpu"), torch.float32
@@ -59,7 +59,7 @@ def test_a_stage_moves_by_its_own_optimiser_or_by_the_runs(own):
         assert (ours - wanted).abs().max() < 1e-6
 
 
-def test_a_resumed_run_keeps_its_momentum_and_takes_its_new_settings():
+def test_resumed_run_keeps_momentum_and_uses_new_settings():
     networks, loss = toy()
     stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
     first = Updater(stage, OptimiserSettings(momentum=0.9), cpu, torch.float32)
@@ -78,7 +78,7 @@ def test_a_resumed_run_keeps_its_momentum_and_takes_its_new_settings():
         assert (now - wanted).abs().max() < 1e-6
 
 
-def test_a_run_that_went_without_a_scale_of_losses_may_go_on_in_fp16():
+def test_run_without_a_loss_scale_can_resume_in_fp16():
     networks, loss = toy()
     stage, cpu = Stage("one", networks, 100, loss), torch.device("cpu")
     without = Updater(stage, OptimiserSettings(), cpu, torch.bfloat16).state()
@@ -102,7 +102,7 @@ def test_stage_1_may_have_another_optimiser_than_stage_2():
         ("optimiser.betas=[0.9, 1.0]", "optimiser.betas must lie between 0 and 1"),
     ],
 )
-def test_numbers_that_move_nothing_are_refused(word, said):
+def test_invalid_optimiser_settings_are_refused(word, said):
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
         load_experiment("brats-2mm", [word])
 
@@ -117,7 +117,7 @@ def two_networks(**options):
     return Stage("one", networks, 100, loss, **options)
 
 
-def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
+def test_network_with_its_own_rate_is_updated_less():
     plain = OptimiserSettings(momentum=0.0, weight_decay=0.0, clip_norm=1e9)
     moved = []
     for rates in ({}, {"slow": 0.1}):
@@ -130,18 +130,18 @@ def test_a_network_with_a_rate_of_its_own_moves_so_much_less():
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["single precision", "losses of fp16 scaled up"])
-def test_gradients_are_no_longer_than_their_clip_whatever_losses_are_scaled_by(scaled):
+def test_gradients_are_clipped_independently_of_the_loss_scale(scaled):
     plain = OptimiserSettings(momentum=0.0, weight_decay=0.0, clip_norm=0.25)
     stage = two_networks()
     mover = Updater(stage, plain, torch.device("cpu"), torch.float16 if scaled else torch.float32)
-    mover.dtype = torch.float32  # CPUs convolve in no other
+    mover.dtype = torch.float32  # CPUs convolve in no other format
     before = nn.utils.parameters_to_vector(stage.networks.parameters()).detach()
     mover.step(batch(), context(0))
     moved = nn.utils.parameters_to_vector(stage.networks.parameters()).detach() - before
     assert moved.norm().item() == pytest.approx(0.01 * 0.25, rel=1e-3)
 
 
-def test_a_network_rests_until_its_share_of_the_stage_and_moves_from_then_on():
+def test_network_is_frozen_until_its_share_of_the_stage():
     stage = two_networks(frozen_until={"slow": 0.5})
     for share, moves in ((0.0, False), (0.49, False), (0.5, True), (0.99, True)):
         stage.freeze(share)
@@ -151,7 +151,7 @@ def test_a_network_rests_until_its_share_of_the_stage_and_moves_from_then_on():
     assert not never.networks["slow"].weight.requires_grad
 
 
-def test_a_loss_that_is_no_number_moves_nothing():
+def test_non_finite_loss_updates_nothing():
     stage = two_networks()
     mover = Updater(stage, OptimiserSettings(), torch.device("cpu"), torch.float32)
     before = copy.deepcopy(stage.networks.state_dict())
@@ -162,7 +162,7 @@ def test_a_loss_that_is_no_number_moves_nothing():
     assert all(torch.equal(value, before[name]) for name, value in stage.networks.state_dict().items())
 
 
-def test_after_a_step_is_called_with_the_weights_moved_and_without_gradients():
+def test_after_step_is_called_after_the_update_without_gradients():
     seen = []
     stage = two_networks(after_step=lambda c: seen.append((c.step, torch.is_grad_enabled(), weight().clone())))
 

@@ -1,4 +1,4 @@
-"""What holds for every method: the privileged scan is not needed, a model folder comes out, a stop costs nothing."""
+"""Common to all methods: no privileged scan is needed, a model folder results, and stopping changes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings(method, teacher):
 
 
 @pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)
-def test_the_deployed_network_never_sees_the_privileged_scan(method, teacher):
+def test_deployed_network_never_sees_the_privileged_scan(method, teacher):
     stage = stages_of(settings(method, teacher), BRAIN)[-1]
     images = batch().images
     other = images.clone()
@@ -50,7 +50,7 @@ def test_the_deployed_network_never_sees_the_privileged_scan(method, teacher):
 
 @pytest.mark.parametrize("own_pretraining", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_learning_rate_that_a_failed_stage_names_is_its_own_and_may_change(method, own_pretraining, teacher):
+def test_learning_rate_named_by_a_failed_stage_is_its_own_and_can_be_changed(method, own_pretraining, teacher):
     experiment = settings(method, teacher)
     if own_pretraining:
         experiment = replace(experiment, pretrain_optimiser=OptimiserSettings(learning_rate=0.5))
@@ -61,7 +61,7 @@ def test_the_learning_rate_that_a_failed_stage_names_is_its_own_and_may_change(m
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_convolution_of_a_deployed_network_lies_in_a_part_that_is_compiled(method, teacher):
+def test_every_deployed_convolution_is_in_a_compiled_part(method, teacher):
     network = stages_of(settings(method, teacher), BRAIN)[-1].deployed["limited"].network()
     inside = {id(layer) for part in compiled_parts(network) for layer in part.modules()}
     layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv3d, torch.nn.ConvTranspose3d))]
@@ -70,7 +70,7 @@ def test_every_convolution_of_a_deployed_network_lies_in_a_part_that_is_compiled
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_with_equal_views_a_method_that_drops_has_more_steps_and_no_other(method, teacher):
+def test_equal_views_give_only_dropping_methods_more_steps(method, teacher):
     equal = DroppingSettings(probability=0.25, equal_views=True)
     experiment = replace(settings(method, teacher), dropping=equal)
     stage = stages_of(experiment, BRAIN)[-1]
@@ -80,7 +80,7 @@ def test_with_equal_views_a_method_that_drops_has_more_steps_and_no_other(method
 
 
 @pytest.mark.parametrize("method", WITHOUT_PRIVILEGE)
-def test_a_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_path, method):
+def test_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_path, method):
     model = train(data, tmp_path / "run", settings(method, teacher))
     assert cost_of(load_model(model, "cpu")).multiply_adds > 0
     volumes = read_case_folder(data / "A").read_images()
@@ -91,7 +91,7 @@ def test_a_model_folder_segments_without_the_privileged_scan(data, teacher, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 5, 12])
 @pytest.mark.parametrize("method", METHODS)
-def test_stopped_and_resumed_the_model_is_bit_equal(data, teacher, tmp_path, method, steps):
+def test_resumed_training_is_bit_identical(data, teacher, tmp_path, method, steps):
     experiment, whole, stopped = settings(method, teacher), tmp_path / "whole", tmp_path / "stopped"
     train(data, whole, experiment)
     start_run(experiment, data, stopped)

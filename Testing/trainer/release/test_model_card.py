@@ -15,7 +15,7 @@ RUN = Experiment(seed=7, run=RunSettings(steps=40, pretrain_steps=20))
 SPEC = replace(brain_spec(), intended_use="For research.", training_data="Three scans.")
 
 
-def test_a_card_says_what_the_model_is_for_what_it_reads_and_how_it_was_made():
+def test_card_states_use_inputs_and_training():
     assert model_card(SPEC, RUN) == (
         "# test model 1\n"
         "\n"
@@ -34,7 +34,7 @@ def test_a_card_says_what_the_model_is_for_what_it_reads_and_how_it_was_made():
     )
 
 
-def test_a_card_tells_of_the_full_pathway_scores_licence_and_citations():
+def test_card_states_full_pathway_scores_licence_and_citations():
     calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
     full = Pathway("full.safetensors", "1" * 64, MODALITIES, calibration=calibration)
     spec = replace(SPEC, full=full, licence="CC0", scores={"Test": {"WT Dice": 0.5}}, citations=("A paper.",))
@@ -60,10 +60,10 @@ def test_a_card_tells_of_the_full_pathway_scores_licence_and_citations():
         ),
     ],
 )
-def test_a_card_tells_the_steps_of_every_stage(method, settings, said):
+def test_card_states_the_steps_of_every_stage(method, settings, said):
     assert f"| training | {said}" in model_card(SPEC, replace(RUN, method=method, **settings))
 
 
-def test_a_card_tells_the_steps_that_a_method_which_drops_has_instead():
+def test_card_states_the_actual_steps_of_a_dropping_method():
     dropping = DroppingSettings(probability=0.25, equal_views=True)
     assert "| training | 160 steps of" in model_card(SPEC, replace(RUN, method="robustseg", dropping=dropping))

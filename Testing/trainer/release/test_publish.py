@@ -1,4 +1,4 @@
-"""What is handed out: whole, of this model, without a path or a patient; and no published one is ever lost."""
+"""A published model is complete and its own, without paths or patients; an earlier one is never lost."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def content(folder):
 
 
 def change_weights(model, change):
-    """Weights that model.json agrees to."""
+    """Change weights, with a matching model.json."""
     path = model / "limited.safetensors"
     weights = load_file(path)
     change(next(iter(weights.values())))
@@ -88,7 +88,7 @@ def nested(model):
         (lambda model: change_weights(model, infinite), ModelError),
     ],
 )
-def test_a_model_that_cannot_be_published_leaves_the_published_one(model, card, published, damage, error):
+def test_unpublishable_model_keeps_the_published_one(model, card, published, damage, error):
     before = content(published)
     damage(model)
     with pytest.raises(error):
@@ -97,7 +97,7 @@ def test_a_model_that_cannot_be_published_leaves_the_published_one(model, card, 
 
 
 def write_summary(folder, pathway, confidence, weights, mirror=False):
-    """An evaluation of two cases, Dice 0.8; without its table, as if it were of a version that did not say."""
+    """An evaluation of two cases, Dice 0.8; without its table, as from an older version."""
     folder.mkdir()
     told = Calibration(2, confidence, 0.5, 0.5)
     whole = RegionSummary(0.81234, (0.7, 0.9), 2, None, (None, None), 0, 0.8, 9.0, told)
@@ -106,7 +106,7 @@ def write_summary(folder, pathway, confidence, weights, mirror=False):
     return folder
 
 
-def test_each_network_is_told_the_scores_and_the_calibration_of_its_own_evaluation(card, tmp_path):
+def test_each_network_gets_the_scores_and_calibration_of_its_own_evaluation(card, tmp_path):
     model = write_brain_model(tmp_path / "both", with_full=True)
     write_provenance(model, provenance(load_experiment("brats-2mm"), SPLIT, (), 60.0))
     spec = read_spec(model)
@@ -124,7 +124,7 @@ def test_each_network_is_told_the_scores_and_the_calibration_of_its_own_evaluati
     assert not publish(model, card, evaluations[:1], tmp_path / "public").full.calibration
 
 
-@pytest.mark.parametrize("pathway", ["limited", "full"])  # it has no full one
+@pytest.mark.parametrize("pathway", ["limited", "full"])  # it has no full pathway
 def test_scores_of_other_weights_are_refused(model, card, tmp_path, pathway):
     digest = "0" * 64 if pathway == "limited" else read_spec(model).limited.digest
     with pytest.raises(InputError, match="are those of other weights. Evaluate this model first"):
@@ -132,7 +132,7 @@ def test_scores_of_other_weights_are_refused(model, card, tmp_path, pathway):
     assert not (tmp_path / "public").exists()
 
 
-def test_weights_that_half_precision_cannot_hold_are_refused(model, card, tmp_path):
+def test_weights_beyond_half_precision_are_refused(model, card, tmp_path):
     change_weights(model, beyond_half)
     publish(model, card, [], tmp_path / "single")
     with pytest.raises(ModelError, match="not finite"):
@@ -140,14 +140,14 @@ def test_weights_that_half_precision_cannot_hold_are_refused(model, card, tmp_pa
     assert not (tmp_path / "half").exists()
 
 
-def test_a_model_can_be_published_onto_itself(model, card):
+def test_model_can_be_published_onto_itself(model, card):
     spec = publish(model, card, [], model)
     assert read_spec(model) == spec and spec.version == "2"
     assert sorted(content(model)) == ["README.md", "limited.safetensors", "model.json", "provenance.json"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_whatever_goes_wrong_at_the_last_moment_the_published_one_is_kept(model, card, published, monkeypatch, error):
+def test_late_failure_keeps_the_published_model(model, card, published, monkeypatch, error):
     before = content(published)
 
     def fail(*_):
@@ -160,7 +160,7 @@ def test_whatever_goes_wrong_at_the_last_moment_the_published_one_is_kept(model,
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "evaluation-test/cases.csv"])
-def test_a_folder_that_holds_more_than_a_model_is_not_replaced(model, card, published, name):
+def test_folder_with_other_files_is_not_replaced(model, card, published, name):
     (published / name).parent.mkdir(exist_ok=True)
     (published / name).write_text("two years of work")
     before = sorted(published.rglob("*"))
@@ -169,7 +169,7 @@ def test_a_folder_that_holds_more_than_a_model_is_not_replaced(model, card, publ
     assert sorted(published.rglob("*")) == before
 
 
-def test_a_model_that_this_version_does_not_read_any_more_is_replaced(model, card, published):
+def test_model_unreadable_by_this_version_is_replaced(model, card, published):
     spec = json.loads((published / "model.json").read_text())
     spec["preprocessing"]["normalisation"]["t1"]["kind"] = "hu_window"
     (published / "model.json").write_text(json.dumps(spec))
@@ -179,7 +179,7 @@ def test_a_model_that_this_version_does_not_read_any_more_is_replaced(model, car
     assert read_spec(published).name == "N"
 
 
-def test_a_folder_or_file_that_is_no_model_is_not_replaced(model, card, tmp_path):
+def test_folder_or_file_that_is_no_model_is_not_replaced(model, card, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "model.json").write_text("{}")
@@ -191,7 +191,7 @@ def test_a_folder_or_file_that_is_no_model_is_not_replaced(model, card, tmp_path
         publish(model, card, [], tmp_path / "no" / "where")
 
 
-def test_leavings_of_macos_are_no_reason_to_refuse(model, card, published):
+def test_macos_system_files_are_ignored(model, card, published):
     for name in (".DS_Store", "._model.json"):
         (published / name).touch()
     publish(model, card, [], published)
@@ -199,7 +199,7 @@ def test_leavings_of_macos_are_no_reason_to_refuse(model, card, published):
 
 
 @pytest.mark.parametrize("content", [b'name="M\xfc"', b"name=", b"[" * 5000, None])
-def test_a_card_that_is_none_is_one_sentence(model, tmp_path, content):
+def test_invalid_card_is_one_sentence(model, tmp_path, content):
     if content is not None:
         (tmp_path / "card.toml").write_bytes(content)
     with pytest.raises(ConfigError, match="the card"):
@@ -207,12 +207,12 @@ def test_a_card_that_is_none_is_one_sentence(model, tmp_path, content):
     assert not (tmp_path / "public").exists()
 
 
-def test_a_card_may_begin_with_a_byte_order_mark(model, tmp_path):
+def test_card_with_a_byte_order_mark_is_read(model, tmp_path):
     (tmp_path / "card.toml").write_text(CARD, encoding="utf-8-sig")
     assert publish(model, tmp_path / "card.toml", [], tmp_path / "public").name == "N"
 
 
-def test_provenance_holds_numbers_and_digests_and_no_place_or_name(model, card, tmp_path):
+def test_provenance_contains_numbers_and_digests_but_no_paths_or_names(model, card, tmp_path):
     overrides = [f"distillation.teacher={model}", f"data.pretrain_folders=['{tmp_path}/dr.alice/BraTS']"]
     experiment = load_experiment("brats-2mm", overrides, method="mmanet")
     plain = provenance(experiment, SPLIT, ["WEBER_A", "WEBER_B"], 3600.0)
@@ -225,7 +225,7 @@ def test_provenance_holds_numbers_and_digests_and_no_place_or_name(model, card, 
     assert other["cases"]["sha256"] != plain["cases"]["sha256"]
 
 
-def test_an_older_models_names_and_folders_stay_behind_when_it_is_published(model, card, tmp_path):
+def test_names_and_folders_of_an_older_model_are_not_published(model, card, tmp_path):
     plain = json.loads((model / "provenance.json").read_text())
     plain["experiment"]["data"]["pretrain_folders"] = ["/home/dr.alice/BraTS"]
     plain["cases"] = {"train": ["MUELLER_HANS_19500101"], "val": [], "test": ["SCHMIDT_EVA"]}

@@ -1,4 +1,4 @@
-"""Runs of several seeds -> one model: all of their weights, told in its card; runs that do not fit are refused."""
+"""Runs of several seeds -> one model with all their weights, listed in its card; mismatched runs are refused."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ SPLIT = Split(("A", "B"), ("C",), ("D",))
 
 
 def trained(folder, seed, split=SPLIT, with_full=False, **settings):
-    """A model folder as a training of this seed would leave it."""
+    """A model folder as left by a training with this seed."""
     write_brain_model(folder, with_full, seed)
     overrides = [f"{key}={value}" for key, value in settings.items()]
     experiment = load_experiment("brats-2mm", [f"seed={seed}", *overrides])
@@ -67,7 +67,7 @@ def test_several_runs_become_one_model_that_names_them(models, card, tmp_path):
     assert [one["hours"] for one in (plain, *plain["more"])] == [0.02, 0.03, 0.05]
 
 
-def test_such_a_model_is_published_again_and_joined_by_further_runs(models, card, tmp_path):
+def test_joined_model_can_be_republished_and_extended(models, card, tmp_path):
     public = tmp_path / "public"
     publish(models[0], card, [], public, more=models[1:2])
     once = {path.name: path.read_bytes() for path in public.iterdir()}
@@ -86,7 +86,7 @@ def test_both_pathways_have_all_members(card, tmp_path):
     assert spec.full.files == ("full.safetensors", "full-2.safetensors") and len(spec.limited.members) == 2
 
 
-def test_what_was_fitted_to_one_run_is_not_said_of_the_mean(models, card, tmp_path):
+def test_calibration_of_one_run_is_not_used_for_the_mean(models, card, tmp_path):
     for model in models:
         pathway = read_spec(model).limited
         measured = {"WT": Calibration(9, 0.9, 0.9, 0.9)}
@@ -136,25 +136,25 @@ def a_further_network(folder):
         (a_further_network, r"full.modalities is \['t1', 't1ce', 't2', 'flair'\] and not there"),
     ],
 )
-def test_a_run_that_does_not_fit_is_refused_with_what_differs(models, card, tmp_path, change, reason):
+def test_mismatched_run_is_refused_with_the_differences(models, card, tmp_path, change, reason):
     change(models[1])
     with pytest.raises(InputError, match=f"b' and .*a' cannot be members of one model: {reason}"):
         publish(models[0], card, [], tmp_path / "public", more=models[1:])
     assert not (tmp_path / "public").exists()
 
 
-def test_what_does_not_touch_the_training_may_differ(models, card, tmp_path):
+def test_settings_unrelated_to_training_may_differ(models, card, tmp_path):
     trained(models[1], 2, **{"data.workers": 1, "run.validate_every": 9, "dante.naive": "true"})
     assert len(publish(models[0], card, [], tmp_path / "public", more=models[1:2]).limited.members) == 2
 
 
-def test_one_run_given_twice_is_refused(models, card, tmp_path):
+def test_run_given_twice_is_refused(models, card, tmp_path):
     with pytest.raises(ModelError, match="two members of a pathway are the same network"):
         publish(models[0], card, [], tmp_path / "public", more=models[:1])
     assert not (tmp_path / "public").exists()
 
 
-def test_a_provenance_of_fewer_trainings_than_members_is_refused(models, card, tmp_path):
+def test_provenance_with_fewer_trainings_than_members_is_refused(models, card, tmp_path):
     public = tmp_path / "public"
     publish(models[0], card, [], public, more=models[1:])
     shutil.copy(models[0] / "provenance.json", public)
@@ -162,7 +162,7 @@ def test_a_provenance_of_fewer_trainings_than_members_is_refused(models, card, t
         publish(public, card, [], tmp_path / "again")
 
 
-def test_a_training_begins_with_and_learns_the_features_of_one_network_alone(card, data, tmp_path):
+def test_initial_weights_and_feature_distillation_require_a_single_network(card, data, tmp_path):
     several = write_brain_model(tmp_path / "several", with_full=True, more=(1,))
     spec = read_spec(several)
     learning = load_experiment("brats-2mm", [f"distillation.teacher={several}"], method="mmanet")
@@ -183,7 +183,7 @@ def test_cost_is_that_of_all_members(tmp_path):
     assert "| networks whose logits are averaged | 3 |" in three.table() and "averaged" not in one.table()
 
 
-def test_two_trainings_become_a_model_that_is_calibrated_scored_and_published(data, card, tmp_path, capsys):
+def test_two_trainings_become_a_calibrated_scored_and_published_model(data, card, tmp_path, capsys):
     runs = [tmp_path / str(seed) for seed in (1, 2)]
     for run, seed in zip(runs, (1, 2)):
         train(data, run, small("lower", f"seed={seed}"))
@@ -216,10 +216,8 @@ def test_two_trainings_become_a_model_that_is_calibrated_scored_and_published(da
 
 
 @pytest.mark.slow
-def test_masks_of_a_trained_model_stay_when_its_weights_are_stored_in_half_the_space(
-    brain_model_folder, card, tmp_path
-):
-    """The embedded weights, each moved by up to half of what separates two float16: what training had before."""
+def test_masks_are_unchanged_when_weights_are_stored_at_half_size(brain_model_folder, card, tmp_path):
+    """The embedded weights, each shifted by up to half the distance of two float16 values: those before rounding."""
     from DanteSegmenterLib.synthetic.brain_mr import brain_mr
 
     single, half = tmp_path / "single", tmp_path / "half"

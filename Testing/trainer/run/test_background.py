@@ -16,7 +16,7 @@ from DanteTrainerLib.locks import in_use
 from DanteTrainerLib.run import background
 from DanteTrainerLib.status import read_status
 
-# With processes that prepare the batches, as every training of a user has them.
+# With processes that prepare the batches, like every real training.
 LONG = [
     "run.steps=100000",
     "data.patch=[16,16,16]",
@@ -41,7 +41,7 @@ def wait_for(condition, seconds=60):
     assert condition()
 
 
-def test_a_short_training_finishes_and_can_be_evaluated(data, tmp_path):
+def test_short_training_finishes_and_can_be_evaluated(data, tmp_path):
     run = background.start("lower", data, tmp_path / "run", smoke=True, device="cpu")
     assert background.wait(run, 60).state == "finished"
     assert (background.evaluate(run, data, "test", "cpu") / "cases.csv").is_file()
@@ -65,7 +65,7 @@ def test_a_single_setting_may_be_given_as_a_text(data, tmp_path, monkeypatch, ov
         (("lower", "DATA", "missing/OUT"), "does not exist"),
     ],
 )
-def test_what_the_training_refuses_is_said_in_its_words(data, tmp_path, arguments, reason):
+def test_refusal_of_the_training_is_passed_on_verbatim(data, tmp_path, arguments, reason):
     method, folder, out, *rest = arguments
     with pytest.raises(DanteError, match=reason):
         background.start(method, data if folder == "DATA" else tmp_path / folder, tmp_path / out, *rest)
@@ -91,13 +91,13 @@ def family(mark):
         try:
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has just ended
+        except OSError:  # it has just exited
             continue
     return found
 
 
 class Parent:
-    """A process that starts a training, with a pipe as its standard input; its family can be counted."""
+    """A process that starts a training, with a pipe as its standard input; its descendants can be listed."""
 
     def __init__(self, *arguments):
         self.mark = uuid.uuid4().hex
@@ -119,13 +119,13 @@ class Parent:
         return self.says()
 
     def end(self, how):
-        """ "orderly": its standard input ends; "killed": SIGKILL."""
+        """ "orderly": close its standard input; "killed": SIGKILL."""
         self.process.stdin.close() if how == "orderly" else self.process.kill()
         self.process.wait(timeout=30)
         self.process.stdout.close()
 
     def family(self):
-        """The processes that it or its children started."""
+        """The running processes that it or its children started."""
         return {pid: command for pid, command in family(self.mark).items() if pid != self.process.pid}
 
     def clean_up(self):
@@ -139,7 +139,7 @@ class Parent:
 
 @pytest.fixture
 def parent(data, tmp_path):
-    """Begins a `Parent`; whatever happens, nothing of it stays."""
+    """Starts a `Parent`; all of its processes are removed afterwards."""
     begun = []
 
     def begin(how="bound", settings=LONG, cases=None):
@@ -155,7 +155,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="cou
 
 
 @linux
-def test_a_parent_with_a_pipe_starts_a_training_and_no_process_is_left_when_it_ends(parent, tmp_path):
+def test_training_started_through_a_pipe_leaves_no_process(parent, tmp_path):
     run, slicer = tmp_path / "run", parent()
     assert slicer.says() == "started"
     wait_for(lambda: read_status(run).step > 0)
@@ -166,11 +166,11 @@ def test_a_parent_with_a_pipe_starts_a_training_and_no_process_is_left_when_it_e
 
 
 @linux
-def test_a_parent_with_a_pipe_stops_and_resumes_and_no_process_is_left_when_it_is_killed(parent, tmp_path):
+def test_training_is_stopped_and_resumed_through_a_pipe_and_leaves_no_process_when_killed(parent, tmp_path):
     run, slicer = tmp_path / "run", parent()
     assert slicer.says() == "started"
     wait_for(lambda: read_status(run).step > 0)
-    status = read_status(run)  # as seen from another process, which may not train it too
+    status = read_status(run)  # as read by another process that cannot train it either
     assert status.state == "running" and status.stage == "supervised" and status.steps == 100_000
     with pytest.raises(ResourceError, match="trained already"):
         background.resume(run)
@@ -186,7 +186,7 @@ def test_a_parent_with_a_pipe_stops_and_resumes_and_no_process_is_left_when_it_i
 
 
 @linux
-def test_a_detached_training_goes_on_without_the_process_that_started_it(parent, tmp_path):
+def test_detached_training_outlives_its_parent(parent, tmp_path):
     run, slicer = tmp_path / "run", parent("detach")
     assert slicer.says() == "started"
     wait_for(lambda: read_status(run).step > 0)
@@ -214,7 +214,7 @@ def preparing(slicer, run):
 
 
 @linux
-def test_no_process_is_left_either_while_the_cases_are_prepared(parent, many, tmp_path):
+def test_no_process_is_left_during_preparation(parent, many, tmp_path):
     run, slicer = tmp_path / "run", parent("bound", SLOW, many)
     preparing(slicer, run)
     slicer.end("killed")
@@ -223,7 +223,7 @@ def test_no_process_is_left_either_while_the_cases_are_prepared(parent, many, tm
 
 
 @linux
-def test_a_training_that_prepares_its_cases_is_stopped_at_once(parent, many, tmp_path):
+def test_training_is_stopped_immediately_during_preparation(parent, many, tmp_path):
     run, slicer = tmp_path / "run", parent("bound", SLOW, many)
     preparing(slicer, run)
     start = time.monotonic()
@@ -232,7 +232,7 @@ def test_a_training_that_prepares_its_cases_is_stopped_at_once(parent, many, tmp
 
 
 @linux
-def test_the_processes_that_prepare_cases_end_with_a_killed_training(parent, many, tmp_path):
+def test_preparation_processes_exit_with_a_killed_training(parent, many, tmp_path):
     run, slicer = tmp_path / "run", parent("bound", SLOW, many)
     preparing(slicer, run)
     os.kill(min(slicer.family()), signal.SIGKILL)
@@ -243,7 +243,7 @@ EVALUATING = "import sys; from DanteTrainerLib.run import background; background
 
 
 @linux
-def test_no_evaluation_is_left_when_the_one_that_started_it_is_killed(many, tmp_path, monkeypatch):
+def test_no_evaluation_is_left_when_its_parent_is_killed(many, tmp_path, monkeypatch):
     monkeypatch.setenv(MARK, uuid.uuid4().hex)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     model = write_brain_model(tmp_path / "model")
@@ -255,10 +255,8 @@ def test_no_evaluation_is_left_when_the_one_that_started_it_is_killed(many, tmp_
     assert not list(model.glob("evaluation-train/cases.csv"))
 
 
-def test_a_caller_who_does_not_wait_learns_later_how_a_training_began_that_printed_much_before(
-    data, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds, were it to wait for a reader
+def test_non_waiting_caller_learns_later_how_a_verbose_training_started(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line per import: more than a pipe holds if it waited for a reader
     start = time.monotonic()
     run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
     assert time.monotonic() - start < 0.5
@@ -269,12 +267,12 @@ def test_a_caller_who_does_not_wait_learns_later_how_a_training_began_that_print
     assert background.wait(run, 30).state == "stopped"
 
 
-def test_a_training_that_is_starting_is_stopped_before_it_begins(data, tmp_path):
+def test_starting_training_is_stopped_before_it_begins(data, tmp_path):
     run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
     assert background.stop(run).state == "stopped"
 
 
-def test_a_caller_who_does_not_wait_is_told_what_was_refused(data, tmp_path):
+def test_non_waiting_caller_gets_the_refusal(data, tmp_path):
     run = background.start("loser", data, tmp_path / "run", device="cpu", until_begun=False)
     wait_for(lambda: background.status(run).state != "starting")
     status = background.status(run)
@@ -282,20 +280,20 @@ def test_a_caller_who_does_not_wait_is_told_what_was_refused(data, tmp_path):
 
 
 @linux
-def test_a_killed_training_takes_its_processes_along_is_known_as_interrupted_and_resumes(parent, tmp_path):
+def test_killed_training_leaves_no_process_is_interrupted_and_resumes(parent, tmp_path):
     run, slicer = tmp_path / "run", parent("bound", [*LONG, "checkpoint_every=1"])
     wait_for(lambda: (run / "checkpoint.pt").is_file())
     os.kill(min(slicer.family()), signal.SIGKILL)
     wait_for(lambda: not slicer.family(), 30)
-    wait_for(lambda: read_status(run).state == "interrupted", 5)  # the system takes a moment to let go of its locks
+    wait_for(lambda: read_status(run).state == "interrupted", 5)  # the system takes a moment to release its locks
     background.resume(run, device="cpu")
     assert background.stop(run).state == "stopped"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_to_the_whole_process_group_ends_in_a_checkpoint(data, tmp_path, number):
-    """As Ctrl-C in a terminal and a cluster's scheduler send it: to the processes that prepare batches too."""
+def test_signal_to_the_process_group_ends_in_a_checkpoint(data, tmp_path, number):
+    """As sent by Ctrl-C in a terminal and by a cluster's scheduler: also to the processes that prepare batches."""
     paths = os.pathsep.join(str(REPOSITORY / name) for name in ("DanteSegmenter", "DanteTrainer"))
     settings = [part for setting in LONG for part in ("--set", setting)]
     run = tmp_path / "run"
@@ -312,6 +310,6 @@ def test_a_signal_to_the_whole_process_group_ends_in_a_checkpoint(data, tmp_path
     assert read_status(run).state == "stopped" and (run / "checkpoint.pt").is_file()
 
 
-def test_another_folder_is_no_run(tmp_path):
+def test_other_folder_is_not_a_run(tmp_path):
     with pytest.raises(InputError, match="is no run folder"):
         background.stop(tmp_path)

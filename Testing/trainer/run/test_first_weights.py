@@ -1,4 +1,4 @@
-"""Fine-tuning, and weights of any earlier stage."""
+"""Fine-tuning, and initial weights from any earlier stage."""
 
 import shutil
 from dataclasses import replace
@@ -29,7 +29,7 @@ def weights(model):
     return load_file(str(model / "limited.safetensors"))
 
 
-def test_a_run_that_begins_with_a_model_folder_and_moves_nothing_ends_with_its_weights(data, lower, tmp_path):
+def test_run_from_a_model_folder_without_updates_keeps_its_weights(data, lower, tmp_path):
     still = ["optimiser.learning_rate=1e-30", f"begin_with={lower}", "seed=7"]
     begun = train(data, tmp_path / "begun", small("lower", *still))
     before, after = weights(lower), weights(begun)
@@ -48,7 +48,7 @@ def test_a_run_that_begins_with_a_model_folder_and_moves_nothing_ends_with_its_w
         ("lower", ["network.convs_per_stage=2"], "is not of this experiment's modalities and network numbers"),
     ],
 )
-def test_what_does_not_fit_is_said(data, lower, tmp_path, method, words, said):
+def test_mismatch_is_reported(data, lower, tmp_path, method, words, said):
     experiment = small(method, f"begin_with={lower}")
     if words:
         experiment = replace(experiment, network=replace(experiment.network, convs_per_stage=2))
@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_said(data, lower, tmp_path, method, words, said):
         train(data, tmp_path / "run", experiment)
 
 
-def test_a_model_of_images_prepared_in_another_way_is_no_beginning(data, lower, tmp_path):
+def test_model_with_different_preprocessing_is_refused(data, lower, tmp_path):
     other = shutil.copytree(lower, tmp_path / "other")
     spec = read_spec(other)
     rules = {**spec.preprocessing.normalisation, "t2": Normalisation("ct_window", 0, 80, 40, 20)}

@@ -1,4 +1,4 @@
-"""A run that goes on in another world: the dataset lies elsewhere or has changed, settings are to change."""
+"""Resuming a run after the dataset was moved or changed, or with changed settings."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def stopped(data, tmp_path):
-    """A run that was stopped after its fifth step, with all cases prepared."""
+    """A run stopped after its fifth step, with all cases prepared."""
     run = tmp_path / "run"
     start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
     asked = iter([False] * 4 + [True])
@@ -43,17 +43,17 @@ def resume(run, *more):
     return main(["resume", str(run), "--quiet", "--device", "cpu", *map(str, more)])
 
 
-def test_a_moved_dataset_is_named_and_its_prepared_cases_are_used_again(stopped, data, tmp_path, capsys, monkeypatch):
+def test_moved_dataset_is_named_and_its_prepared_cases_reused(stopped, data, tmp_path, capsys, monkeypatch):
     moved = data.rename(tmp_path / "elsewhere")
     assert resume(stopped) == 2
     assert "resume RUN --data FOLDER" in capsys.readouterr().err
     prepared = []
     monkeypatch.setattr("DanteTrainerLib.data.cache._prepare_case", prepared.append)
     assert resume(stopped, "--data", moved) == 0 and not prepared
-    assert read_run(stopped).data == str(moved)  # for the next time too
+    assert read_run(stopped).data == str(moved)  # also for the next resume
 
 
-def test_a_folder_that_does_not_hold_the_runs_cases_is_refused_and_the_run_as_before(stopped, tmp_path, capsys):
+def test_folder_without_the_cases_of_the_run_is_refused_and_the_run_unchanged(stopped, tmp_path, capsys):
     other = write_dataset(tmp_path / "other", cases=3)
     before = (stopped / "run.json").read_text()
     for folder in (other, tmp_path / "nowhere"):
@@ -62,7 +62,7 @@ def test_a_folder_that_does_not_hold_the_runs_cases_is_refused_and_the_run_as_be
     assert "lacks 1 case ('D')" in capsys.readouterr().err
 
 
-def test_settings_that_may_change_hold_from_here_on(stopped, capsys):
+def test_changeable_settings_apply_from_the_resume_on(stopped, capsys):
     assert resume(stopped, "--set", "network.convs_per_stage=2") == 2
     assert "cannot change within a run" in capsys.readouterr().err
     assert resume(stopped, "--set", "learning_rate=0.001", "--set", "run.steps=8") == 0
@@ -71,19 +71,19 @@ def test_settings_that_may_change_hold_from_here_on(stopped, capsys):
     assert log.step.tolist() == [5, 8] and log.learning_rate[1] < 0.001 < log.learning_rate[0]
 
 
-def test_steps_that_are_lowered_below_what_is_done_end_the_run(stopped):
+def test_steps_lowered_below_those_done_end_the_run(stopped):
     assert resume(stopped, "--set", "run.steps=3") == 0
     assert read_status(stopped).state == "finished" and (stopped / "model" / "model.json").is_file()
 
 
-def test_a_run_folder_that_is_moved_takes_its_cache_along(stopped, tmp_path):
+def test_moved_run_folder_keeps_its_cache(stopped, tmp_path):
     moved = stopped.rename(tmp_path / "moved")
     assert cache_of(moved, read_run(moved)).is_dir() and resume(moved) == 0
     assert not stopped.exists()
 
 
 @pytest.mark.parametrize("lost", ["A", "D"])
-def test_without_a_case_that_it_learns_from_or_validates_on_a_run_does_not_go_on(stopped, data, capsys, lost):
+def test_run_with_a_missing_case_does_not_resume(stopped, data, capsys, lost):
     shutil.rmtree(data / lost)
     assert resume(stopped) == 2
     assert f"lacks 1 case ('{lost}')" in capsys.readouterr().err
@@ -91,13 +91,13 @@ def test_without_a_case_that_it_learns_from_or_validates_on_a_run_does_not_go_on
 
 
 @pytest.mark.parametrize("file", ["A_seg.nii.gz", "A_t1ce.nii.gz"])
-def test_without_a_file_of_a_case_that_it_learns_from_a_run_does_not_go_on(stopped, data, capsys, file):
+def test_run_with_a_missing_file_of_a_training_case_does_not_resume(stopped, data, capsys, file):
     (data / "A" / file).unlink()
     assert resume(stopped) == 2
     assert "'A' has no" in capsys.readouterr().err
 
 
-def test_what_else_changed_in_the_dataset_is_said(stopped, data, capsys):
+def test_other_changes_of_the_dataset_are_reported(stopped, data, capsys):
     shutil.rmtree(data / "E")  # the test case
     write_case(data / "Z", 9)
     shutil.rmtree(data / "B")
@@ -108,20 +108,20 @@ def test_what_else_changed_in_the_dataset_is_said(stopped, data, capsys):
     assert "1 case ('E') went" in said and "1 case ('Z') came" in said
 
 
-def test_an_unchanged_dataset_is_not_spoken_of(stopped, capsys):
+def test_unchanged_dataset_is_not_mentioned(stopped, capsys):
     assert resume(stopped) == 0
     assert "note" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{}", "nonsense", '{"experiment": {"seed": -1}}'])
-def test_a_run_json_that_is_none_is_one_sentence(stopped, capsys, text):
+def test_invalid_run_json_is_one_sentence(stopped, capsys, text):
     (stopped / "run.json").write_text(text)
     assert resume(stopped) == 2
     error = capsys.readouterr().err
     assert "run.json" in error and error.count("\n") == 1
 
 
-def test_a_run_of_an_older_version_goes_on(stopped):
+def test_run_of_an_older_version_resumes(stopped):
     plain = json.loads((stopped / "run.json").read_text())
     del plain["id"], plain["files"], plain["normalisation"]
     plain["cache"] = str(stopped / "cache")
@@ -133,7 +133,7 @@ def test_a_run_of_an_older_version_goes_on(stopped):
     assert resume(stopped) == 0
 
 
-def test_a_run_whose_images_were_normalised_in_another_way_does_not_go_on(stopped, capsys):
+def test_run_with_different_normalisation_does_not_resume(stopped, capsys):
     run = read_run(stopped)
     assert run.normalisation == BRAIN.normalisation
     write_run(
@@ -143,7 +143,7 @@ def test_a_run_whose_images_were_normalised_in_another_way_does_not_go_on(stoppe
     assert "normalised images in another way. Go on with that version" in capsys.readouterr().err
 
 
-def test_of_an_older_version_it_is_ct_that_may_be_normalised_in_another_way():
+def test_older_ct_run_without_stored_normalisation_is_refused():
     brain, chest = (Run(load_experiment(task=task), "", Split((), (), ()), "", "") for task in ("brain", "chest"))
     brain.check_normalisation()
     with pytest.raises(ConfigError, match="begun by another version"):
@@ -151,13 +151,13 @@ def test_of_an_older_version_it_is_ct_that_may_be_normalised_in_another_way():
     replace(chest, normalisation=dict(CHEST.normalisation)).check_normalisation()
 
 
-def test_a_checkpoint_of_another_run_is_not_gone_on_from(stopped, data, tmp_path, capsys):
+def test_checkpoint_of_another_run_is_refused(stopped, data, tmp_path, capsys):
     write_run(stopped, replace(read_run(stopped), id="another"))
     assert resume(stopped) == 2
     assert "belongs to another run" in capsys.readouterr().err
 
 
-def test_a_damaged_prepared_case_is_named_before_the_first_step(stopped, capsys):
+def test_damaged_prepared_case_is_named_before_the_first_step(stopped, capsys):
     path = next((stopped / "cache").glob("A-*/images.npy"))
     path.write_bytes(path.read_bytes()[:500])
     assert resume(stopped) == 2
@@ -167,7 +167,7 @@ def test_a_damaged_prepared_case_is_named_before_the_first_step(stopped, capsys)
     assert main(["clean", str(stopped)]) == 0 and resume(stopped) == 0
 
 
-def test_a_checkpoint_that_is_damaged_is_gone_on_from_by_the_one_before_and_ends_bit_equal(stopped, data, tmp_path):
+def test_damaged_checkpoint_falls_back_to_the_previous_and_ends_bit_identical(stopped, data, tmp_path):
     whole = tmp_path / "whole"
     start_run(smoke(load_experiment("brats-2mm", method="lower")), data, whole)
     continue_run(whole, "cpu", quiet=True)
@@ -180,18 +180,18 @@ def test_a_checkpoint_that_is_damaged_is_gone_on_from_by_the_one_before_and_ends
 HUGE = ["optimiser.learning_rate=1e38", "optimiser.clip_norm=1e38", "optimiser.weight_decay=1e5"]
 
 
-def test_weights_that_leave_all_bounds_in_the_last_step_are_not_saved_and_give_no_model(data, tmp_path, capsys):
+def test_diverged_weights_of_the_last_step_are_not_saved(data, tmp_path, capsys):
     run = tmp_path / "exploded"
     experiment = smoke(load_experiment("brats-2mm", HUGE, method="lower"))
     start_run(replace(experiment, run=replace(experiment.run, steps=1)), data, run)
     with pytest.raises(optimiser.TrainingFailed, match="step 1: the weights are not finite any more.*--set optimiser"):
         continue_run(run, "cpu", quiet=True)
     assert not (run / "checkpoint.pt").exists() and not (run / "model").exists()
-    # What the message advises can be done.
+    # The advice in the message works.
     assert resume(run, "--set", "learning_rate=0.001", "--set", "clip_norm=12", "--set", "weight_decay=0") == 0
 
 
-def test_a_preparation_that_fails_leaves_no_half_written_folder(data, tmp_path):
+def test_failed_preparation_leaves_no_partial_folder(data, tmp_path):
     run = tmp_path / "run"
     start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
     (data / "B" / "B_t1.nii.gz").write_bytes(b"cut")
@@ -200,17 +200,17 @@ def test_a_preparation_that_fails_leaves_no_half_written_folder(data, tmp_path):
     assert not list((run / "cache").glob(".*")) and read_status(run).state == "failed"
 
 
-def test_two_trainings_cannot_begin_in_one_folder(data, tmp_path, capsys):
+def test_two_trainings_cannot_start_in_one_folder(data, tmp_path, capsys):
     run = tmp_path / "run"
     base = ["train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet", "--device", "cpu"]
     run.mkdir()
-    (run / ".lock").touch()  # of a training that was killed before it had written anything
+    (run / ".lock").touch()  # of a training that was killed before it wrote anything
     assert main(base) == 0
     assert main(base) == 2
     assert "exists and is not empty; resume it" in capsys.readouterr().err
 
 
-def test_a_run_folder_that_cannot_be_written_leaves_nothing(data, tmp_path, monkeypatch):
+def test_unwritable_run_folder_leaves_nothing(data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""A whole training, tiny: its files, and that a killed and resumed one ends bit-equal to one that was not."""
+"""A complete tiny training: its files, and that it is bit-identical when killed and resumed."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A run that nothing disturbed."""
+    """An undisturbed run."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     assert (
         main(["train", "lower", "--data", str(data), "--out", str(out), "--smoke", "--quiet", "--device", "cpu"]) == 0
@@ -52,7 +52,7 @@ def weights(run):
     return sha256_of(run / "model" / "limited.safetensors")
 
 
-def test_a_smoke_run_ends_in_a_model_folder_like_a_whole_run(whole):
+def test_smoke_run_ends_in_a_model_folder_like_a_full_run(whole):
     assert sorted(os.listdir(whole / "model")) == ["README.md", "limited.safetensors", "model.json", "provenance.json"]
     assert {"checkpoint.pt", "checkpoint.previous.pt", "log.csv", "curves.png", "run.json"} <= set(os.listdir(whole))
     spec = read_spec(whole / "model")
@@ -63,13 +63,13 @@ def test_a_smoke_run_ends_in_a_model_folder_like_a_whole_run(whole):
     assert log[0].startswith("stage,step,loss,loss_segmentation") and log[-1].startswith("supervised,10,")
 
 
-def test_the_same_run_twice_is_bit_equal(whole, data, tmp_path):
+def test_repeated_run_is_bit_identical(whole, data, tmp_path):
     assert main(["train", "lower", "--data", str(data), "--out", str(tmp_path / "r"), "--smoke", "--quiet"]) == 0
     assert weights(tmp_path / "r") == weights(whole)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 6, 9])
-def test_a_run_stopped_after_any_step_and_resumed_is_bit_equal(whole, data, tmp_path, steps):
+def test_run_stopped_after_any_step_and_resumed_is_bit_identical(whole, data, tmp_path, steps):
     run = tmp_path / "run"
     start_run(smoke(load_experiment("brats-2mm", method="lower")), data, run)
     asked = iter([False] * (steps - 1) + [True])
@@ -105,7 +105,7 @@ def python(*arguments, **options):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_killed_during_the_write_of_a_checkpoint_a_resumed_run_is_bit_equal(whole, data, tmp_path, at):
+def test_run_killed_while_writing_a_checkpoint_and_resumed_is_bit_identical(whole, data, tmp_path, at):
     run = tmp_path / "run"
     train = ["train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet", "--device", "cpu"]
     process = python("-c", KILL_DURING_CHECKPOINT.format(at=at), *train)
@@ -116,7 +116,7 @@ def test_killed_during_the_write_of_a_checkpoint_a_resumed_run_is_bit_equal(whol
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_killed_at_some_moment_a_resumed_run_is_bit_equal(whole, data, tmp_path):
+def test_run_killed_at_some_moment_and_resumed_is_bit_identical(whole, data, tmp_path):
     run = tmp_path / "run"
     train = ["-m", "DanteTrainerLib", "train", "lower", "--data", str(data), "--out", str(run), "--smoke", "--quiet"]
     process = python(*train)
@@ -130,20 +130,20 @@ def test_killed_at_some_moment_a_resumed_run_is_bit_equal(whole, data, tmp_path)
     assert weights(run) == weights(whole)
 
 
-def test_a_finished_run_resumed_writes_the_same_model_again(whole):
+def test_resuming_a_finished_run_writes_the_same_model(whole):
     before = weights(whole)
     assert main(["resume", str(whole), "--quiet"]) == 0
     assert weights(whole) == before
 
 
-def test_a_run_in_use_is_refused(whole):
+def test_run_in_use_is_refused(whole):
     from filelock import FileLock
 
     with FileLock(whole / ".lock"), pytest.raises(ResourceError, match="another process works on the run"):
         continue_run(whole, "cpu", quiet=True)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_keeps_the_checkpoint(data, tmp_path):
+def test_non_finite_loss_stops_the_run_with_advice_and_keeps_the_checkpoint(data, tmp_path):
     run = tmp_path / "run"
     experiment = load_experiment("brats-2mm", ["learning_rate=1e30", "clip_norm=1e30"], method="lower")
     start_run(smoke(experiment), data, run)
@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_keeps_the_checkpo
         (["evaluate", "nowhere", "--data", "D"], "no model folder"),
     ],
 )
-def test_what_cannot_work_is_one_line_of_reason_before_the_first_step(data, tmp_path, capsys, arguments, reason):
+def test_impossible_run_is_refused_in_one_line_before_the_first_step(data, tmp_path, capsys, arguments, reason):
     places = {"D": str(data), "O": str(tmp_path / "out")}
     assert main([places.get(argument, argument) for argument in arguments]) == 2
     error = capsys.readouterr().err
@@ -176,12 +176,12 @@ def test_what_cannot_work_is_one_line_of_reason_before_the_first_step(data, tmp_
 
 
 @pytest.mark.parametrize(("given", "name"), [(" \t", "lower"), ("H\udcf6he\n2", "H\\xf6he 2"), ("Höhe", "Höhe")])
-def test_a_models_name_is_known_before_the_first_step_as_the_model_will_say_it(data, tmp_path, given, name):
+def test_model_name_is_known_before_the_first_step(data, tmp_path, given, name):
     start_run(smoke(load_experiment("brats-2mm", method="lower")), data, tmp_path / "run", given)
     assert read_run(tmp_path / "run").name == name
 
 
-def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(whole, data, tmp_path, capsys):
+def test_evaluate_writes_scores_and_a_picture_using_the_inference_of_the_window(whole, data, tmp_path, capsys):
     out = tmp_path / "scores"
     assert main(["evaluate", str(whole), "--data", str(data), "--split", "test", "--out", str(out), "--quiet"]) == 0
     assert sorted(os.listdir(out)) == ["cases.csv", "contact_sheet.png", "summary.json"]
@@ -192,7 +192,7 @@ def test_evaluate_writes_scores_and_a_picture_from_the_buttons_own_code_path(who
     assert "| WT |" in printed and "test split, 1 cases, without mirroring." in printed
 
 
-def test_mirrored_scores_are_another_average_and_every_table_says_which(whole, data, tmp_path, capsys):
+def test_mirrored_scores_are_a_separate_average_named_in_every_table(whole, data, tmp_path, capsys):
     base = ["evaluate", str(whole), "--data", str(data), "--split", "val", "--quiet"]
     assert main([*base, "--out", str(tmp_path / "plain")]) == 0
     assert main([*base, "--out", str(tmp_path / "mirrored"), "--mirror"]) == 0
@@ -202,8 +202,8 @@ def test_mirrored_scores_are_another_average_and_every_table_says_which(whole, d
     assert read_summary(tmp_path / "mirrored").mirror and not read_summary(tmp_path / "plain").mirror
 
 
-def test_a_step_with_each_formulation_of_the_norm_lowers_the_loss_alike(data, tmp_path, monkeypatch):
-    """20 steps in float32: what the curves differ by is rounding, which each step carries on to the next."""
+def test_training_step_with_each_norm_formulation_lowers_the_loss_equally(data, tmp_path, monkeypatch):
+    """20 steps in float32: the curves differ only by rounding, which accumulates over steps."""
     curves = []
     for name in ("group_norm", "rows", "torch"):
         monkeypatch.setattr(instance_norm, "fastest", lambda x, name=name: name)
@@ -221,7 +221,7 @@ def test_a_step_with_each_formulation_of_the_norm_lowers_the_loss_alike(data, tm
 class TestTheSplitAModelIsScoredBy:
     @pytest.fixture
     def unsplit(self, data, tmp_path):
-        """Ten cases without a split.json, and a run that drew its own by another seed than the default."""
+        """Ten cases without a split.json, and a run that drew its split with another seed than the default."""
         folder = tmp_path / "unsplit"
         for n, name in enumerate("ABCDEFGHIJ"):
             shutil.copytree(data / "ABCDE"[n % 5], folder / name)
@@ -243,17 +243,17 @@ class TestTheSplitAModelIsScoredBy:
         assert main([*arguments, "--set", "data.split_seed=7"]) == 0
         return folder, run
 
-    def test_is_the_one_its_run_trained_with(self, unsplit, tmp_path):
+    def test_is_the_split_of_the_run(self, unsplit, tmp_path):
         folder, run = unsplit
         kept = read_run(run).split
-        assert kept != make_split(list(read_dataset(folder).cases.values()))  # what the default seed would draw
+        assert kept != make_split(list(read_dataset(folder).cases.values()))  # the split of the default seed
         for model in (run, run / "model"):
             assert split_for(model, read_dataset(folder)) == kept
         out = tmp_path / "scores"
         assert main(["evaluate", str(run), "--data", str(folder), "--out", str(out), "--quiet"]) == 0
         assert set(pd.read_csv(out / "cases.csv").case) == set(kept.test)
 
-    def test_is_never_drawn_anew_for_a_model_without_its_run(self, unsplit, tmp_path, capsys):
+    def test_is_never_redrawn_for_a_model_without_its_run(self, unsplit, tmp_path, capsys):
         folder, run = unsplit
         shutil.copytree(run / "model", tmp_path / "alone")
         arguments = [
@@ -272,7 +272,7 @@ class TestTheSplitAModelIsScoredBy:
         assert main([*arguments, "--split-file", str(tmp_path / "own.json")]) == 0
         assert set(pd.read_csv(out / "cases.csv").case) == {"B"}
 
-    def test_is_the_datasets_own_where_the_run_knew_none_of_its_cases(self, unsplit, data, tmp_path):
+    def test_is_that_of_the_dataset_if_the_run_has_none_of_its_cases(self, unsplit, data, tmp_path):
         _, run = unsplit
         dataset = read_dataset(data)
         other = Dataset(tmp_path / "other", dataset.task, {f"{name}2": case for name, case in dataset.cases.items()})
@@ -282,14 +282,14 @@ class TestTheSplitAModelIsScoredBy:
         (other.folder / "split.json").write_text(json.dumps({"train": ["A2"], "val": [], "test": ["C2"]}))
         assert split_for(run, other).test == ("C2",)
 
-    def test_is_refused_where_some_of_its_cases_are_missing(self, unsplit):
+    def test_is_refused_if_some_of_its_cases_are_missing(self, unsplit):
         folder, run = unsplit
         shutil.rmtree(folder / "C")
         with pytest.raises(InputError, match="lacks 1 of the 10 cases of the run's split, e.g. 'C'"):
             split_for(run, read_dataset(folder))
 
 
-def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
+def test_published_model_contains_its_card_and_scores(whole, data, tmp_path):
     scores, card = tmp_path / "scores", REPOSITORY / "DanteTrainer" / "Resources" / "Cards" / "brats-without-t1ce.toml"
     assert main(["evaluate", str(whole), "--data", str(data), "--split", "test", "--out", str(scores), "--quiet"]) == 0
     publish = ["publish", str(whole), "--card", str(card), "--scores", str(scores), "--to"]
@@ -302,7 +302,7 @@ def test_a_published_model_carries_its_card_and_scores(whole, data, tmp_path):
     assert calibration.cases == 1 and 0.5 < calibration.confidence <= 1 and 0 <= calibration.precision <= 1
     assert "How sure, how right" in text
     assert "CC BY 4.0" in text and "not for diagnosis" in text and "WT Dice" in text
-    assert main([*publish, str(data)]) == 2  # not over somebody's data
+    assert main([*publish, str(data)]) == 2  # somebody's data is not overwritten
 
 
 def test_weights_published_at_half_size_segment_as_before(whole, data, tmp_path):
@@ -327,8 +327,8 @@ def test_list_names_methods_and_experiments(capsys):
     assert "lower" in text and "brats-2mm" in text
 
 
-def test_a_longer_run_learns_to_find_the_tumour(data, tmp_path):
-    """Loss alone could fall for many reasons; Dice on a case that was never seen cannot."""
+def test_longer_run_learns_to_find_the_tumour(data, tmp_path):
+    """The loss could fall for many reasons, but not raise the Dice of an unseen case."""
     run = tmp_path / "run"
     overrides = ["steps=60", "validate_every=60", "learning_rate=0.05", "momentum=0.9"]
     from dataclasses import replace
@@ -344,7 +344,7 @@ def test_a_longer_run_learns_to_find_the_tumour(data, tmp_path):
     assert torch.isfinite(torch.tensor(float(last["loss"])))
 
 
-def test_the_hours_of_a_training_are_those_of_its_steps():
+def test_training_seconds_are_summed_over_steps():
     rows = [
         {"stage": "stage-1", "step": 10, "seconds_per_step": 1.0},
         {"stage": "stage-1", "step": 20, "seconds_per_step": 2.0},
@@ -353,8 +353,8 @@ def test_the_hours_of_a_training_are_those_of_its_steps():
     assert seconds_trained(rows) == 10 + 20 + 15
 
 
-def test_calibration_counts_by_hand():
-    # Two cases: surer (0.9, 0.7) than right (0.5, 0.3); the truth, 10 mL, lies in one of the two ranges.
+def test_calibration_by_hand():
+    # Two cases: confidence (0.9, 0.7) above precision (0.5, 0.3); the truth, 10 mL, is inside one of the two ranges.
     rows = pd.DataFrame(
         {
             "confidence": [0.9, 0.7],

@@ -7,16 +7,16 @@ from DanteTrainerLib.settings.loading import list_experiments, load_experiment
 from DanteTrainerLib.settings.smoke import smoke
 from DanteTrainerLib.settings.tasks import TASKS
 
-# These need a teacher: trainer/methods/distillation.
+# These need a teacher: see trainer/methods/distillation.
 TAUGHT = ("mmanet", "pmkl", "cmfd")
 
 
 @pytest.mark.parametrize("name", list_experiments())
-def test_every_shipped_experiment_loads_and_its_patch_fits_its_network(name):
-    assert smoke(load_experiment(name)).data.patch == (16, 16, 16)  # `Experiment` checks itself
+def test_every_shipped_experiment_loads_with_a_patch_that_fits_its_network(name):
+    assert smoke(load_experiment(name)).data.patch == (16, 16, 16)  # `Experiment` validates itself
 
 
-def test_the_papers_settings_are_the_defaults():
+def test_defaults_are_the_settings_of_the_paper():
     experiment = load_experiment("brats-1mm")
     assert experiment == Experiment()
     assert experiment.data.patch == (128, 128, 128) and experiment.data.batch_size == 2
@@ -46,49 +46,49 @@ def test_settings_are_overridden_by_full_or_unique_short_keys():
         ("strides=[[1,1,1],[2,2,2]]", "same length"),
     ],
 )
-def test_a_wrong_override_says_what_is_wanted(override, reason):
+def test_wrong_override_names_the_expected_form(override, reason):
     with pytest.raises(ConfigError, match=reason.replace("[", r"\[") if "[" in reason else reason):
         load_experiment("brats-2mm", [override])
 
 
-def test_what_the_command_says_is_not_said_again_among_the_settings():
+def test_setting_given_by_a_command_option_cannot_be_repeated():
     with pytest.raises(ConfigError, match="--set method=upper: the method is said elsewhere, 'lower'"):
         load_experiment("brats-2mm", ["method=upper"], method="lower")
     assert load_experiment("brats-2mm", ["method=upper"]).method == "upper"
 
 
-def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+def test_file_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text("[data]\nbatch_size = 7\n", encoding="utf-8-sig")
     assert load_experiment(str(tmp_path / "mine.toml")).data.batch_size == 7
 
 
-def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path):
+def test_unknown_key_in_a_file_suggests_the_nearest(tmp_path):
     (tmp_path / "mine.toml").write_text("[data]\npach = [1, 2, 3]\n")
     with pytest.raises(ConfigError, match="unknown key 'pach'. Did you mean 'patch'"):
         load_experiment(str(tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize(("content", "reason"), [("[data", "not valid TOML"), (None, "there is no experiment")])
-def test_a_file_that_is_none_is_refused(tmp_path, content, reason):
+def test_invalid_file_is_refused(tmp_path, content, reason):
     if content:
         (tmp_path / "mine.toml").write_text(content)
     with pytest.raises(ConfigError, match=reason):
         load_experiment(str(tmp_path / "mine.toml"))
 
 
-def test_a_patch_that_the_network_cannot_halve_is_refused():
+def test_patch_the_network_cannot_halve_is_refused():
     with pytest.raises(ConfigError, match="multiple of 16, got 60"):
         load_experiment("brats-2mm", ["patch=[64, 60, 64]"])
 
 
-def test_an_unknown_method_names_the_nearest():
+def test_unknown_method_suggests_the_nearest():
     with pytest.raises(ConfigError, match="unknown method 'loser'. Did you mean 'lower'"):
         method_named("loser")
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in TAUGHT])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_method_gives_stages_for_every_task_that_end_in_a_deployed_network(method, task):
+def test_every_method_has_stages_ending_in_a_deployed_network_for_every_task(method, task):
     stages = METHODS[method](smoke(load_experiment("brats-2mm", method=method)), TASKS[task])
     limited = stages[-1].deployed["limited"]
     assert set(limited.modalities) <= set(TASKS[task].full) and stages[-1].predict is not None

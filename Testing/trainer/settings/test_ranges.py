@@ -1,4 +1,4 @@
-"""Settings that cannot be are one sentence, before anything is made."""
+"""Invalid settings are refused in one sentence before anything is created."""
 
 import pytest
 
@@ -27,13 +27,13 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("override", IMPOSSIBLE, ids=lambda text: text[:40])
-def test_what_cannot_be_is_refused_in_one_sentence(override):
+def test_invalid_values_are_refused_in_one_sentence(override):
     with pytest.raises(ConfigError) as caught:
         load_experiment("brats-2mm", [override])
     assert str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_section_that_is_no_table_is_refused_also_where_a_setting_in_it_follows(tmp_path):
+def test_section_that_is_no_table_is_refused_even_with_an_override(tmp_path):
     (tmp_path / "mine.toml").write_text("run = 7\n")
     with pytest.raises(ConfigError, match="'run' must be a table"):
         load_experiment(str(tmp_path / "mine.toml"), ["run.steps=2"])
@@ -47,19 +47,19 @@ def test_a_section_that_is_no_table_is_refused_also_where_a_setting_in_it_follow
         (b"x = " + b"[" * 5000, "not valid TOML"),
     ],
 )
-def test_a_file_that_cannot_be_an_experiment_is_refused(tmp_path, monkeypatch, content, reason):
+def test_invalid_experiment_file_is_refused(tmp_path, monkeypatch, content, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=reason):
         load_experiment("mine.toml")
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+def test_file_may_start_with_a_byte_order_mark(tmp_path):
     (tmp_path / "mine.toml").write_text("seed = 7\n", encoding="utf-8-sig")
     assert load_experiment(str(tmp_path / "mine.toml")).seed == 7
 
 
-def test_how_a_run_goes_on_may_change_and_what_its_networks_are_may_not():
+def test_resumed_run_may_change_its_schedule_but_not_its_networks():
     before = load_experiment("brats-2mm")
     after = changed_experiment(before, ["learning_rate=0.001", "run.precision=fp32", "data.workers=0"])
     assert (after.optimiser.learning_rate, after.run.precision, after.data.workers) == (0.001, "fp32", 0)
@@ -71,7 +71,7 @@ def test_how_a_run_goes_on_may_change_and_what_its_networks_are_may_not():
         changed_experiment(before, ["run.steps=0"])
 
 
-def test_where_a_method_moves_its_networks_by_settings_of_its_own_these_may_change_and_the_runs_are_refused():
+def test_resumed_method_with_its_own_optimiser_may_change_only_that():
     transformer = load_experiment("brats-2mm", method="vit")
     assert changed_experiment(transformer, ["vit.learning_rate=0.0001"]).vit.learning_rate == 0.0001
     with pytest.raises(
@@ -90,7 +90,7 @@ def test_where_a_method_moves_its_networks_by_settings_of_its_own_these_may_chan
 
 
 @pytest.mark.parametrize("key", ["optimiser.kind", "pretrain_optimiser.kind"])
-def test_a_run_goes_on_with_the_kind_of_optimiser_that_it_began_with(key):
+def test_resumed_run_keeps_its_kind_of_optimiser(key):
     before = load_experiment("brats-2mm")
     assert changed_experiment(before, [f"{key}=sgd"]).optimiser == before.optimiser
     with pytest.raises(ConfigError, match=r"optimiser\.kind: this cannot change within a run"):

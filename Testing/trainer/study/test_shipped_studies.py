@@ -32,8 +32,8 @@ def test_shipped_studies_can_be_planned_at_every_size(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(list_studies()))
-def test_a_row_is_quoted_only_as_long_as_nothing_can_train_it(name, tmp_path):
-    """Whoever adds the method or the setting takes the line `quoted = true` out of the study file."""
+def test_row_is_quoted_only_while_no_method_can_train_it(name, tmp_path):
+    """Whoever adds the method or setting removes the line `quoted = true` from the study file."""
     study = shipped(name).sized()
     for entry in study.entry:
         if entry.quoted:
@@ -43,7 +43,7 @@ def test_a_row_is_quoted_only_as_long_as_nothing_can_train_it(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_paper_has_its_size_and_a_smoke_test_its_seconds(name, tmp_path):
+def test_studies_have_paper_and_smoke_sizes(name, tmp_path):
     study = shipped(name)
     paper, smoke = (plan(study.sized(size), tmp_path)[0].experiment for size in ("paper", "smoke"))
     assert (paper.data.patch, paper.data.spacing_mm) == ((128, 128, 128), (1.0, 1.0, 1.0))
@@ -52,21 +52,21 @@ def test_the_paper_has_its_size_and_a_smoke_test_its_seconds(name, tmp_path):
     assert len({run.seed for run in plan(study.sized("smoke"), tmp_path)}) == 1
 
 
-def test_table_1_has_the_papers_rows_in_its_order():
+def test_table_1_has_the_rows_of_the_paper_in_order():
     names = [entry.name for entry in shipped("table-1").entry]
     ours = ["lower", "upper", "RobustSeg", "mmFormer", "ShaSpec", "MMANet", "PMKL", "CMFD", "CPMN", "DANTE"]
     assert names == ours
 
 
 @pytest.mark.parametrize("name", ["table-1", "table-2"])
-def test_the_papers_share_of_the_gap_follows_from_its_dice(name):
+def test_share_of_the_gap_in_the_paper_follows_from_its_dice(name):
     rows = {entry.name: entry.paper for entry in shipped(name).entry}
     low, own, high = (rows[row]["BraTS 2018"]["ET"] for row in ("lower", "DANTE", "upper"))
     share = 100 * (own.dice - low.dice) / (high.dice - low.dice)
     assert own.gap_share in (None, round(share)) and round(share) == 31
 
 
-def test_figure_4_sweeps_each_lambda_with_the_other_at_the_papers_value(tmp_path):
+def test_figure_4_sweeps_each_lambda_with_the_other_at_the_paper_value(tmp_path):
     study = shipped("figure-4")
     runs = [run.experiment.dante for run in plan(study.sized("small"), tmp_path) if run.entry.method == "dante"]
     grid = [0, 0.1, 0.3, 0.5, 0.7, 1]
@@ -74,7 +74,7 @@ def test_figure_4_sweeps_each_lambda_with_the_other_at_the_papers_value(tmp_path
     assert study.split == "val"
 
 
-def test_the_grid_of_weights_multiplies_all_weights_of_a_method(tmp_path):
+def test_weight_grid_multiplies_all_weights_of_a_method(tmp_path):
     runs = {run.entry.name: run.experiment for run in plan(shipped("weights").sized("small"), tmp_path)}
     whole, hundredth = runs["mmanet x1"].mmanet, runs["mmanet x0.01"].mmanet
     assert hundredth.kd_weight == pytest.approx(whole.kd_weight / 100) != 0
@@ -82,13 +82,13 @@ def test_the_grid_of_weights_multiplies_all_weights_of_a_method(tmp_path):
     assert (runs["dante x0"].dante.compaction_weight, runs["dante x0"].dante.align_weight) == (0, 0)
 
 
-def test_the_list_of_studies_says_their_sizes(capsys):
+def test_list_of_studies_shows_their_sizes(capsys):
     assert main(["list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["table-2"].endswith("(--size small, smoke, paper)") and "--size" not in lines["ablations"]
 
 
-def test_the_chest_study_brings_the_split_of_its_80_generated_patients(tmp_path):
+def test_chest_study_includes_the_split_of_its_80_generated_patients(tmp_path):
     patients = {f"SyntheticChest{n:03d}": Case(f"SyntheticChest{n:03d}", {}, None, {}) for n in range(80)}
     path = Path(list_studies()["chest-synthetic"]).with_name("chest-synthetic.split.json")
     split = read_split(Dataset(tmp_path, TASKS["chest"], patients), path)

@@ -41,7 +41,7 @@ def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"))
 
 
-def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(data, tmp_path, capsys):
+def test_study_trains_scores_and_tabulates_all_rows_and_is_finished_when_rerun(data, tmp_path, capsys):
     study = small_study(
         Entry("lower", "lower", seeds=(1, 2)),
         Entry("upper", "upper"),
@@ -66,7 +66,7 @@ def test_a_study_trains_scores_and_tables_all_rows_and_is_done_when_run_again(da
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
 
 
-def test_a_study_may_score_with_mirroring_beside_the_scores_without(data, tmp_path):
+def test_study_can_score_with_mirroring_in_addition(data, tmp_path):
     study = small_study(Entry("lower", "lower"))
     for mirror in (False, True):
         study = replace(study, mirror=mirror)
@@ -80,7 +80,7 @@ def test_a_study_may_score_with_mirroring_beside_the_scores_without(data, tmp_pa
     ]
 
 
-def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(data, tmp_path, monkeypatch):
+def test_methods_of_one_seed_see_the_same_batches_after_any_earlier_stage(data, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(loop.Trainer, "train", lambda self, stage, source, *_: seen.append((stage.name, source)))
     monkeypatch.setattr(train, "save_checkpoint", lambda *_: None)
@@ -95,7 +95,7 @@ def test_methods_of_one_seed_see_the_same_batches_whatever_stage_went_before(dat
     assert not torch.equal(batches["stage-1"].images, batches["stage-2"].images)
 
 
-def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monkeypatch):
+def test_run_locked_by_another_process_is_left_to_it(data, tmp_path, monkeypatch):
     study = small_study(Entry("lower", "lower"), Entry("upper", "upper"))
     first, second = plan(study, tmp_path)
     first.folder.parent.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(data, tmp_path, monke
     assert waits == [True] and first.model.is_dir()
 
 
-def test_other_settings_than_those_trained_are_refused(data, tmp_path):
+def test_changed_settings_of_a_trained_run_are_refused(data, tmp_path):
     run_study(small_study(Entry("lower", "lower")), data, tmp_path, "test", "cpu", quiet=True)
     other = small_study(Entry("lower", "lower", ("optimiser.learning_rate=0.1",)))
     run = plan(other, tmp_path)[0]
@@ -123,7 +123,7 @@ def test_other_settings_than_those_trained_are_refused(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """A study of DANTE, whose models have two networks, trained and scored."""
+    """A trained and scored study of DANTE, whose models have two networks."""
     folder = tmp_path_factory.mktemp("finished")
     run_study(TWO_DOORS, data, folder, "test", "cpu", quiet=True)
     return folder
@@ -152,7 +152,7 @@ def without_summary(path):
 
 @pytest.mark.parametrize("pathway", [FULL, LIMITED])
 @pytest.mark.parametrize("damage", [Path.unlink, cut, without_a_region, of_other_weights, without_summary])
-def test_scores_that_are_missing_or_not_whole_are_made_again_for_every_network(finished, data, pathway, damage):
+def test_missing_or_incomplete_scores_of_a_network_are_recomputed(finished, data, pathway, damage):
     run = plan(TWO_DOORS, finished)[0].folder
     right = {name: (run / name / "cases.csv").read_bytes() for name in (FULL, LIMITED)}
     other = run / (LIMITED if pathway == FULL else FULL) / "cases.csv"
@@ -163,7 +163,7 @@ def test_scores_that_are_missing_or_not_whole_are_made_again_for_every_network(f
     assert other.stat().st_mtime_ns == stamp
 
 
-def test_a_row_that_fails_is_told_and_the_others_go_on(data, tmp_path, capsys):
+def test_failed_row_is_reported_and_the_others_continue(data, tmp_path, capsys):
     study = small_study(
         Entry("broken", "lower", ("learning_rate=1e38", "clip_norm=1e38", "weight_decay=1e5")),
         Entry("pupil", "mmanet", ("distillation.teacher={broken}",)),
@@ -176,13 +176,13 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["tset", "TEST"])
-def test_a_part_that_is_none_is_refused_before_anything_is_trained(data, tmp_path, part):
+def test_invalid_part_is_refused_before_training(data, tmp_path, part):
     with pytest.raises(InputError, match="unknown split"):
         run_study(small_study(Entry("lower", "lower")), data, tmp_path, part, "cpu", quiet=True)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_study_that_was_asked_to_stop_begins_no_further_run_and_goes_on_when_run_again(data, tmp_path):
+def test_stopped_study_starts_no_further_run_and_continues_when_rerun(data, tmp_path):
     study = small_study(Entry("lower", "lower"), Entry("upper", "upper"))
     first, second = plan(study, tmp_path)
     with pytest.raises(Cancelled, match="run the study again"):
@@ -192,7 +192,7 @@ def test_a_study_that_was_asked_to_stop_begins_no_further_run_and_goes_on_when_r
     assert set(collect(plan(study, tmp_path), "test").method) == {"lower", "upper"}
 
 
-def test_a_study_that_is_moved_takes_its_prepared_cases_along_and_clean_removes_them(data, tmp_path, capsys):
+def test_moved_study_keeps_its_prepared_cases_and_clean_removes_them(data, tmp_path, capsys):
     study = small_study(Entry("lower", "lower"))
     run_study(study, data, tmp_path / "here", "test", "cpu", quiet=True)
     (tmp_path / "here").rename(tmp_path / "there")
@@ -206,7 +206,7 @@ def test_a_study_that_is_moved_takes_its_prepared_cases_along_and_clean_removes_
     assert main(["clean", str(data)]) == 2 and (data / "A").is_dir()
 
 
-def test_the_prepared_cases_of_a_study_that_is_being_trained_are_not_removed(data, tmp_path, capsys):
+def test_prepared_cases_of_a_running_study_are_not_removed(data, tmp_path, capsys):
     study = small_study(Entry("lower", "lower"))
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
     before = sorted(tmp_path.glob("cache/*"))

@@ -18,7 +18,7 @@ def by_name(study, folder):
     return {run.entry.name: run for run in plan(study, folder)}
 
 
-def test_a_sweep_has_values_of_any_type_settings_and_seeds_of_its_own(tmp_path):
+def test_sweep_has_values_of_any_type_and_its_own_settings_and_seeds(tmp_path):
     study = study_of(
         tmp_path,
         """
@@ -56,13 +56,13 @@ def test_a_sweep_has_values_of_any_type_settings_and_seeds_of_its_own(tmp_path):
     assert runs["dante naive=true"].experiment.dante.naive is True
 
 
-def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path):
+def test_string_that_looks_like_a_number_stays_a_string(tmp_path):
     sweep = Sweep("mmanet", "distillation.teacher", ("007", "true", "models/upper"))
     study = Study("brats-2mm", sweep=(sweep,))
     assert [run.experiment.distillation.teacher for run in plan(study, tmp_path)] == ["007", "true", "models/upper"]
 
 
-def test_several_settings_are_multiplied_by_one_factor_whatever_they_are(tmp_path):
+def test_several_settings_are_multiplied_by_one_factor(tmp_path):
     keys = ("dante.compaction_weight", "dante.align_weight")
     study = Study("brats-2mm", ("dante.align_weight=0.4",), sweep=(Sweep("dante", keys=keys, factors=(0, 0.1, 1)),))
     runs = by_name(study, tmp_path)
@@ -80,13 +80,13 @@ def test_several_settings_are_multiplied_by_one_factor_whatever_they_are(tmp_pat
         ('key = "dante.align"\nvalues = ["l1", "l1"]', "two rows"),
     ],
 )
-def test_a_sweep_that_says_too_little_or_too_much_is_refused(tmp_path, sweep, reason):
+def test_incomplete_or_contradictory_sweep_is_refused(tmp_path, sweep, reason):
     with pytest.raises(ConfigError, match=reason):
         study_of(tmp_path, f'experiment = "brats-2mm"\n[[sweep]]\nmethod = "dante"\n{sweep}\n')
 
 
 @pytest.mark.parametrize("key", ["align_weight", "dante.align", "dante.naive", "dante.weight"])
-def test_what_is_no_number_cannot_be_multiplied(tmp_path, key):
+def test_non_numeric_setting_cannot_be_multiplied(tmp_path, key):
     study = Study("brats-2mm", sweep=(Sweep("dante", keys=(key,), factors=(0.1,)),))
     with pytest.raises(ConfigError, match="cannot be multiplied"):
         plan(study, tmp_path)
@@ -96,7 +96,7 @@ def teachers(study, folder):
     return {run.entry.name: run.experiment.distillation.teacher for run in plan(study, folder)}
 
 
-def test_a_row_is_named_in_every_kind_of_setting(tmp_path):
+def test_row_can_be_referenced_in_every_kind_of_setting(tmp_path):
     model = (tmp_path / "runs" / "lower-seed1" / "model").resolve().as_posix()
     value = Sweep("mmanet", "distillation.teacher", ("{lower}",), name="value")
     own = Sweep("mmanet", "mmanet.weak_weight", (0,), name="set", set=("distillation.teacher={lower}",))
@@ -108,7 +108,7 @@ def test_a_row_is_named_in_every_kind_of_setting(tmp_path):
     assert [run.needs for run in plan(common, tmp_path)] == [(), (tmp_path / "runs" / "lower-seed1" / "model",)]
 
 
-def test_a_list_may_name_a_row_and_a_name_may_hold_an_equals_sign(tmp_path):
+def test_list_may_reference_a_row_and_a_name_may_contain_an_equals_sign(tmp_path):
     swept = Sweep("lower", "run.steps", (5,))
     folders = Entry("reader", "dante", ('data.pretrain_folders=["{lower steps=5}", "X"]',))
     run = by_name(Study("brats-2mm", entry=(folders,), sweep=(swept,)), tmp_path)["reader"]
@@ -117,7 +117,7 @@ def test_a_list_may_name_a_row_and_a_name_may_hold_an_equals_sign(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["study", "entry", "sweep", "value"])
-def test_a_name_that_no_row_has_is_refused_wherever_it_stands(tmp_path, place):
+def test_reference_to_an_unknown_row_is_refused_anywhere(tmp_path, place):
     unknown = ("distillation.teacher={uper}",)
     study = {
         "study": Study("brats-2mm", unknown, entry=(LOWER,)),
@@ -129,13 +129,13 @@ def test_a_name_that_no_row_has_is_refused_wherever_it_stands(tmp_path, place):
         plan(study, tmp_path)
 
 
-def test_a_quoted_row_has_no_model_to_be_named(tmp_path):
+def test_quoted_row_has_no_model_to_reference(tmp_path):
     study = Study("brats-2mm", entry=(Entry("lower", "future", quoted=True), PUPIL))
     with pytest.raises(ConfigError, match="names no row"):
         plan(study, tmp_path)
 
 
-def test_rows_that_wait_for_each_other_are_refused(tmp_path):
+def test_circular_references_of_rows_are_refused(tmp_path):
     first = Entry("first", "mmanet", ("distillation.teacher={second}",))
     second = Entry("second", "mmanet", ("distillation.teacher={first}",))
     with pytest.raises(ConfigError, match="first -> second -> first"):
@@ -156,14 +156,14 @@ SIZED = Study(
 )
 
 
-def test_a_size_gives_experiment_settings_seeds_and_region(tmp_path):
+def test_size_defines_experiment_settings_seeds_and_region(tmp_path):
     first, chest = SIZED.sized(), SIZED.sized("chest")
     assert [(run.seed, run.experiment.run.steps) for run in plan(first, tmp_path)] == [(1, 5), (2, 5)]
     assert (first.region, first.label, chest.region, chest.label) == ("ET", "small: short", "PE", "chest")
     assert [(run.seed, run.experiment.task) for run in plan(chest, tmp_path)] == [(7, "chest")]
 
 
-def test_a_study_without_sizes_stays_what_it_is_and_an_unknown_size_is_refused():
+def test_study_without_sizes_is_unchanged_and_an_unknown_size_refused():
     plain = Study("brats-2mm", entry=(LOWER,))
     assert plain.sized() == plain
     with pytest.raises(ConfigError, match="it has none"):
@@ -193,7 +193,7 @@ ROW = '[[entry]]\nname = "x"\nmethod = "lower"\n'
         (f"[size.small]\nseeds = [1]\n{ROW}", "'experiment' is missing"),
     ],
 )
-def test_a_bad_study_file_is_refused(tmp_path, text, reason):
+def test_bad_study_file_is_refused(tmp_path, text, reason):
     with pytest.raises(ConfigError, match=reason):
         study_of(tmp_path, text)
 
@@ -201,7 +201,7 @@ def test_a_bad_study_file_is_refused(tmp_path, text, reason):
 @pytest.mark.parametrize(
     ("entry", "reason"), [(Entry("x", "lowest"), "lowest"), (Entry("x", "lower", ("run.stepz=1",)), "stepz")]
 )
-def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
+def test_bad_row_is_refused_before_any_run(tmp_path, entry, reason):
     with pytest.raises(ConfigError, match=reason):
         plan(Study("brats-2mm", entry=(entry,)), tmp_path)
 
@@ -217,12 +217,12 @@ def test_a_bad_row_is_refused_before_anything_runs(tmp_path, entry, reason):
         (Study("brats-2mm", entry=(LOWER,), set=("method=upper",)), "'method' is no setting of a study's rows"),
     ],
 )
-def test_a_run_is_told_from_others_by_its_row_and_seed_alone(tmp_path, study, reason):
+def test_run_is_identified_by_row_and_seed_alone(tmp_path, study, reason):
     with pytest.raises(ConfigError, match=reason):
         plan(study, tmp_path)
 
 
-def test_a_study_that_is_changed_from_outside_says_so_in_its_label(tmp_path):
+def test_externally_changed_study_says_so_in_its_label(tmp_path):
     text = 'experiment = "brats-2mm"\nlabel = "small"\nseeds = [1, 2]\n'
     text += '[[entry]]\nname = "lower"\nmethod = "lower"\nseeds = [3]\n'
     path = tmp_path / "study.toml"

@@ -1,4 +1,4 @@
-"""Values of a DICOM header, of which scanners write what the standard does not allow."""
+"""Values of DICOM headers, which may violate the standard."""
 
 import pytest
 from pydicom.dataelem import RawDataElement
@@ -14,7 +14,7 @@ ECHO_TIME, PIXEL_SPACING, DESCRIPTION = Tag(0x0018, 0x0081), Tag(0x0028, 0x0030)
 
 
 def with_raw(tag, kind, value):
-    """A data set with one value as the file has it, which pydicom parses when it is asked for."""
+    """A data set with one raw value, which pydicom parses on access."""
     dataset = Dataset()
     dataset[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)
     return dataset
@@ -31,26 +31,26 @@ def with_raw(tag, kind, value):
         (b"nan ", ()),
     ],
 )
-def test_numbers_are_all_of_a_value_or_none(value, numbers):
+def test_numbers_are_read_completely_or_not_at_all(value, numbers):
     dataset = with_raw(PIXEL_SPACING, "DS", value)
     assert numbers_of(dataset, "PixelSpacing") == numbers
     assert number_of(dataset, "PixelSpacing") == (numbers[0] if numbers else None)
 
 
-def test_what_is_not_there_is_nothing_of_each_kind():
+def test_missing_elements_read_as_empty():
     dataset = Dataset()
     assert (text(dataset, "SeriesDescription"), texts(dataset, "ImageType")) == ("", ())
     assert (number_of(dataset, "EchoTime"), items(dataset, "SharedFunctionalGroupsSequence")) == (None, [])
 
 
-def test_a_text_prints_on_one_line_whatever_it_holds():
+def test_text_is_one_printable_line():
     dataset = with_raw(DESCRIPTION, "LO", b"T1\x1b[31m red\r\npost ")
     with quiet():
         shown = text(dataset, "SeriesDescription")
     assert "T1" in shown and "post" in shown and shown.isprintable()
 
 
-def test_no_sequence_has_no_items():
+def test_missing_sequence_has_no_items():
     assert items(with_raw(ECHO_TIME, "DS", b"20"), "EchoTime") == []
 
 
@@ -61,7 +61,7 @@ def echo(milliseconds):
     return group
 
 
-def test_a_frames_own_group_goes_before_the_shared_one_and_that_before_the_file():
+def test_frame_group_precedes_shared_group_precedes_file():
     dataset = Dataset()
     dataset.EffectiveEchoTime = 30.0
     assert Groups(dataset, []).number("MREchoSequence", "EffectiveEchoTime") == 30.0
@@ -69,13 +69,13 @@ def test_a_frames_own_group_goes_before_the_shared_one_and_that_before_the_file(
     assert Groups(dataset, [echo(10.0), echo(20.0)]).number("MREchoSequence", "EffectiveEchoTime") == 10.0
 
 
-def test_as_many_numbers_as_are_wanted_or_none():
+def test_wrong_count_of_numbers_reads_as_none():
     dataset = with_raw(PIXEL_SPACING, "DS", b"0.9\\1.2 ")
     assert Groups(dataset, []).numbers("PixelMeasuresSequence", "PixelSpacing", 2) == (0.9, 1.2)
     assert Groups(dataset, []).numbers("PixelMeasuresSequence", "PixelSpacing", 3) is None
 
 
-def test_of_the_shared_groups_there_is_one():
+def test_at_most_one_shared_group_is_read():
     dataset = Dataset()
     dataset.PerFrameFunctionalGroupsSequence = Sequence([echo(10.0), echo(11.0), echo(12.0)])
     dataset.SharedFunctionalGroupsSequence = Sequence([echo(20.0), echo(21.0)])

@@ -1,4 +1,4 @@
-"""What a bundle brings along does what the deployed half does, and knows nothing of it."""
+"""The scripts of a bundle compute the same as the package, and do not import it."""
 
 from pathlib import Path
 
@@ -18,27 +18,27 @@ from DanteSegmenterLib.volume import Volume
 WINDOW = Normalisation("ct_window", -100.0, 300.0, 0.0, 1.0)
 
 
-def test_it_runs_where_nothing_of_ours_is_installed():
+def test_scripts_run_without_this_package():
     text = Path(dante.__file__).read_text(encoding="utf-8")
     assert "SegmenterLib" not in text and "from ." not in text
 
 
 @pytest.mark.parametrize("shape", [(5, 11, 3), (10, 7, 3), (1, 1, 1)])
-def test_resampling_is_ours(shape):
+def test_resampling_equals_ours(shape):
     array = np.random.default_rng(0).normal(size=(2, 9, 7, 5)).astype(np.float32)
     np.testing.assert_allclose(
         dante.resample(torch.from_numpy(array), shape).numpy(), resample(array, shape), atol=1e-6
     )
 
 
-def test_windows_and_their_weights_are_ours():
+def test_windows_and_weights_equal_ours():
     for size in range(1, 200):
         assert dante.even_starts(size, 16) == window_starts(size, 16)
     assert torch.equal(dante.gaussian((4, 7, 16)), gaussian_window((4, 7, 16)))
 
 
 def volumes():
-    """Two CTs whose bodies lie at different places, spacings of no round ratio."""
+    """Two CTs with different body positions and spacings of an irregular ratio."""
     rng, found = np.random.default_rng(1), {}
     for name, at in (("a", 3), ("b", 6)):
         array = np.full((21, 26, 31), -500, np.float32)
@@ -53,7 +53,7 @@ def as_monai(volume):
     return MetaTensor(array, affine=torch.from_numpy(volume.ijk_to_ras))
 
 
-def test_the_grid_is_ours_there_and_back():
+def test_grid_conversion_equals_ours_in_both_directions():
     given, spacing = volumes(), (2.0, 2.5, 0.8)
     preprocessing = Preprocessing("LPS", spacing, {"a": WINDOW, "b": WINDOW})
     prepared = prepare(given, ("a", "b"), preprocessing)
@@ -78,7 +78,7 @@ def test_the_grid_is_ours_there_and_back():
     assert not back.applied_operations
 
 
-def test_an_image_of_nothing_is_refused():
+def test_empty_image_is_refused():
     empty = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.eye(4))
     with pytest.raises(ValueError, match="all voxels are background"):
         dante.NetworkGridd(("a",), (1.0, 1.0, 1.0), (None,))({"a": empty})
@@ -86,7 +86,7 @@ def test_an_image_of_nothing_is_refused():
 
 @pytest.mark.parametrize("inside_only", [True, False])
 @pytest.mark.parametrize("shape", [(10, 12, 9), (40, 16, 21)])
-def test_the_windows_give_our_logits(shape, inside_only):
+def test_windows_give_our_logits(shape, inside_only):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = UNet(2, 3, TINY_NETWORK).eval()

@@ -7,10 +7,10 @@ from DanteSegmenterLib.networks.unet import initialise
 SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, 1)
 
 
-def test_a_gated_network_without_a_modality_equals_the_whole_with_it_dropped():
+def test_network_without_a_modality_equals_the_whole_with_it_dropped():
     network = GatedNetwork(4, 3, SPEC)
     initialise(network)
-    for parameter in network.fusions.parameters():  # norms too, which begin as the identity
+    for parameter in network.fusions.parameters():  # including the norms, which are initialised to the identity
         torch.nn.init.normal_(parameter)
     image, keep = torch.randn(2, 4, 16, 16, 16), [0, 2, 3]
     present = torch.tensor([[1.0, 0.0, 1.0, 1.0]]).expand(2, 4)
@@ -18,7 +18,7 @@ def test_a_gated_network_without_a_modality_equals_the_whole_with_it_dropped():
     assert torch.allclose(network.restricted_to(keep)(image[:, keep]), whole, atol=1e-5)
 
 
-def test_the_fused_maps_are_as_large_without_a_modality_as_with_all():
+def test_fused_maps_keep_their_magnitude_without_a_modality():
     torch.manual_seed(0)
     network = GatedNetwork(4, 3, SPEC)
     initialise(network)

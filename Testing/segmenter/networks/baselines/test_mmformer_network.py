@@ -20,14 +20,14 @@ from DanteSegmenterLib.networks.unet import Decoder, brats_1mm, chest_ct, initia
 
 OPTIONS = MmFormerOptions(token_width=8, heads=2, mlp_width=16, layers=1, narrowing=2)
 SPEC = NetworkSpec((4, 8, 8), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3, 1)
-# One more stage below the tokens, as the network at 1 mm has.
+# One stage deeper than the tokens, like the network at 1 mm.
 DEEP = NetworkSpec((2,) * 6, ((1, 1, 1),) + ((2, 2, 2),) * 5, ((3, 3, 3),) * 6, 1)
-# The authors' own size.
+# The authors' size.
 PUBLISHED = NetworkSpec((8, 16, 32, 64, 128), ((1, 1, 1),) + ((2, 2, 2),) * 4, ((3, 3, 3),) * 5, 3)
 
 
 def network_of(spec, patch):
-    """With positions that are not zero, as they are at first."""
+    """A network with nonzero positions, which are initialised to zero."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = MmFormer(4, range(4), 3, spec, patch, OPTIONS)
@@ -37,7 +37,7 @@ def network_of(spec, patch):
 
 
 @pytest.mark.parametrize(("spec", "patch"), [(SPEC, (16, 16, 16)), (DEEP, (32, 64, 32))])
-def test_without_a_modality_it_equals_the_whole_with_it_dropped(spec, patch):
+def test_network_without_a_modality_equals_the_whole_with_it_dropped(spec, patch):
     network, keep = network_of(spec, patch), [0, 2, 3]
     image = torch.randn(2, 4, *patch, generator=torch.Generator().manual_seed(0))
     whole = network.decoder(network.fuse(network.pyramids(image), torch.tensor([[1.0, 0.0, 1.0, 1.0]]).expand(2, 4)))
@@ -47,7 +47,7 @@ def test_without_a_modality_it_equals_the_whole_with_it_dropped(spec, patch):
     assert not torch.allclose(network(image), whole, atol=1e-2)
 
 
-def test_a_sample_that_lacks_a_modality_does_not_change_another():
+def test_dropping_a_modality_in_one_sample_does_not_affect_others():
     network, image = network_of(SPEC, (16, 16, 16)), torch.randn(2, 4, 16, 16, 16)
     present = torch.tensor([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     mixed = network.decoder(network.fuse(network.pyramids(image), present))
@@ -55,7 +55,7 @@ def test_a_sample_that_lacks_a_modality_does_not_change_another():
     assert torch.allclose(mixed[:1], network.restricted_to([0, 2, 3])(image[:1, [0, 2, 3]]), atol=1e-5)
 
 
-def test_tokens_are_at_a_sixteenth_of_the_resolution_or_as_deep_as_there_is():
+def test_tokens_are_at_one_sixteenth_resolution_or_the_deepest_level():
     assert token_level(brats_1mm()) == 4 and reductions(brats_1mm())[4] == (16, 16, 16)
     assert token_level(chest_ct()) == 4 and reductions(chest_ct())[4] == (8, 16, 16)
     assert token_level(SPEC) == 2 and reductions(SPEC)[2] == (4, 4, 4)
@@ -64,7 +64,7 @@ def test_tokens_are_at_a_sixteenth_of_the_resolution_or_as_deep_as_there_is():
     assert chest.size == (8, 10, 12) and chest.positions.shape == (2, 960, 8)
 
 
-def test_a_layer_is_pytorchs_own_with_the_norm_first():
+def test_layer_equals_pytorch_pre_norm_layer():
     layer = TransformerLayer(OPTIONS)
     theirs = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True)
     theirs.load_state_dict(
@@ -85,9 +85,9 @@ def test_a_layer_is_pytorchs_own_with_the_norm_first():
     assert torch.allclose(layer(tokens, 0.0), theirs(tokens), atol=1e-6)
 
 
-def test_what_becomes_of_a_place_comes_from_the_tokens_of_that_place():
+def test_output_at_a_position_comes_from_the_tokens_at_that_position():
     inter = InterModal(3, 8, OPTIONS)
-    for layer in inter.layers:  # silent: tokens pass through
+    for layer in inter.layers:  # zero outputs: tokens pass through
         for last in (layer.mix, layer.narrow):
             nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_positions_of_a_missing_modality_still_take_part():
     assert not torch.allclose(part(image), before, atol=1e-3)
 
 
-def test_dropout_is_asked_for_and_not_a_mode():
+def test_dropout_is_an_argument_not_a_mode():
     network, image = network_of(SPEC, (16, 16, 16)).train(), torch.randn(1, 4, 16, 16, 16)
     pyramids = network.pyramids(image)
     assert torch.equal(network.fuse(pyramids)[-1], network.fuse(pyramids)[-1])
@@ -121,14 +121,14 @@ def total(*modules):
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def test_at_the_authors_size_the_parameters_are_theirs_but_for_norms_upsampling_and_unused_layers():
-    """Theirs, from the published layers' numbers alone: 36,654,416."""
+def test_parameter_count_matches_the_authors_except_norms_upsampling_and_unused_layers():
+    """The authors' count, from the published layer sizes: 36,654,416."""
     features, width, mlp = PUBLISHED.features, 512, 4096
     encoder = conv(1, 8, 3) + sum(conv(i, o, 3) for i, o in zip(features, features[1:]))
     encoder += 2 * sum(conv(f, f, 3) for f in features)
     layer = 3 * width**2 + width**2 + width + 4 * width + width * mlp + mlp + mlp * width + width
     transformers = 5 * layer + 4 * 8**3 * width + 4 * conv(128, width, 1) + conv(4 * width, 4 * 128, 1)
-    unused = 4 * conv(width, 128, 1)  # back from the intra-modal tokens, never called
+    unused = 4 * conv(width, 128, 1)  # projection back from the intra-modal tokens, never called
     fusions = sum(conv(4 * f, f, 1) + conv(f, f, 3) + conv(f, f, 1) for f in features)
     decoder = sum(2 * conv(2 * f, f, 3) + conv(f, f, 1) for f in features[:-1])
     heads = sum(conv(f, 4, 1) for f in features) + conv(8, 4, 1)
@@ -140,11 +140,11 @@ def test_at_the_authors_size_the_parameters_are_theirs_but_for_norms_upsampling_
         network = MmFormer(4, range(4), 3, PUBLISHED, (128, 128, 128), options)
         separate, deepest = Decoder(3, encoder_spec(PUBLISHED, options)), Conv3d(128, 3, 1)
     separate.heads = separate.heads[:1]
-    norms = 2 * 3 * sum(features)  # a weight and a bias a channel of three convolutions; theirs have none
+    norms = 2 * 3 * sum(features)  # a weight and a bias per channel of three convolutions; the authors' have none
     assert total(network.encoders) == 4 * (encoder + norms)
     assert total(network.intra, network.inter) + network.positions.numel() == transformers
     assert total(network.fusions, network.join) == fusions + norms
-    # Ours is upsampled by a transposed convolution, theirs by interpolation and a further 3^3 one.
+    # Ours upsamples by a transposed convolution, the authors' by interpolation and another 3^3 convolution.
     levels = [conv(2 * f, f, 2) + conv(2 * f, f, 3) + 2 * conv(f, f, 3) + 2 * 3 * f for f in features[:-1]]
     assert total(network.decoder.ups, network.decoder.stages) == total(separate.ups, separate.stages) == sum(levels)
     ours = total(network, separate, deepest)
@@ -152,6 +152,6 @@ def test_at_the_authors_size_the_parameters_are_theirs_but_for_norms_upsampling_
     assert ours == 36_563_818
 
 
-def test_heads_must_share_the_tokens_numbers_equally():
+def test_heads_must_divide_the_token_dimension():
     with pytest.raises(ModelError, match="token_width must be a multiple of heads, 3, got 8"):
         replace(OPTIONS, heads=3).check()

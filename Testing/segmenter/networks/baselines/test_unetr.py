@@ -7,7 +7,7 @@ from DanteSegmenterLib.networks.baselines.unetr import Residual, Unetr, UnetrDec
 from DanteSegmenterLib.networks.baselines.vision_transformer import initialise_transformers
 from DanteSegmenterLib.networks.unet import initialise
 
-# The last is flat, and twice as wide as high.
+# The last axis is flat, and twice as wide as high.
 SIZES = [(2, (8, 8, 8)), (4, (16, 8, 12)), (8, (16, 16, 16)), (16, (16, 32, 32))]
 
 
@@ -20,7 +20,7 @@ def network(token, patch, channels=2):
 
 
 @pytest.mark.parametrize("token, patch", SIZES)
-def test_every_number_of_the_network_takes_part_and_logits_are_as_large_as_the_patch(token, patch):
+def test_all_parameters_are_used_and_logits_have_patch_size(token, patch):
     unetr = network(token, patch)
     logits = unetr(torch.randn(2, 2, *patch))
     assert logits.shape == (2, 3, *patch)
@@ -29,12 +29,12 @@ def test_every_number_of_the_network_takes_part_and_logits_are_as_large_as_the_p
 
 
 @pytest.mark.parametrize("token, layers, taps", [(16, 12, [3, 6, 9]), (8, 12, [4, 8]), (2, 12, []), (8, 1, [0, 0])])
-def test_the_decoder_reads_the_states_that_the_published_ones_read(token, layers, taps):
+def test_decoder_reads_the_published_hidden_states(token, layers, taps):
     with torch.device("meta"):
         assert UnetrDecoder(1, 2, UnetrOptions(token, layers=layers)).taps == taps
 
 
-def test_tokens_come_back_to_the_places_of_their_blocks():
+def test_tokens_return_to_the_positions_of_their_blocks():
     tokens = torch.arange(2 * 12 * 5).reshape(2, 12, 5)
     found = as_map(tokens, (2, 3, 2))
     assert found.is_contiguous(memory_format=torch.channels_last_3d)
@@ -42,7 +42,7 @@ def test_tokens_come_back_to_the_places_of_their_blocks():
 
 
 @pytest.mark.parametrize("channels", [3, 5])
-def test_a_residual_block_adds_its_input_by_a_convolution_of_its_own_only_where_it_must_grow(channels):
+def test_residual_block_projects_its_input_only_when_channels_grow(channels):
     torch.manual_seed(0)
     block, x = Residual(channels, 5), torch.randn(2, channels, 4, 4, 4)
     conv, norm = torch.nn.functional.conv3d, torch.nn.functional.instance_norm
@@ -52,8 +52,8 @@ def test_a_residual_block_adds_its_input_by_a_convolution_of_its_own_only_where_
     assert torch.allclose(block(x), expected, atol=1e-4)
 
 
-@pytest.mark.slow  # for importing MONAI
-def test_the_decoder_computes_what_monais_unetr_computes():
+@pytest.mark.slow  # imports MONAI
+def test_decoder_equals_monai_unetr():
     from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 
     decoder = network(16, (16, 32, 16)).decoder
@@ -80,7 +80,7 @@ def test_the_decoder_computes_what_monais_unetr_computes():
         copy_weight(block.transp_conv, up)
         copy_residual(block.conv_block, stage)
     x, states, grid = torch.randn(2, 2, 16, 32, 16), [torch.randn(2, 2, 12) for _ in range(5)], (1, 2, 1)
-    # Of four layers the states 1, 2 and 3; the last is normalised.
+    # Of four layers, the states 1, 2 and 3; the last is normalised.
     skips = [image(x), *(block(as_map(states[n], grid)) for n, block in enumerate(rising, start=1))]
     features = as_map(states[4], grid)
     for block, skip in zip(reversed(ups), reversed(skips)):
@@ -99,10 +99,10 @@ def copy_residual(theirs, ours):
         copy_weight(theirs.conv3, ours.around[0])
 
 
-def test_at_the_papers_size_there_are_99_million_parameters_93_with_one_channel():
+def test_paper_size_has_99_million_parameters_and_93_with_one_channel():
     with torch.device("meta"):
         three, one = (Unetr(channels, 3, (128, 128, 128), UnetrOptions()) for channels in (3, 1))
-    # A channel has the 16^3 voxels of a token for each of its 768 numbers, and two convolutions of the decoder.
+    # A channel adds the 16^3 voxels of a token for each of its 768 features, and two convolutions of the decoder.
     per_channel = 16**3 * 768 + (27 + 1) * 16
     sizes = [sum(p.numel() for p in network.parameters()) for network in (three, one)]
     assert sizes[0] - sizes[1] == 2 * per_channel
@@ -110,13 +110,13 @@ def test_at_the_papers_size_there_are_99_million_parameters_93_with_one_channel(
 
 
 @pytest.mark.parametrize("wrong", [{"token": 1}, {"token": 12}, {"heads": 5}, {"hidden": 16, "heads": 4}])
-def test_numbers_that_make_no_unetr_are_refused(wrong):
+def test_invalid_unetr_options_are_refused(wrong):
     with pytest.raises(ModelError, match="wanted a"):
         UnetrOptions(**wrong).check()
 
 
-@pytest.mark.slow  # for importing the compiler
-def test_encoder_and_decoder_are_compiled_each_as_one_graph():
+@pytest.mark.slow  # imports the compiler
+def test_encoder_and_decoder_compile_to_one_graph_each():
     unetr = network(4, (16, 8, 12))
     image = torch.randn(2, 2, 16, 8, 12)
     expected = unetr(image)

@@ -14,7 +14,7 @@ from DanteSegmenterLib.networks.baselines.vision_transformer import (
 )
 
 
-def test_blocks_hold_their_voxels_in_order_the_channels_of_a_voxel_side_by_side():
+def test_blocks_keep_voxel_order_with_channels_last():
     image = torch.arange(2 * 2 * 4 * 6 * 2).reshape(2, 2, 4, 6, 2)
     for laid in (image, image.to(memory_format=torch.channels_last_3d)):
         blocks = blocks_of(laid, 2)
@@ -28,9 +28,9 @@ def places():
     return [(a, b, i, c) for a in (0, 1) for b in (0, 1) for i in (0, 1) for c in (0, 1)]
 
 
-def test_positions_are_waves_along_each_axis_that_no_two_tokens_share():
+def test_positions_are_sinusoidal_per_axis_and_unique():
     found = waves((2, 3, 4), 12)[0]
-    # Two waves an axis, of frequencies 1 and 1/100; the token at (1, 2, 3) is the last.
+    # Two waves per axis, of frequencies 1 and 1/100; the token at (1, 2, 3) is the last.
     expected = [f(n * w) for n in (1, 2, 3) for f in (math.sin, math.cos) for w in (1, 0.01)]
     assert found[-1].tolist() == pytest.approx(expected, abs=1e-6)
     assert len(torch.unique(found, dim=0)) == 24
@@ -41,7 +41,7 @@ def small():
     transformer = Transformer(hidden=12, layers=2, heads=3, mlp=20)
     initialise_transformers(transformer)
     for name, parameter in transformer.named_parameters():
-        if parameter.ndim == 1:  # biases and norms that are not the identity
+        if parameter.ndim == 1:  # nonzero biases and norms other than the identity
             torch.nn.init.normal_(parameter, float("norm" in name and "weight" in name), 0.3)
     return transformer
 
@@ -64,7 +64,7 @@ def normed(norm, x):
 
 
 @torch.no_grad()
-def test_layers_are_attention_and_mlp_each_after_a_norm_and_added_to_what_they_read():
+def test_layers_are_pre_norm_attention_and_mlp_with_residuals():
     transformer, x = small(), torch.randn(2, 7, 12)
     states, expected = transformer(x), []
     for layer in transformer.layers:
@@ -77,7 +77,7 @@ def test_layers_are_attention_and_mlp_each_after_a_norm_and_added_to_what_they_r
 
 
 @torch.no_grad()
-def test_deployed_it_computes_what_it_computed_in_training():
+def test_inference_output_equals_training_output():
     transformer, x = small(), torch.randn(2, 7, 12)
     trained = transformer(x)[-1]
     assert torch.allclose(transformer.eval()(x)[-1], trained, atol=1e-5)
@@ -85,7 +85,7 @@ def test_deployed_it_computes_what_it_computed_in_training():
     assert halved.dtype == torch.bfloat16 and torch.allclose(halved.float(), trained, atol=0.1)
 
 
-def test_at_the_papers_size_it_has_as_many_parameters_as_a_vit_b_has_with_tokens_of_16_voxels():
+def test_paper_size_has_the_parameters_of_vit_b_with_16_voxel_tokens():
     with torch.device("meta"):
         network = VisionTransformer(3, (128, 128, 128), UnetrOptions())
     h, m = 768, 3072
@@ -95,12 +95,12 @@ def test_at_the_papers_size_it_has_as_many_parameters_as_a_vit_b_has_with_tokens
 
 
 @pytest.mark.parametrize("patch, token", [((16, 16, 24), 16), ((320, 320, 320), 8)])
-def test_a_patch_that_is_not_made_of_whole_tokens_or_of_too_many_is_refused(patch, token):
+def test_patch_of_partial_or_too_many_tokens_is_refused(patch, token):
     with torch.device("meta"), pytest.raises(ModelError, match="whole tokens"):
         VisionTransformer(1, patch, UnetrOptions(token))
 
 
-def test_first_weights_are_glorots():
+def test_initial_weights_are_glorot():
     transformer = Transformer(96, 1, 2, 384)
     initialise_transformers(transformer)
     layer = transformer.layers[0]

@@ -1,4 +1,4 @@
-"""A checkpoint is data: whatever else is in the file is refused, and nothing of it is run."""
+"""Checkpoints are read as data: anything else in the file is refused and never executed."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from DanteSegmenterLib.networks.nnunet.checkpoint import read_checkpoint
 
 
 def usual(**changes):
-    """What nnU-Net's trainer saves."""
+    """A checkpoint as saved by nnU-Net's trainer."""
     return {
         "network_weights": {"decoder.seg_layers.0.bias": torch.arange(3.0)},
         "optimizer_state": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.01}]},
@@ -35,7 +35,7 @@ def saved(folder, plain):
     return path
 
 
-def test_what_is_used_of_a_checkpoint_is_read(tmp_path):
+def test_used_parts_of_a_checkpoint_are_read(tmp_path):
     found = read_checkpoint(saved(tmp_path, usual()))
     assert (found.configuration, found.trainer, found.mirror, found.epochs) == (
         "3d_fullres",
@@ -46,12 +46,12 @@ def test_what_is_used_of_a_checkpoint_is_read(tmp_path):
     assert found.weights["decoder.seg_layers.0.bias"].tolist() == [0, 1, 2]
 
 
-def test_a_trainer_without_mirroring_allows_none(tmp_path):
+def test_trainer_without_mirroring_allows_none(tmp_path):
     assert read_checkpoint(saved(tmp_path, usual(inference_allowed_mirroring_axes=None))).mirror == ()
 
 
 class Command:
-    """Pickled, it asks that a command be run on opening."""
+    """When unpickled, runs a command."""
 
     def __init__(self, file):
         self.file = file
@@ -67,16 +67,16 @@ class Evaluated(Command):
 
 @pytest.mark.parametrize("kind", [Command, Evaluated])
 @pytest.mark.parametrize("place", ["logging", "network_weights", "init_args", "another"])
-def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(tmp_path, kind, place):
+def test_checkpoint_with_code_is_refused_and_not_executed(tmp_path, kind, place):
     path = saved(tmp_path, usual(**{place: kind(tmp_path / "ran")}))
     with pytest.raises(ModelError, match="holds more than numbers and texts.*could run code"):
         read_checkpoint(path)
     assert not (tmp_path / "ran").exists()
-    torch.load(path, weights_only=False)  # which is what it does where nobody looks
+    torch.load(path, weights_only=False)  # as happens without the check
     assert (tmp_path / "ran").exists()
 
 
-def test_a_bare_pickle_that_would_run_code_is_no_checkpoint(tmp_path):
+def test_bare_pickle_with_code_is_refused(tmp_path):
     path = tmp_path / "checkpoint_final.pth"
     path.write_bytes(pickle.dumps(Command(tmp_path / "ran")))
     with pytest.raises(ModelError, match="no checkpoint that PyTorch wrote"):
@@ -85,7 +85,7 @@ def test_a_bare_pickle_that_would_run_code_is_no_checkpoint(tmp_path):
 
 
 def rewritten(path, change, packed_by=zipfile.ZIP_STORED):
-    """The zip file with its members (name -> bytes) changed, stored as PyTorch stores them."""
+    """The zip file with its members (name -> bytes) changed, stored as by PyTorch."""
     with zipfile.ZipFile(path) as packed:
         members = {name: packed.read(name) for name in packed.namelist()}
     change(members)
@@ -95,7 +95,7 @@ def rewritten(path, change, packed_by=zipfile.ZIP_STORED):
     return path
 
 
-def test_a_path_that_leads_outside_is_written_nowhere(tmp_path):
+def test_path_outside_the_folder_is_not_written(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
     path = rewritten(saved(inside, usual()), lambda members: members.update({"../evil.txt": b"evil"}))
@@ -106,7 +106,7 @@ def test_a_path_that_leads_outside_is_written_nowhere(tmp_path):
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["checkpoint_final.pth", "inside"]
 
 
-def test_a_file_whose_parts_are_packed_might_become_anything_and_is_refused(tmp_path):
+def test_file_with_compressed_parts_is_refused(tmp_path):
     path = rewritten(saved(tmp_path, usual()), lambda members: None, zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelError, match="no checkpoint that PyTorch wrote"):
         read_checkpoint(path)
@@ -114,21 +114,21 @@ def test_a_file_whose_parts_are_packed_might_become_anything_and_is_refused(tmp_
 
 
 def huge(members):
-    """The three numbers of the bias become 2^40."""
+    """Change the three elements of the bias to 2^40."""
     name = next(name for name in members if name.endswith("data.pkl"))
     three, many = b"K\x03\x85", b"\x8a\x06" + (1 << 40).to_bytes(6, "little") + b"\x85"
     assert three in members[name]
     members[name] = members[name].replace(three, many)
 
 
-def test_a_tensor_larger_than_the_file_asks_for_no_memory(tmp_path):
+def test_tensor_larger_than_the_file_allocates_nothing(tmp_path):
     path = rewritten(saved(tmp_path, usual()), huge)
     with pytest.raises(ModelError, match="cannot be read as a checkpoint|asks for more memory"):
         read_checkpoint(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_file_that_was_cut_off_is_said(tmp_path, share):
+def test_truncated_file_is_reported(tmp_path, share):
     path = saved(tmp_path, usual())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -150,12 +150,12 @@ def test_a_file_that_was_cut_off_is_said(tmp_path, share):
         (usual(inference_allowed_mirroring_axes="x"), "axes 0, 1 and 2 are known"),
     ],
 )
-def test_what_is_no_checkpoint_of_nnunet_is_refused(tmp_path, plain, reason):
+def test_foreign_checkpoint_is_refused(tmp_path, plain, reason):
     with pytest.raises(ModelError, match=reason):
         read_checkpoint(saved(tmp_path, plain))
 
 
-def test_a_missing_file_and_a_torch_that_cannot_tell_are_said(tmp_path, monkeypatch):
+def test_missing_file_and_outdated_torch_are_reported(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         read_checkpoint(tmp_path / "no.pth")
     monkeypatch.setattr(reading.torch, "__version__", "2.5.1+cpu")

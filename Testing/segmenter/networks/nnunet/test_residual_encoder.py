@@ -1,4 +1,4 @@
-"""The residual encoder against the same written with PyTorch's functions, and the names of its weights."""
+"""The residual encoder against a reference written with PyTorch's functions, and the names of its weights."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def norm(x, weights, name):
 
 
 def block(x, weights, name, stride):
-    """After the definition (ResNet-D): two convolutions, and around them means of blocks, then a projection."""
+    """The definition (ResNet-D): two convolutions, with average pooling and a projection on the shortcut."""
     inner = functional.leaky_relu(norm(conv(x, weights, f"{name}.first.0", stride), weights, f"{name}.first.1"), 0.01)
     inner = norm(conv(inner, weights, f"{name}.second.0"), weights, f"{name}.second.1")
     pooled = max(stride) > 1
@@ -50,7 +50,7 @@ def block(x, weights, name, stride):
     return functional.leaky_relu(inner + around, 0.01)
 
 
-def test_the_encoder_equals_its_definition():
+def test_encoder_equals_its_definition():
     network = filled(ResidualUNet(2, 3, SPEC))
     weights = {name.removeprefix("encoder."): tensor for name, tensor in network.encoder.state_dict().items()}
     x = image = torch.randn(1, 2, 4, 12, 8, generator=torch.Generator().manual_seed(1))
@@ -64,20 +64,20 @@ def test_the_encoder_equals_its_definition():
     assert [tuple(features.shape[1:]) for features in found] == [(4, 4, 12, 8), (8, 4, 6, 4), (8, 2, 3, 2)]
 
 
-def test_only_where_the_number_of_features_changes_the_shortcut_has_weights():
+def test_shortcut_has_weights_only_where_features_change():
     names = {name for name in ResidualUNet(2, 3, SPEC).state_dict() if "shortcut" in name}
     assert names == {f"encoder.stages.1.0.shortcut.{part}" for part in ("1.weight", "2.weight", "2.bias")}
 
 
 @pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (1, 1, 2), (3, 2, 1)])
-def test_means_of_blocks_are_pytorchs_average_pooling(stride):
+def test_block_means_equal_pytorch_average_pooling(stride):
     x = torch.randn(2, 3, 6, 4, 8).to(memory_format=torch.channels_last_3d)
     found = BlockMeans(stride)(x)
     assert torch.allclose(found, functional.avg_pool3d(x, stride), atol=1e-6)
     assert torch.allclose(BlockMeans(stride)(x.bfloat16()).float(), found, atol=0.02)
 
 
-def test_a_convolution_more_or_less_a_stage_is_one_more_or_less():
+def test_number_of_convolutions_per_stage_is_configurable():
     plain = UNet(2, 3, replace(SPEC, encoder_convs=(1, 2, 3), decoder_convs=(3, 1)))
     assert [len(stage) for stage in plain.encoder.stages] == [1, 2, 3]
     assert [len(stage) for stage in plain.decoder.stages] == [3, 1]
@@ -90,27 +90,27 @@ THEIRS = {
     "encoder.stages.2.blocks.2.conv2.norm.bias": "encoder.stages.2.2.second.1.bias",
     "encoder.stages.1.blocks.0.skip.1.conv.weight": "encoder.stages.1.0.shortcut.1.weight",
     "encoder.stages.1.blocks.0.skip.1.norm.weight": "encoder.stages.1.0.shortcut.2.weight",
-    "decoder.transpconvs.0.weight": "decoder.ups.1.weight",  # theirs counts from the bottleneck
+    "decoder.transpconvs.0.weight": "decoder.ups.1.weight",  # nnU-Net counts from the bottleneck
     "decoder.stages.1.convs.1.conv.bias": "decoder.stages.0.1.0.bias",
     "decoder.seg_layers.1.weight": "decoder.heads.0.weight",
 }
 
 
 def as_theirs(network, residual):
-    """The weights of a network of ours under nnU-Net's names."""
+    """The weights of a network under nnU-Net's names."""
     names = dict(module_names(SPEC, residual))
     split = ((*name.rpartition("."), tensor) for name, tensor in network.state_dict().items())
     return {f"{names[module]}.{kind}": tensor for module, _, kind, tensor in split}
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_every_weight_is_found_under_its_name(residual):
+def test_every_weight_is_found_by_name(residual):
     network = filled((ResidualUNet if residual else UNet)(2, 3, SPEC))
     theirs = as_theirs(network, residual)
     if residual:
         for own, ours in THEIRS.items():
             assert torch.equal(theirs[own], network.state_dict()[ours]), own
-    # Wrapped for several devices, with what a checkpoint holds twice.
+    # Wrapped for several devices, with the duplicates in a checkpoint.
     wrapped = {f"module.{name}": tensor for name, tensor in theirs.items()}
     wrapped["module.decoder.encoder.stem.convs.0.conv.weight"] = torch.zeros(1)
     wrapped["module.decoder.stages.0.convs.0.all_modules.0.weight"] = torch.zeros(1)
@@ -140,7 +140,7 @@ def test_weights_of_another_network_are_refused(change, reason):
         weights_of_ours(network, SPEC, False, changed(as_theirs(network, False), change), {})
 
 
-def test_a_network_without_biases_is_one_whose_biases_are_0():
+def test_network_without_biases_equals_one_with_zero_biases():
     network = UNet(2, 3, SPEC)
     initialise(network)
     theirs = as_theirs(network, False)

@@ -1,4 +1,4 @@
-"""What nnU-Net trained, added in the window: a process imports it, and nobody waits for that."""
+"""Adding an nnU-Net model in the window: a process imports it without blocking."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from slicer_window import add_study, model_folder, module, slicer, until, window
 from DanteSegmenterLib.child_process import Child
 from DanteSegmenterLib.model_folder import read_spec, write_spec
 
-# In place of the import: waits for the file `go`, and no longer than whoever waits for it will bear.
+# In place of the import: waits for the file `go`, with a time limit.
 PROCESS = """
 import os, pathlib, shutil, sys, time
 from DanteSegmenterLib.child_process import when_parent_ends
@@ -31,7 +31,7 @@ AT_ONCE_SECONDS = 1.0
 
 @pytest.fixture
 def results(slicer, module, tmp_path, monkeypatch):
-    """A results folder. Whoever imports it waits for `go`, and gets `made`, or is refused while that is not there."""
+    """A results folder. Its import waits for `go`, and returns `made`, or is refused while that does not exist."""
     folder = tmp_path / "Dataset001_Mine" / "trained"
     folder.mkdir(parents=True)
     for name in ("plans.json", "dataset.json"):
@@ -64,7 +64,7 @@ def made(tmp_path):
 
 @pytest.fixture
 def dialogs(slicer, monkeypatch):
-    """What dialogs have said; while one is open, the window's timers go on."""
+    """The texts of dialogs; while one is open, the window's timers continue."""
     said = []
 
     def show(text, *arguments, **options):
@@ -86,7 +86,7 @@ def finish(slicer, window, tmp_path):
     until(slicer, lambda: not window.modelPanel.importing, 10)
 
 
-def test_the_window_lives_while_a_process_imports_and_then_the_model_is_chosen(slicer, window, results, made, tmp_path):
+def test_window_stays_responsive_during_an_import_and_selects_the_model(slicer, window, results, made, tmp_path):
     before = titles(window)
     start = time.monotonic()
     window.modelPanel.addModel(str(results))
@@ -95,14 +95,14 @@ def test_the_window_lives_while_a_process_imports_and_then_the_model_is_chosen(s
     assert window.ui.modelInfoLabel.text == "Importing what nnU-Net trained: 0 s so far."
     assert window.ui.addModelButton.text == "Stop" and titles(window) == before
     add_study(slicer)
-    assert window.ui.segmentButton.enabled  # with the model that was chosen before
+    assert window.ui.segmentButton.enabled  # with the previously chosen model
     finish(slicer, window, tmp_path)
     assert window.choices.model.folder.name == "Dataset001_Mine__trained" and titles(window) == [*before, "mine 1"]
     assert window.ui.addModelButton.text == "..." and window.ui.modelInfoLabel.text.startswith("Finds ")
     assert window.ui.addModelButton.toolTip.startswith("Add a model")
 
 
-def test_the_button_stops_the_import_and_nothing_is_added(slicer, module, window, results, made):
+def test_button_stops_the_import_and_nothing_is_added(slicer, module, window, results, made):
     before = titles(window)
     window.modelPanel.addModel(str(results))
     process = window.modelPanel._import
@@ -112,7 +112,7 @@ def test_the_button_stops_the_import_and_nothing_is_added(slicer, module, window
     assert titles(window) == before and module.DanteSegmenterLogic().addedModels() == []
 
 
-def test_why_it_could_not_be_imported_is_said_once(slicer, window, results, dialogs, tmp_path):
+def test_failed_import_is_reported_once(slicer, window, results, dialogs, tmp_path):
     before = titles(window)
     window.modelPanel.addModel(str(results))
     finish(slicer, window, tmp_path)
@@ -120,12 +120,12 @@ def test_why_it_could_not_be_imported_is_said_once(slicer, window, results, dial
     assert titles(window) == before and window.ui.addModelButton.text == "..."
 
 
-def test_a_defect_on_the_way_has_a_dialog_and_the_status_line_says_it(slicer, window, results, dialogs, monkeypatch):
+def test_unexpected_import_error_has_a_dialog_and_a_status_message(slicer, window, results, dialogs, monkeypatch):
     def fails():
         raise subprocess.CalledProcessError(1, "pip")
 
     monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", fails)
-    with pytest.raises(subprocess.CalledProcessError):  # Slicer prints it with its traceback
+    with pytest.raises(subprocess.CalledProcessError):  # Slicer prints its traceback
         window.modelPanel.addModel(str(results))
     why = "Command 'pip' returned non-zero exit status 1."
     assert dialogs == [f"The model could not be added.\n\n{why}"]
@@ -133,7 +133,7 @@ def test_a_defect_on_the_way_has_a_dialog_and_the_status_line_says_it(slicer, wi
     assert not window.modelPanel.importing and window.ui.addModelButton.text == "..."
 
 
-def test_the_import_goes_on_while_another_module_is_shown(slicer, window, results, made, tmp_path):
+def test_import_continues_while_another_module_is_shown(slicer, window, results, made, tmp_path):
     window.modelPanel.addModel(str(results))
     window.parent.exit()
     finish(slicer, window, tmp_path)
@@ -141,7 +141,7 @@ def test_the_import_goes_on_while_another_module_is_shown(slicer, window, result
     assert window.choices.model.spec.name == "mine"
 
 
-def test_several_studies_keep_the_model_they_began_with(slicer, window, results, made, tmp_path, monkeypatch):
+def test_several_studies_keep_the_model_they_started_with(slicer, window, results, made, tmp_path, monkeypatch):
     before = window.choices.model
     window.modelPanel.addModel(str(results))
     monkeypatch.setattr(window.runner, "reserved", "Several studies are being segmented.")
@@ -150,14 +150,14 @@ def test_several_studies_keep_the_model_they_began_with(slicer, window, results,
     assert window.ui.statusLabel.text == "mine 1 is in the list of models now."
 
 
-def test_reload_ends_the_import(slicer, window, results, made):
+def test_reload_stops_the_import(slicer, window, results, made):
     window.modelPanel.addModel(str(results))
     process = window.modelPanel._import
     slicer.util.reloadScriptedModule("DanteSegmenter")
     assert not process.running
 
 
-def test_the_console_waits_for_it(window, results, made, tmp_path):
+def test_console_waits_for_the_import(window, results, made, tmp_path):
     (tmp_path / "go").touch()
     entry = window.logic.addModel(results)
     assert (entry.spec.name, entry.folder.name) == ("mine", "Dataset001_Mine__trained")

@@ -1,4 +1,4 @@
-"""Compute on: another computer, the user's setting and never a scene's; and the device, which is the scene's choice."""
+"""The host, which is the user's setting and never a scene's, and the device, which is saved with the scene."""
 
 import pytest
 from slicer_window import add_study, model_folder, module, shown, slicer, until, window  # noqa: F401
@@ -26,7 +26,7 @@ def write(window, host, python=""):
     window.ui.hostPythonEdit.text = python
 
 
-def test_this_computer_computes_until_another_is_named_and_then_that_is_said(slicer, window):
+def test_local_computer_is_used_until_a_host_is_named(slicer, window):
     add_study(slicer)
     window.ui.segmentButton.click()
     assert window.logic.inference.host is None and window.ui.segmentButton.text == "Segment"
@@ -42,7 +42,7 @@ def test_this_computer_computes_until_another_is_named_and_then_that_is_said(sli
 
 
 @pytest.mark.parametrize("host", ["gpu", "ssh:", "ssh:-oProxyCommand=touch x", "ssh:gpu;x"])
-def test_what_names_no_computer_switches_the_button_off_and_says_why(slicer, window, host):
+def test_invalid_host_disables_the_button_with_the_reason(slicer, window, host):
     add_study(slicer)
     write(window, host)
     assert not window.ui.segmentButton.enabled and "is no computer" in window.ui.segmentButton.toolTip
@@ -51,7 +51,7 @@ def test_what_names_no_computer_switches_the_button_off_and_says_why(slicer, win
     assert window.ui.segmentButton.enabled
 
 
-def test_it_is_remembered_among_the_settings_with_its_python_and_used_ones_are_listed(slicer, window, module):
+def test_host_and_python_are_saved_and_used_hosts_listed(slicer, window, module):
     import qt
 
     add_study(slicer)
@@ -62,14 +62,14 @@ def test_it_is_remembered_among_the_settings_with_its_python_and_used_ones_are_l
     window.ui.hostSelector.setCurrentIndex(2)
     assert window.choices.host == "ssh:first" and window.ui.hostPythonEdit.text == "/opt/py"
     assert qt.QSettings().value("DanteSegmenter/Host") == "ssh:first /opt/py"
-    write(window, GPU + ";")  # half written, or worse: the setting stays
+    write(window, GPU + ";")  # half typed, or worse: the setting stays
     assert qt.QSettings().value("DanteSegmenter/Host") == "ssh:first /opt/py"
     panel = type(window.hostPanel)(window.ui, window.choices, lambda: None)  # as in the next session
     assert (window.choices.host, window.choices.hostPython) == ("ssh:first", "/opt/py")
     assert [panel.ui.hostSelector.itemText(n) for n in range(3)] == ["This computer", GPU, "ssh:first"]
 
 
-def test_no_scene_holds_or_changes_it(slicer, window):
+def test_scene_neither_stores_nor_changes_the_host(slicer, window):
     write(window, GPU)
     node = window.choices.parameters.parameterNode
     assert not any("gpu" in node.GetParameter(name) for name in node.GetParameterNames())
@@ -80,7 +80,7 @@ def test_no_scene_holds_or_changes_it(slicer, window):
     assert window.choices.host == GPU and window.ui.hostSelector.currentText == GPU
 
 
-def test_the_console_names_another_computer_too(slicer, window):
+def test_console_accepts_a_host(slicer, window):
     nodes = add_study(slicer)
     window.logic.segment(nodes, host="ssh:gpu", hostPython="/opt/py")
     assert window.logic.inference.host == Host("gpu", python=("/opt/py",))
@@ -88,7 +88,7 @@ def test_the_console_names_another_computer_too(slicer, window):
         window.logic.segment(nodes, host="gpu")
 
 
-def test_several_studies_end_where_the_computer_is_not_reached(slicer, module, window):
+def test_several_studies_stop_if_the_host_is_unreachable(slicer, module, window):
     for name in ("one", "two"):
         module.makeStudy("patient", name, list(add_study(slicer, prefix=f"{name} ").values()))
     slicer.app.processEvents()
@@ -101,7 +101,7 @@ def test_several_studies_end_where_the_computer_is_not_reached(slicer, module, w
     assert states == ["'gpu' cannot be reached.", "will run"] and len(run.calls) == 1
 
 
-def test_another_computer_needs_no_torch_here(slicer, module, window, model_folder, monkeypatch):
+def test_remote_host_needs_no_local_torch(slicer, module, window, model_folder, monkeypatch):
     monkeypatch.setattr("DanteSlicerLib.logic.ensureDependencies", lambda: pytest.fail("asked for packages here"))
     monkeypatch.setattr("DanteSlicerLib.logic.ensureBrainFinder", lambda: pytest.fail("asked for deepbet here"))
     inference, asked = module.WarmInference(), []
@@ -110,7 +110,7 @@ def test_another_computer_needs_no_torch_here(slicer, module, window, model_fold
     assert asked == [(model_folder, {}, "cuda", SegmentOptions(prepare=True), None, Host("gpu"))]
 
 
-# --- the device, which is the scene's choice ---
+# --- the device, which is saved with the scene ---
 
 
 def visit_another_module(window):
@@ -118,7 +118,7 @@ def visit_another_module(window):
     window.parent.enter()
 
 
-def test_the_chosen_device_stays_when_another_module_is_visited(module, window):
+def test_chosen_device_is_kept_when_another_module_is_visited(module, window):
     for device in (module.Device.CPU, module.Device.CUDA):  # chosen again after a visit, too
         window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(device))
         for _visit in range(2):
@@ -127,7 +127,7 @@ def test_the_chosen_device_stays_when_another_module_is_visited(module, window):
             assert window.ui.deviceSelector.currentText == device.label()
 
 
-def test_the_device_of_a_saved_scene_is_there_when_it_is_opened_again(slicer, module, window, tmp_path):
+def test_device_of_a_saved_scene_is_restored(slicer, module, window, tmp_path):
     visit_another_module(window)
     window.ui.deviceSelector.setCurrentIndex(list(module.Device).index(module.Device.CPU))
     assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
@@ -138,7 +138,7 @@ def test_the_device_of_a_saved_scene_is_there_when_it_is_opened_again(slicer, mo
     assert window.ui.deviceSelector.currentText == "Processor (CPU)"
 
 
-def test_a_window_that_is_not_shown_writes_nothing_into_the_scene(slicer, module, window):
+def test_hidden_window_writes_nothing_into_the_scene(slicer, module, window):
     for _visit in range(2):
         visit_another_module(window)
     window.parent.exit()
@@ -150,8 +150,8 @@ def test_a_window_that_is_not_shown_writes_nothing_into_the_scene(slicer, module
     assert not window.ui.mirrorCheckBox.checked and window.ui.deviceSelector.currentText == "Automatic"
 
 
-def test_every_visit_uses_the_same_wrapper_until_there_is_another_parameter_node(slicer, window):
-    """Slicer never takes the observers of a wrapper that was connected off its node: one for each parameter."""
+def test_visits_reuse_the_wrapper_of_the_same_parameter_node(slicer, window):
+    """Slicer never removes the observers of a connected wrapper from its node: one for each parameter."""
     first = window.choices.parameters
     visit_another_module(window)
     assert window.choices.parameters is first

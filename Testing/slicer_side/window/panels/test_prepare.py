@@ -1,4 +1,4 @@
-"""What *Prepare* did can be looked at in the scene, and it is off for a model it is not for."""
+"""The output of *Prepare* in the scene, and models for which it is disabled."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ SHIFT = np.array([[1.0, 0, 0, 3.0], [0, 1.0, 0, -2.0], [0, 0, 1.0, 1.5], [0, 0, 
 
 
 class PreparedRun(FakeRun):
-    """Answers as after *Prepare*: T2 was shifted, FLAIR lay right, and the brain is a block."""
+    """Answers as after *Prepare*: T2 was shifted, FLAIR was aligned already, and the brain is a block."""
 
     def __call__(self, folder, volumes, device, progress=None, cancelled=None):
         result = super().__call__(folder, volumes, device, progress, cancelled)
@@ -32,7 +32,7 @@ class PreparedRun(FakeRun):
 
 @pytest.fixture
 def study(slicer, module, window, model_folder):
-    """A study that was segmented after it was prepared."""
+    """A study that was prepared and segmented."""
     window.logic = module.DanteSegmenterLogic(ImmediateInference(PreparedRun()), embeddedModels=model_folder.parent)
     nodes = add_study(slicer)
     window.ui.segmentButton.click()
@@ -52,7 +52,7 @@ def aligned(window, module, modality):
     return window.choices.output().GetNodeReference(module.ALIGNED_ROLE + modality)
 
 
-def test_an_aligned_volume_is_a_copy_that_lies_where_prepare_laid_it(slicer, module, window, study):
+def test_aligned_volume_is_a_copy_at_its_aligned_position(slicer, module, window, study):
     before = {m: module.worldIjkToRas(node) for m, node in study.items()}
     window.ui.preparedButton.click()
     moved = aligned(window, module, "t2")
@@ -64,7 +64,7 @@ def test_an_aligned_volume_is_a_copy_that_lies_where_prepare_laid_it(slicer, mod
     assert module.resultReference(window.choices.output()) is study["t1"]
 
 
-def test_the_brain_that_was_cut_out_is_a_segmentation_on_the_references_grid(slicer, module, window, study):
+def test_extracted_brain_is_a_segmentation_on_the_reference_grid(slicer, module, window, study):
     node = brain(window, module)
     assert node is not None and not node.GetDisplayVisibility()
     window.ui.preparedButton.click()
@@ -76,7 +76,7 @@ def test_the_brain_that_was_cut_out_is_a_segmentation_on_the_references_grid(sli
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_the_aligned_flair_lies_over_the_reference_until_the_second_click(slicer, module, window, study):
+def test_aligned_flair_is_overlaid_until_the_second_click(slicer, module, window, study):
     assert shown(window.ui.preparedButton, window)
     window.ui.preparedButton.click()
     assert foreground(slicer) is aligned(window, module, "flair") and window.ui.preparedButton.checked
@@ -86,10 +86,10 @@ def test_the_aligned_flair_lies_over_the_reference_until_the_second_click(slicer
     assert foreground(slicer) is None and not brain(window, module).GetDisplayVisibility()
     window.ui.preparedButton.click()
     names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
-    assert len(names) == len(set(names)) == 5  # three of the user's and two copies, made once
+    assert len(names) == len(set(names)) == 5  # three of the user's and two copies, created once
 
 
-def test_aligned_copies_are_no_inputs(slicer, module, window, study):
+def test_aligned_copies_are_not_inputs(slicer, module, window, study):
     window.ui.preparedButton.click()
     slicer.app.processEvents()
     assert window.choices.inputs() == study
@@ -97,7 +97,7 @@ def test_aligned_copies_are_no_inputs(slicer, module, window, study):
     assert row.inputs == study
 
 
-def test_a_run_without_prepare_takes_away_what_the_one_before_left(slicer, module, window, study, model_folder):
+def test_run_without_prepare_removes_earlier_prepared_data(slicer, module, window, study, model_folder):
     window.ui.preparedButton.click()
     window.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
     window.ui.segmentButton.click()
@@ -106,7 +106,7 @@ def test_a_run_without_prepare_takes_away_what_the_one_before_left(slicer, modul
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
-def test_a_reopened_scene_still_shows_what_prepare_did(slicer, module, window, study, tmp_path):
+def test_reopened_scene_still_shows_the_prepared_data(slicer, module, window, study, tmp_path):
     expected = SHIFT @ module.worldIjkToRas(study["t2"])
     path = str(tmp_path / "scene.mrb")
     assert slicer.mrmlScene.WriteToMRB(path)
@@ -118,7 +118,7 @@ def test_a_reopened_scene_still_shows_what_prepare_did(slicer, module, window, s
     np.testing.assert_allclose(module.worldIjkToRas(aligned(window, module, "t2")), expected)
 
 
-def test_an_input_that_was_deleted_is_left_out(slicer, module, window, study):
+def test_deleted_input_is_left_out(slicer, module, window, study):
     slicer.mrmlScene.RemoveNode(study["flair"])
     module.showPrepared(window.choices.output(), True)
     assert aligned(window, module, "flair") is None and foreground(slicer) is aligned(window, module, "t2")
@@ -139,7 +139,7 @@ def choose(window, name):
     window.modelPanel.updateModels()
 
 
-def test_prepare_goes_off_and_cannot_be_ticked_for_a_model_it_is_not_for(module, chest):
+def test_prepare_is_disabled_for_models_it_does_not_suit(module, chest):
     chest.ui.prepareCheckBox.checked = True
     assert chest.ui.prepareCheckBox.enabled
     choose(chest, "embolism-without-contrast")
@@ -150,7 +150,7 @@ def test_prepare_goes_off_and_cannot_be_ticked_for_a_model_it_is_not_for(module,
     assert chest.ui.prepareCheckBox.enabled and not chest.ui.prepareCheckBox.checked
 
 
-def test_the_console_too_is_told_that_prepare_is_not_for_chest_ct(slicer, module, chest):
+def test_console_refuses_prepare_for_chest_ct(slicer, module, chest):
     nodes = add_study(slicer, ("t1",))
     with pytest.raises(InputError, match="Prepare is for brains in MR.*'Embolism without .*' reads something else"):
         chest.logic.segment({"nct": nodes["t1"]}, model="embolism-without-contrast", prepare=True)

@@ -1,4 +1,4 @@
-"""Several studies from the window: those of the scene, and a folder of cases."""
+"""Several studies in the window: those of the scene, and a folder of cases."""
 
 import csv
 
@@ -16,7 +16,7 @@ def states(window):
 
 @pytest.fixture
 def studies(slicer, module, window):
-    """Two whole studies and one without FLAIR."""
+    """Two complete studies and one without FLAIR."""
     nodes = {}
     for name, modalities in (("one", ("t1", "t2", "flair")), ("two", ("t1", "t2", "flair")), ("three", ("t1", "t2"))):
         nodes[name] = add_study(slicer, modalities, prefix=f"{name} ")
@@ -26,7 +26,7 @@ def studies(slicer, module, window):
     return nodes
 
 
-def test_the_table_says_what_would_run_and_what_is_missing(window, studies):
+def test_table_shows_what_would_run_and_what_is_missing(window, studies):
     assert states(window) == {
         "patient, one": "will run",
         "patient, two": "will run",
@@ -35,7 +35,7 @@ def test_the_table_says_what_would_run_and_what_is_missing(window, studies):
     assert window.ui.batchButton.enabled
 
 
-def test_every_study_of_the_scene_gets_its_own_result_and_is_finished_the_next_time(slicer, window, studies):
+def test_every_study_gets_its_own_result_and_is_finished_next_time(slicer, window, studies):
     window.ui.batchButton.click()
     until(slicer, lambda: not window.severalStudies.running)
     assert [states(window)[f"patient, {name}"] for name in ("one", "two")] == ["done", "done"]
@@ -48,7 +48,7 @@ def test_every_study_of_the_scene_gets_its_own_result_and_is_finished_the_next_t
     assert states(window)["patient, one"] == "finished already" and not window.ui.batchButton.enabled
 
 
-def test_the_studies_go_on_while_another_module_is_shown(slicer, window, studies):
+def test_studies_continue_while_another_module_is_shown(slicer, window, studies):
     window.ui.batchButton.click()
     window.parent.exit()
     until(slicer, lambda: not window.severalStudies.running)
@@ -56,7 +56,7 @@ def test_the_studies_go_on_while_another_module_is_shown(slicer, window, studies
     window.parent.enter()
 
 
-def test_a_study_that_fails_does_not_stop_the_rest_and_opens_no_dialog(slicer, module, window, studies, monkeypatch):
+def test_failed_study_does_not_stop_the_rest_and_opens_no_dialog(slicer, module, window, studies, monkeypatch):
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda *args, **options: pytest.fail("a dialog"))
     run = window.logic.inference.run
 
@@ -73,7 +73,7 @@ def test_a_study_that_fails_does_not_stop_the_rest_and_opens_no_dialog(slicer, m
     assert not window.runner.running and window.ui.batchButton.text == "Segment all"
 
 
-def test_while_several_studies_run_segment_waits_and_a_closed_scene_ends_them(slicer, window, studies):
+def test_segment_waits_for_several_studies_and_closing_the_scene_stops_them(slicer, window, studies):
     window.ui.batchButton.click()
     assert window.severalStudies.running and not window.ui.segmentButton.enabled
     slicer.mrmlScene.Clear(0)
@@ -81,7 +81,7 @@ def test_while_several_studies_run_segment_waits_and_a_closed_scene_ends_them(sl
     assert not window.severalStudies.running and not window.runner.running
 
 
-def test_segment_can_be_clicked_again_after_several_studies_and_the_last_report_stays(slicer, window, studies):
+def test_segment_is_enabled_after_several_studies_and_the_last_report_stays(slicer, window, studies):
     assert window.ui.segmentButton.enabled
     window.ui.batchButton.click()
     assert window.ui.segmentButton.toolTip == "Several studies are being segmented."
@@ -90,7 +90,7 @@ def test_segment_can_be_clicked_again_after_several_studies_and_the_last_report_
     assert window.ui.statusLabel.text.startswith("Done in")
 
 
-def test_a_brain_mask_that_was_chosen_for_one_patient_is_not_used_for_the_others(slicer, window, studies, monkeypatch):
+def test_brain_mask_of_one_patient_is_not_used_for_others(slicer, window, studies, monkeypatch):
     mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "the first patient's brain")
     window.choices.parameters.setBrainMask(mask)
     used, begin = [], window.logic.begin
@@ -100,7 +100,7 @@ def test_a_brain_mask_that_was_chosen_for_one_patient_is_not_used_for_the_others
     assert [options["brainMask"] for options in used] == [None, None]
 
 
-def test_volumes_without_a_study_are_one_study(slicer, window):
+def test_volumes_without_a_study_form_one_study(slicer, window):
     add_study(slicer)
     add_volume(slicer, "something else")
     window.severalStudies.refresh()
@@ -135,7 +135,7 @@ def folder(window, tmp_path):
     window.severalStudies.folder = window.severalStudies.out = None
 
 
-def test_a_folder_is_segmented_in_a_process_and_what_is_finished_is_skipped(slicer, window, folder, tmp_path):
+def test_folder_is_segmented_in_a_process_and_finished_cases_are_skipped(slicer, window, folder, tmp_path):
     window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
     window.severalStudies.refresh()
     assert states(window)["A"] == "will run" and "flair" in states(window)["C"]
@@ -152,7 +152,7 @@ def test_a_folder_is_segmented_in_a_process_and_what_is_finished_is_skipped(slic
     assert states(window)["A"] == "finished already" and not window.ui.batchButton.enabled
 
 
-def test_a_folder_can_be_stopped_and_the_window_stays_alive(slicer, window, folder, tmp_path):
+def test_folder_can_be_stopped_and_the_window_stays_responsive(slicer, window, folder, tmp_path):
     window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
     window.severalStudies.refresh()
     add_study(slicer)
@@ -166,7 +166,7 @@ def test_a_folder_can_be_stopped_and_the_window_stays_alive(slicer, window, fold
     assert not window.severalStudies.running and not process.running and window.ui.batchButton.text == "Segment all"
 
 
-def test_an_empty_folder_is_said_in_the_table(window, folder, tmp_path):
+def test_empty_folder_is_reported_in_the_table(window, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     window.severalStudies.folder, window.severalStudies.out = tmp_path / "empty", tmp_path / "results"
     window.severalStudies.refresh()
@@ -174,8 +174,8 @@ def test_an_empty_folder_is_said_in_the_table(window, folder, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_whose_process_prints_much_is_not_held_by_a_full_pipe(slicer, window, folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line an import: more than a pipe holds
+def test_verbose_batch_process_is_not_blocked_by_a_full_pipe(slicer, window, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line for every import: more than a pipe holds
     window.severalStudies.folder, window.severalStudies.out = folder, tmp_path / "results"
     window.severalStudies.refresh()
     window.ui.batchButton.click()

@@ -34,11 +34,11 @@ def test_two_lesions_found_exactly():
     assert scores(cubes(A, B), cubes(A, B)) == (1, 0)
 
 
-def test_a_missed_lesion_counts_zero_and_the_diagonal():
+def test_missed_lesion_scores_zero_and_the_diagonal():
     assert scores(cubes(A, B), cubes(A)) == ((1 + 0) / 2, (0 + PENALTY) / 2)
 
 
-def test_a_part_that_meets_no_lesion_counts_zero_and_the_diagonal_however_small():
+def test_false_component_of_any_size_scores_zero_and_the_diagonal():
     single = ((15, 15, 15), 1)
     assert scores(cubes(A), cubes(A, B, single)) == pytest.approx((1 / 3, 2 * PENALTY / 3))
 
@@ -51,13 +51,13 @@ def test_empty_masks(truth, prediction, expected):
     assert scores(cubes(*truth), cubes(*prediction)) == expected
 
 
-def test_the_penalty_on_the_grid_of_brats_is_374_mm():
+def test_penalty_on_the_brats_grid_is_374_mm():
     truth = cubes(((9, 9, 9), 5), shape=(155, 240, 240))
     assert scores(truth, truth & False) == (0, 374)
 
 
 @pytest.mark.parametrize(("voxels", "counts"), [(50, False), (51, True)])
-def test_a_lesion_of_up_to_50_cubic_millimetres_is_neither_missed_nor_false(voxels, counts):
+def test_lesion_of_up_to_50_cubic_millimetres_is_ignored(voxels, counts):
     small = np.zeros(SHAPE, bool)
     small[30, 20:35, 20:24].flat[:voxels] = True
     truth = cubes(A) | small
@@ -67,7 +67,7 @@ def test_a_lesion_of_up_to_50_cubic_millimetres_is_neither_missed_nor_false(voxe
         assert scores(small, small) == (1, 0) and scores(small, small & False) == (1, 0)
 
 
-def test_the_smallest_lesion_is_one_of_a_volume_not_of_a_number_of_voxels():
+def test_smallest_lesion_is_defined_by_volume_not_voxels():
     truth = cubes(A, ((25, 25, 25), 2))  # the second: 8 voxels of 8 mm^3
     assert scores(truth, cubes(A), (2.0, 2.0, 2.0))[0] == 0.5
 
@@ -80,7 +80,7 @@ def test_lesions_whose_dilations_touch_are_one(gap, lesions):
 
 
 @pytest.mark.parametrize(("gap", "meets"), [(2, True), (3, False)])
-def test_a_part_beside_a_lesion_is_its_finding_if_it_meets_the_dilated_lesion(gap, meets):
+def test_component_meeting_the_dilated_lesion_is_its_finding(gap, meets):
     beside = ((2, 2, 7 + gap), 5)
     dice_, distance = scores(cubes(A), cubes(beside))
     assert dice_ == 0

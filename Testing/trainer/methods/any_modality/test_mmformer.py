@@ -21,13 +21,13 @@ def stage_of(*overrides):
 
 
 def always(monkeypatch, kept):
-    """The privileged modality is there in every sample, or in none."""
+    """The privileged modality is present in every sample, or in none."""
     present = torch.ones(2, 4)
     present[:, PRIVILEGED] = kept
     monkeypatch.setattr(mmformer, "draw_present", lambda *_: present)
 
 
-def test_every_term_has_its_weight_and_together_they_reach_all_parts():
+def test_every_term_is_weighted_and_together_they_reach_all_parts():
     stage = stage_of("mmformer.separate_weight=0.5", "mmformer.coarse_weight=0.25")
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "separate": 0.5, "coarse": 0.25}
@@ -35,7 +35,7 @@ def test_every_term_has_its_weight_and_together_they_reach_all_parts():
     assert not [name for name, p in stage.networks.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-def test_a_dropped_modality_is_learned_from_alone_and_in_no_other_term(monkeypatch):
+def test_dropped_modality_occurs_only_in_its_own_term(monkeypatch):
     always(monkeypatch, 0.0)
     stage = stage_of("mmformer.dropout=0")
     other = replace(batch(), images=batch().images.clone())
@@ -45,7 +45,7 @@ def test_a_dropped_modality_is_learned_from_alone_and_in_no_other_term(monkeypat
     assert same == {"segmentation": True, "separate": False, "coarse": True}
 
 
-def test_a_modality_that_is_there_counts_in_all_terms(monkeypatch):
+def test_present_modality_occurs_in_all_terms(monkeypatch):
     always(monkeypatch, 1.0)
     stage = stage_of("mmformer.dropout=0")
     other = replace(batch(), images=batch().images.clone())
@@ -54,7 +54,7 @@ def test_a_modality_that_is_there_counts_in_all_terms(monkeypatch):
     assert not any(torch.equal(plain[name].value, changed[name].value) for name in plain)
 
 
-def test_a_training_drops_as_much_of_the_transformers_as_is_asked_for():
+def test_transformer_dropout_follows_the_setting():
     def value(dropout, seed):
         stage = stage_of(f"mmformer.dropout={dropout}")
         torch.manual_seed(seed)
@@ -63,7 +63,7 @@ def test_a_training_drops_as_much_of_the_transformers_as_is_asked_for():
     assert value(0.0, 1) == value(0.0, 2) and value(0.5, 1) == value(0.5, 1) != value(0.5, 2)
 
 
-def test_logits_of_any_resolution_are_judged_at_the_images():
+def test_logits_of_any_resolution_are_upsampled_to_the_image():
     example, fine = batch(), torch.randn(2, 3, 16, 16, 16)
     values = torch.tensor([0.3, -1.0, 2.0]).view(1, 3, 1, 1, 1)
     found = mmformer.full_resolution_loss([fine, values.expand(2, 3, 4, 4, 4)], example, BRAIN)
@@ -72,7 +72,7 @@ def test_logits_of_any_resolution_are_judged_at_the_images():
 
 
 @pytest.mark.parametrize(("stages", "sizes"), [(3, [16, 8]), (6, [16, 8, 4, 2])])
-def test_every_resolution_below_the_images_down_to_the_tokens_has_a_head(stages, sizes, monkeypatch):
+def test_every_resolution_down_to_the_tokens_has_a_head(stages, sizes, monkeypatch):
     spec = NetworkSpec((2,) * stages, ((1, 1, 1),) + ((2, 2, 2),) * (stages - 1), ((3, 3, 3),) * stages, 1)
     experiment = small("mmformer")
     experiment = replace(experiment, network=spec, data=replace(experiment.data, patch=(32, 32, 32)))
@@ -88,7 +88,7 @@ def test_every_resolution_below_the_images_down_to_the_tokens_has_a_head(stages,
     assert judged == [[32], [32] * 4, sizes]
 
 
-def test_two_modalities_of_which_one_is_privileged_will_do():
+def test_two_modalities_with_one_privileged_suffice():
     stage = mmformer.stages(small("mmformer"), CHEST)[0]
     images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
     example = Batch(images, regions, images[:, :1] != 0)
@@ -99,7 +99,7 @@ def test_two_modalities_of_which_one_is_privileged_will_do():
     assert torch.allclose(deployed.network()(images[:, :1]), stage.predict(images), atol=1e-5)
 
 
-def test_the_model_folder_is_told_the_transformers_numbers():
+def test_model_folder_stores_the_transformer_options():
     experiment = load_experiment("brats-1mm", ["mmformer.token_width=64", "mmformer.narrowing=1"], method="mmformer")
     options = experiment.mmformer.options
     assert (options.token_width, options.heads, options.mlp_width, options.layers, options.narrowing) == (
@@ -115,6 +115,6 @@ def test_the_model_folder_is_told_the_transformers_numbers():
         ("mmformer.dropout=1.0", "mmformer.dropout must be at most 0.9, got 1"),
     ],
 )
-def test_numbers_that_no_transformer_has_are_refused(setting, said):
+def test_invalid_transformer_options_are_refused(setting, said):
     with pytest.raises(ConfigError, match=said):
         load_experiment("brats-2mm", [setting])

@@ -19,14 +19,14 @@ def step_of(seed):
 
 
 @pytest.mark.parametrize("probability", [0.25, 0.5, 1.0])
-def test_only_the_privileged_modality_is_dropped_and_as_often_as_asked(probability):
+def test_only_the_privileged_modality_is_dropped_at_the_set_rate(probability):
     dropping = DroppingSettings(probability=probability)
     drawn = torch.cat([draw_present(batch(), BRAIN, step_of(n), dropping) for n in range(300)])
     assert (drawn[:, BRAIN.limited_channels] == 1).all()
     assert drawn[:, T1CE].mean().item() == pytest.approx(1 - probability, abs=0.08)
 
 
-def test_processes_that_train_together_drop_what_one_alone_would():
+def test_distributed_processes_drop_like_a_single_one():
     four = replace(batch(), images=batch().images.repeat(2, 1, 1, 1, 1))
     alone = draw_present(four, BRAIN, step_of(7), DroppingSettings())
     parts = [
@@ -35,7 +35,7 @@ def test_processes_that_train_together_drop_what_one_alone_would():
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), alone)
 
 
-def test_the_log_counts_steps_without_the_privileged_scan():
+def test_log_counts_steps_without_the_privileged_scan():
     assert seen_without(torch.tensor([[1.0, 0, 1, 1], [1, 1, 1, 1]]), BRAIN) == {"without_privileged_share": 0.5}
     rows = [{"stage": "s", "step": 10, "log_without_privileged_share": 0.5}, {"stage": "s", "step": 14}]
     rows += [{"stage": "s", "step": 20, "log_without_privileged_share": 1.0}]

@@ -15,7 +15,7 @@ def gradients(term, parameters):
     return [gradient for gradient in found if gradient is not None]
 
 
-def test_robustseg_has_segmentation_reconstruction_and_kl_terms_that_reach_all_parts():
+def test_segmentation_reconstruction_and_kl_terms_reach_all_parts():
     stage = robustseg.stages(small("robustseg"), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "reconstruction": 0.1, "kl": 0.1}
@@ -24,7 +24,7 @@ def test_robustseg_has_segmentation_reconstruction_and_kl_terms_that_reach_all_p
     assert not silent
 
 
-def test_style_carries_the_divergence_and_content_the_reconstruction():
+def test_kl_reaches_only_the_styles_and_reconstruction_reaches_content_and_styles():
     stage = robustseg.stages(small("robustseg"), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     content, styles = stage.networks["segmentation"].encoders, stage.networks["styles"]
@@ -35,7 +35,7 @@ def test_style_carries_the_divergence_and_content_the_reconstruction():
     assert not gradients(terms["segmentation"].value, styles.parameters())
 
 
-def test_a_dropped_modality_is_reconstructed_from_the_others_content():
+def test_dropped_modality_is_reconstructed_from_the_content_of_the_others():
     stage = robustseg.stages(small("robustseg", "dropping.probability=1"), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     of_t1ce = stage.networks["segmentation"].encoders[BRAIN.full.index("t1ce")]
@@ -45,20 +45,20 @@ def test_a_dropped_modality_is_reconstructed_from_the_others_content():
     other.images[:, BRAIN.full.index("t1ce")] += 5
     changed = stage.loss(other, context(0)).terms
     assert torch.equal(changed["segmentation"].value, terms["segmentation"].value)
-    assert changed["reconstruction"].value > terms["reconstruction"].value + 1  # its own image is what it is to become
+    assert changed["reconstruction"].value > terms["reconstruction"].value + 1  # the target is its own image
     rebuilds = stage.networks["images"][BRAIN.full.index("t1ce")]
     assert any((gradient != 0).any() for gradient in gradients(terms["reconstruction"].value, rebuilds.parameters()))
 
 
-def test_kl_of_a_standard_normal_is_zero_and_of_a_shifted_one_half_the_square_a_parameter():
+def test_kl_is_zero_for_a_standard_normal_and_half_the_squared_shift():
     zeros = torch.zeros(2, 3)
     assert robustseg.kl_to_standard_normal(zeros, zeros) == 0
     assert robustseg.kl_to_standard_normal(zeros + 3, zeros).item() == pytest.approx(3 * 4.5)
-    # N(0, e^2): (e^2 - 1 - 2) / 2 a parameter
+    # N(0, e^2): (e^2 - 1 - 2) / 2 per parameter
     assert robustseg.kl_to_standard_normal(zeros, zeros + 2).item() == pytest.approx(3 * 2.194528, rel=1e-5)
 
 
-def test_adaptive_instance_norm_gives_the_mean_and_deviation_asked_for():
+def test_adaptive_instance_norm_gives_the_requested_mean_and_deviation():
     result = robustseg.adain(
         torch.randn(1, 2, 8, 8, 8) * 5 + 3, torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
     )
@@ -66,7 +66,7 @@ def test_adaptive_instance_norm_gives_the_mean_and_deviation_asked_for():
     assert result.std(dim=(2, 3, 4))[0].tolist() == pytest.approx([1, 2.71828], rel=1e-2)
 
 
-def test_what_a_block_adds_to_the_content_has_the_styles_mean_and_deviation():
+def test_residual_added_to_the_content_has_the_mean_and_deviation_of_the_style():
     torch.manual_seed(0)
     content = torch.randn(1, 2, 8, 8, 8)
     mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
@@ -75,7 +75,7 @@ def test_what_a_block_adds_to_the_content_has_the_styles_mean_and_deviation():
     assert added.std(dim=(2, 3, 4))[0].tolist() == pytest.approx([1, 2.71828], rel=2e-2)
 
 
-def test_robustsegs_own_weight_decay_is_that_of_its_stage():
+def test_weight_decay_of_robustseg_is_used_by_its_stage():
     stage = robustseg.stages(small("robustseg", "robustseg.weight_decay=0.5", "optimiser.learning_rate=0.03"), BRAIN)[0]
     assert (stage.optimiser.weight_decay, stage.optimiser.learning_rate) == (0.5, 0.03)
 

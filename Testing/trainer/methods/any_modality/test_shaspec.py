@@ -18,13 +18,13 @@ def maps(*values):
     return [torch.full((2, 3, 2, 2, 2), value) for value in values]
 
 
-def test_every_term_has_its_weight_and_together_they_reach_all_parts():
+def test_every_term_is_weighted_and_together_they_reach_all_parts():
     stage = shaspec.stages(small("shaspec"), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "similarity": 0.1, "domain": 0.02}
     terms.total.backward()
     silent = [n for n, p in stage.networks.named_parameters() if p.grad is None]
-    assert silent == [f"segmentation.decoder.heads.1.{kind}" for kind in ("weight", "bias")]  # no weight, as in nnU-Net
+    assert silent == [f"segmentation.decoder.heads.1.{kind}" for kind in ("weight", "bias")]  # unused, as in nnU-Net
 
 
 @pytest.mark.parametrize("substitute", ["first", "average"])
@@ -53,14 +53,14 @@ def test_neighbours_in_the_ring_of_present_modalities_are_compared():
     assert shaspec.ring_distance(shared, all_there).item() == pytest.approx((22 + (1 + 6 + 7)) / 2)
 
 
-def test_two_modalities_are_one_pair_and_one_has_no_neighbour():
+def test_two_modalities_form_one_pair_and_one_has_no_neighbour():
     assert shaspec.ring_distance(maps(1.0, 4.0), torch.tensor([[1.0, 1.0], [1.0, 0.0]])).item() == pytest.approx(1.5)
     assert shaspec.ring_distance(maps(1.0, 4.0), torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item() == 0
 
 
-def test_an_absent_modality_is_not_to_be_told():
+def test_absent_modality_is_not_classified():
     logits = torch.zeros(2, 3, 3)
-    logits[0, 1] = torch.tensor([50.0, 0.0, 0.0])  # taken for another, but absent
+    logits[0, 1] = torch.tensor([50.0, 0.0, 0.0])  # misclassified, but absent
     present = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
     assert shaspec.domain_loss(logits, present).item() == pytest.approx(math.log(3))
     present[0, 1] = 1
@@ -68,7 +68,7 @@ def test_an_absent_modality_is_not_to_be_told():
     assert shaspec.domain_loss(logits, present).item() == pytest.approx(wanted)
 
 
-def test_two_modalities_of_which_one_is_privileged_will_do():
+def test_two_modalities_with_one_privileged_suffice():
     stage = shaspec.stages(small("shaspec"), CHEST)[0]
     images, regions = torch.randn(2, 2, 16, 16, 16), (torch.rand(2, 1, 16, 16, 16) > 0.7).float()
     example = Batch(images, regions, images[:, :1] != 0)

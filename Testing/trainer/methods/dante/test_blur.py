@@ -1,4 +1,4 @@
-"""The blur that Stage 1 must beat, against scipy's and by hand."""
+"""The blur baseline for Stage 1, against scipy and by hand."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from scipy import ndimage
 from DanteTrainerLib.methods.dante.blur import blurred, not_beaten
 
 
-def test_it_is_scipys_normalised_blur_of_the_visible_voxels():
+def test_blur_equals_scipy_normalised_blur_of_visible_voxels():
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 1, 16, 12, 8, generator=generator)
     mask = (torch.rand(1, 1, 8, 6, 4, generator=generator) > 0.5).float()
@@ -20,14 +20,14 @@ def test_it_is_scipys_normalised_blur_of_the_visible_voxels():
     assert found == pytest.approx(by_scipy[0] / by_scipy[1], abs=1e-4)
 
 
-def test_a_constant_image_is_guessed_and_nothing_is_where_nothing_is_near():
+def test_blur_fills_a_constant_image_and_is_zero_far_from_visible_voxels():
     mask = torch.ones(1, 1, 4, 1, 1)
     mask[0, 0, 1:] = 0
     guess = blurred(torch.full((1, 2, 64, 2, 2), 3.0), mask, (4, 1, 1))
     assert torch.allclose(guess[:, :, :20], torch.tensor(3.0), atol=1e-4) and (guess[:, :, 40:] == 0).all()
 
 
-def test_what_is_no_better_than_the_blur_at_the_end_is_named_with_both_errors():
+def test_reconstruction_no_better_than_the_blur_is_named_with_both_errors():
     def row(step, a, b):
         return {"step": step, "loss_A": a, "log_blur_A": 0.5, "loss_B": b, "log_blur_B": 0.5}
 

@@ -45,7 +45,7 @@ def with_other_t1ce(b):
     return replace(b, images=images)
 
 
-def test_the_limited_pathway_never_sees_the_privileged_scan():
+def test_limited_pathway_never_sees_the_privileged_scan():
     stage = stage_2()
     assert torch.equal(stage.predict(batch().images), stage.predict(with_other_t1ce(batch()).images))
     before, after = (stage.loss(b, context(0)).terms for b in (batch(), with_other_t1ce(batch())))
@@ -53,7 +53,7 @@ def test_the_limited_pathway_never_sees_the_privileged_scan():
     assert not torch.equal(before["seg_F"].value, after["seg_F"].value)
 
 
-def test_the_loss_is_both_segmentations_plus_three_tenths_compaction_plus_half_alignment():
+def test_loss_is_both_segmentations_plus_weighted_compaction_and_alignment():
     terms = stage_2().loss(batch(), context(50))
     assert {name: term.weight for name, term in terms.terms.items()} == {
         "seg_L": 1,
@@ -67,7 +67,7 @@ def test_the_loss_is_both_segmentations_plus_three_tenths_compaction_plus_half_a
     assert torch.allclose(terms.total, by_hand)
 
 
-def test_auxiliary_terms_begin_at_a_fifth_and_are_not_computed_before():
+def test_auxiliary_terms_start_at_a_fifth_and_are_not_computed_before():
     stage = stage_2()
     assert set(stage.loss(batch(), context(19)).terms) == {"seg_L", "seg_F"}
     assert set(stage.loss(batch(), context(20)).terms) == {"seg_L", "seg_F", "pib", "align"}
@@ -82,19 +82,19 @@ def gradients(term, **settings):
 
 
 @pytest.mark.parametrize(("step", "part"), [(20, 0.0), (25, 0.25), (30, 0.5), (40, 1.0), (99, 1.0)])
-def test_with_a_ramp_both_weights_rise_evenly_from_the_onset(step, part):
+def test_ramp_increases_both_weights_linearly_from_the_onset(step, part):
     """By hand: from a fifth of 100 steps on, over a fifth of them."""
     terms = stage_2(align_ramp=0.2).loss(batch(), context(step)).terms
     assert terms["pib"].weight == pytest.approx(0.3 * part) and terms["align"].weight == pytest.approx(0.5 * part)
 
 
-def test_the_corrections_begin_as_small_as_is_asked_for():
+def test_corrections_start_at_the_set_scale():
     whole, tenth = (stage_2(fusion_init=factor).networks for factor in (1.0, 0.1))
     for (name, one), (_, other) in zip(whole.named_parameters(), tenth.named_parameters()):
         assert torch.equal(one * 0.1 if name.startswith("psi.") else one, other), name
 
 
-def test_each_term_moves_what_the_paper_says():
+def test_gradients_of_each_term_reach_the_parts_named_in_the_paper():
     nothing = dict.fromkeys(("E_L", "E_A", "E_P", "psi", "D_L", "D_F"), False)
     assert gradients("seg_L") == nothing | {"E_L": True, "D_L": True}
     assert gradients("seg_F") == nothing | {"E_A": True, "E_P": True, "psi": True, "D_F": True}
@@ -105,13 +105,13 @@ def test_each_term_moves_what_the_paper_says():
 
 
 @pytest.mark.parametrize("settings", [{"align": "l2"}, {"align": "infonce"}, {"align_norm": "channel_l2"}])
-def test_other_alignments_are_one_setting_and_differ(settings):
+def test_other_alignments_are_selected_by_one_setting_and_differ(settings):
     plain = stage_2().loss(batch(), context(50)).terms["align"].value
     other = stage_2(**settings).loss(batch(), context(50)).terms["align"].value
     assert torch.isfinite(other) and not torch.allclose(plain, other)
 
 
-def test_the_levels_that_are_named_are_aligned_and_all_where_none_is():
+def test_named_levels_are_aligned_and_all_by_default():
     def value(*levels, **settings):
         return stage_2(align_levels=levels, **settings).loss(batch(), context(50)).terms["align"].value.item()
 
@@ -123,7 +123,7 @@ def test_the_levels_that_are_named_are_aligned_and_all_where_none_is():
 
 
 @pytest.mark.parametrize("levels", [(0,), (4,), (1, 1)])
-def test_a_level_that_there_is_not_or_twice_is_refused(levels):
+def test_missing_or_repeated_level_is_refused(levels):
     with pytest.raises(ConfigError, match="dante.align_levels must name levels from 1 to 3, none twice"):
         stage_2(align_levels=levels)
 
@@ -136,14 +136,14 @@ def test_both_l1_terms_follow_the_reduction(setting):
         assert not torch.allclose(plain[term].value, changed[term].value), term
 
 
-def test_infonce_asks_where_the_batch_says_that_there_is_something():
+def test_infonce_is_zero_without_foreground_in_the_batch():
     nothing = replace(batch(), foreground=torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool))
     assert stage_2(align="infonce").loss(nothing, context(50)).terms["align"].value == 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"common_start": True}, {"naive": True}])
-def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings):
-    """A difference between the two is then the method's, not that of two draws of first weights."""
+def test_limited_pathway_starts_like_the_lower_bound_of_the_same_seed(settings):
+    """Any difference is then due to the method, not to different initial weights."""
     chosen = experiment(**settings)
     first, second = stages(chosen, BRAIN)
     (lower,) = lower_bound(chosen, BRAIN)
@@ -155,7 +155,7 @@ def test_the_limited_pathway_begins_as_the_lower_bound_of_the_same_seed(settings
 
 
 @pytest.mark.parametrize("of_stage", [0, 1])
-def test_with_a_common_start_both_encoders_see_the_same_at_first(of_stage):
+def test_common_start_gives_both_encoders_equal_output_at_first(of_stage):
     images = batch().images
 
     def features(**settings):
@@ -166,7 +166,7 @@ def test_with_a_common_start_both_encoders_see_the_same_at_first(of_stage):
     assert not any(torch.allclose(z_l, z_a, atol=1e-2) for z_l, z_a in zip(*features()))
 
 
-def test_with_a_common_start_both_decoders_begin_alike():
+def test_common_start_gives_both_decoders_equal_weights():
     def alike(**settings):
         networks = stage_2(**settings).networks
         return all(torch.equal(a, b) for a, b in zip(networks["D_L"].parameters(), networks["D_F"].parameters()))
@@ -175,7 +175,7 @@ def test_with_a_common_start_both_decoders_begin_alike():
 
 
 @pytest.mark.parametrize("decoder", ["D_L", "D_F"])
-def test_the_deployed_encoder_is_read_by_the_decoder_that_is_asked_for(decoder):
+def test_deployed_encoder_is_used_with_the_chosen_decoder(decoder):
     stage, other = stage_2(limited_decoder=decoder), {"D_L": "D_F", "D_F": "D_L"}[decoder]
     images = batch().images
     features = stage.networks["E_L"](images[:, BRAIN.limited_channels])
@@ -200,12 +200,12 @@ def test_stage_1_reconstructs_limited_from_limited_and_full_from_two_pairs(setti
     terms = stage.loss(batch(), context(0)).terms
     assert set(terms) == {"L_from_L", "F_from_AP", "F_from_LP"} and all(t.weight == 1 for t in terms.values())
     stage.loss(batch(), context(0)).total.backward()
-    # The finest level's alone: coarser heads of a reconstruction decoder are not used.
+    # Only the finest level's head: coarser heads of a reconstruction decoder are unused.
     silent = {n for n, net in stage.networks.items() if not any(p.grad is not None for p in net.parameters())}
     assert not silent and stage.augmentation == "spatial" and not stage.labelled_only
 
 
-def test_the_naive_ablation_trains_three_encoders_that_share_nothing():
+def test_naive_ablation_trains_three_separate_encoders():
     stage = stages(experiment(naive=True), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     assert set(terms) == {"E_L", "E_A", "E_P"}
@@ -214,7 +214,7 @@ def test_the_naive_ablation_trains_three_encoders_that_share_nothing():
     assert moved == {"E_P", "rec_E_P"}
 
 
-def test_stage_1_masks_differ_from_step_to_step_and_not_between_runs():
+def test_stage_1_masks_differ_between_steps_but_not_between_runs():
     stage = stages(experiment(), BRAIN)[0]
 
     def value(seed):
@@ -224,7 +224,7 @@ def test_stage_1_masks_differ_from_step_to_step_and_not_between_runs():
     assert value(1) == value(1) != value(2)
 
 
-def test_contradicting_settings_are_refused():
+def test_contradictory_settings_are_refused():
     with pytest.raises(ConfigError, match="needs dante.masking = 'dense'"):
         experiment(per_modality_masks=True)
     with pytest.raises(ConfigError, match="dante.align must be one of"):
@@ -253,7 +253,7 @@ def encoders(state):
     return {name: value for name, value in state["networks"].items() if name[:3] in ("E_L", "E_A", "E_P")}
 
 
-def test_stage_2_begins_with_stage_1s_encoders_rests_them_for_a_tenth_and_then_moves_them(run, data, tmp_path):
+def test_stage_2_starts_from_stage_1_encoders_and_freezes_them_for_a_tenth(run, data, tmp_path):
     pretrained = encoders(read_state(run / "stage-1.pt"))
     for steps, same in ((1, True), (2, False)):  # 1 of 10 steps is the first tenth
         folder = tmp_path / str(steps)
@@ -266,8 +266,8 @@ def test_stage_2_begins_with_stage_1s_encoders_rests_them_for_a_tenth_and_then_m
         assert all(torch.equal(now[name], value) for name, value in pretrained.items()) == same
 
 
-@pytest.mark.parametrize("after", [1, 3, 4, 5, 6, 10])  # Stage 1 has 4 steps, Stage 2's encoders rest for its first
-def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, after):
+@pytest.mark.parametrize("after", [1, 3, 4, 5, 6, 10])  # Stage 1 has 4 steps, Stage 2 freezes encoders for its first
+def test_run_stopped_in_either_stage_and_resumed_is_bit_identical(run, data, tmp_path, after):
     folder = tmp_path / "run"
     start_run(settings_for_runs(), data, folder)
     asked = iter([False] * (after - 1) + [True] + [False] * 100)
@@ -280,7 +280,7 @@ def test_stopped_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, t
 
 
 @pytest.mark.slow
-def test_with_adamw_before_a_stopped_and_resumed_training_is_bit_equal_too(data, tmp_path):
+def test_resumed_run_with_adamw_in_stage_1_is_bit_identical(data, tmp_path):
     settings = replace(settings_for_runs(), pretrain_optimiser=OptimiserSettings("adamw", 0.001, warm_up=0.5))
     digests = []
     for after in (99, 3):  # never, and within Stage 1
@@ -295,7 +295,7 @@ def test_with_adamw_before_a_stopped_and_resumed_training_is_bit_equal_too(data,
     assert digests[0] == digests[1]
 
 
-def test_the_model_has_two_pathways_and_the_second_is_taken_when_the_privileged_scan_is_there(run, tmp_path):
+def test_model_has_two_pathways_and_uses_the_second_with_the_privileged_scan(run, tmp_path):
     from DanteSegmenterLib.cases.case_folder import read_case_folder
 
     volumes = read_case_folder(write_case(tmp_path / "case", 3)).read_images()
@@ -306,14 +306,14 @@ def test_the_model_has_two_pathways_and_the_second_is_taken_when_the_privileged_
     assert (full.probabilities != limited.probabilities).any()
 
 
-def test_the_log_holds_each_levels_magnitudes(run):
+def test_log_contains_the_magnitudes_of_each_level(run):
     header = (run / "log.csv").read_text().splitlines()[0]
     for name in ("anchor", "limited", "gap", "cosine", "correction"):
         assert all(f"log_{name}_{level}" in header for level in (1, 2, 3))
 
 
 @pytest.mark.parametrize("name,megaparameters", [("stage-2", 77.0)])
-def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparameters):
+def test_stage_2_at_paper_size_has_the_parameters_of_the_paper(name, megaparameters):
     with torch.device("meta"):
         stage = both_pathways(load_experiment("brats-1mm"), BRAIN)
     assert stage.name == name
@@ -321,11 +321,11 @@ def test_at_the_papers_size_stage_2_has_the_papers_parameters(name, megaparamete
 
 
 @pytest.mark.parametrize("name", ["brats-1mm", pytest.param("chest-dp2e", marks=pytest.mark.slow)])
-def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
-    """Without memory behind the tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
+def test_paper_sizes_are_consistent_in_both_stages(name, monkeypatch):
+    """With meta tensors: 128^3 at 1 mm, and 64x160x192 at 2.0x0.7x0.7 mm (DP2E)."""
     paper = load_experiment(name, method="dante")
     task = TASKS[paper.task]
-    # What looks at values cannot be done without memory.
+    # Code that reads values does not work on meta tensors.
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
     monkeypatch.setattr(masking, "visible_positions", lambda mask: torch.arange(mask.numel() // 2))
     with FakeTensorMode():
@@ -348,7 +348,7 @@ def test_the_papers_sizes_fit_together_in_both_stages(name, monkeypatch):
         ("stage-2", 4),
     ],
 )
-def test_killed_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tmp_path, stage, step):
+def test_run_killed_in_either_stage_and_resumed_is_bit_identical(run, data, tmp_path, stage, step):
     folder = tmp_path / "run"
     start_run(settings_for_runs(), data, folder)
     command = [sys.executable, "-m", "DanteTrainerLib", "resume", str(folder), "--device", "cpu", "--quiet"]
@@ -366,6 +366,6 @@ def test_killed_in_either_stage_and_resumed_the_model_is_bit_equal(run, data, tm
 
 
 def environment():
-    """This process's, so that a new one finds both libraries and computes with as many threads."""
+    """This process's environment, so that a new process finds both libraries and uses as many threads."""
     paths = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())}

@@ -1,4 +1,4 @@
-"""What Stage 2 writes down: magnitudes, pulls, and what D_F makes of either side."""
+"""Diagnostics of Stage 2: magnitudes, pulls, and D_F's output on either side."""
 
 import pytest
 import torch
@@ -12,16 +12,16 @@ from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.settings.tasks import BRAIN
 
 
-def test_a_pull_is_the_ratio_of_weighted_gradients_level_by_level():
+def test_pull_is_the_ratio_of_weighted_gradients_per_level():
     fine, coarse = (torch.randn(1, 1, n, n, n, requires_grad=True) for n in (4, 2))
     segmentation = Term((3 * fine).sum() + (8 * coarse).sum())
     alignment = Term((6 * fine).sum() + (8 * coarse).sum(), weight=0.5)
     found = pulls([fine, coarse], segmentation, alignment)
     assert found == {"pull_1": pytest.approx(1.0), "pull_2": pytest.approx(0.5)}
-    (segmentation.value + alignment.value).backward()  # the graph is still there
+    (segmentation.value + alignment.value).backward()  # the graph is still available
 
 
-def test_pulls_are_written_every_hundred_steps_once_alignment_counts_and_change_no_gradient(monkeypatch):
+def test_pulls_are_logged_every_hundred_steps_after_the_onset_without_changing_gradients(monkeypatch):
     def gradients(every):
         monkeypatch.setattr(stage_2, "PULLS_EVERY", every)
         [stage] = stages(without_stage_1(), BRAIN)
@@ -39,7 +39,7 @@ def without_stage_1(*overrides):
     return small("dante", "run.pretrain_steps=0", *overrides)
 
 
-def test_validation_looks_at_f_f_and_at_d_f_on_either_side_alone():
+def test_validation_covers_f_f_and_d_f_on_either_side():
     [stage] = stages(without_stage_1(), BRAIN)
     images = batch().images
     ways = {name: predict(images) for name, predict in stage.also_predict.items()}
@@ -51,7 +51,7 @@ def test_validation_looks_at_f_f_and_at_d_f_on_either_side_alone():
     assert torch.equal(ways["f_F"], d_f(psi(z_a, z_p)[0]))
 
 
-def test_shrinking_all_features_lowers_the_magnitudes_but_not_the_relative_gap():
+def test_shrinking_features_lowers_the_magnitudes_but_not_the_relative_gap():
     anchor, limited = [torch.ones(1, 2, 2, 2, 2)], [0.5 * torch.ones(1, 2, 2, 2, 2)]
     [before] = magnitudes(anchor, limited, anchor)
     [after] = magnitudes([0.1 * a for a in anchor], [0.1 * z for z in limited], anchor)
@@ -59,7 +59,7 @@ def test_shrinking_all_features_lowers_the_magnitudes_but_not_the_relative_gap()
     assert after.anchor == pytest.approx(0.1 * before.anchor)
 
 
-def test_a_mature_teacher_is_a_stage_between_whose_full_pathway_stage_2_goes_on_with():
+def test_mature_teacher_stage_trains_the_full_pathway_used_by_stage_2():
     first, teacher, second = stages(small("dante", "dante.mature_teacher=0.5"), BRAIN)
     assert [s.name for s in (first, teacher, second)] == ["stage-1", "teacher", "stage-2"] and teacher.steps == 5
     assert set(teacher.networks) == {"E_A", "E_P", "psi", "D_F"} and not teacher.deployed

@@ -1,4 +1,4 @@
-"""What DANTE's terms are made of, by hand from the networks of a stage."""
+"""The terms of DANTE's losses, computed by hand from the networks of a stage."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def stage_2(**settings):
     return stages(experiment(**settings), BRAIN)[1]
 
 
-def test_what_is_compacted_is_the_correction_and_what_is_aligned_are_both_encoders_features():
+def test_correction_is_compacted_and_features_of_both_encoders_are_aligned():
     stage, images = stage_2(), batch().images
     net = stage.networks
     z_l, z_a, z_p = net["E_L"](images[:, BRAIN.limited_channels]), net["E_A"](images), net["E_P"](images)
@@ -33,12 +33,12 @@ def test_what_is_compacted_is_the_correction_and_what_is_aligned_are_both_encode
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.5}, {"anchors": 7}])
-def test_infonces_numbers_are_those_of_the_settings(settings):
+def test_infonce_uses_the_settings(settings):
     plain, other = (stage_2(align="infonce", **own).loss(batch(), context(50)) for own in ({}, settings))
     assert not torch.allclose(plain.terms["align"].value, other.terms["align"].value)
 
 
-def test_what_each_side_of_the_alignment_is_worth_to_the_full_decoder_is_validated():
+def test_value_of_each_side_for_the_full_decoder_is_validated():
     stage, images = stage_2(), batch().images
     net = stage.networks
     z_a, z_l, z_p = net["E_A"](images), net["E_L"](images[:, BRAIN.limited_channels]), net["E_P"](images)
@@ -48,15 +48,15 @@ def test_what_each_side_of_the_alignment_is_worth_to_the_full_decoder_is_validat
         assert torch.equal(stage.also_predict[name](images), net["D_F"](features)), name
 
 
-def test_the_fusion_goes_on_from_stage_1_where_that_is_asked_for_and_has_one():
+def test_fusion_continues_from_stage_1_on_request_if_there_is_one():
     carried = stage_2(carry_fusion=True).carried
     assert carried["psi"] == Origin("psi_1", "stage-1") and carried["E_P"] == Origin("E_P", "stage-1")
     assert set(stage_2(carry_fusion=False).carried) == {"E_L", "E_A", "E_P"}
     assert set(stage_2(carry_fusion=True, naive=True).carried) == {"E_L", "E_A", "E_P"}
 
 
-def test_each_term_of_stage_1_moves_what_the_paper_says():
-    """E_A meets X^L's encoder in no term: L is made of L, F of A and P and of L and P, by one decoder for both."""
+def test_gradients_of_each_stage_1_term_reach_the_parts_named_in_the_paper():
+    """E_A occurs in no term with E_L: L is built from L, F from A and P and from L and P by one decoder."""
     reads = {
         "L_from_L": {"E_L", "rec_L"},
         "F_from_AP": {"E_A", "E_P", "psi_1", "rec_F"},
@@ -71,7 +71,7 @@ def test_each_term_of_stage_1_moves_what_the_paper_says():
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_the_full_image_is_made_of_what_both_encoders_say_of_the_visible_voxels(sparse):
+def test_full_image_is_reconstructed_from_both_encoders(sparse):
     stage = stages(experiment(masking="sparse" if sparse else "dense"), BRAIN)[0]
     found = stage.loss(batch(), context(0)).terms["F_from_AP"].value
     chosen, images = experiment(), batch().images

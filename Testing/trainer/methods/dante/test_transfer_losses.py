@@ -16,17 +16,17 @@ from DanteTrainerLib.methods.dante.losses import (
 
 
 def pyramid(*values, size=2):
-    """Constant feature maps of two channels, each level half the size of the one before."""
+    """Constant feature maps of two channels, each level half the size of the previous one."""
     return [torch.full((1, 2, size >> n, size >> n, size >> n), float(value)) for n, value in enumerate(values)]
 
 
-def test_levels_are_averaged_inside_and_summed_over():
+def test_levels_are_averaged_within_and_summed_across():
     assert alignment_l1(pyramid(1, 5), pyramid(3, 4)).item() == 2 + 1
     assert alignment_l2(pyramid(1, 5), pyramid(3, 4)).item() == 4 + 1
     assert compaction(pyramid(-2, 3)).item() == 2 + 3
 
 
-def test_the_size_of_the_patch_does_not_change_the_terms():
+def test_terms_do_not_depend_on_the_patch_size():
     for size in (2, 8):
         assert alignment_l1(pyramid(1, 5, size=size), pyramid(3, 4, size=size)).item() == 3
         assert compaction(pyramid(1, 1, size=size)).item() == 2
@@ -43,7 +43,7 @@ def test_the_size_of_the_patch_does_not_change_the_terms():
     ],
 )
 @pytest.mark.parametrize("samples", [1, 3])
-def test_values_are_reduced_as_is_asked_for_whatever_the_number_of_samples(samples, inside, over_levels, l1, l2, pib):
+def test_reduction_settings_apply_for_any_number_of_samples(samples, inside, over_levels, l1, l2, pib):
     def batched(*values):
         return [x.repeat(samples, 1, 1, 1, 1) for x in pyramid(*values)]
 
@@ -53,21 +53,21 @@ def test_values_are_reduced_as_is_asked_for_whatever_the_number_of_samples(sampl
     assert compaction(batched(-2, 3), reduction).item() == pib
 
 
-def test_reconstruction_counts_hidden_voxels_of_all_channels_and_nothing_else():
+def test_reconstruction_averages_only_hidden_voxels_of_all_channels():
     mask = torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
     prediction = torch.tensor([[9.0, 1.0], [9.0, 3.0]]).reshape(1, 2, 2, 1, 1)
     target = torch.zeros(1, 2, 2, 1, 1)
     assert masked_reconstruction(prediction, target, mask).item() == (1 + 9) / 2
 
 
-def test_reconstruction_with_a_mask_per_modality_is_the_mean_over_what_each_hides():
+def test_reconstruction_with_one_mask_per_modality_averages_over_each_mask():
     mask = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).reshape(1, 2, 2, 1, 1)
     prediction = torch.tensor([[9.0, 1.0], [2.0, 4.0]]).reshape(1, 2, 2, 1, 1)
     assert masked_reconstruction(prediction, torch.zeros(1, 2, 2, 1, 1), mask).item() == (1 + 4 + 16) / 3
 
 
 @pytest.mark.parametrize(("side", "learns"), [("both", (True, True)), ("to_L", (False, True)), ("to_A", (True, False))])
-def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
+def test_mutual_alignment_updates_both_sides_and_the_ablations_one(side, learns):
     anchor, limited = torch.zeros(1, 2, 2, 2, 2, requires_grad=True), torch.ones(1, 2, 2, 2, 2, requires_grad=True)
     loss = alignment_l1(*GRADIENT[side]([anchor * 1], [limited * 1]))
     loss.backward()
@@ -75,7 +75,7 @@ def test_mutual_alignment_moves_both_sides_and_the_ablations_one(side, learns):
     assert moved == learns
 
 
-def test_the_gradient_of_a_mean_of_magnitudes_is_the_sign_shared_by_all_elements():
+def test_gradient_of_a_mean_magnitude_is_the_sign_over_the_number_of_elements():
     x, z = (
         torch.tensor(v).reshape(1, 1, 4, 1, 1).requires_grad_() for v in ([2.0, -1.0, 0.0, 5.0], [3.0, -2.0, 0.0, 1.0])
     )
@@ -86,22 +86,22 @@ def test_the_gradient_of_a_mean_of_magnitudes_is_the_sign_shared_by_all_elements
     assert x.grad.ravel().tolist() == [-2, 2, 0, 2] and torch.equal(z.grad, -x.grad)
 
 
-def test_infonce_asks_at_most_so_many_positions_of_a_level():
+def test_infonce_samples_a_limited_number_of_positions_per_level():
     features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)
     everywhere, chance = torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0)
     loss = alignment_infonce([features], [features], everywhere, chance, 2, 0.5)
     assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 1)))
 
 
-def test_infonce_of_identical_one_hot_features_is_the_cross_entropy_by_hand():
-    features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)  # four places, four orthogonal directions
+def test_infonce_of_identical_one_hot_features_equals_the_cross_entropy():
+    features = torch.eye(4).T.reshape(1, 4, 4, 1, 1)  # four positions, four orthogonal directions
     loss = alignment_infonce(
         [features], [features], torch.ones(1, 1, 4, 1, 1), torch.Generator().manual_seed(0), 512, 0.5
     )
     assert loss.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 3)))
 
 
-def test_infonce_both_ways_is_the_mean_of_asking_either_side():
+def test_symmetric_infonce_is_the_mean_of_both_directions():
     a, z = (torch.randn(1, 4, 5, 1, 1, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
     foreground = torch.ones(1, 1, 5, 1, 1)
 
@@ -113,7 +113,7 @@ def test_infonce_both_ways_is_the_mean_of_asking_either_side():
     assert abs(asked(a, z) - asked(z, a)) > 0.01
 
 
-def test_infonce_asks_nothing_of_the_background():
+def test_infonce_ignores_the_background():
     features = torch.randn(1, 4, 4, 1, 1, requires_grad=True)
     foreground = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4, 1, 1)
     alignment_infonce([features], [features.detach()], foreground, torch.Generator()).backward()
@@ -121,12 +121,12 @@ def test_infonce_asks_nothing_of_the_background():
     assert used.tolist() == [True, True, False, False]
 
 
-def test_infonce_of_nothing_but_background_is_zero_with_a_gradient():
+def test_infonce_of_pure_background_is_zero_with_a_gradient():
     features = torch.randn(1, 4, 4, 1, 1, requires_grad=True)
     loss = alignment_infonce([features], [features], torch.zeros(1, 1, 4, 1, 1), torch.Generator())
     loss.backward()
     assert loss.item() == 0 and not features.grad.any()
 
 
-def test_channel_normalised_features_have_length_one():
+def test_channel_normalised_features_have_unit_length():
     assert torch.allclose(channel_normalised([torch.randn(1, 3, 2, 2, 2)])[0].norm(dim=1), torch.ones(1, 2, 2, 2))

@@ -16,7 +16,7 @@ def taught(monkeypatch):
     return taught_by(monkeypatch, cmfd, "cmfd")
 
 
-def test_the_terms_move_all_but_the_teacher(teacher):
+def test_terms_update_everything_except_the_teacher(teacher):
     stage = cmfd.stages(with_teacher(small("cmfd"), teacher), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "features": 0.5, "distillation": 0.5}
@@ -24,7 +24,7 @@ def test_the_terms_move_all_but_the_teacher(teacher):
     assert all(p.grad is None for p in stage.networks["teacher"].parameters())
 
 
-def test_distillation_against_the_divergence_of_distributions(taught):
+def test_distillation_equals_the_divergence_of_distributions(taught):
     stage, data = taught(), batch()
     with torch.no_grad():
         value = stage.loss(data, context(0)).terms["distillation"].value
@@ -34,17 +34,17 @@ def test_distillation_against_the_divergence_of_distributions(taught):
     assert value.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_the_deepest_three_levels_are_compared_and_each_counts_the_same():
+def test_deepest_three_levels_are_compared_with_equal_weights():
     projection = cmfd.Projection(NetworkSpec((2, 3, 4, 5), ((1, 1, 1),) + ((2, 2, 2),) * 3, ((3, 3, 3),) * 4))
     for layer in projection.layers:
         torch.nn.init.dirac_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     maps = [torch.randn(2, channels, 16 >> n, 16 >> n, 16 >> n) for n, channels in enumerate((2, 3, 4, 5))]
-    others = [map + shift for map, shift in zip(maps, (100, 1, 2, 3))]  # the finest is not looked at
+    others = [map + shift for map, shift in zip(maps, (100, 1, 2, 3))]  # the finest is ignored
     assert projection(maps, others).item() == pytest.approx((1 + 4 + 9) / 3, rel=1e-5)
 
 
-def test_projecting_the_mean_is_the_mean_of_the_projected():
+def test_projection_commutes_with_averaging():
     torch.manual_seed(0)
     projection = cmfd.Projection(small("cmfd").network)
     channels = [layer.in_channels for layer in projection.layers]
@@ -56,20 +56,20 @@ def test_projecting_the_mean_is_the_mean_of_the_projected():
     assert projection(student, teacher).item() == pytest.approx((sum(squares) / 3).item(), rel=1e-5)
 
 
-def test_it_begins_as_the_lower_bound_and_sees_what_that_sees(taught):
+def test_network_starts_like_the_lower_bound_and_sees_the_same_input(taught):
     lower = bounds.lower(small("lower"), BRAIN)[0]
     same = lower.loss(batch(), context(0)).terms["segmentation"].value
     assert torch.equal(taught().loss(batch(), context(0)).terms["segmentation"].value, same)
 
 
-def test_without_the_features_a_teacher_needs_no_maps_and_nothing_is_projected(taught):
+def test_without_the_feature_term_the_teacher_needs_no_maps_and_there_is_no_projection(taught):
     stage = taught(BRAIN, teacher_without_maps, "cmfd.feature_weight=0")
     terms = stage.loss(batch(), context(0))
     assert set(terms.terms) == {"segmentation", "distillation"} and "projection" not in stage.networks
     assert not silent(stage, terms)
 
 
-def test_it_learns_from_labels_too(taught):
+def test_method_learns_exclusive_labels(taught):
     stage = taught(CHEST)
     terms = stage.loss(chest_batch(), context(0))
     assert terms.terms["distillation"].value > 0 and not silent(stage, terms)

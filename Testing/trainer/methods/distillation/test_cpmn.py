@@ -20,7 +20,7 @@ def maps(seed, *sizes):
 
 
 def alignment_by_hand(first, second):
-    """The definition in float64, place by place."""
+    """The definition in float64, position by position."""
     values = []
     for a, b in zip(first[-3:], second[-3:]):
         for x, y in zip(a.double().numpy(), b.double().numpy()):
@@ -28,10 +28,10 @@ def alignment_by_hand(first, second):
             rows = [z @ z.T / np.linalg.norm(z @ z.T, axis=1, keepdims=True) for z in (x, y)]
             cosines = [p @ q / np.linalg.norm(p) / np.linalg.norm(q) for p, q in zip(x, y)]
             values.append(np.abs(rows[0] - rows[1]).mean() + 1 - np.mean(cosines))
-    return np.mean(values)  # each level has as many samples
+    return np.mean(values)  # every level has the same number of samples
 
 
-def test_alignment_is_the_mean_over_the_bottleneck_and_two_levels_before_it():
+def test_alignment_is_the_mean_over_the_bottleneck_and_the_two_levels_above():
     first, second = maps(0, 8, 4, 2, 1), maps(1, 8, 4, 2, 1)
     found = cpmn.inter_feature_alignment(first, second).item()
     assert found == pytest.approx(alignment_by_hand(first, second), rel=1e-5)
@@ -52,7 +52,7 @@ def features_of(inside, outside, foreground):
     return columns[0] * foreground + columns[1] * (1 - foreground)
 
 
-def test_discrepancy_is_the_cosine_of_lesion_and_background_where_positive():
+def test_discrepancy_is_the_positive_part_of_the_cosine_of_lesion_and_background():
     foreground = torch.zeros(1, 1, 4, 4, 4)
     foreground[..., :2] = 1
     for inside, outside, wanted in [
@@ -74,7 +74,7 @@ def test_prototypes_are_means_over_voxels():
     assert cpmn.intra_feature_discrepancy(features, foreground).item() == pytest.approx(0.5**0.5)
 
 
-def test_terms_have_their_weights_and_reach_both_networks():
+def test_terms_are_weighted_and_reach_both_networks():
     stage = cpmn.stages(small("cpmn"), BRAIN)[0]
     terms = stage.loss(batch(), context(0)).terms
     assert {n: t.weight for n, t in terms.items()} == {"seg_L": 1, "seg_F": 1, "ifa": 0.5, "ifd": 0.1}
@@ -89,7 +89,7 @@ def test_terms_have_their_weights_and_reach_both_networks():
     assert not silent
 
 
-def test_without_foreground_or_background_nothing_is_told_apart():
+def test_discrepancy_is_omitted_without_foreground_or_background():
     stage = cpmn.stages(small("cpmn"), BRAIN)[0]
     whole = batch()
     empty, full = torch.zeros_like(whole.regions), torch.ones_like(whole.regions)
@@ -101,24 +101,24 @@ def test_without_foreground_or_background_nothing_is_told_apart():
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
-def test_what_is_told_apart_in_some_samples_is_weighted_as_one_process_would(monkeypatch):
+def test_discrepancy_over_processes_equals_that_of_one(monkeypatch):
     stage = cpmn.stages(small("cpmn"), BRAIN)[0]
     alone = stage.loss(batch(), context(0)).terms["ifd"].value
     monkeypatch.setattr(cpmn, "share_of_chosen", lambda chosen, _: 0.25 * chosen.sum())
     torch.testing.assert_close(stage.loss(batch(), context(0)).terms["ifd"].value, 0.5 * alone)
 
 
-def test_features_that_are_zero_move_nothing_out_of_bounds():
-    for zeros in ((..., 0), (...,)):  # at some places, at all
+def test_zero_features_give_finite_gradients():
+    for zeros in ((..., 0), (...,)):  # at some positions, and everywhere
         first, second = maps(0, 4), maps(1, 4)
         first[0][zeros] = 0
         first[0].requires_grad_()
         cpmn.inter_feature_alignment(first, second).backward()
-        # a place's divisor is 1e-4 at least, and it is one of 128
+        # a position's divisor is at least 1e-4, and it is one of 128
         assert 1 < first[0].grad.abs().max() < 1e4 / 16
 
 
-def test_the_networks_begin_as_the_bounds_of_the_seed_and_both_are_deployed():
+def test_networks_start_like_the_bounds_of_the_seed_and_both_are_deployed():
     experiment = small("cpmn")
     stage = cpmn.stages(experiment, BRAIN)[0]
     for name, role, modalities in (("f_L", "limited", BRAIN.limited), ("f_F", "full", BRAIN.full)):

@@ -13,7 +13,7 @@ from DanteTrainerLib.methods.segmentation_loss import segmentation_loss
 from DanteTrainerLib.settings.tasks import BRAIN
 
 
-def test_mmanets_terms_begin_late_and_never_move_the_teacher(teacher):
+def test_terms_start_late_and_never_update_the_teacher(teacher):
     stage = mmanet.stages(with_teacher(small("mmanet"), teacher), BRAIN)[0]
     assert set(stage.loss(batch(), context(0)).terms) == {"segmentation"}
     for seed in range(8):
@@ -27,7 +27,7 @@ def test_mmanets_terms_begin_late_and_never_move_the_teacher(teacher):
     assert any(p.grad is not None for p in stage.networks["auxiliary"].parameters())
 
 
-def test_the_auxiliary_decoder_learns_from_the_samples_that_lack_the_scan_weighted_as_one_process_would(monkeypatch):
+def test_auxiliary_decoder_learns_from_samples_without_the_scan_as_in_one_process(monkeypatch):
     present = torch.ones(2, 4)
     present[1, BRAIN.full.index("t1ce")] = 0
     monkeypatch.setattr(mmanet, "draw_present", lambda *_: present)
@@ -39,7 +39,7 @@ def test_the_auxiliary_decoder_learns_from_the_samples_that_lack_the_scan_weight
     torch.testing.assert_close(stage.loss(given, context(50)).terms["weak"].value, 0.25 * by_hand)
 
 
-def test_distillation_is_zero_for_equal_features_and_blind_to_their_scale():
+def test_distillation_is_zero_for_equal_features_and_scale_invariant():
     torch.manual_seed(0)
     features = [torch.randn(1, 4, n, n, n) for n in (8, 4, 2, 1)]
     logits = torch.randn(1, 3, 8, 8, 8)
@@ -51,12 +51,12 @@ def test_distillation_is_zero_for_equal_features_and_blind_to_their_scale():
 
 
 def maps(*rows):
-    """A map of so many positions with these features in one image, [1, C, n, 1, 1], as all three levels compared."""
+    """A map of n positions with these features in one image, [1, C, n, 1, 1], for all three compared levels."""
     features = torch.tensor(rows).T[None, :, :, None, None]
     return [features] * 3 + [torch.zeros(1)]
 
 
-# Two positions; the student's are unlike each other: G = 1. The teacher's G = [[1, 1], [1, 2]], with rows at length 1
+# Two positions; the student's are orthogonal: G = 1. The teacher's G = [[1, 1], [1, 2]], with normalised rows
 # (1, 1) / sqrt 2 and (1, 2) / sqrt 5, so that the squares of the differences add up to these.
 ROWS = 2 - sqrt(2), 2 - 4 / sqrt(5)
 
@@ -65,14 +65,14 @@ ROWS = 2 - sqrt(2), 2 - 4 / sqrt(5)
     ("logits", "expected"),
     [((0.0, 40.0), ROWS[0]), ((40.0, 0.0), ROWS[1]), ((0.0, 0.0), sum(ROWS) / 2), ((40.0, 40.0), 0)],
 )
-def test_distillation_of_two_positions_by_hand_where_the_teacher_is_unsure(logits, expected):
+def test_distillation_of_two_positions_by_hand_where_the_teacher_is_uncertain(logits, expected):
     student, known = maps((1.0, 0.0), (0.0, 1.0)), maps((1.0, 0.0), (1.0, 1.0))
     answer = torch.tensor(logits).reshape(1, 1, 2, 1, 1)
     value = mmanet.margin_aware_distillation(student, known, answer, "regions")
     assert value.item() == pytest.approx(3 * expected, abs=1e-5)
 
 
-def test_positions_of_all_images_of_a_batch_are_compared_with_each_other():
+def test_positions_of_all_images_in_a_batch_are_compared():
     together, apart = maps((1.0, 0.0), (0.0, 1.0)), maps((1.0, 0.0), (1.0, 1.0))
     in_two_images = [
         [x.movedim(2, 0).flatten(1)[..., None, None, None] for x in m[:3]] + m[3:] for m in (together, apart)
@@ -81,16 +81,16 @@ def test_positions_of_all_images_of_a_batch_are_compared_with_each_other():
     assert value.item() == pytest.approx(3 * sum(ROWS) / 2, abs=1e-5)
 
 
-def test_the_teachers_logits_are_pooled_before_it_is_asked_how_sure_it_is():
+def test_teacher_logits_are_pooled_before_its_uncertainty():
     features = [torch.randn(1, 2, 1, 1, 2) for _ in range(2)]
     levels = [[f, f, f, f] for f in features]
-    # Sure of each half of the first position, one this way and one that: unsure of the position, as of a border.
+    # Certain of each half of the first position, with opposite labels: uncertain of the position, as at a border.
     border, sure = (torch.tensor(values).reshape(1, 1, 1, 1, 4) for values in ((30.0, -30, 30, 30), (0.0, 0, 30, 30)))
     found = [mmanet.margin_aware_distillation(*levels, logits, "regions").item() for logits in (border, sure)]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-def test_a_network_without_its_zero_channel_is_the_same_function():
+def test_network_without_its_zero_channel_is_the_same_function():
     network = UNet(4, 3, small("mmanet").network)
     initialise(network)
     image = torch.randn(1, 4, 16, 16, 16)

@@ -20,7 +20,7 @@ def taught(monkeypatch):
     return taught_by(monkeypatch, pmkl, "pmkl")
 
 
-def test_the_terms_have_the_published_weights_and_move_all_but_the_teacher(teacher):
+def test_terms_have_the_published_weights_and_update_everything_except_the_teacher(teacher):
     stage = pmkl.stages(with_teacher(small("pmkl"), teacher), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "contrast": 0.5, "distillation": 0.5}
@@ -28,7 +28,7 @@ def test_the_terms_have_the_published_weights_and_move_all_but_the_teacher(teach
     assert all(p.grad is None for p in stage.networks["teacher"].parameters())
 
 
-def test_contrast_alone_moves_the_heads_of_both_networks_and_the_student(taught):
+def test_contrast_updates_both_heads_and_the_student(taught):
     stage = taught()
     stage.freeze(0.5)
     stage.loss(batch(), context(0)).terms["contrast"].value.backward()
@@ -37,8 +37,8 @@ def test_contrast_alone_moves_the_heads_of_both_networks_and_the_student(taught)
     assert stage.networks["student"].encoder.stages[0][0][0].weight.grad.abs().sum() > 0
 
 
-def test_the_heads_move_slowly_enough_to_tell_images_apart(taught):
-    """At the networks' rate they soon say the same of every image: 1/2 apart, which costs 1/4, and stay so."""
+def test_learning_rate_of_the_heads_is_low_enough_to_separate_images(taught):
+    """At the networks' rate they soon output the same for every image: 1/2 apart, which costs 1/4, and stay so."""
     torch.manual_seed(0)
     images = [(torch.randn(2, 4, 16, 16, 16) + 1).relu() for _ in range(4)]
     last = {}
@@ -57,7 +57,7 @@ def test_the_heads_move_slowly_enough_to_tell_images_apart(taught):
     assert last["1"] == pytest.approx(0.25, abs=0.01) and last["0.01"] < 0.1
 
 
-def test_distillation_against_its_formula(taught):
+def test_distillation_equals_its_formula(taught):
     stage, data = taught(), batch()
     with torch.no_grad():
         value = stage.loss(data, context(0)).terms["distillation"].value
@@ -71,38 +71,38 @@ def test_distillation_against_its_formula(taught):
     assert weights.sum() > 0 and value.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_it_begins_as_the_lower_bound_and_sees_what_that_sees(taught):
+def test_network_starts_like_the_lower_bound_and_sees_the_same_input(taught):
     lower = bounds.lower(small("lower"), BRAIN)[0]
     same = lower.loss(batch(), context(0)).terms["segmentation"].value
     assert torch.equal(taught().loss(batch(), context(0)).terms["segmentation"].value, same)
 
 
-def test_a_batch_of_one_has_nothing_to_be_told_apart_from(taught):
+def test_contrast_of_a_single_image_is_finite(taught):
     data = batch()
     terms = taught().loss(Batch(data.images[:1], data.regions[:1], data.foreground[:1]), context(0))
     assert all(term.value.isfinite() for term in terms.terms.values()) and "contrast" in terms.terms
 
 
-def test_without_the_contrast_a_teacher_needs_no_maps_and_there_are_no_heads(taught):
+def test_without_the_contrast_term_the_teacher_needs_no_maps_and_there_are_no_heads(taught):
     stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0")
     terms = stage.loss(batch(), context(0))
     assert set(terms.terms) == {"segmentation", "distillation"} and "heads" not in stage.networks
     assert not silent(stage, terms)
 
 
-def test_without_its_weights_it_is_the_lower_bound(taught):
+def test_zero_weights_give_the_lower_bound(taught):
     stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0", "pmkl.kd_weight=0")
     assert set(stage.loss(batch(), context(0)).terms) == {"segmentation"}
 
 
-def test_it_learns_from_labels_too(taught):
+def test_method_learns_exclusive_labels(taught):
     stage = taught(CHEST)
     terms = stage.loss(chest_batch(), context(0))
     assert terms.terms["distillation"].value > 0 and not silent(stage, terms)
     assert stage.deployed["limited"].modalities == CHEST.limited
 
 
-def test_an_embedding_lies_on_the_unit_sphere_whatever_the_patch():
+def test_embedding_has_unit_length_for_any_patch():
     head = pmkl.Embedding(4, (16, 4, 8))
     assert head.hidden.in_features == 4 * 8 * 4 * 8
     assert head(torch.randn(2, 4, 16, 4, 8)).norm(dim=1).tolist() == pytest.approx([1, 1])

@@ -27,7 +27,7 @@ def order():
     return torch.tensor([[3, 1, 4, 0, 2, 5, 6, 7], [7, 0, 6, 1, 5, 2, 4, 3]])
 
 
-def test_every_block_gets_mean_0_and_variance_1_over_voxels_and_channels_and_background_0():
+def test_every_block_is_standardised_over_voxels_and_channels_with_background_0():
     blocks = torch.stack([torch.tensor([1.0, 2.0, 3.0, 6.0]), torch.zeros(4), torch.full((4,), 5.0)])[None]
     # Mean 3, variance (4 + 1 + 0 + 9) / 4.
     assert normalised(blocks)[0, 0].tolist() == pytest.approx([n / 3.5**0.5 for n in (-2, -1, 0, 3)], abs=1e-5)
@@ -35,7 +35,7 @@ def test_every_block_gets_mean_0_and_variance_1_over_voxels_and_channels_and_bac
 
 
 @torch.no_grad()
-def test_the_loss_is_the_squared_error_on_hidden_blocks_alone(networks):
+def test_loss_is_the_squared_error_on_hidden_blocks(networks):
     encoder, decoder = networks["encoder"], networks["reconstruction"]
     loss, unlearned = reconstruction_error(encoder, decoder, image(), order(), SEEN)
     hidden = order()[:, SEEN:]
@@ -57,7 +57,7 @@ def test_the_loss_is_the_squared_error_on_hidden_blocks_alone(networks):
 
 
 @torch.no_grad()
-def test_what_is_hidden_reaches_no_prediction_and_what_is_visible_does(networks):
+def test_predictions_depend_on_visible_but_not_on_hidden_blocks(networks):
     encoder, decoder = networks["encoder"], networks["reconstruction"]
     visible, hidden = order().tensor_split([SEEN], dim=1)
 
@@ -73,23 +73,23 @@ def test_what_is_hidden_reaches_no_prediction_and_what_is_visible_does(networks)
 
 
 @torch.no_grad()
-def test_the_order_of_visible_tokens_says_nothing(networks):
-    """Positions go with their tokens, into both transformers."""
+def test_order_of_visible_tokens_does_not_matter(networks):
+    """Positions move with their tokens, in both transformers."""
     encoder, decoder = networks["encoder"], networks["reconstruction"]
     turned = torch.cat([order()[:, [2, 0, 1]], order()[:, SEEN:].flip(1)], dim=1)
     results = [reconstruction_error(encoder, decoder, image(), o, SEEN)[0].item() for o in (order(), turned)]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
-def test_the_loss_moves_everything_but_the_positions(networks):
+def test_loss_updates_everything_except_the_positions(networks):
     networks.zero_grad()
     reconstruction_error(networks["encoder"], networks["reconstruction"], image(), order(), SEEN)[0].backward()
     still = [name for name, p in networks.named_parameters() if p.grad is None or not p.grad.any()]
-    # A bias of keys moves all products of a query alike, which a softmax does not see: part of in_proj_bias alone.
+    # A bias of keys shifts all products of a query equally, which the softmax ignores: part of in_proj_bias only.
     assert still == ["encoder.positions"]
 
 
-def test_one_seed_draws_one_order_and_processes_share_it():
+def test_seed_determines_the_order_and_processes_share_it():
     one = draw_order(4, TOKENS, context(0))
     assert torch.equal(one, draw_order(4, TOKENS, context(0)))
     assert all(sorted(row) == list(range(TOKENS)) for row in one.tolist()) and len({*map(tuple, one.tolist())}) == 4
@@ -98,11 +98,11 @@ def test_one_seed_draws_one_order_and_processes_share_it():
 
 
 @pytest.mark.parametrize("tokens, ratio, seen", [(512, 0.75, 128), (512, 0.125, 448), (8, 0.75, 2)])
-def test_the_published_ratios_leave_so_many_tokens_visible(tokens, ratio, seen):
+def test_published_ratios_give_the_expected_number_of_visible_tokens(tokens, ratio, seen):
     assert visible_tokens(tokens, ratio) == seen
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.99])
-def test_a_ratio_that_hides_every_token_or_none_is_refused(ratio):
+def test_ratio_hiding_all_or_no_tokens_is_refused(ratio):
     with pytest.raises(ConfigError, match="mask_ratio"):
         visible_tokens(8, ratio)

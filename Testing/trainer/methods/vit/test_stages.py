@@ -20,14 +20,14 @@ def without_pretraining(*overrides):
     return replace(experiment, run=replace(experiment.run, pretrain_steps=0))
 
 
-def test_pre_training_reads_every_image_without_changes_of_intensity_and_hands_its_encoder_on():
+def test_pre_training_reads_every_image_without_intensity_augmentation_and_passes_on_its_encoder():
     mae, supervised = stages(small("vit"), BRAIN)
     assert (mae.name, mae.augmentation, mae.labelled_only) == ("mae", "spatial", False)
     assert supervised.carried == {"encoder": Origin("encoder")}
     supervised.networks["encoder"].load_state_dict(mae.networks["encoder"].state_dict())
 
 
-def test_without_steps_for_it_there_is_no_pre_training_and_the_first_weights_are_the_same():
+def test_zero_pre_training_steps_skip_it_and_keep_the_initial_weights():
     (alone,) = stages(without_pretraining(), BRAIN)
     assert not alone.carried
     other = stages(small("vit"), BRAIN)[-1]
@@ -35,7 +35,7 @@ def test_without_steps_for_it_there_is_no_pre_training_and_the_first_weights_are
         assert torch.equal(one, two), name
 
 
-def test_the_optimiser_is_adamw_with_the_rates_of_the_method():
+def test_optimiser_is_adamw_with_the_rates_of_the_method():
     mae, tuned = stages(small("vit"), BRAIN)
     (scratch,) = stages(without_pretraining("vit.clip_norm=2"), BRAIN)
     assert [s.optimiser.kind for s in (mae, tuned, scratch)] == ["adamw"] * 3
@@ -46,7 +46,7 @@ def test_the_optimiser_is_adamw_with_the_rates_of_the_method():
     assert stages(replace(small("vit"), pretrain_optimiser=own), BRAIN)[0].optimiser == own
 
 
-def test_only_x_l_is_read_in_both_stages():
+def test_both_stages_read_only_x_l():
     for stage in stages(small("vit"), BRAIN):
         losses = []
         for shift in (0, 5):
@@ -56,7 +56,7 @@ def test_only_x_l_is_read_in_both_stages():
         assert losses[0] == losses[1], stage.name
 
 
-def test_the_supervised_loss_is_the_common_one_at_full_resolution_and_moves_everything():
+def test_supervised_loss_is_the_full_resolution_loss_and_updates_everything():
     (stage,) = stages(without_pretraining(), BRAIN)
     terms = stage.loss(batch(), context(0))
     expected = segmentation_loss([stage.predict(batch().images)], batch().regions, BRAIN.output)
@@ -65,7 +65,7 @@ def test_the_supervised_loss_is_the_common_one_at_full_resolution_and_moves_ever
     assert not [name for name, p in stage.networks.named_parameters() if p.grad is None]
 
 
-def test_labels_of_a_chest_are_learned_from_its_one_limited_modality():
+def test_chest_labels_are_learned_from_the_one_limited_modality():
     experiment, images = small("vit"), batch().images[:, :2]
     for stage in stages(replace(experiment, task="chest"), CHEST):
         terms = stage.loss(replace(batch(), images=images, regions=batch().regions[:, :1]), context(0))
@@ -74,7 +74,7 @@ def test_labels_of_a_chest_are_learned_from_its_one_limited_modality():
     assert stage.deployed["limited"].modalities == ("nct",)
 
 
-def test_the_model_folder_says_which_unetr_it_is():
+def test_model_folder_stores_the_unetr_options():
     experiment = without_pretraining()
     experiment = replace(experiment, vit=replace(experiment.vit, layers=5))
     deployed = stages(experiment, BRAIN)[-1].deployed["limited"]
@@ -90,12 +90,12 @@ def test_the_model_folder_says_which_unetr_it_is():
         ("vit.mask_ratio=1", "vit.mask_ratio must lie between 0 and 1"),
     ],
 )
-def test_settings_that_make_no_transformer_are_refused(override, words):
+def test_invalid_transformer_settings_are_refused(override, words):
     with pytest.raises(ConfigError, match=words):
         load_experiment("brats-1mm", [override])
 
 
-def test_a_patch_that_is_not_made_of_whole_tokens_is_refused():
+def test_patch_of_partial_tokens_is_refused():
     experiment = small("vit")
     with pytest.raises(ConfigError, match="vit.token and data.patch do not fit: a patch of 16x16x16 voxels"):
         stages(replace(experiment, vit=replace(experiment.vit, token=32)), BRAIN)

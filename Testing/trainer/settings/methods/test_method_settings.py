@@ -1,4 +1,4 @@
-"""The settings that are a method's own: limits, words, short names."""
+"""The methods' own settings: limits, words, short names."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,7 +38,7 @@ def test_each_problem_is_named(values, said):
     assert list(Example(**values).problems()) == said
 
 
-def test_a_methods_table_is_named_as_the_method():
+def test_settings_table_has_the_name_of_its_method():
     assert set(Experiment().method_settings) <= set(METHODS)
 
 
@@ -54,24 +54,24 @@ def test_a_methods_table_is_named_as_the_method():
         ("lower", 0.5, True, 300),
     ],
 )
-def test_with_equal_views_as_many_steps_lack_the_privileged_scan_as_the_lower_bound_has(
+def test_equal_views_give_the_lower_bound_number_of_steps_without_the_privileged_scan(
     method, probability, equal_views, steps
 ):
     run, dropping = RunSettings(steps=300), DroppingSettings(probability, equal_views)
     assert Experiment(method=method, run=run, dropping=dropping).supervised_steps == steps
 
 
-def test_a_problem_names_table_and_setting():
+def test_problem_names_table_and_setting():
     with pytest.raises(ConfigError, match=r"mmanet\.kd_weight must be at least 0, got -1\."):
         load_experiment("brats-2mm", ["mmanet.kd_weight=-1"])
 
 
-def test_a_last_part_alone_means_the_trainings_own_setting_before_a_methods():
+def test_short_key_prefers_the_training_setting_over_that_of_a_method():
     assert load_experiment("brats-2mm", ["weight_decay=0.5"]).optimiser.weight_decay == 0.5
     assert load_experiment("brats-2mm", ["kl_weight=0.5"]).robustseg.kl_weight == 0.5
 
 
-def test_what_decides_a_training_is_not_the_tables_of_other_methods():
+def test_tables_of_other_methods_do_not_affect_a_training():
     words = ["dante.align_weight=0.1", "mmanet.kd_weight=1"]
     assert load_experiment("brats-2mm", words, method="lower").own == load_experiment("brats-2mm", method="lower").own
     assert load_experiment("brats-2mm", words, method="dante").own != load_experiment("brats-2mm", method="dante").own

@@ -1,4 +1,4 @@
-"""Columns of cost and depth, from files written by hand and from a tiny study."""
+"""Columns of cost and depth, from hand-written files and from a tiny study."""
 
 import json
 
@@ -25,7 +25,7 @@ def found(tmp_path):
     return Findings(study, runs, "test", SCORES)
 
 
-def test_costs_of_training_are_means_over_seeds_with_the_largest_memory(found):
+def test_training_costs_are_means_over_seeds_with_the_maximum_memory(found):
     for run, seconds, memory in ((found.runs[0], 0.5, 900), (found.runs[1], 1.5, 1100)):
         log = "stage,step,seconds_per_step,peak_memory_mb,log_without_privileged_share\n"
         log += f"supervised,20,{seconds},{memory - 50},0.5\nsupervised,60,{seconds},{memory},0.25\n"
@@ -33,15 +33,15 @@ def test_costs_of_training_are_means_over_seeds_with_the_largest_memory(found):
     assert training_costs(found).splitlines()[2:] == ["| lower | supervised | 2 | 60 | 20 | 1.00 | 1.0 | 1100 |"]
 
 
-def test_costs_of_use_are_those_that_were_measured(found):
+def test_inference_costs_are_those_measured(found):
     cost = {"parameters": 1_500_000, "multiply_adds": 3_900_000_000, "patch": [64, 64, 64], "seconds": 0.714}
     cost |= {"memory_bytes": 132_000_000, "cases": 3, "device": "cpu (float32)"}
     (found.runs[1].folder / "cost.json").write_text(json.dumps(cost))
-    (found.runs[2].folder / "cost.json").write_text("{")  # damaged: as if it were not there
+    (found.runs[2].folder / "cost.json").write_text("{")  # damaged: treated as missing
     assert deployed_costs(found).splitlines()[2:] == ["| lower | 1.50 | 3.9 | 132 | 0.71 | cpu (float32) |"]
 
 
-def test_levels_stand_from_none_replaced_to_all_but_the_finest(found):
+def test_levels_run_from_none_replaced_to_all_but_the_finest(found):
     def levels(run, *dice):
         folder = run.folder / "levels-test"
         folder.mkdir()
@@ -58,7 +58,7 @@ def test_levels_stand_from_none_replaced_to_all_but_the_finest(found):
     assert use_of_levels(found).splitlines()[2:] == ["| lower | 0.600 | 0.500 | 0.100 |"]
 
 
-def test_what_is_measured_once_is_not_measured_again(data, tmp_path):
+def test_measurements_are_not_repeated(data, tmp_path):
     from small_trainings import small, train
 
     from DanteTrainerLib.data.dataset import read_dataset

@@ -21,13 +21,13 @@ def table(*rows, seeds=None, cases=None):
     )
 
 
-def test_seeds_that_differ_by_a_constant_make_an_interval_from_the_one_to_the_other():
-    """Both draws hit one seed in a quarter of the cases each: the 2.5 % and 97.5 % points are the seeds' means."""
+def test_constant_difference_of_seeds_gives_an_interval_between_them():
+    """Both draws give one seed in a quarter of the cases each: the 2.5 % and 97.5 % points are the seeds' means."""
     i = interval_of(table([0.0] * 6, [0.1] * 6))
     assert (i.mean, i.low, i.high, i.count) == pytest.approx((0.05, 0.0, 0.1, 6))
 
 
-def test_one_seed_leaves_the_bootstrap_over_cases_alone():
+def test_one_seed_gives_the_bootstrap_over_cases():
     values = [0.2, NAN, 0.4, 0.9, 0.1]
     ours, theirs = interval_of(table(values)), bootstrap_mean(values)
     assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
@@ -38,29 +38,29 @@ def test_one_seed_leaves_the_bootstrap_over_cases_alone():
     ("seeds", "cases"),
     [
         (np.array([-0.05, 0.0, 0.05, 0.1]), np.linspace(-0.3, 0.3, 12)),
-        (np.linspace(-0.3, 0.3, 8), np.linspace(-0.3, 0.3, 8)),  # as many, and each draw its own
+        (np.linspace(-0.3, 0.3, 8), np.linspace(-0.3, 0.3, 8)),  # equally many, drawn independently
     ],
 )
-def test_the_variance_is_that_of_drawn_seeds_plus_that_of_drawn_cases(seeds, cases):
-    """Of additive effects the mean's variance is var(seed effects) / S + var(case effects) / C, exactly."""
+def test_variance_is_the_sum_over_resampled_seeds_and_cases(seeds, cases):
+    """For additive effects, the variance of the mean is exactly var(seed effects) / S + var(case effects) / C."""
     i = interval_of(table(*(seeds[:, None] + cases)))
     deviation = math.sqrt(seeds.var() / len(seeds) + cases.var() / len(cases))
     assert i.high - i.low == pytest.approx(2 * 1.96 * deviation, rel=0.04)
 
 
-def test_a_case_that_one_seed_lacks_counts_with_the_other_seeds_value():
+def test_case_missing_from_one_seed_uses_the_other_seeds():
     i = interval_of(table([0.2, NAN], [0.4, 0.5]))
     assert i.mean == pytest.approx((0.3 + 0.5) / 2) and i.count == 2
     assert interval_of(table([NAN, NAN])).count == 0
 
 
-def test_in_a_drawn_table_too_a_case_counts_once_however_many_seeds_have_it():
+def test_resampled_table_counts_a_case_once_for_any_number_of_seeds():
     values, once = table([0.0, NAN], [0.0, 1.0]), np.ones((1, 2))
     assert resampled(values, cases=once, seeds=once) == pytest.approx([0.5])
     assert resampled(values, cases=once, seeds=np.array([[2.0, 0.0]])) == pytest.approx([0.0])  # the first seed twice
 
 
-def test_rows_are_compared_on_the_seeds_and_cases_that_both_have():
+def test_rows_are_compared_on_common_seeds_and_cases():
     first = table([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], seeds=[1, 2])
     second = table([0.2, 0.3, 0.9], [0.9, 0.9, 0.9], seeds=[1, 3], cases=["c0", "c1", "other"])
     paired = compare(first, second)
@@ -69,8 +69,8 @@ def test_rows_are_compared_on_the_seeds_and_cases_that_both_have():
     assert compare(first, table([0.5], seeds=[4], cases=["c0"])) is None
 
 
-def test_wilcoxons_test_is_of_the_cases_means_over_seeds():
-    """Six cases that all rise: 2 of the 2^6 sign patterns are as extreme, whatever the seeds do one by one."""
+def test_wilcoxon_test_uses_case_means_over_seeds():
+    """Six cases that all rise: 2 of the 2^6 sign patterns are as extreme, whatever the individual seeds."""
     rise = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
     first = table([0.0] * 6, [0.0] * 6)
     second = table([x + 0.2 for x in rise], [x - 0.2 for x in rise])
@@ -79,24 +79,24 @@ def test_wilcoxons_test_is_of_the_cases_means_over_seeds():
 
 
 @pytest.mark.parametrize("rows", [[[0.1, 0.5, 0.9, 0.3]], [[0.1, 0.5, 0.9, 0.3], [0.4, 0.2, 0.8, 0.6]]])
-def test_a_share_is_resampled_with_its_gap(rows):
-    """Every case closes a quarter of its own gap under every seed: a quarter in every resample, however gaps vary."""
+def test_share_is_resampled_together_with_its_gap(rows):
+    """Every case closes a quarter of its own gap under every seed: a quarter in every resample, for any gaps."""
     gap = table(*rows)
     share = share_of(gap / 4, gap)
     assert (share.value, *share.interval) == pytest.approx((0.25, 0.25, 0.25))
 
 
-def test_a_share_of_a_gap_with_other_seeds_draws_them_apart():
+def test_share_of_a_gap_with_other_seeds_resamples_them_separately():
     share = share_of(table([0.0, 0.0], [0.2, 0.2]), table([0.4, 0.4]))
     assert (share.value, *share.interval) == pytest.approx((0.25, 0.0, 0.5))
 
 
-def test_where_the_gap_may_be_none_a_share_has_no_interval():
+def test_share_of_a_possibly_zero_gap_has_no_interval():
     assert share_of(table([0.1, 0.1]), table([-0.1, 0.3])).interval is None
     assert share_of(table([0.1, 0.1]), table([-0.1, 0.1])) is None
 
 
-def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls():
+def test_holm_correction_is_stepwise_and_monotonic():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     corrected = holm([NAN, 0.02])

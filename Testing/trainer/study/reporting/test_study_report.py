@@ -43,7 +43,7 @@ def line_of(table, start):
     return next(line for line in table.splitlines() if line.startswith(f"| {start} |"))
 
 
-def test_the_share_of_the_gap_is_of_means_over_the_same_cases():
+def test_share_of_the_gap_uses_means_over_the_same_cases():
     scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.3, 0.5])
     table = gap_table(found(scores))
     assert line_of(table, "mine").startswith("| mine | 1 | +0.100 (+0.100 to +0.100) | +0.100 |")
@@ -51,17 +51,17 @@ def test_the_share_of_the_gap_is_of_means_over_the_same_cases():
     assert "| lower | 1 | 0.300 (0.200-0.400; 2) | 5.0 (5.0-5.0; 2) |" in score_table(found(scores))
 
 
-def test_the_share_of_the_gap_belongs_to_the_difference_in_its_row_also_where_the_ceiling_has_fewer_seeds():
+def test_share_of_the_gap_uses_the_seeds_of_its_row_even_with_fewer_ceiling_seeds():
     scores = scores_of(lower=[0.2, 0.4], upper=[0.6, 0.8], mine=[0.4, 0.6])
     second = scores_of(seed=2, lower=[0.2, 0.4], mine=[0.2, 0.4])
     line = line_of(gap_table(found(scores, second)), "mine")
-    # +0.2 with one seed and 0 with the other, of a gap of 0.4: the interval reaches both.
+    # +0.2 with one seed and 0 with the other, of a gap of 0.4: the interval includes both.
     assert line.startswith("| mine | 2 | +0.100 (+0.000 to +0.200) | +0.200, +0.000 |")
     assert line.endswith("| 25% (0% to 50%) |")
 
 
-def test_the_tests_of_several_rows_are_corrected_for_their_number():
-    """Six cases that all rise have p = 2/64 = 0.031; the smaller of two tests is doubled, equal ones both."""
+def test_tests_of_several_rows_are_corrected_for_their_number():
+    """Six cases that all rise have p = 2/64 = 0.031; the smaller of two p-values is doubled, equal ones both."""
     rising = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
     one = gap_table(found(scores_of(lower=[0.0] * 6, upper=rising)))
     assert "Holm" not in one and "| 0.031 |" in one
@@ -69,14 +69,14 @@ def test_the_tests_of_several_rows_are_corrected_for_their_number():
     assert "| Holm p |" in two and line_of(two, "mine").count("| 0.031 | 0.062 |") == 1
 
 
-def test_small_p_values_are_no_zeros_and_none_is_a_dash():
+def test_small_p_values_are_not_zero_and_missing_ones_are_a_dash():
     assert (p_value(0.0004), p_value(0.0123), p_value(math.nan)) == ("<0.001", "0.012", "-")
 
 
 SWEEP = Sweep("dante", "dante.align_weight", (0, 0.5, 1), paper_chose=0.5)
 
 
-def test_the_value_of_a_sweep_is_chosen_on_validation_cases_and_on_no_others():
+def test_sweep_value_is_chosen_on_validation_cases_only():
     study = replace(STUDY, sweep=(SWEEP,))
     names = [entry.name for _, entry in SWEEP.points()]
     scores = scores_of(lower=[0.2, 0.4], **{names[0]: [0.4, 0.6], names[1]: [0.3, 0.5]})
@@ -86,7 +86,7 @@ def test_the_value_of_a_sweep_is_chosen_on_validation_cases_and_on_no_others():
     assert selection_tables(found(scores, study=study)) == ""
 
 
-def test_every_row_has_the_papers_figure_beside_ours_or_a_dash():
+def test_every_row_has_the_paper_value_or_a_dash():
     study = replace(
         STUDY,
         entry=(
@@ -107,7 +107,7 @@ def test_every_row_has_the_papers_figure_beside_ours_or_a_dash():
     assert beside_paper(found(scores_of(lower=[0.2]))) == ""
 
 
-def test_the_conditions_name_the_common_settings_that_are_not_the_papers(tmp_path):
+def test_conditions_list_common_settings_that_differ_from_the_paper(tmp_path):
     study = Study(
         "brats-1mm",
         ("run.steps=9", "data.workers=3"),
@@ -116,7 +116,7 @@ def test_the_conditions_name_the_common_settings_that_are_not_the_papers(tmp_pat
     text = conditions(found(scores_of(a=[0.2]), study=replace(study, label="tiny: x"), runs=plan(study, tmp_path)))
     assert "Scored on the split 'test', without mirroring. Size tiny: x." in text
     rows = re.findall(r"^\| ([a-z_.]+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
-    assert rows == [("run.steps", "9", "125000")]  # batch_size and b's optimiser are not common, workers decide nothing
+    assert rows == [("run.steps", "9", "125000")]  # batch_size and b's optimiser are not common, workers irrelevant
 
 
 @pytest.mark.parametrize("values", [(0, 0.5), ("l1", "l2")])
@@ -137,7 +137,7 @@ def test_sweeps_become_rows_sections_and_a_picture(tmp_path, values):
     assert (tmp_path / "results.md").read_text() == text + "\n"
 
 
-def test_a_study_of_a_size_is_scored_on_the_part_its_file_names(data, tmp_path, capsys):
+def test_study_size_is_scored_on_the_part_named_in_its_file(data, tmp_path, capsys):
     (tmp_path / "study.toml").write_text(
         'split = "val"\n[size.tiny]\nexperiment = "brats-smoke"\nlabel = "two steps"\n'
         '[[entry]]\nname = "lower"\nmethod = "lower"\n'
@@ -166,8 +166,8 @@ def scored(*rows):
     return Findings(Study("brats-2mm"), [], "test", pd.DataFrame(named, columns=SCORE_COLUMNS))
 
 
-def test_by_the_brats_convention_an_empty_mask_that_is_found_empty_counts_and_one_that_is_not_costs_the_diagonal():
-    """Case A has no such region: one method finds none, the other some; case B is scored as everywhere."""
+def test_brats_convention_counts_empty_masks_and_penalises_false_positives_with_the_diagonal():
+    """Case A has no such region: one method finds none, the other some; case B is scored as usual."""
     found = scored(
         ("none", "A", math.nan, math.nan, 1.0, 0.0),
         ("none", "B", 0.5, 4.0, 0.5, 4.0),
@@ -180,14 +180,14 @@ def test_by_the_brats_convention_an_empty_mask_that_is_found_empty_counts_and_on
     assert line_of(table, "some") == "| some | 1 | 0.250 (0.000-0.500; 2) | 152.0 (4.0-300.0; 2) |"
 
 
-def test_where_no_mask_is_empty_or_older_scores_say_nothing_of_it_there_is_no_such_table():
+def test_empty_mask_table_is_omitted_without_empty_masks_or_with_older_scores():
     assert brats_table(scored(("all", "A", 0.5, 4.0, 0.5, 4.0))) == ""
     empty = scored(("old", "A", math.nan, math.nan, math.nan, math.nan))
     assert brats_table(empty) == ""
     assert brats_table(replace(empty, scores=empty.scores.drop(columns=list(BRATS_COLUMNS)))) == ""
 
 
-def test_scores_by_lesion_are_tabled_where_every_run_has_them():
+def test_lesion_table_needs_lesion_scores_of_every_run():
     found = scored(("new", "A", 0.5, 4.0, 0.5, 4.0, 0.25, 200.0), ("new", "B", 0.5, 4.0, 0.5, 4.0, 0.75, 10.0))
     assert line_of(lesion_table(found), "new") == "| new | 1 | 0.500 (0.250-0.750; 2) | 105.0 (10.0-200.0; 2) |"
     older = scored(("old", "A", 0.5, 4.0, 0.5, 4.0))
@@ -196,21 +196,21 @@ def test_scores_by_lesion_are_tabled_where_every_run_has_them():
     assert lesion_table(replace(older, scores=pd.concat([older.scores, found.scores]))) == ""
 
 
-def test_a_report_says_what_the_whole_tumour_alone_would_have(tmp_path):
+def test_report_includes_the_whole_tumour_baseline(tmp_path):
     volumes = {"WT": 30.0, "TC": 10.0, "ET": 0.0}
     scores = pd.DataFrame(
         [(m, 1, "A", region, *(0.5, 4.0) * 3, ml) for m in ("lower", "upper") for region, ml in volumes.items()],
         columns=SCORE_COLUMNS,
     )
     found = Findings(STUDY, plan(STUDY, tmp_path), "test", scores)
-    # 2 x 10 / (10 + 30), and nothing of an enhancing part that is not there
+    # 2 x 10 / (10 + 30), and 0 for the absent enhancing part
     assert "mask of WT has a Dice of 0.500 of TC, 0.000 of ET:" in of_the_whole(found)
     assert of_the_whole(replace(found, scores=scores.drop(columns="truth_ml"))) == ""
     chest = Study("chest-small", entry=(Entry("lower", "lower"),))
     assert of_the_whole(Findings(chest, plan(chest, tmp_path), "test", scores)) == ""
 
 
-def test_what_no_case_has_is_a_dash():
+def test_value_missing_in_all_cases_is_a_dash():
     nowhere = pd.DataFrame([("lower", 1, "A", "ET", 0.0, math.nan, *(0.0, 373.1) * 2, 2.0)], columns=SCORE_COLUMNS)
     assert score_table(Findings(Study("brats-2mm"), [], "test", nowhere)).splitlines()[-1] == (
         "| lower | 1 | 0.000 (0.000-0.000; 1) | - |"
