@@ -28,6 +28,7 @@ CONTACT_SHEET_FILE = "contact_sheet.png"
 COLUMNS, ROWS = 6, 20  # of a page
 PANEL = 256  # pixels along the longer side of a slice
 MARGIN, TITLE = 4, 18  # pixels around a panel, and above it
+LEGEND = 24  # pixels below the panels of a page
 FONT_SIZE = 11
 LONGEST_NAME = 60
 DASH = 4  # pixels
@@ -43,10 +44,12 @@ class Sheet:
     """Collects one slice per case; dashed outlines are the truth, solid ones the prediction.
 
     tiles: name and panel of each case, the panel as uint8 [rows, columns] palette indices.
+    with_truth: whether any case has a truth.
     """
 
     spec: ModelSpec
     tiles: list[Tile] = field(default_factory=list)
+    with_truth: bool = False
 
     def add(self, name: str, image: Volume, truth: Masks | None, prediction: Masks) -> None:
         """Draw the slice K where truth (or else prediction) is largest; a case that cannot be drawn is an empty panel.
@@ -63,6 +66,7 @@ class Sheet:
             panel = np.zeros((PANEL, PANEL), np.uint8)
             name = f"{one_line(name, LONGEST_NAME - 15)} (not drawn)"
         self.tiles.append((name, panel))
+        self.with_truth |= truth is not None
 
     def save(self, path: Path) -> None:
         """Write the pages to `path`, and if there are several to NAME_2.png etc. beside it.
@@ -74,7 +78,7 @@ class Sheet:
         pages = [self.tiles[start : start + size] for start in range(0, len(self.tiles), size)] or [[]]
         paths = _page_paths(Path(path))
         for tiles, target in zip(pages, paths):
-            write_atomically(target, partial(_page(tiles, self.spec).save, format="PNG"))
+            write_atomically(target, partial(_page(tiles, self.spec, self.with_truth).save, format="PNG"))
         for left in paths:  # left by an earlier run with more cases
             if not left.is_file():
                 break
@@ -148,12 +152,13 @@ def _colour_number(region: int) -> int:
 # A page
 
 
-def _page(tiles: Sequence[Tile], spec: ModelSpec) -> Image:
-    """Draw at most `COLUMNS` x `ROWS` panels with their names."""
+def _page(tiles: Sequence[Tile], spec: ModelSpec, with_truth: bool) -> Image:
+    """Draw at most `COLUMNS` x `ROWS` panels with their names, and a legend below."""
     from PIL import Image, ImageDraw
 
     width, height = PANEL + 2 * MARGIN, PANEL + TITLE + 2 * MARGIN
-    page = Image.new("L", (width * COLUMNS, height * max(1, -(-len(tiles) // COLUMNS))))
+    panels = height * max(1, -(-len(tiles) // COLUMNS))
+    page = Image.new("L", (width * COLUMNS, panels + LEGEND))
     draw, font = ImageDraw.Draw(page), _font()
     for n, (name, panel) in enumerate(tiles):
         left, top = n % COLUMNS * width, n // COLUMNS * height
@@ -162,8 +167,22 @@ def _page(tiles: Sequence[Tile], spec: ModelSpec) -> Image:
         rows, columns = panel.shape
         corner = left + (width - columns) // 2, top + MARGIN + TITLE + (PANEL - rows) // 2
         page.paste(Image.fromarray(panel), corner)
+    _draw_legend(draw, spec, with_truth, panels + LEGEND // 2, font)
     page.putpalette(_palette(spec))
     return page
+
+
+def _draw_legend(draw: Any, spec: ModelSpec, with_truth: bool, middle: int, font: Any) -> None:
+    """What the outlines are, and the name and colour of each region, centred on the row `middle`."""
+    left, square, top = 2 * MARGIN, 8, middle - 4
+    outlines = "solid: prediction, dashed: expert's mask" if with_truth else "outlines: prediction"
+    draw.text((left, middle), outlines, fill=GREYS - 1, font=font, anchor="lm")
+    left += round(font.getlength(outlines)) + 5 * MARGIN
+    for number, region in enumerate(spec.regions):
+        draw.rectangle((left, top, left + square - 1, top + square - 1), _colour_number(number))
+        name = _fitting(one_line(region.name, LONGEST_NAME), font, PANEL)
+        draw.text((left + square + MARGIN, middle), name, fill=GREYS - 1, font=font, anchor="lm")
+        left += square + round(font.getlength(name)) + 6 * MARGIN
 
 
 def _palette(spec: ModelSpec) -> bytes:

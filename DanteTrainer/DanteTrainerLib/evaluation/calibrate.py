@@ -78,7 +78,7 @@ def calibrate(
     """
     model = load_for(dataset, model_folder, device)
     if len(names) < FEWEST_CASES:
-        raise InputError(f"{len(names)} cases are too few to calibrate on; {FEWEST_CASES} at least, better dozens.")
+        raise InputError(f"too few cases to calibrate on: {len(names)}; {FEWEST_CASES} at least, better dozens.")
     check_masks(dataset, names)
     make_writable(model_folder)
     spec, cases = model.spec, [dataset.cases[name] for name in names]

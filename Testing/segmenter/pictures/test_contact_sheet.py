@@ -10,11 +10,11 @@ from models import brain_regions, brain_spec
 from PIL import Image
 
 from DanteSegmenterLib.errors import ResourceError
-from DanteSegmenterLib.pictures.contact_sheet import COLUMNS, GREYS, MARGIN, PANEL, ROWS, TITLE, Sheet
+from DanteSegmenterLib.pictures.contact_sheet import COLUMNS, GREYS, LEGEND, MARGIN, PANEL, ROWS, TITLE, Sheet
 from DanteSegmenterLib.volume import Volume
 
 WIDTH, HEIGHT = PANEL + 2 * MARGIN, PANEL + TITLE + 2 * MARGIN
-GREEN, _ORANGE, RED = (np.round(255 * np.array(region.color)) for region in brain_regions())
+GREEN, ORANGE, RED = (np.round(255 * np.array(region.color)) for region in brain_regions())
 
 
 def case(spacing=(1.0, 1.0, 1.0)):
@@ -69,6 +69,22 @@ def test_truth_is_dashed_and_drawn_below(tmp_path):
     assert 490 <= count(pixels(tmp_path / "sheet.png", 1), GREEN) <= 530
 
 
+def test_legend_names_each_region_and_both_outlines(tmp_path):
+    legends = []
+    for truth in (None, case()[1]):
+        sheet, (image, masks) = Sheet(brain_spec()), case()
+        sheet.add("A", image, truth, masks)
+        sheet.add("without truth", image, None, masks)
+        sheet.save(tmp_path / "sheet.png")
+        with Image.open(tmp_path / "sheet.png") as file:
+            legends.append(np.array(file.convert("RGB"))[-LEGEND:])
+    for legend in legends:
+        assert [count(legend, colour) for colour in (GREEN, ORANGE, RED)] == [8 * 8] * 3
+        columns = [np.flatnonzero((legend == colour).all(axis=2).any(axis=0))[0] for colour in (GREEN, ORANGE, RED)]
+        assert columns == sorted(columns)  # in the model's order
+    assert not np.array_equal(*legends)  # with an expert's mask it says what dashes are
+
+
 def test_anisotropic_voxels_keep_their_aspect(tmp_path):
     sheet, (image, masks) = Sheet(brain_spec()), case(spacing=(1.0, 0.5, 1.0))
     sheet.add("A", image, None, masks)
@@ -91,7 +107,7 @@ def test_any_name_is_drawn_as_plain_text(tmp_path, name):
     sheet, (image, masks) = Sheet(brain_spec()), case()
     sheet.add(name, image, None, masks)
     sheet.save(tmp_path / "sheet.png")
-    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
+    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT + LEGEND)
 
 
 def test_many_cases_are_paged_and_old_pages_removed(tmp_path):
@@ -100,8 +116,8 @@ def test_many_cases_are_paged_and_old_pages_removed(tmp_path):
     for number in range(COLUMNS * ROWS + 1):
         sheet.add(f"case {number}", image, None, masks)
     sheet.save(tmp_path / "contact_sheet.png")
-    assert size(tmp_path / "contact_sheet.png") == (WIDTH * COLUMNS, HEIGHT * ROWS)
-    assert size(tmp_path / "contact_sheet_2.png") == (WIDTH * COLUMNS, HEIGHT)
+    assert size(tmp_path / "contact_sheet.png") == (WIDTH * COLUMNS, HEIGHT * ROWS + LEGEND)
+    assert size(tmp_path / "contact_sheet_2.png") == (WIDTH * COLUMNS, HEIGHT + LEGEND)
     one = Sheet(brain_spec())
     one.add("A", image, None, masks)
     one.save(tmp_path / "contact_sheet.png")
@@ -155,7 +171,7 @@ def test_sheet_is_drawn_for_any_case_content(tmp_path, image, truth, masks):
 
 def test_sheet_without_cases_is_an_empty_page(tmp_path):
     Sheet(brain_spec()).save(tmp_path / "sheet.png")
-    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT)
+    assert size(tmp_path / "sheet.png") == (WIDTH * COLUMNS, HEIGHT + LEGEND)
 
 
 def test_unwritable_page_keeps_the_old_one(tmp_path, monkeypatch):

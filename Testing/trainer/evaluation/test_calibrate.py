@@ -135,6 +135,6 @@ def test_each_network_gets_its_own_scaling(data, tmp_path, monkeypatch):
 def test_too_few_cases_are_refused_and_the_model_unchanged(data, tmp_path):
     model = train(data, tmp_path / "run", small("lower"))
     before = (model / "model.json").read_bytes()
-    with pytest.raises(InputError, match="1 cases are too few to calibrate on; 3 at least"):
+    with pytest.raises(InputError, match="too few cases to calibrate on: 1; 3 at least"):
         calibrate(model, read_dataset(data), ["A"], "cpu", quiet=True)
     assert (model / "model.json").read_bytes() == before
