@@ -243,7 +243,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         folder = Path(self.folder.name).resolve()  # as `runs` knows it: on macOS temporary folders lie behind a link
         self.data, self.out = folder / "data", folder / "run"
         self.patients = writeSyntheticDataset(self.data)
-        self.told = []
+        self.statuses = []
 
     def tearDown(self):
         if self.isGoingOn():
@@ -274,7 +274,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         """Process GUI events until the condition holds."""
         end = time.monotonic() + seconds
         while not condition():
-            self.assertLess(time.monotonic(), end, f"it did not happen in {seconds} s; last told: {self.told[-1:]}")
+            self.assertLess(time.monotonic(), end, f"timed out after {seconds} s; last status: {self.statuses[-1:]}")
             slicer.app.processEvents()
             time.sleep(0.02)
 
@@ -286,45 +286,45 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         return result
 
     def followed(self, run):
-        self.told.clear()
-        self.logic.follow(run, self.told.append)
+        self.statuses.clear()
+        self.logic.follow(run, self.statuses.append)
 
-    def test_aTrainingWithLoaderProcessesMakesStepsStopsAndResumes(self):
+    def test_trainingWithLoaderProcessesStopsAndResumes(self):
         run = self.atOnce(self.logic.start, "lower", self.data, self.out, self.LONG, device="cpu")
         self.assertIn(run.resolve(), [known.resolve() for known in self.logic.runs()])
         self.followed(run)
-        self.waitUntil(lambda: self.told and self.told[-1].step > 0)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].step > 0)
         self.atOnce(self.logic.stop, run)
-        self.waitUntil(lambda: self.told[-1].state == "stopped")
-        step = self.told[-1].step
+        self.waitUntil(lambda: self.statuses[-1].state == "stopped")
+        step = self.statuses[-1].step
         self.atOnce(self.logic.resume, run, device="cpu")
         self.followed(run)
-        self.waitUntil(lambda: self.told and self.told[-1].step > step)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].step > step)
         self.atOnce(self.logic.stop, run)
-        self.waitUntil(lambda: self.told[-1].state == "stopped")
+        self.waitUntil(lambda: self.statuses[-1].state == "stopped")
 
-    def test_aFinishedTrainingIsScoredAndSegments(self):
+    def test_finishedTrainingIsEvaluatedAndSegments(self):
         from DanteSegmenterLib.inference import load_model, segment
 
         run = self.atOnce(self.logic.start, "lower", self.data, self.out, smoke=True, device="cpu")
         self.followed(run)
-        self.waitUntil(lambda: self.told and self.told[-1].state not in GOING_ON)
-        self.assertEqual(self.told[-1].state, "finished", self.told[-1].message)
-        scores = self.atOnce(self.logic.evaluate, run, self.data, "test", "cpu", self.told.append)
-        self.told.clear()
-        self.waitUntil(lambda: self.told)
-        self.assertEqual(self.told[-1].state, "finished", self.told[-1].message)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in GOING_ON)
+        self.assertEqual(self.statuses[-1].state, "finished", self.statuses[-1].message)
+        scores = self.atOnce(self.logic.evaluate, run, self.data, "test", "cpu", self.statuses.append)
+        self.statuses.clear()
+        self.waitUntil(lambda: self.statuses)
+        self.assertEqual(self.statuses[-1].state, "finished", self.statuses[-1].message)
         self.assertTrue((scores / "cases.csv").is_file())
         model = load_model(run / "model", "cpu")
         volumes = {modality: self.patients[0].volumes[modality] for modality in model.spec.limited.modalities}
         self.assertEqual(segment(model, volumes).label_map.shape, self.patients[0].labels.shape)
 
-    def test_whatIsRefusedIsToldInItsWords(self):
+    def test_unknownMethodIsReported(self):
         run = self.atOnce(self.logic.start, "loser", self.data, self.out, device="cpu")
         self.followed(run)
-        self.waitUntil(lambda: self.told and self.told[-1].state not in GOING_ON)
-        self.assertEqual(self.told[-1].state, "failed")
-        self.assertIn("Did you mean 'lower'", self.told[-1].message)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in GOING_ON)
+        self.assertEqual(self.statuses[-1].state, "failed")
+        self.assertIn("Did you mean 'lower'", self.statuses[-1].message)
 
 
 def writeSyntheticDataset(folder: Path) -> list:

@@ -103,7 +103,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
 
     # Tests
 
-    def test_aCornerVoxelLandsWhereItMust(self):
+    def test_cornerVoxelHasTheRightWorldPosition(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         reference = inputs[spec.limited.modalities[0]]
@@ -122,7 +122,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertAlmostEqual(int(seen.sum()), 72, delta=12)
         np.testing.assert_allclose(np.argwhere(seen).mean(axis=0), (10, 10, 10), atol=1)
 
-    def test_segmentsAreNestedAndNoneEatsAnother(self):
+    def test_nestedSegmentsDoNotEraseEachOther(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         reference = inputs[spec.limited.modalities[0]]
@@ -157,7 +157,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertEqual([row[0] for row in rows], [region.name for region in spec.regions])
         self.assertAlmostEqual(rows[0][1], 0.441, places=6)
 
-    def test_runningTwiceReplacesOurSegmentsAndTouchesNoOthers(self):
+    def test_secondRunReplacesOnlyOurSegments(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         reference = inputs[spec.limited.modalities[0]]
@@ -185,7 +185,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertIs(referenceOf(theirs), other)
         self.assertEqual(theirs.GetSegmentation().GetSegment(spec.regions[0].id).GetName(), "mine")
 
-    def test_linearTransformsAreHonouredAndOthersRefused(self):
+    def test_linearTransformsAreAppliedAndOthersRefused(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         before = self.drawnLogic().segment(inputs)
@@ -222,7 +222,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         transform.SetBasisToR()
         return transform
 
-    def test_whatCannotBeSegmentedIsRefusedByName(self):
+    def test_invalidInputsAreRefusedByName(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         first = spec.limited.modalities[0]
@@ -240,7 +240,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
             self.drawnLogic().segment({**inputs, first: colour})
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
-    def test_theResultStandsBesideItsVolumeAndIsShownOverIt(self):
+    def test_resultIsInTheStudyOfItsVolumeAndShownOverIt(self):
         spec = self.spec()
         inputs = self.drawnInputs(spec)
         reference = inputs[spec.limited.modalities[0]]
@@ -252,7 +252,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
             self.assertEqual(view.GetBackgroundVolumeID(), inputs.get("flair", reference).GetID())
         self.assertTrue(output.GetSegmentation().ContainsRepresentation("Closed surface"))
 
-    def test_ofTwoPatientsOnlyTheOneThatIsShownIsSeen(self):
+    def test_onlyOneResultIsVisible(self):
         spec, logic = self.spec(), self.drawnLogic()
         first, second = logic.segment(self.drawnInputs(spec)), logic.segment(self.drawnInputs(spec))
         self.assertFalse(first.GetDisplayVisibility())
@@ -261,7 +261,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertTrue(first.GetDisplayVisibility())
         self.assertFalse(second.GetDisplayVisibility())
 
-    def test_correctingASegmentErasesNoneOfThoseInsideItAndTheTableFollows(self):
+    def test_editingASegmentKeepsInnerSegmentsAndUpdatesTheTable(self):
         if not hasattr(slicer, "vtkSlicerSegmentEditorLogic"):
             logging.warning("this Slicer has no logic of the Segment Editor; editing was not tested")
             return
@@ -306,7 +306,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertTrue(widget.ui.segmentButton.enabled)
         return widget, nodes
 
-    def test_deletingAVolumeEmptiesItsBoxAndPutsNoOtherThere(self):
+    def test_deletingAVolumeClearsItsSelector(self):
         widget, nodes = self.openWindow()
         first = widget.choices.model.spec.limited.modalities[0]
         slicer.mrmlScene.RemoveNode(nodes.pop(first))
@@ -316,7 +316,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertEqual(widget.choices.inputs(), nodes)
         self.assertFalse(widget.ui.segmentButton.enabled)
 
-    def test_deletingTheResultMakesNoOtherSegmentationTheOutput(self):
+    def test_deletingTheResultClearsTheOutputSelector(self):
         widget, nodes = self.openWindow()
         spec = widget.choices.model.spec
         for name in ("before", "after"):
@@ -331,7 +331,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         self.assertIsNone(widget.choices.output())
         self.assertIsNone(widget.ui.outputSelector.currentNode())
 
-    def test_theWindowFollowsTheParameterNode(self):
+    def test_windowFollowsTheParameterNode(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")
         widget.enter()
         parameters = widget.choices.parameters
@@ -348,7 +348,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
         parameters.setInputVolume(modality, node)
         self.assertIs(widget.inputsPanel.selectors[modality].currentNode(), node)
 
-    def test_theChosenDeviceStaysWhenAnotherModuleIsVisited(self):
+    def test_chosenDeviceIsKeptWhenAnotherModuleIsVisited(self):
         widget = slicer.util.getModuleWidget("DanteSegmenter")
         widget.enter()
         widget.ui.deviceSelector.currentIndex = list(Device).index(Device.CPU)
@@ -358,7 +358,7 @@ class DanteSegmenterTest(ScriptedLoadableModuleTest):
             self.assertEqual(widget.choices.parameters.device, Device.CPU)
         self.assertEqual(widget.ui.deviceSelector.currentIndex, list(Device).index(Device.CPU))
 
-    def test_theSamplePatientIsSegmented(self):
+    def test_samplePatientIsSegmented(self):
         if not requirements.is_installed(requirements.TORCH):
             logging.warning("torch is not installed: the network itself was not tested")
             return

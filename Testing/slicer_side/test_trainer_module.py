@@ -99,7 +99,7 @@ def self_test():
     return sys.modules["DanteTrainer"].DanteTrainerTest
 
 
-@pytest.mark.parametrize("name", ["test_aFinishedTrainingIsScoredAndSegments", "test_whatIsRefusedIsToldInItsWords"])
+@pytest.mark.parametrize("name", ["test_finishedTrainingIsEvaluatedAndSegments", "test_unknownMethodIsReported"])
 def test_part_of_the_self_test_passes(slicer, name):
     test = self_test()()
     test.setUp()
