@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TypedDict
 
 from .errors import ResourceError
-from .priority import standing_back, windows_flags
+from .priority import low_priority_arguments, windows_flags
 
 KILL_SECONDS = 1.0
 
@@ -90,7 +90,7 @@ class Child:
         Raises:
             ResourceError: it cannot be started.
         """
-        command = [interpreter(), *standing_back(), module, *arguments]
+        command = [interpreter(), *low_priority_arguments(), module, *arguments]
         return cls(command, child_environment(*paths), pipes=pipes, own_session=detached, stdin=not detached)
 
     def poll(self) -> int | None:

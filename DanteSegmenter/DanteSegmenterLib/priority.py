@@ -15,8 +15,8 @@ import sys
 NICENESS = 10
 
 
-def standing_back() -> list[str]:
-    """Arguments between interpreter and module: `[interpreter(), *standing_back(), module]`."""
+def low_priority_arguments() -> list[str]:
+    """Arguments between interpreter and module: `[interpreter(), *low_priority_arguments(), module]`."""
     return ["-m", "DanteSegmenterLib.priority"]
 
 
