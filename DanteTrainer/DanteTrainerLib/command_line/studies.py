@@ -36,7 +36,7 @@ def listing(_: argparse.Namespace) -> None:
 
     print("methods:")
     for name, method in METHODS.items():
-        print(f"  {name:<12} {_said_of(method)}")
+        print(f"  {name:<12} {_describe(method)}")
     print("studies:")
     for name, path in list_studies().items():
         sizes = ", ".join(read_study(path).size)
@@ -47,7 +47,7 @@ def listing(_: argparse.Namespace) -> None:
         print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
 
-def _said_of(method: Method) -> str:
+def _describe(method: Method) -> str:
     """Description of a method: the first paragraph of its module, or of its function if the module has several."""
     whole_file = method.__name__ == "stages"
     text = sys.modules[method.__module__].__doc__ if whole_file else method.__doc__

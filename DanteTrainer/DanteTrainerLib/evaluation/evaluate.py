@@ -30,7 +30,7 @@ from .dropping import without
 from .metrics.intervals import bootstrap_mean
 from .metrics.lesion_wise import score_lesions
 from .metrics.region import score_region
-from .metrics.whole_tumour import dice_of_the_whole, the_whole_said
+from .metrics.whole_tumour import describe_dice_of_the_whole, dice_of_the_whole
 from .subject import load_for, pathway_of
 from .tables import write_table
 
@@ -85,7 +85,7 @@ class Summary:
     def table(self) -> str:
         """The summary as a markdown table."""
         lines = [
-            f"{self.split} split, {self.cases} cases, {mirroring_said(self.mirror)}{self._dropping_said()}.",
+            f"{self.split} split, {self.cases} cases, {describe_mirroring(self.mirror)}{self._describe_dropping()}.",
             "",
             "| region | Dice (95 %) | cases | HD95 mm (95 %) | cases | BraTS Dice | BraTS HD95 mm "
             "| lesion-wise Dice | lesion-wise HD95 mm |",
@@ -98,15 +98,15 @@ class Summary:
                 f"| {s.brats_dice:.3f} | {s.brats_hd95_mm:.1f} "
                 f"| {_number(s.lesion_dice, 3)} | {_number(s.lesion_hd95_mm, 1)} |"
             )
-        said = the_whole_said(self.dice_of_the_whole, next(iter(self.regions), ""))
+        said = describe_dice_of_the_whole(self.dice_of_the_whole, next(iter(self.regions), ""))
         return "\n".join([*lines, "", said] if said else lines)
 
-    def _dropping_said(self) -> str:
+    def _describe_dropping(self) -> str:
         names = ", ".join(self.dropped)
         return f", without {names} (the network's value of background in its place)" if names else ""
 
 
-def mirroring_said(mirror: bool) -> str:
+def describe_mirroring(mirror: bool) -> str:
     """Description of test-time mirroring for tables; it affects scores as much as the method does."""
     return "averaged over the eight mirrorings of each window" if mirror else "without mirroring"
 

@@ -28,7 +28,7 @@ def dice_of_the_whole(rows: pd.DataFrame, regions: Sequence[Region]) -> dict[str
     return {name: float((2 * truth[name] / (truth[name] + truth[outer.id])).mean()) for name in inner}
 
 
-def the_whole_said(dice: dict[str, float], outer: str) -> str:
+def describe_dice_of_the_whole(dice: dict[str, float], outer: str) -> str:
     """A sentence for reports; "" for {}."""
     if not dice:
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from DanteSegmenterLib.strict_dataclass import dotted, to_plain
 
-from ...evaluation.evaluate import mirroring_said
+from ...evaluation.evaluate import describe_mirroring
 from ...run.run_folder import read_run
 from ...settings.loading import load_experiment
 from ...status import RUN_FILE
@@ -24,7 +24,7 @@ KINDS = {"dice": "Dice %", "hd95_mm": "HD95 mm", "gap_share": "share of the gap 
 
 def conditions(found: Findings) -> str:
     """How and on how many cases the study was scored, and every common setting that differs from the paper's."""
-    said = [f"Scored on the split '{found.split}', {mirroring_said(found.study.mirror)}."]
+    said = [f"Scored on the split '{found.split}', {describe_mirroring(found.study.mirror)}."]
     if found.study.label:
         said.append(f"Size {found.study.label}.")
     said.append("Intervals are 95 % bootstraps over seeds and cases; where there is one seed, over cases alone.")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ...evaluation.metrics.intervals import Interval
-from ...evaluation.metrics.whole_tumour import dice_of_the_whole, the_whole_said
+from ...evaluation.metrics.whole_tumour import describe_dice_of_the_whole, dice_of_the_whole
 from ...settings.tasks import TASKS
 from ..plan import Planned
 from ..study_file import Study, Sweep
@@ -74,7 +74,7 @@ def of_the_whole(found: Findings) -> str:
     task = TASKS[found.runs[0].experiment.task] if found.runs else None
     if task is None or "truth_ml" not in found.scores or found.scores.truth_ml.isna().any():
         return ""
-    return the_whole_said(dice_of_the_whole(found.scores, task.regions), task.regions[0].id)
+    return describe_dice_of_the_whole(dice_of_the_whole(found.scores, task.regions), task.regions[0].id)
 
 
 def brats_table(found: Findings) -> str:

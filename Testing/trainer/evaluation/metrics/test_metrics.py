@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from DanteTrainerLib.evaluation.metrics.intervals import bootstrap_mean
 from DanteTrainerLib.evaluation.metrics.region import dice, hd95_mm, score_region
-from DanteTrainerLib.evaluation.metrics.whole_tumour import dice_of_the_whole, the_whole_said
+from DanteTrainerLib.evaluation.metrics.whole_tumour import describe_dice_of_the_whole, dice_of_the_whole
 from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 UNIT = (1.0, 1.0, 1.0)
@@ -33,9 +33,9 @@ def test_whole_region_mask_is_the_baseline_for_each_nested_region():
     whole = dice_of_the_whole(table, BRAIN.regions)
     assert whole == {"TC": pytest.approx((0.5 + 1.0) / 2), "ET": pytest.approx((0.5 + 0.0) / 2)}
     said = "The experts' own mask of WT has a Dice of 0.750 of TC, 0.250 of ET: "
-    assert the_whole_said(whole, "WT").startswith(said)
+    assert describe_dice_of_the_whole(whole, "WT").startswith(said)
     embolism = pd.DataFrame([("A", "PE", 1.0)], columns=["case", "region", "truth_ml"])
-    assert dice_of_the_whole(embolism, CHEST.regions) == {} and the_whole_said({}, "PE") == ""
+    assert dice_of_the_whole(embolism, CHEST.regions) == {} and describe_dice_of_the_whole({}, "PE") == ""
 
 
 def test_dice_of_two_cubes_that_share_an_eighth():
