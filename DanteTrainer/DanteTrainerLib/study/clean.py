@@ -29,16 +29,16 @@ def clean(folder: Path) -> str:
         if not cache.is_relative_to(folder.resolve()):
             return f"left the cache '{cache}', which may serve other runs. To remove it: clean '{cache}'."
         with holding(folder):
-            return _said(clean_cache(cache), cache)
+            return _describe_removal(clean_cache(cache), cache)
     if (folder / RUNS_FOLDER).is_dir() and (folder / CACHE_FOLDER).is_dir():
         with contextlib.ExitStack() as held:
             for run in filter(Path.is_dir, sorted((folder / RUNS_FOLDER).iterdir())):
                 held.enter_context(holding(run))
-            return _said(clean_cache(folder / CACHE_FOLDER), folder / CACHE_FOLDER)
+            return _describe_removal(clean_cache(folder / CACHE_FOLDER), folder / CACHE_FOLDER)
     if folder.is_dir() and any(folder.iterdir()) and all(map(is_prepared, folder.iterdir())):
-        return _said(clean_cache(folder), folder)
+        return _describe_removal(clean_cache(folder), folder)
     raise InputError(f"'{folder}' is neither a run, nor a study, nor a cache of prepared cases; nothing was removed.")
 
 
-def _said(cases: int, cache: Path) -> str:
+def _describe_removal(cases: int, cache: Path) -> str:
     return f"removed {cases} prepared {'case' if cases == 1 else 'cases'} from '{cache}'"
