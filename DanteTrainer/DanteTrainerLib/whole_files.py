@@ -14,7 +14,7 @@ from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
 from DanteSegmenterLib.guard.busy_files import move
-from DanteSegmenterLib.guard.replace_folder import bring_back, folder_in_the_making, swap_in, to_disk
+from DanteSegmenterLib.guard.replace_folder import folder_in_the_making, restore_previous, swap_in, to_disk
 
 from .ending import at_end, placing
 
@@ -94,7 +94,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     with _errors_name(target):
-        bring_back(target)
+        restore_previous(target)
         with folder_in_the_making(target.parent) as folder, at_end(lambda _: _remove_tree(folder)):
             yield folder
             with placing():

@@ -163,7 +163,7 @@ def test_kill_before_any_step_loses_nothing_and_the_next_write_cleans_up(tmp_pat
         fill(target, "old")
         command = [sys.executable, "-c", KILLED, str(target), str(at), str(exchange)]
         done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
-        replace_folder.bring_back(target)
+        replace_folder.restore_previous(target)
         assert content(target) in ({"a": "old", "b": "old"}, {"a": "new", "b": "new"}), at
         fill(target, "next")
         assert content(tmp_path) == {"model/a": "next", "model/b": "next"}

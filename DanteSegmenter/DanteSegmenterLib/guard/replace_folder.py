@@ -70,13 +70,13 @@ def to_disk(file: Path) -> None:
 def swap_in(new: Path, target: Path) -> None:
     """Move a finished folder to `target` on the same disk; the previous one is removed once the new one is in place.
 
-    A kill in between leaves the previous folder beside it, where `bring_back` finds it.
+    A kill in between leaves the previous folder beside it, where `restore_previous` finds it.
 
     Raises:
         OSError: it cannot be moved, for example because a file of the previous folder is open; that one is kept.
     """
     before = _before(target)
-    bring_back(target)
+    restore_previous(target)
     shutil.rmtree(before, ignore_errors=True)
     os.chmod(new, 0o755)  # it was accessible only to its owner
     if exchange(new, target):
@@ -108,7 +108,7 @@ def exchange(one: Path, other: Path) -> bool:
     return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
-def bring_back(target: Path) -> None:
+def restore_previous(target: Path) -> None:
     """Restore a previous folder that a killed `swap_in` has moved aside; otherwise does nothing."""
     before = _before(target)
     if before.is_dir() and not target.exists():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..guard.plain_text import LONG, one_line
-from ..guard.replace_folder import bring_back
+from ..guard.replace_folder import restore_previous
 from .read_write import SPEC_FILE, read_spec
 from .spec import ModelSpec
 
@@ -101,7 +101,7 @@ def _names(entry: ModelEntry) -> set[str]:
 
 def _entry(key: str, folder: Path) -> ModelEntry:
     try:
-        bring_back(folder)
+        restore_previous(folder)
         return ModelEntry(key, folder, read_spec(folder))
     except Exception as error:  # a problem with one folder must not hide the others
         return ModelEntry(key, folder, None, one_line(error, LONG) or type(error).__name__)

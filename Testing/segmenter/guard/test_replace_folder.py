@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from DanteSegmenterLib.guard import replace_folder
-from DanteSegmenterLib.guard.replace_folder import MACHINE, PREFIX, bring_back, folder_in_the_making, swap_in
+from DanteSegmenterLib.guard.replace_folder import MACHINE, PREFIX, folder_in_the_making, restore_previous, swap_in
 
 
 def make(folder, text):
@@ -84,7 +84,7 @@ replace_folder.swap_in(pathlib.Path({str(tmp_path)!r}) / "new", pathlib.Path({st
     path = os.pathsep.join(sys.path)
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}).returncode == 9
     assert not target.exists()
-    bring_back(target)
+    restore_previous(target)
     assert (target / "file").read_text() == "old" and sorted(os.listdir(tmp_path)) == ["m", "new"]
 
 
