@@ -23,7 +23,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present, seen_without, without_privileged
+from .modality_dropout import draw_present, share_without_privileged, without_privileged
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
@@ -42,7 +42,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         present = draw_present(batch, task, context, experiment.dropping)
-        logged = seen_without(present, task)
+        logged = share_without_privileged(present, task)
         pyramids = network.pyramids(batch.images)
         # Dropout draws from PyTorch's global generator, which the loop seeds for every step.
         fused = network.fuse(pyramids, present, settings.dropout)

@@ -30,7 +30,7 @@ def without_privileged(task: Task) -> Tensor:
     return torch.tensor([[float(modality != task.privileged) for modality in task.full]])
 
 
-def seen_without(present: Tensor, task: Task) -> dict[str, float]:
+def share_without_privileged(present: Tensor, task: Task) -> dict[str, float]:
     """Share of samples that lack the privileged modality, to be logged.
 
     `loop.history.added_up` turns it into a number of steps. Call it right after drawing: later it would wait for the

@@ -25,7 +25,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present, seen_without, without_privileged
+from .modality_dropout import draw_present, share_without_privileged, without_privileged
 
 STYLE = 8
 HIDDEN = 128
@@ -48,7 +48,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         present = draw_present(batch, task, context, experiment.dropping)
-        logged = seen_without(present, task)
+        logged = share_without_privileged(present, task)
         fused = network.encode(batch.images, present)
         terms = {"segmentation": Term(segmentation_loss(network.decoder.all_logits(fused), batch.regions, task.output))}
         errors, divergences = [], []

@@ -20,7 +20,7 @@ from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .modality_dropout import draw_present, seen_without, without_privileged
+from .modality_dropout import draw_present, share_without_privileged, without_privileged
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
@@ -37,7 +37,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         present = draw_present(batch, task, context, experiment.dropping)
         if context.share < settings.drop_from:
             present = torch.ones_like(present)
-        logged = seen_without(present, task)
+        logged = share_without_privileged(present, task)
         shared, specific = network.shared_maps(batch.images), network.specific_maps(batch.images)
         logits = network.decoder.all_logits(network.fuse(shared, specific, present))
         domains = torch.stack([classifier(p.float().mean(dim=(2, 3, 4))) for p in specific], dim=1)

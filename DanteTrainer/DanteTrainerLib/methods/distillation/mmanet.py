@@ -22,7 +22,7 @@ from ...loop.distributed import share_of_chosen
 from ...loop.stage import Deployed, LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
-from ..any_modality.modality_dropout import draw_present, seen_without, without_privileged
+from ..any_modality.modality_dropout import draw_present, share_without_privileged, without_privileged
 from ..segmentation_loss import segmentation_loss
 from .losses import entropy, weighted_mean
 from .similarity import pooled, pooled_size, self_similarity
@@ -46,7 +46,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         present = draw_present(batch, task, context, experiment.dropping)
-        logged = seen_without(present, task)
+        logged = share_without_privileged(present, task)
         features = student.encoder(batch.images * present[..., None, None, None])
         terms = {
             "segmentation": Term(segmentation_loss(student.decoder.all_logits(features), batch.regions, task.output))

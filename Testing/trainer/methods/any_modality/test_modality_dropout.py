@@ -7,7 +7,7 @@ from steps import batch, context
 
 from DanteTrainerLib.loop.history import added_up
 from DanteTrainerLib.methods.any_modality import robustseg
-from DanteTrainerLib.methods.any_modality.modality_dropout import draw_present, seen_without
+from DanteTrainerLib.methods.any_modality.modality_dropout import draw_present, share_without_privileged
 from DanteTrainerLib.settings.tables import DroppingSettings
 from DanteTrainerLib.settings.tasks import BRAIN
 
@@ -36,7 +36,9 @@ def test_distributed_processes_drop_like_a_single_one():
 
 
 def test_log_counts_steps_without_the_privileged_scan():
-    assert seen_without(torch.tensor([[1.0, 0, 1, 1], [1, 1, 1, 1]]), BRAIN) == {"without_privileged_share": 0.5}
+    assert share_without_privileged(torch.tensor([[1.0, 0, 1, 1], [1, 1, 1, 1]]), BRAIN) == {
+        "without_privileged_share": 0.5
+    }
     rows = [{"stage": "s", "step": 10, "log_without_privileged_share": 0.5}, {"stage": "s", "step": 14}]
     rows += [{"stage": "s", "step": 20, "log_without_privileged_share": 1.0}]
     assert added_up(rows, "log_without_privileged_share") == 5 + 6
