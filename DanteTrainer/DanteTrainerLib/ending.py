@@ -41,7 +41,7 @@ _ENDING_THREAD: list[int] = []  # identity of the thread in `end_now`, which mus
 
 
 @contextlib.contextmanager
-def at_end(cleanup: Cleanup) -> Iterator[None]:
+def on_stop(cleanup: Cleanup) -> Iterator[None]:
     """Call `cleanup` if the process is stopped within this block."""
     _CLEANUPS.append(cleanup)
     try:
@@ -51,7 +51,7 @@ def at_end(cleanup: Cleanup) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def placing() -> Iterator[None]:
+def finish_before_stop() -> Iterator[None]:
     """Block in which a file or folder is completed and moved into place; `end_now` waits until it is over.
 
     Otherwise a cleanup in another thread could delete what is being moved.

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from DanteSegmenterLib.errors import ResourceError, reason
 
-from .ending import at_end
+from .ending import on_stop
 
 if sys.platform != "win32":
     import fcntl
@@ -94,7 +94,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     folder = parent / f"{prefix}{uuid4().hex[:12]}"
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    with lock, at_end(lambda _: _remove(folder)):
+    with lock, on_stop(lambda _: _remove(folder)):
         try:
             folder.mkdir()
             yield folder

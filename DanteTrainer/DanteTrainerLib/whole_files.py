@@ -16,7 +16,7 @@ from DanteSegmenterLib.errors import ResourceError, reason
 from DanteSegmenterLib.guard.busy_files import move
 from DanteSegmenterLib.guard.replace_folder import folder_in_the_making, restore_previous, swap_in, to_disk
 
-from .ending import at_end, placing
+from .ending import finish_before_stop, on_stop
 
 # safetensors reports a full disk with its own exception type and this text.
 _FULL = "No space left on device"
@@ -34,10 +34,10 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         ResourceError: no space left or not writable; the earlier file is untouched.
     """
     with (
-        placing(),
+        finish_before_stop(),
         _errors_name(path),
         folder_in_the_making(path.parent) as folder,
-        at_end(lambda _: _remove_tree(folder)),
+        on_stop(lambda _: _remove_tree(folder)),
     ):
         new = folder / f"new{path.suffix}"
         write(new)
@@ -55,9 +55,9 @@ def files_together(target: Path) -> Iterator[Path]:
     Raises:
         ResourceError: no space left or not writable; the earlier files are untouched.
     """
-    with _errors_name(target), folder_in_the_making(target) as folder, at_end(lambda _: _remove_tree(folder)):
+    with _errors_name(target), folder_in_the_making(target) as folder, on_stop(lambda _: _remove_tree(folder)):
         yield folder
-        with placing():
+        with finish_before_stop():
             files = sorted(folder.iterdir())
             for file in files:
                 to_disk(file)
@@ -95,9 +95,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target = target.resolve()
     with _errors_name(target):
         restore_previous(target)
-        with folder_in_the_making(target.parent) as folder, at_end(lambda _: _remove_tree(folder)):
+        with folder_in_the_making(target.parent) as folder, on_stop(lambda _: _remove_tree(folder)):
             yield folder
-            with placing():
+            with finish_before_stop():
                 for file in folder.iterdir():
                     if file.is_file():
                         to_disk(file)

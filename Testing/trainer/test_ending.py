@@ -55,10 +55,10 @@ def test_signal_ends_the_program_while_no_loop_handles_it(number, busy):
 
 def test_cleanups_run_in_reverse_order_despite_failures():
     process = program("""
-with ending.at_end(lambda message: print("first", message, flush=True)), ending.at_end(lambda _: 1 / 0):
-    with ending.at_end(lambda _: print("over", flush=True)):
+with ending.on_stop(lambda message: print("first", message, flush=True)), ending.on_stop(lambda _: 1 / 0):
+    with ending.on_stop(lambda _: print("over", flush=True)):
         pass
-    with ending.at_end(lambda _: print("second", flush=True)):
+    with ending.on_stop(lambda _: print("second", flush=True)):
         ready(); time.sleep(60)
 """)
     process.send_signal(signal.SIGTERM)
@@ -193,8 +193,8 @@ import os, sys, threading, time
 from pathlib import Path
 from DanteTrainerLib import ending
 folder, target = Path(sys.argv[1]), Path(sys.argv[2])
-with ending.at_end(lambda _: [file.unlink() for file in folder.iterdir()]):
-    with ending.placing():
+with ending.on_stop(lambda _: [file.unlink() for file in folder.iterdir()]):
+    with ending.finish_before_stop():
         threading.Thread(target=ending.end_now, args=("Stopped.",)).start()
         time.sleep(0.5)  # the end waits
         (folder / "one").touch(), (folder / "two").touch()

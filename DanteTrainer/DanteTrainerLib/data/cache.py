@@ -26,7 +26,7 @@ from DanteSegmenterLib.preprocess import Background, background_of, prepare
 from DanteSegmenterLib.strict_dataclass import to_plain
 from DanteSegmenterLib.volume import Volume
 
-from ..ending import end_with_parent, placing
+from ..ending import end_with_parent, finish_before_stop
 from ..locks import remove_left_over, scratch_folder
 from ..settings.tasks import Task
 from ..whole_files import make_writable
@@ -203,7 +203,7 @@ def region_bits(labels: Volume, case: Case, task: Task) -> Volume:
 def _write(target: Path, scratch: str, images: np.ndarray, bits: np.ndarray, regions: int) -> None:
     """Write all files or none: built in the scratch folder, then moved into place."""
     try:
-        with placing():
+        with finish_before_stop():
             temporary = Path(tempfile.mkdtemp(dir=scratch))
             np.save(temporary / "images.npy", images)
             np.save(temporary / "labels.npy", bits)

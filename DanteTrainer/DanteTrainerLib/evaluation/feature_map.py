@@ -23,7 +23,7 @@ from DanteSegmenterLib.networks.unet import Encoder, UNet
 from ..data.cache import cache_cases
 from ..data.dataset import Dataset, check_cases
 from ..data.patches import PatchSource
-from ..ending import at_end
+from ..ending import on_stop
 from ..whole_files import make_writable, write_whole
 from .tables import write_table
 
@@ -75,7 +75,7 @@ def draw_feature_map(
 def _scratch(out: Path) -> Iterator[Path]:
     """Folder for prepared patient images, removed afterwards."""
     folder = out / ".prepared"
-    with at_end(lambda _: shutil.rmtree(folder, ignore_errors=True)):
+    with on_stop(lambda _: shutil.rmtree(folder, ignore_errors=True)):
         try:
             yield folder
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 from DanteSegmenterLib.errors import Cancelled, ConfigError, sentence_of
 from DanteSegmenterLib.inference.devices import resolve_device
 
-from ..ending import at_end, wait_if_ending
+from ..ending import on_stop, wait_if_ending
 from ..locks import holding
 from ..loop.average import with_average
 from ..loop.checkpoint import load_checkpoint, save_checkpoint
@@ -57,7 +57,7 @@ def continue_run(
 def _with_status(folder: Path, train: Callable[[], Path]) -> Path:
     """Run `train` and write the run's final status."""
     status = StatusWriter(folder)
-    with at_end(lambda message: status.end("stopped", message)):
+    with on_stop(lambda message: status.end("stopped", message)):
         try:
             model = train()
         except Cancelled as error:
