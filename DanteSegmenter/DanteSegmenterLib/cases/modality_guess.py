@@ -24,7 +24,7 @@ def guess_from_words(spoken: Sequence[str]) -> str | None:
     known = set(spoken)
     if known & words.OTHER:
         return None
-    contrast, native = contrast_said(spoken)
+    contrast, native = contrast_mentioned(spoken)
     if known & (words.CT | words.NATIVE_CT | words.CONTRAST_CT):
         return _guess_ct(known, contrast, native)
     return _guess_mr(known, contrast, native)
@@ -103,20 +103,20 @@ def _guess_ct(known: set[str], contrast: bool, native: bool) -> str | None:
     return None if contrast == native else "ctpa" if contrast else "nct"
 
 
-def contrast_said(spoken: Sequence[str]) -> tuple[bool, bool]:
+def contrast_mentioned(spoken: Sequence[str]) -> tuple[bool, bool]:
     """Whether the words say that contrast was given, and whether they say that it was not; "pre and post" says both.
 
     So does a T1 with a mark that may stand for contrast: "T1 FS +", "T1 after XY".
     """
-    return (True, True) if left_open(spoken) else _plainly_said(without_marks(spoken))
+    return (True, True) if left_open(spoken) else _plainly_mentioned(without_marks(spoken))
 
 
 def left_open(spoken: Sequence[str]) -> bool:
     """Whether the words of a T1 include a possible hint of contrast, but no clear statement."""
-    return not _plainly_said(without_marks(spoken))[0] and _left_open(spoken)
+    return not _plainly_mentioned(without_marks(spoken))[0] and _left_open(spoken)
 
 
-def _plainly_said(spoken: Sequence[str]) -> tuple[bool, bool]:
+def _plainly_mentioned(spoken: Sequence[str]) -> tuple[bool, bool]:
     contrast = native = False
     negated: set[int] = set()
     for n, word in enumerate(spoken):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cases import vocabulary as words
-from ..cases.modality_guess import contrast_said, guess_modality, left_open, words_of
+from ..cases.modality_guess import contrast_mentioned, guess_modality, left_open, words_of
 from .header.records import Acquisition
 from .series import Series
 
@@ -201,7 +201,7 @@ def _with_contrast(acquisition: Acquisition, found: SeriesGuess) -> SeriesGuess:
     if guess_modality(acquisition.protocol) is not None:  # otherwise it describes the examination: "head w/wo contrast"
         names.append(acquisition.protocol)
     for name in names:
-        contrast, native = contrast_said(words_of(name))
+        contrast, native = contrast_mentioned(words_of(name))
         if left_open(words_of(name)):
             agent = contrast_agent(acquisition)
             header = f"contrast agent {agent}" if agent else "no contrast agent in the header"
