@@ -93,7 +93,7 @@ def check_split(dataset: Dataset, split: Split, patients: Patients | None = None
                     "file. Keep them in one part of the split."
                 )
     held_out = (*split.val, *split.test)
-    return [*_perhaps_time_points(split), *_untold(split.train, held_out, patients, glioma_collection)]
+    return [*_perhaps_time_points(split), *_leak_warnings(split.train, held_out, patients, glioma_collection)]
 
 
 def _perhaps_time_points(split: Split) -> list[str]:
@@ -109,13 +109,15 @@ def _perhaps_time_points(split: Split) -> list[str]:
     return []
 
 
-def untold_of_pretraining(split: Split, others: Sequence[Dataset], on_val: bool, patients: Patients) -> list[str]:
+def leak_warnings_of_pretraining(
+    split: Split, others: Sequence[Dataset], on_val: bool, patients: Patients
+) -> list[str]:
     """Warnings where held-out patients may also be among Stage 1's additional cases."""
     held_out = (*(() if on_val else split.val), *split.test)
-    return _untold([name for other in others for name in other.cases], held_out, patients, collection)
+    return _leak_warnings([name for other in others for name in other.cases], held_out, patients, collection)
 
 
-def _untold(
+def _leak_warnings(
     read: Sequence[str], held_out: Sequence[str], patients: Patients, collection_of: Callable[[str], str]
 ) -> list[str]:
     """Warnings where patients of `held_out` may be in `read` under other names that no mapping file links."""

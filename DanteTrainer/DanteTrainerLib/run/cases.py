@@ -12,7 +12,7 @@ from DanteSegmenterLib.errors import InputError
 from ..data.cache import CachedCase, cache_cases
 from ..data.dataset import Dataset, Split, check_cases, read_dataset
 from ..data.patches import PRETRAINING, SUPERVISED, VALIDATION, PatchSource
-from ..data.patients import check_split, patients_of, pretraining_cases, untold_of_pretraining
+from ..data.patients import check_split, leak_warnings_of_pretraining, patients_of, pretraining_cases
 from ..loop.stage import Stage
 from ..release.write_model import preprocessing_of
 from ..settings.experiment import Experiment
@@ -46,7 +46,7 @@ def pretraining_cases_of(experiment: Experiment, dataset: Dataset, split: Split)
     return pretraining_cases(dataset, split, others, data.pretrain_on_val, data.include_downstream_test_in_pretrain)
 
 
-def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Split, pretrains: bool) -> list[str]:
+def leak_warnings(experiment: Experiment, dataset: Dataset, split: Split, pretrains: bool) -> list[str]:
     """Warnings about possible leakage between parts of the split, into Stage 1, or into a model that is learned from.
 
     Raises:
@@ -59,7 +59,7 @@ def what_names_cannot_tell(experiment: Experiment, dataset: Dataset, split: Spli
         print(f"note: '{path.name}' names no cases in two columns, and is not used.", flush=True)
     sentences = check_split(dataset, split, patients)
     if not data.include_downstream_test_in_pretrain:
-        sentences += untold_of_pretraining(split, others, data.pretrain_on_val, patients)
+        sentences += leak_warnings_of_pretraining(split, others, data.pretrain_on_val, patients)
     models = {"distillation.teacher": experiment.distillation.teacher, "begin_with": experiment.begin_with}
     sentences += held_out_but_seen(split, models, patients)
     if sentences and data.strict_leak_guard:

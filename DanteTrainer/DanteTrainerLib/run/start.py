@@ -16,7 +16,7 @@ from ..methods import method_named
 from ..settings.experiment import Experiment
 from ..status import RUN_FILE
 from ..whole_files import make_writable
-from .cases import pretraining_cases_of, what_names_cannot_tell
+from .cases import leak_warnings, pretraining_cases_of
 from .dataset_changes import fingerprints
 from .run_folder import DEFAULT_CACHE, Run, write_run
 
@@ -44,7 +44,7 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
     check_cases(dataset, split.part("train"), dataset.task.full)
     stages = method_named(experiment.method)(experiment, dataset.task)
     pretrains = any(not stage.labelled_only for stage in stages)
-    for sentence in what_names_cannot_tell(experiment, dataset, split, pretrains):
+    for sentence in leak_warnings(experiment, dataset, split, pretrains):
         print(f"warning: {sentence}", flush=True)
     for remark in remarks_on_labels(dataset, split.part("train")):
         print(f"note: {remark}", flush=True)

@@ -14,9 +14,9 @@ from DanteTrainerLib.data.dataset import Dataset, Split, make_split, read_datase
 from DanteTrainerLib.data.patients import (
     Patients,
     check_split,
+    leak_warnings_of_pretraining,
     pretraining_cases,
     read_mappings,
-    untold_of_pretraining,
 )
 from DanteTrainerLib.run.split import held_out_but_seen
 from DanteTrainerLib.run.start import start_run
@@ -236,10 +236,10 @@ def test_undecidable_names_give_a_note_unless_mapped(folders):
     text = mapping.read_text()
     mapping.unlink()
     one, other = read_dataset(small), read_dataset(large)
-    (sentence,) = untold_of_pretraining(SPLIT, [other], False, read_mappings([small, large]))
+    (sentence,) = leak_warnings_of_pretraining(SPLIT, [other], False, read_mappings([small, large]))
     assert "2 validation or test case(s) of BraTS 2020" in sentence and "BraTS 2021-2023" in sentence
     mapping.write_text(text)
-    assert untold_of_pretraining(SPLIT, [other], False, read_mappings([small, large])) == []
+    assert leak_warnings_of_pretraining(SPLIT, [other], False, read_mappings([small, large])) == []
     mapping.unlink()
     mixed = replace(SPLIT, train=("Brats18_CBICA_AAB_1",))
     assert "BraTS 2020" in check_split(one, mixed)[0] and "BraTS 2013-2019" in check_split(one, mixed)[0]
