@@ -51,7 +51,7 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError("--seed takes a number from 0 on, --cases one from 1 on.")
 
 
-def _check_nobodys(volumes: Mapping[Path, Volume]) -> None:
+def _check_no_foreign_file(volumes: Mapping[Path, Volume]) -> None:
     """Check that no foreign file would be overwritten.
 
     Raises:
@@ -75,7 +75,7 @@ def _write_patient(folder: Path, seed: int, given: argparse.Namespace) -> None:
         shape = tuple(given.shape) if given.shape else None
         patient, prefix, mask = chest_ct(seed, tuple(spacing * (3 // len(spacing))), shape), "", "label"
     volumes = {folder / f"{prefix}{name}.nii.gz": v for name, v in {**patient.volumes, mask: patient.labels}.items()}
-    _check_nobodys(volumes)
+    _check_no_foreign_file(volumes)
     folder.mkdir(exist_ok=True)
     for path, volume in volumes.items():
         write_volume(path, volume)
