@@ -47,7 +47,7 @@ def header_of(made_of: Fingerprint | None) -> dict[str, str]:
     return {} if made_of is None else {IMAGES_KEY: json.dumps(to_plain(made_of))}
 
 
-def made_of_these(path: Path, images: Mapping[str, ImageSource]) -> bool:
+def is_made_from(path: Path, images: Mapping[str, ImageSource]) -> bool:
     """Whether a result was made of these images in their present state.
 
     Results of earlier versions have no fingerprint: they count as such unless an image is newer.

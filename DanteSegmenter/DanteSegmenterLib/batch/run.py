@@ -32,7 +32,7 @@ from .case import (
     pathway_of,
     segment_case,
 )
-from .fingerprint import made_of_these
+from .fingerprint import is_made_from
 from .finished import finished_report, free_name
 from .summary import write_summary
 
@@ -61,7 +61,7 @@ def _not_to_run(case: Case, spec: ModelSpec, out: Path, options: Options) -> Out
         return Outcome(case.name, "failed", str(error))
     path = result_file(case.name, out)
     report = finished_report(path, spec, pathway, options.segment)
-    if report is not None and not made_of_these(path, images_of(case, pathway)):
+    if report is not None and not is_made_from(path, images_of(case, pathway)):
         report = None
     if dicom_source(case, spec, options) is not None and not dicom_file(path).is_file():
         report = None
