@@ -31,7 +31,7 @@ from DanteSlicerLib.scene.overlays import (
     writePrepared,
     writeProbabilities,
 )
-from DanteSlicerLib.scene.read_nodes import checkTwins, maskFromNode, volumeFromNode
+from DanteSlicerLib.scene.read_nodes import checkNoDuplicates, maskFromNode, volumeFromNode
 from DanteSlicerLib.scene.results import (
     MODEL_ATTRIBUTE,
     checkOutput,
@@ -314,7 +314,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         pathway, _notes = choose_pathway(spec, given)
         reference = given[pathway.modalities[0]]
         inputs = {modality: volumeFromNode(node) for modality, node in given.items()}
-        checkTwins(given)
+        checkNoDuplicates(given)
         work = ""
         if outputSegmentation is not None:
             checkOutput(outputSegmentation, reference)

@@ -75,7 +75,7 @@ def read_case_folder(
     if not images:
         holds = ", ".join(path.name for path in files[:6]) or "no .nii or .nii.gz file"
         raise InputError(f"'{folder}' holds {holds}; no known naming. Known: {KNOWN_NAMINGS}.")
-    _check_twins(images, folder)
+    _check_no_duplicates(images, folder)
     spoken = " ".join((folder.name, *(path.name for path in files)))
     endings = [_last_part(source.path) for source in images.values()]
     told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(spoken, endings)
@@ -119,7 +119,7 @@ def _images(named: Sequence[_Named], folder: Path, names: ModelNames) -> dict[st
     return images
 
 
-def _check_twins(images: Mapping[str, ImageSource], folder: Path) -> None:
+def _check_no_duplicates(images: Mapping[str, ImageSource], folder: Path) -> None:
     """Check for links between the images.
 
     Raises:

@@ -28,7 +28,7 @@ def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
     return Volume(slicer.util.arrayFromVolume(node).copy(), worldIjkToRas(node), name)
 
 
-def checkTwins(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
+def checkNoDuplicates(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
     """
     Raises:
         InputError: the same node is given for two modalities.
