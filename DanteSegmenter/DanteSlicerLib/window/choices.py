@@ -41,7 +41,7 @@ class Choices:
         finally:
             self.changing = before
 
-    def areTheUsers(self):
+    def areByUser(self):
         """Whether a signal of a widget is a choice of the user."""
         return not self.changing and self.parameters is not None
 

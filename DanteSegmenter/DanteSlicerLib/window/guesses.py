@@ -22,7 +22,7 @@ class Guesses:
         node = self._choices.parameters.inputVolume(modality)
         return node is not None and self._guessed.get(modality) == node.GetID()
 
-    def choseByHand(self, modality):
+    def noteManualChoice(self, modality):
         """Note that the user has chosen a volume, or none, for a modality."""
         self._chosenByHand.add(modality)
         self._guessed.pop(modality, None)
@@ -36,7 +36,7 @@ class Guesses:
         self._guessed.pop(modality, None)
         self._passedOver[modality] = {volume.GetID() for volume in volumeNodes()}
 
-    def forgetHands(self):
+    def forgetManualChoices(self):
         """Reset what the user chose or deleted, for a new scene."""
         self._chosenByHand.clear()
         self._passedOver.clear()

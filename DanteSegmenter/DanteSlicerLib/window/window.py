@@ -168,7 +168,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneChanged(self, caller, event):
-        self.guesses.forgetHands()
+        self.guesses.forgetManualChoices()
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -206,7 +206,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._followingView = False
 
     def onParametersModified(self, caller=None, event=None):
-        if self.choices.areTheUsers():
+        if self.choices.areByUser():
             self.updateGui()
 
     # Panel events

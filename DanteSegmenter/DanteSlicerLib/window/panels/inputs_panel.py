@@ -83,9 +83,9 @@ class InputsPanel:
         """A callback for the user's choice of a volume for `modality`."""
 
         def chosen(node):
-            if not self._choices.areTheUsers():
+            if not self._choices.areByUser():
                 return
-            self._guesses.choseByHand(modality)
+            self._guesses.noteManualChoice(modality)
             self._choices.parameters.setInputVolume(modality, node)
             self._guesses.followReference()
             self._changed()
@@ -103,7 +103,7 @@ class InputsPanel:
         return taken
 
     def onMaskChosen(self, node):
-        if self._choices.areTheUsers():
+        if self._choices.areByUser():
             self._choices.parameters.setBrainMask(node)
 
     def nodeLeaves(self, node):

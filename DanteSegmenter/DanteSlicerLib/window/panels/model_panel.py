@@ -68,7 +68,7 @@ class ModelPanel:
         self.onModelChosen()
 
     def onModelChosen(self, index=None):
-        if not self._choices.areTheUsers():
+        if not self._choices.areByUser():
             return
         index = self.ui.modelSelector.currentIndex
         entry = self._models[index] if 0 <= index < len(self._models) else None

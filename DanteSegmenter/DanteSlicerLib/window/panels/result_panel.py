@@ -90,7 +90,7 @@ class ResultPanel:
 
     def onFill(self, percent):
         """Apply the slider to all results, current and future."""
-        if self._choices.areTheUsers():
+        if self._choices.areByUser():
             with self._choices.change():  # nothing else in the window depends on it
                 self._choices.parameters.fill = percent / 100
             for output in ourResults():
