@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from DanteSegmenterLib.errors import InputError, ResourceError
-from DanteSegmenterLib.guard.busy_files import patiently
+from DanteSegmenterLib.guard.busy_files import retry_while_busy
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from .locks import in_use
@@ -117,7 +117,7 @@ class StatusWriter:
 def stored_status(folder: Path) -> RunStatus:
     """The stored status; that of a new run if the file is missing or unreadable."""
     try:
-        plain = json.loads(patiently(lambda: (folder / STATUS_FILE).read_text(encoding="utf-8")))
+        plain = json.loads(retry_while_busy(lambda: (folder / STATUS_FILE).read_text(encoding="utf-8")))
         return from_plain(RunStatus, plain, STATUS_FILE, InputError)
     except (OSError, ValueError, InputError):
         return RunStatus()

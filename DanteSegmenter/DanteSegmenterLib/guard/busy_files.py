@@ -25,10 +25,10 @@ def move(source: Path, target: Path) -> None:
     Raises:
         OSError: it cannot be moved.
     """
-    patiently(lambda: os.replace(source, target))
+    retry_while_busy(lambda: os.replace(source, target))
 
 
-def patiently(action: Callable[[], Said]) -> Said:
+def retry_while_busy(action: Callable[[], Said]) -> Said:
     """Return the result of `action`, which is retried for a moment if a file is busy.
 
     Raises:

@@ -7,7 +7,7 @@ import pytest
 
 from DanteSegmenterLib.errors import ResourceError
 from DanteSegmenterLib.files import write_atomically
-from DanteSegmenterLib.guard.busy_files import BUSY_SECONDS, move, patiently
+from DanteSegmenterLib.guard.busy_files import BUSY_SECONDS, move, retry_while_busy
 from DanteSegmenterLib.guard.replace_folder import folder_in_the_making, swap_in
 
 
@@ -52,7 +52,7 @@ def test_busy_file_is_retried(clock, winerror):
             raise outcome
         return outcome
 
-    assert patiently(action) == "read" and clock[0] < 100.1
+    assert retry_while_busy(action) == "read" and clock[0] < 100.1
 
 
 def test_one_that_stays_busy_is_given_up(tmp_path, clock, monkeypatch):
