@@ -14,7 +14,7 @@ from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
 from DanteSegmenterLib.guard.busy_files import move
-from DanteSegmenterLib.guard.replace_folder import folder_in_the_making, restore_previous, swap_in, to_disk
+from DanteSegmenterLib.guard.replace_folder import restore_previous, swap_in, to_disk, unfinished_folder
 
 from .ending import finish_before_stop, on_stop
 
@@ -36,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
     with (
         finish_before_stop(),
         _errors_name(path),
-        folder_in_the_making(path.parent) as folder,
+        unfinished_folder(path.parent) as folder,
         on_stop(lambda _: _remove_tree(folder)),
     ):
         new = folder / f"new{path.suffix}"
@@ -55,7 +55,7 @@ def files_together(target: Path) -> Iterator[Path]:
     Raises:
         ResourceError: no space left or not writable; the earlier files are untouched.
     """
-    with _errors_name(target), folder_in_the_making(target) as folder, on_stop(lambda _: _remove_tree(folder)):
+    with _errors_name(target), unfinished_folder(target) as folder, on_stop(lambda _: _remove_tree(folder)):
         yield folder
         with finish_before_stop():
             files = sorted(folder.iterdir())
@@ -95,7 +95,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target = target.resolve()
     with _errors_name(target):
         restore_previous(target)
-        with folder_in_the_making(target.parent) as folder, on_stop(lambda _: _remove_tree(folder)):
+        with unfinished_folder(target.parent) as folder, on_stop(lambda _: _remove_tree(folder)):
             yield folder
             with finish_before_stop():
                 for file in folder.iterdir():

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError, ResourceError
 from ..files.atomic import write_atomically
-from ..guard.replace_folder import folder_in_the_making
+from ..guard.replace_folder import unfinished_folder
 
 # A label map that compresses badly, plus a margin.
 NEEDED_BYTES = 16 << 20
@@ -71,7 +71,7 @@ def _check_folder(path: Path) -> None:
     if not os.path.isdir(path.parent):
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     try:
-        with folder_in_the_making(path.parent) as folder:
+        with unfinished_folder(path.parent) as folder:
             (folder / path.name).touch()  # the name must be valid there, too
         free = shutil.disk_usage(path.parent).free
     except (OSError, ValueError) as error:  # ValueError: an invalid file name

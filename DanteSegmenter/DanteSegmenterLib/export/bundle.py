@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, ResourceError, reason
-from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
+from ..guard.replace_folder import swap_in, to_disk, unfinished_folder
 from . import monai_scripts
 from .agreement import Agreement, check_agreement
 from .bundle_config import inference_config
@@ -64,7 +64,7 @@ def write_bundle(source: Source, folder: Path) -> Agreement:
     """
     check_target(folder)
     try:
-        with folder_in_the_making(folder.parent) as new:
+        with unfinished_folder(folder.parent) as new:
             found = _fill(source, new)
             for file in filter(Path.is_file, new.rglob("*")):
                 to_disk(file)

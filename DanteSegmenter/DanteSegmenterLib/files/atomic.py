@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import DanteError, ResourceError, reason
 from ..guard.busy_files import move
-from ..guard.replace_folder import folder_in_the_making, to_disk
+from ..guard.replace_folder import to_disk, unfinished_folder
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -27,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise ResourceError(f"the folder '{path.parent}' does not exist. Create it or choose another.")
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(folder_in_the_making(path.parent))
+            folder = stack.enter_context(unfinished_folder(path.parent))
         except (OSError, ValueError) as error:
             raise ResourceError(f"cannot write to '{path.parent}': {reason(error)}.") from None
         temporary = folder / f"new{_ending(path.name)}"

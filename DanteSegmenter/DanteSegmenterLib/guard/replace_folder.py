@@ -27,7 +27,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
-def folder_in_the_making(beside: Path) -> Iterator[Path]:
+def unfinished_folder(beside: Path) -> Iterator[Path]:
     """A new empty folder in the folder `beside`; removed afterwards, unless `swap_in` has moved it.
 
     Abandoned folders of killed processes are removed first. An interruption (Ctrl-C, SIGTERM) at any moment leaves

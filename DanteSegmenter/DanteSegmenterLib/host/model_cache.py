@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ModelError, ResourceError
-from ..guard.replace_folder import folder_in_the_making, swap_in, to_disk
+from ..guard.replace_folder import swap_in, to_disk, unfinished_folder
 from ..model_folder.checks import WEIGHTS
 from ..model_folder.read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec, sha256_of
 
@@ -102,7 +102,7 @@ class ModelCache:
             raise ModelError("the model did not arrive as files.")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with folder_in_the_making(self.folder) as new:
+            with unfinished_folder(self.folder) as new:
                 for name, content in zip(names, contents):
                     _write(new, name, content)
                 _check(new, digest)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DanteError, ModelError, ResourceError
 from ..guard.plain_text import one_line
-from ..guard.replace_folder import folder_in_the_making, swap_in
+from ..guard.replace_folder import swap_in, unfinished_folder
 from .checks import is_device_name
 from .read_write import MAX_SPEC_BYTES, SPEC_FILE, check_weights_file, read_spec
 
@@ -59,7 +59,7 @@ def unpack_model(archive: Path | str, into: Path) -> Path:
             _check_place(target)
             _check_sizes(members, archive)
             _check_space(into, sum(member.file_size for member in members.values()))
-            with folder_in_the_making(into) as new:
+            with unfinished_folder(into) as new:
                 try:
                     _unpack(packed, members, new, archive)
                 except ModelError as error:  # report the zip file, which the user knows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, ResourceError, reason
 from ..guard.plain_text import one_line
-from ..guard.replace_folder import folder_in_the_making, swap_in
+from ..guard.replace_folder import swap_in, unfinished_folder
 from ..model_folder.checks import MAX_MEMBERS, check_spec
 from ..model_folder.read_write import SPEC_FILE, sha256_of, write_spec
 from ..model_folder.spec import AS_STORED, Member, ModelSpec, Pathway, weights_file
@@ -72,7 +72,7 @@ def import_model(
     _check_place(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with folder_in_the_making(target.parent) as new:
+        with unfinished_folder(target.parent) as new:
             spec = _written(source, new, choices, tell)
             swap_in(new, target)
     except OSError as error:

@@ -8,7 +8,7 @@ import pytest
 from DanteSegmenterLib.errors import ResourceError
 from DanteSegmenterLib.files import write_atomically
 from DanteSegmenterLib.guard.busy_files import BUSY_SECONDS, move, retry_while_busy
-from DanteSegmenterLib.guard.replace_folder import folder_in_the_making, swap_in
+from DanteSegmenterLib.guard.replace_folder import swap_in, unfinished_folder
 
 
 def refusal(winerror):
@@ -82,7 +82,7 @@ def test_summary_kept_open_by_a_spreadsheet_is_refused_in_a_sentence(tmp_path, c
 
 
 def test_folder_is_swapped_in_while_a_scanner_reads_its_files(tmp_path, reader):
-    with folder_in_the_making(tmp_path) as new:
+    with unfinished_folder(tmp_path) as new:
         (new / "model.json").write_text("{}")
         swap_in(new, tmp_path / "model")
     assert os.listdir(tmp_path) == ["model"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from DanteSegmenterLib.guard import replace_folder
-from DanteSegmenterLib.guard.replace_folder import MACHINE, PREFIX, folder_in_the_making, restore_previous, swap_in
+from DanteSegmenterLib.guard.replace_folder import MACHINE, PREFIX, restore_previous, swap_in, unfinished_folder
 
 
 def make(folder, text):
@@ -18,7 +18,7 @@ def make(folder, text):
 def test_finished_folder_replaces_the_old_one(tmp_path):
     target = make(tmp_path / "m", "old")
     for text in ("new", "newer"):
-        with folder_in_the_making(tmp_path) as new:
+        with unfinished_folder(tmp_path) as new:
             make(new, text)
             swap_in(new, target)
         assert (target / "file").read_text() == text
@@ -36,7 +36,7 @@ def test_no_third_folder_remains_with_one_move_or_two(tmp_path, monkeypatch, exc
 
 def test_unfinished_folder_leaves_no_trace(tmp_path):
     target = make(tmp_path / "m", "old")
-    with pytest.raises(ValueError), folder_in_the_making(tmp_path) as new:
+    with pytest.raises(ValueError), unfinished_folder(tmp_path) as new:
         make(new, "new")
         raise ValueError
     assert (target / "file").read_text() == "old" and os.listdir(tmp_path) == ["m"]
@@ -47,7 +47,7 @@ def test_folder_in_the_making_is_private_except_on_windows(tmp_path, monkeypatch
     modes, make_folder = [], Path.mkdir
     monkeypatch.setattr(Path, "mkdir", lambda path, mode=0o777: (modes.append(mode), make_folder(path, mode)))
     monkeypatch.setattr(sys, "platform", platform)
-    with folder_in_the_making(tmp_path):
+    with unfinished_folder(tmp_path):
         pass
     assert modes == [0o700 if private else 0o777]
 
@@ -96,7 +96,7 @@ def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_kept
     elsewhere = make(tmp_path / f"{PREFIX}{'0' * len(MACHINE)}-{gone.pid}-abc", "half")  # on a shared disk
     strange = make(tmp_path / f"{PREFIX}x", "half")
     os.utime(strange, (0, 0))
-    with folder_in_the_making(tmp_path) as new:
+    with unfinished_folder(tmp_path) as new:
         assert sorted(tmp_path.iterdir()) == sorted([new, others, elsewhere])
     assert not left.exists()
 
@@ -111,7 +111,7 @@ def test_interruption_during_removal_is_handled_afterwards(tmp_path, monkeypatch
         remove(folder, **more)
 
     monkeypatch.setattr(replace_folder.shutil, "rmtree", interrupted)
-    with pytest.raises(KeyboardInterrupt), folder_in_the_making(tmp_path) as new:
+    with pytest.raises(KeyboardInterrupt), unfinished_folder(tmp_path) as new:
         make(new, "half")
     assert os.listdir(tmp_path) == []
 
@@ -124,7 +124,7 @@ def test_interruption_during_creation_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "mkdir", interrupted)
-    with pytest.raises(KeyboardInterrupt), folder_in_the_making(tmp_path):
+    with pytest.raises(KeyboardInterrupt), unfinished_folder(tmp_path):
         pass
     assert os.listdir(tmp_path) == []
 

@@ -150,9 +150,9 @@ from pathlib import Path
 from DanteSegmenterLib import program
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.command_line import import_nnunet
-from DanteSegmenterLib.guard.replace_folder import folder_in_the_making
+from DanteSegmenterLib.guard.replace_folder import unfinished_folder
 def import_model(folder, target, choices, tell):
-    with folder_in_the_making(target.parent) as new:
+    with unfinished_folder(target.parent) as new:
         (new / "half").touch()
         print("begun", flush=True)
         for _ in range(3000):
