@@ -72,7 +72,7 @@ def _not_started(host: Host, code: int, said: str) -> str:
     return f"The computing process on '{name}' ended unexpectedly (exit code {code}). {_words(said)}"
 
 
-def not_ours(host: Host, heard: bytes) -> str:
+def foreign_output(host: Host, heard: bytes) -> str:
     """The host sent too much output before any message of ours."""
     return (
         f"'{host.name}' sends something that is not DANTE's: '{_shown(heard)}'. What the account's shell prints when "

@@ -20,7 +20,7 @@ import numpy as np
 from ..child_process import Child
 from ..errors import ResourceError
 from ..host.address import Host
-from ..host.explain import explain_end, no_answer, not_ours, other_version
+from ..host.explain import explain_end, foreign_output, no_answer, other_version
 from ..host.ssh import ssh_command, ssh_environment
 from .compression import Compressor, Decompressor
 from .outcome import HostFailed, WorkerDied
@@ -174,7 +174,7 @@ class Connection:
         found = _GREETING.search(self._heard)
         if found is None:
             if len(self._heard) > NOISE_BYTES:
-                raise HostFailed(not_ours(self.host, bytes(self._heard)))
+                raise HostFailed(foreign_output(self.host, bytes(self._heard)))
             return b""
         if int(found[1]) != PROTOCOL_VERSION:
             raise HostFailed(other_version(self.host, int(found[1]), PROTOCOL_VERSION))

@@ -4,7 +4,7 @@ import pytest
 
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.host.address import parse_host
-from DanteSegmenterLib.host.explain import explain_end, no_answer, not_ours, other_version
+from DanteSegmenterLib.host.explain import explain_end, foreign_output, no_answer, other_version
 
 GPU = parse_host("ssh:me@gpu:2222", "/opt/py")
 CHANGED = "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\r\nHost key verification failed.\r\n"
@@ -43,7 +43,7 @@ def test_outdated_side_is_named():
     assert "update it there" in other_version(GPU, 2, 3) and "update it here" in other_version(GPU, 4, 3)
 
 
-@pytest.mark.parametrize("say", [not_ours, lambda host, heard: no_answer(host, 60, heard)])
+@pytest.mark.parametrize("say", [foreign_output, lambda host, heard: no_answer(host, 60, heard)])
 def test_remote_output_is_one_short_harmless_line(say):
     shown = str(DanteError(say(GPU, b"\x1b[2J\xff\r\n" + b"welcome " * 5000)))
     assert shown.isprintable() and "welcome" in shown and len(shown) < 600
