@@ -111,7 +111,7 @@ class Child:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         return process.stdin, process.stdout, process.stderr
 
-    def complaint(self) -> str:
+    def last_error_line(self) -> str:
         """The last line of its standard error; only for a child without pipes."""
         if self._errors is None or self._errors.closed:
             return ""

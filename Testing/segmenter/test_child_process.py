@@ -56,7 +56,7 @@ def until(condition, seconds=30):
 @posix
 def test_child_leads_a_group_watches_its_parent_and_logs_to_a_file(start):
     child, leads = start("listen")
-    assert leads == "True" and child.running and child.complaint() == "some reason"
+    assert leads == "True" and child.running and child.last_error_line() == "some reason"
     child.close()
     until(lambda: not child.running)
     assert child.poll() == 7

@@ -75,7 +75,7 @@ class BatchProcess:
         code = self._process.poll()
         if code in (None, 0) or (code == REFUSED and self.rows()):
             return None
-        return DanteError(self._process.complaint() or f"The process ended with code {code}.")
+        return DanteError(self._process.last_error_line() or f"The process ended with code {code}.")
 
     def stop(self) -> None:
         """End it; the current case is lost, files that have been written are complete."""

@@ -43,7 +43,7 @@ class ImportProcess:
         """
         code = self._process.poll()
         if code:
-            said = self._process.complaint()
+            said = self._process.last_error_line()
             raise ModelError(said or f"'{self._folder}' was not imported: the process ended with code {code}.")
         return self.target
 

@@ -247,7 +247,7 @@ class WorkerClient:
                 return DanteError(message.message)
             if message.kind == "lacking":
                 return DanteError(where + message.message)
-            return WorkerDied(f"{where}The segmentation failed: {message.message}. {self._open.last_words()}")
+            return WorkerDied(f"{where}The segmentation failed: {message.message}. {self._open.last_error_line()}")
         return self._result(message, arrays)
 
     def _result(self, message: ResultMessage, arrays: tuple[np.ndarray, ...]) -> Result:

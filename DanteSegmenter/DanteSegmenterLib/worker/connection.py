@@ -129,13 +129,13 @@ class Connection:
         self._hear(_read(self._child.streams()[2]))
         if self.host is None:
             return WorkerDied(
-                f"The computing process ended unexpectedly ({reason_of(code)}). {self.last_words()}".strip()
+                f"The computing process ended unexpectedly ({reason_of(code)}). {self.last_error_line()}".strip()
             )
         said = self._errors.decode("utf-8", "replace").strip() or self._heard.decode("utf-8", "replace")
         kind = WorkerDied if self.hello is not None else HostFailed
         return kind(explain_end(self.host, code, said, self._greeted))
 
-    def last_words(self) -> str:
+    def last_error_line(self) -> str:
         """The last line that the process wrote to standard error."""
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()
         return f"Its last words: {lines[-1]}" if lines else ""

@@ -134,7 +134,7 @@ def status(run: Path | str) -> RunStatus:
         return RunStatus("starting")
     if launch.stopped:
         return RunStatus("stopped", message="Stopped before it began.")
-    return RunStatus("failed", message=_complaint(launch.child))
+    return RunStatus("failed", message=_error_message(launch.child))
 
 
 def is_starting(run: Path) -> bool:
@@ -186,7 +186,7 @@ class Evaluation:
 
     def error(self) -> DanteError | None:
         """The error it reported; None if there is none, or it is still running."""
-        return DanteError(_complaint(self.child)) if self.child.poll() else None
+        return DanteError(_error_message(self.child)) if self.child.poll() else None
 
     def close(self) -> None:
         """Release the process; it ends if it is still running."""
@@ -239,7 +239,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
             raise ResourceError(f"the training did not begin within {START_TIMEOUT_S} s; see '{run / LOG_FILE}'.")
         time.sleep(0.05)
     if not launch.begun(run):
-        raise DanteError(_complaint(child))
+        raise DanteError(_error_message(child))
 
 
 def _process(arguments: list[str], detach: bool) -> Child:
@@ -247,6 +247,6 @@ def _process(arguments: list[str], detach: bool) -> Child:
     return Child.of_module("DanteTrainerLib", arguments, detached=detach, paths=paths)
 
 
-def _complaint(child: Child) -> str:
+def _error_message(child: Child) -> str:
     """Error message of a process that has ended."""
-    return child.complaint() or "the process ended without a word"
+    return child.last_error_line() or "the process ended without a word"
