@@ -63,7 +63,7 @@ def is_right(logits: Tensor, regions: Tensor, output: str) -> Tensor:
 
 
 @torch.no_grad()
-def better_known(student: Tensor, teacher: Tensor, regions: Tensor, output: str) -> Tensor:
+def teacher_advantage(student: Tensor, teacher: Tensor, regions: Tensor, output: str) -> Tensor:
     """w = relu(CE_s - CE_t) [teacher right] per voxel, without gradient: how much better the teacher is (PMKL)."""
     ahead = hard_cross_entropy(student, regions, output) - hard_cross_entropy(teacher, regions, output)
     return ahead.relu() * is_right(teacher, regions, output)

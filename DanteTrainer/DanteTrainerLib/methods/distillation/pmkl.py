@@ -20,7 +20,7 @@ from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..bounds import untrained
 from ..segmentation_loss import segmentation_loss
-from .losses import better_known, contrast, soft_cross_entropy, weighted_mean
+from .losses import contrast, soft_cross_entropy, teacher_advantage, weighted_mean
 from .teacher import read_teacher
 
 EMBEDDING_POOLED = 8
@@ -48,7 +48,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
         else:
             answer = teacher.logits(batch.images)
         if settings.kd_weight:
-            weights = better_known(logits[0], answer, batch.regions, task.output)
+            weights = teacher_advantage(logits[0], answer, batch.regions, task.output)
             values = soft_cross_entropy(logits[0], answer, settings.temperature, task.output)
             share = share_of_chosen(weights, context.world_size)
             terms["distillation"] = Term(share * weighted_mean(values, weights), settings.kd_weight)

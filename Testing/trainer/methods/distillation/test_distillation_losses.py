@@ -5,7 +5,6 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from DanteTrainerLib.methods.distillation.losses import (
-    better_known,
     contrast,
     entropy,
     halved,
@@ -13,6 +12,7 @@ from DanteTrainerLib.methods.distillation.losses import (
     is_right,
     soft_cross_entropy,
     soft_divergence,
+    teacher_advantage,
     weighted_mean,
 )
 
@@ -82,7 +82,7 @@ def test_teacher_weight_is_its_advantage_where_it_is_right():
     truth = voxels(1.0, 1.0, 1.0, 0.0)
     assert is_right(teacher, truth, "regions").flatten().tolist() == [True, False, True, True]
     ahead = log(2) - log(4 / 3)  # -ln 1/2 against -ln 3/4
-    assert listed(better_known(student, teacher, truth, "regions")) == [ahead, 0, 0, ahead]
+    assert listed(teacher_advantage(student, teacher, truth, "regions")) == [ahead, 0, 0, ahead]
 
 
 def test_teacher_of_exclusive_labels_counts_where_its_argmax_is_right():
@@ -90,12 +90,12 @@ def test_teacher_of_exclusive_labels_counts_where_its_argmax_is_right():
     teacher = torch.cat((voxels(0.0, 0.0), voxels(log(3), log(3))), dim=1)  # the second label, p = 3/4
     truth = voxels(1.0, 0.0)
     assert listed(hard_cross_entropy(student, truth, "labels")) == [log(2), log(2)]
-    assert listed(better_known(student, teacher, truth, "labels")) == [log(1.5), 0]
+    assert listed(teacher_advantage(student, teacher, truth, "labels")) == [log(1.5), 0]
 
 
 def test_advantage_of_the_teacher_is_a_constant():
     student = voxels(0.0, 1.0).requires_grad_()
-    weights = better_known(student, voxels(2.0, 3.0), voxels(1.0, 1.0), "regions")
+    weights = teacher_advantage(student, voxels(2.0, 3.0), voxels(1.0, 1.0), "regions")
     assert (weights > 0).all() and not weights.requires_grad
 
 
