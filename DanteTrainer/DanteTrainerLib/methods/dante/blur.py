@@ -45,7 +45,7 @@ def _gaussian(x: Tensor, block: Sequence[int]) -> Tensor:
     return x.reshape(batch, channels, *size)
 
 
-def not_beaten(rows: Sequence[Mapping[str, float]]) -> str | None:
+def blur_warning(rows: Sequence[Mapping[str, float]]) -> str | None:
     """A warning if a reconstruction ended no better than the blur; None if all did better.
 
     Args:

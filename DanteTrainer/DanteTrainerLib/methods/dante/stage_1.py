@@ -13,7 +13,7 @@ from ...data.patches import Batch
 from ...loop.stage import LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
-from .blur import blurred, not_beaten
+from .blur import blur_warning, blurred
 from .first_weights import ENCODERS, PRETRAINED, begin, encoders_of
 from .losses import masked_reconstruction
 from .masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at
@@ -86,7 +86,7 @@ def _pretraining(
         rate_setting=("pretrain_optimiser" if experiment.pretrain_optimiser else "optimiser") + ".learning_rate",
         augmentation="spatial",
         labelled_only=False,
-        remark=not_beaten,
+        remark=blur_warning,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from DanteTrainerLib.methods.dante.blur import blurred, not_beaten
+from DanteTrainerLib.methods.dante.blur import blur_warning, blurred
 
 
 def test_blur_equals_scipy_normalised_blur_of_visible_voxels():
@@ -32,5 +32,5 @@ def test_reconstruction_no_better_than_the_blur_is_named_with_both_errors():
         return {"step": step, "loss_A": a, "log_blur_A": 0.5, "loss_B": b, "log_blur_B": 0.5}
 
     rows = [row(n, 0.9, 0.9) for n in range(6)] + [row(n, 0.6, 0.4) for n in range(6, 8)]
-    assert "A 0.600 (blur 0.500)." in not_beaten(rows) and "B 0." not in not_beaten(rows)
-    assert not_beaten([row(0, 0.4, 0.4)]) is None and not_beaten([{"loss_A": 1.0}]) is None
+    assert "A 0.600 (blur 0.500)." in blur_warning(rows) and "B 0." not in blur_warning(rows)
+    assert blur_warning([row(0, 0.4, 0.4)]) is None and blur_warning([{"loss_A": 1.0}]) is None
