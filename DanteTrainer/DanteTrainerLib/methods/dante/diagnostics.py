@@ -51,7 +51,7 @@ def by_level(anchor: list[Tensor], limited: list[Tensor], corrections: list[Tens
     return {f"{name}_{n}": value for n, level in levels for name, value in asdict(level).items()}
 
 
-def pulls(limited: list[Tensor], segmentation: Term, alignment: Term) -> dict[str, float]:
+def gradient_ratios(limited: list[Tensor], segmentation: Term, alignment: Term) -> dict[str, float]:
     """Gradient norm of alignment relative to segmentation at each Z^L_i, as `pull_1` etc., finest level first.
 
     Includes the terms' weights. Above 1, alignment dominates how these features change.

@@ -18,11 +18,11 @@ from ...settings.experiment import Experiment
 from ...settings.methods.dante import DanteSettings
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .diagnostics import by_level, pulls
+from .diagnostics import by_level, gradient_ratios
 from .first_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, begin, encoders_of
 from .losses import GRADIENT, Reduction, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
 
-# Logged every few steps only: magnitudes read every feature map again, pulls need extra backward passes.
+# Logged every few steps only: magnitudes read every feature map again, gradient ratios need extra backward passes.
 MAGNITUDES_EVERY, PULLS_EVERY = 20, 100
 
 
@@ -61,7 +61,7 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
             sides = [z_a[n - 1] for n in aligned], [z_l[n - 1] for n in aligned]
             terms["align"] = Term(_alignment(*sides, batch, context, settings), ramp * settings.align_weight)
             if pulls_every and context.step % pulls_every == 0 and z_l[0].requires_grad:
-                logged |= pulls(z_l, terms["seg_L"], terms["align"])
+                logged |= gradient_ratios(z_l, terms["seg_L"], terms["align"])
         return LossTerms(terms, logged)
 
     full = FullNetwork(encoders["E_A"], encoders["E_P"], psi, d_f)

@@ -1,4 +1,4 @@
-"""Diagnostics of Stage 2: magnitudes, pulls, and D_F's output on either side."""
+"""Diagnostics of Stage 2: magnitudes, gradient ratios, and D_F's output on either side."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from steps import batch, context
 
 from DanteTrainerLib.loop.stage import Term
 from DanteTrainerLib.methods.dante import stage_2
-from DanteTrainerLib.methods.dante.diagnostics import magnitudes, pulls
+from DanteTrainerLib.methods.dante.diagnostics import gradient_ratios, magnitudes
 from DanteTrainerLib.methods.dante.stages import stages
 from DanteTrainerLib.settings.tasks import BRAIN
 
@@ -16,12 +16,12 @@ def test_pull_is_the_ratio_of_weighted_gradients_per_level():
     fine, coarse = (torch.randn(1, 1, n, n, n, requires_grad=True) for n in (4, 2))
     segmentation = Term((3 * fine).sum() + (8 * coarse).sum())
     alignment = Term((6 * fine).sum() + (8 * coarse).sum(), weight=0.5)
-    found = pulls([fine, coarse], segmentation, alignment)
+    found = gradient_ratios([fine, coarse], segmentation, alignment)
     assert found == {"pull_1": pytest.approx(1.0), "pull_2": pytest.approx(0.5)}
     (segmentation.value + alignment.value).backward()  # the graph is still available
 
 
-def test_pulls_are_logged_every_hundred_steps_after_the_onset_without_changing_gradients(monkeypatch):
+def test_gradient_ratios_are_logged_every_hundred_steps_after_the_onset_without_changing_gradients(monkeypatch):
     def gradients(every):
         monkeypatch.setattr(stage_2, "PULLS_EVERY", every)
         [stage] = stages(without_stage_1(), BRAIN)
