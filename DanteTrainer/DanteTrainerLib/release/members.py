@@ -12,7 +12,7 @@ from DanteSegmenterLib.model_folder import Member, ModelSpec, Pathway, read_spec
 from DanteSegmenterLib.model_folder.spec import weights_file
 from DanteSegmenterLib.strict_dataclass import dotted, to_plain
 
-from .provenance import Told, read_provenance
+from .provenance import MemberProvenance, read_provenance
 
 # What members must share: of `model.json`, of its pathways, and of the experiment everything except FREE.
 OF_MODEL = ("task", "preprocessing", "modalities", "privileged", "regions", "output", "patch", "network")
@@ -38,7 +38,7 @@ class Trained:
 
     folder: Path
     spec: ModelSpec
-    told: list[Told]
+    provenances: list[MemberProvenance]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Joined:
     Attributes:
         spec: with the new names of the weights files, and their present digests.
         sources: new name -> present location of each weights file.
-        told: provenance of each member.
+        provenances: one per member.
     """
 
     spec: ModelSpec
     sources: dict[str, tuple[Path, Member]]
-    told: list[Told]
+    provenances: list[MemberProvenance]
 
 
 def read_trained(folder: Path) -> Trained:
@@ -63,13 +63,13 @@ def read_trained(folder: Path) -> Trained:
         ModelError: the model cannot be used.
         InputError: its provenance is missing or incomplete.
     """
-    spec, told = read_spec(folder), read_provenance(folder)
+    spec, provenances = read_spec(folder), read_provenance(folder)
     members = len(spec.limited.members)
-    if len(told) != members:
+    if len(provenances) != members:
         raise InputError(
-            f"'{folder}' has {members} members and tells of {len(told)} trainings; copy the model folder again."
+            f"'{folder}' has {members} members and tells of {len(provenances)} trainings; copy the model folder again."
         )
-    return Trained(folder, spec, told)
+    return Trained(folder, spec, provenances)
 
 
 def join(models: Sequence[Trained]) -> Joined:
@@ -92,7 +92,7 @@ def join(models: Sequence[Trained]) -> Joined:
         pathways[name] = pathway.with_members([Member(n, member.sha256) for n, (_, member) in zip(names, found)])
         if others:
             pathways[name] = replace(pathways[name], scaling={})
-    return Joined(replace(first.spec, **pathways), sources, [one for model in models for one in model.told])
+    return Joined(replace(first.spec, **pathways), sources, [one for model in models for one in model.provenances])
 
 
 def _check_fits(model: Trained, first: Trained) -> None:
@@ -107,7 +107,7 @@ def _check_fits(model: Trained, first: Trained) -> None:
 
 def _facts(model: Trained) -> Iterator[tuple[str, Any]]:
     """Properties that must be equal, by name."""
-    spec, (plain, experiment) = model.spec, model.told[0]
+    spec, (plain, experiment) = model.spec, model.provenances[0]
     yield from dotted({key: to_plain(getattr(spec, key)) for key in OF_MODEL})
     yield from dotted({name: _of_pathway(pathway) for name, pathway in spec.pathways.items()})
     yield from (fact for fact in dotted(to_plain(experiment.own)) if fact[0] not in FREE)

@@ -26,7 +26,7 @@ from ..whole_files import write_text_whole
 
 PROVENANCE_FILE = "provenance.json"
 _KEPT = ("hours", "versions", "machine")
-Told = tuple[dict[str, Any], Experiment]
+MemberProvenance = tuple[dict[str, Any], Experiment]
 """The publishable part of one training's provenance, and its experiment."""
 
 
@@ -47,11 +47,11 @@ def provenance(experiment: Experiment, split: Split, further: Sequence[str], sec
 
 def write_provenance(folder: Path, plain: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> None:
     """Write the provenance of a training; that of a model's other members is stored under "more"."""
-    told = {**plain, "more": list(more)} if more else plain
-    write_text_whole(folder / PROVENANCE_FILE, json.dumps(told, indent=1) + "\n")
+    content = {**plain, "more": list(more)} if more else plain
+    write_text_whole(folder / PROVENANCE_FILE, json.dumps(content, indent=1) + "\n")
 
 
-def read_provenance(folder: Path) -> list[Told]:
+def read_provenance(folder: Path) -> list[MemberProvenance]:
     """Provenance of each member of a model folder, in the members' order.
 
     Only known fields are kept: case and folder names in older model folders are dropped.
@@ -62,14 +62,14 @@ def read_provenance(folder: Path) -> list[Told]:
     path = folder / PROVENANCE_FILE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return [_told(one) for one in (plain, *plain.get("more", ()))]
+        return [_member_provenance(one) for one in (plain, *plain.get("more", ()))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"'{path}' cannot be read ({type(error).__name__}: {error}). It is written by `train`; publish that folder."
         ) from None
 
 
-def _told(plain: dict[str, Any]) -> Told:
+def _member_provenance(plain: dict[str, Any]) -> MemberProvenance:
     experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
     cases = plain["cases"]
     # A digest means that the names have been replaced already.

@@ -78,7 +78,7 @@ def publish(
             copied = pathway.with_members([Member(file, sha256_of(folder / file)) for file in pathway.files])
             pathways[name] = replace(copied, calibration=_calibration(name, summaries))
         spec = replace(spec, **pathways)
-        plains, experiments = zip(*joined.told)
+        plains, experiments = zip(*joined.provenances)
         write_provenance(folder, plains[0], plains[1:])
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, *experiments), encoding="utf-8")
