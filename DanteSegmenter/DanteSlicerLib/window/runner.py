@@ -20,7 +20,7 @@ class Runner:
     Two objects are notified: `watcher`, which shows the run (see `RunPanel`), and the panel that started it, through
     `panel.finished(job)` once the result is in the scene and `panel.ended(error)` at the end, with None or the error.
 
-    watcher: has `starting()`, `begun()`, `progressed(progress)`, `finishing()`, `stopping()`, `rested()`.
+    watcher: has `starting()`, `started()`, `progressed(progress)`, `finishing()`, `stopping()`, `idle()`.
     reserved: why only the panel that reserved the runner may start a run; empty if any panel may.
     """
 
@@ -80,7 +80,7 @@ class Runner:
             self._rest()
             return
         self._job = job
-        self.watcher.begun()
+        self.watcher.started()
         if self._cancelled:
             self.cancel()
 
@@ -144,7 +144,7 @@ class Runner:
     def _rest(self):
         self._forget()
         if self.watcher is not None:
-            self.watcher.rested()
+            self.watcher.idle()
 
     def _forget(self):
         self._timer.stop()

@@ -164,7 +164,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.severalStudies.close()
         if self.runner.running:  # its volumes are about to be deleted
             self.runner.abandon()
-            self.runPanel.rested()
+            self.runPanel.idle()
         self.setParameterNode(None)
 
     def onSceneChanged(self, caller, event):

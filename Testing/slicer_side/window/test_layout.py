@@ -115,12 +115,12 @@ def test_segment_and_status_are_in_view_before_a_run(slicer, window, panel):
 def test_progress_and_cancel_are_in_view_during_a_run(slicer, window, panel):
     add_study(slicer, NAMES)
     window.choices.parameters.prepare = True
-    window.runPanel.begun()
+    window.runPanel.started()
     window.status.show("Aligning 6: AX FLAIR (3 s)")
     panel.settle()
     seen = [panel.in_view(getattr(window.ui, name)) for name in ("segmentButton", "progressBar", "cancelButton")]
     said = panel.in_view(window.ui.statusLabel)
-    window.runPanel.rested()
+    window.runPanel.idle()
     window.choices.parameters.prepare = False
     assert seen == [True] * 3 and said
 

@@ -52,18 +52,18 @@ class StatusLine:
 class RunPanel:
     """Starts runs with the chosen volumes, and shows the progress of every run as the runner's `watcher`."""
 
-    def __init__(self, ui, choices, runner, status, starting, begun, rested):
+    def __init__(self, ui, choices, runner, status, starting, started, idle):
         """
         Args:
             starting: called when a run is about to start, which may take minutes if packages are installed first.
-            begun: called when a run has started.
-            rested: called when a run has ended.
+            started: called when a run has started.
+            idle: called when a run has ended.
         """
         self.ui = ui
         self._choices = choices
         self._runner = runner
         self._status = status
-        self._tellStarting, self._tellBegun, self._tellRested = starting, begun, rested
+        self._notifyStarting, self._notifyStarted, self._notifyIdle = starting, started, idle
         self._wholeHeads = {}
         ui.warningFrame.setStyleSheet(WARNING_STYLE)
         ui.warningLabel.setStyleSheet(WARNING_TEXT_STYLE)
@@ -103,15 +103,15 @@ class RunPanel:
     def starting(self):
         self._status.show(_("Starting..."))
         self.ui.segmentButton.enabled = False
-        self._tellStarting()
+        self._notifyStarting()
 
-    def begun(self):
+    def started(self):
         self.ui.warningFrame.setVisible(False)  # it referred to the previous result
         self.ui.cancelButton.enabled = True
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
         self.ui.cancelButton.visible = True
-        self._tellBegun()
+        self._notifyStarted()
 
     def progressed(self, progress):
         if not self.ui.cancelButton.enabled:
@@ -128,11 +128,11 @@ class RunPanel:
         self.ui.cancelButton.enabled = False
         self._status.show(_("Stopping..."))
 
-    def rested(self):
+    def idle(self):
         """Hide the progress widgets after a run."""
         self.ui.progressBar.visible = False
         self.ui.cancelButton.visible = False
-        self._tellRested()
+        self._notifyIdle()
 
     # Choices and results
 
