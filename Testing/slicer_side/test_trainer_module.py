@@ -138,19 +138,19 @@ def test_self_test_recognises_its_training_behind_a_linked_temporary_folder(slic
 
 
 def test_reloaded_module_stops_following_and_its_training_continues(slicer, logic, data, tmp_path):
-    told = []
+    statuses = []
     run = logic.start("lower", data, tmp_path / "run", self_test().LONG, device="cpu")
-    logic.follow(run, told.append)
-    until(slicer, lambda: told)
+    logic.follow(run, statuses.append)
+    until(slicer, lambda: statuses)
     slicer.util.reloadScriptedModule("DanteTrainer")
-    told.clear()
+    statuses.clear()
     fresh, after = hastened(slicer.util.getModuleLogic("DanteTrainer")), []
     assert fresh is not logic
     fresh.follow(run, after.append)
     until(slicer, lambda: after and after[-1].step > 0)
     fresh.stop(run)
     until(slicer, lambda: after[-1].state == "stopped")
-    assert not told
+    assert not statuses
 
 
 def test_invalid_run_is_refused_and_a_vanished_one_no_longer_followed(slicer, logic, tmp_path, caplog):
@@ -159,15 +159,15 @@ def test_invalid_run_is_refused_and_a_vanished_one_no_longer_followed(slicer, lo
     from DanteSegmenterLib.errors import InputError
     from DanteTrainerLib.status import RUN_FILE, RunStatus, write_status
 
-    told = []
+    statuses = []
     with pytest.raises(InputError, match="is no run folder"):
-        logic.follow(tmp_path / "nowhere", told.append)
+        logic.follow(tmp_path / "nowhere", statuses.append)
     run = tmp_path / "run"
     run.mkdir()
     (run / RUN_FILE).write_text("{}")
     write_status(run, RunStatus("starting"))
-    logic.follow(run, told.append)
-    until(slicer, lambda: told)
+    logic.follow(run, statuses.append)
+    until(slicer, lambda: statuses)
     shutil.rmtree(run)
     until(slicer, lambda: "is no run folder" in caplog.text)
     caplog.clear()

@@ -323,23 +323,23 @@ class ClickThrough:
         resources = Path(slicer.util.modulePath("DanteTrainer")).parent / "Resources"
         self.needsTorch()
         self.needs(*read_requirements(resources / "requirements-training.txt"))
-        logic, told = slicer.util.getModuleLogic("DanteTrainer"), []
+        logic, statuses = slicer.util.getModuleLogic("DanteTrainer"), []
         steps = DanteTrainer.DanteTrainerTest.LONG  # a training with many tiny steps
         DanteTrainer.writeSyntheticDataset(self.folder / "data")
         start = time.monotonic()
         run = logic.start("lower", self.folder / "data", self.folder / "run", steps, device="cpu")
         assert time.monotonic() - start < AT_ONCE_SECONDS, "start kept the window waiting"
-        logic.follow(run, told.append)
-        until(lambda: told and told[-1].step > 0, what="the first step")
+        logic.follow(run, statuses.append)
+        until(lambda: statuses and statuses[-1].step > 0, what="the first step")
         start = time.monotonic()
         logic.stop(run)
         assert time.monotonic() - start < AT_ONCE_SECONDS, "stop kept the window waiting"
-        until(lambda: told[-1].state == "stopped", what="the stop")
-        step = told[-1].step
+        until(lambda: statuses[-1].state == "stopped", what="the stop")
+        step = statuses[-1].step
         logic.resume(run, device="cpu")
-        told.clear()
-        logic.follow(run, told.append)
-        until(lambda: told and told[-1].step > step, what="steps after the resume")
+        statuses.clear()
+        logic.follow(run, statuses.append)
+        until(lambda: statuses and statuses[-1].step > step, what="steps after the resume")
         # It is left running: `in_slicer.py` checks that it exits with Slicer, after a checkpoint.
 
 

@@ -17,7 +17,7 @@ from ..result.report import Report
 from ..strict_dataclass import from_plain
 
 REPORT_KEY = "DanteReport"  # header field of .seg.nrrd
-Said = TypeVar("Said")
+T = TypeVar("T")
 
 
 def read_report(path: Path) -> Report | None:
@@ -25,7 +25,7 @@ def read_report(path: Path) -> Report | None:
     return from_header(path, REPORT_KEY, Report)
 
 
-def from_header(path: Path, key: str, kind: type[Said]) -> Said | None:
+def from_header(path: Path, key: str, kind: type[T]) -> T | None:
     """A field of a result's header; None if there is none, or it is unreadable."""
     import nrrd
 

@@ -78,8 +78,8 @@ def read_case_folder(
     _check_no_duplicates(images, folder)
     spoken = " ".join((folder.name, *(path.name for path in files)))
     endings = [_last_part(source.path) for source in images.values()]
-    told = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(spoken, endings)
-    scheme = scheme or told
+    detected = CHEST_CT if set(images) <= set(CHEST_IMAGES) else scheme_of(spoken, endings)
+    scheme = scheme or detected
     case = Case(name or folder.name, images, None, scheme.regions, group, scheme.outside, scheme.remark)
     return replace(case, label=_label(case.name, [file.path for file in named if file.is_mask]))
 
@@ -168,9 +168,9 @@ def _without_patient(files: Sequence[Path], folder: str, names: ModelNames) -> l
     parted = [(path, words[:n], words[n:], own) for path, words, n, own in zip(files, spoken, lengths, owned)]
     with_telling = [_Named(path, (*_telling(before), *after), own) for path, before, after, own in parted]
     without = [_Named(path, after, own) for path, _, after, own in parted]
-    told = [_told_apart(named) for named in (with_telling, without)]
+    scores = [_distinctness(named) for named in (with_telling, without)]
     of_folder = all(set(words[:n]) <= set(own) for words, n in zip(spoken, lengths))
-    return without if told[1] > told[0] or (told[1] == told[0] and of_folder) else with_telling
+    return without if scores[1] > scores[0] or (scores[1] == scores[0] and of_folder) else with_telling
 
 
 def _telling(beginning: Sequence[str]) -> list[str]:
@@ -191,7 +191,7 @@ def _shared_beginning(spoken: Sequence[Sequence[str]]) -> int:
     return next((n for n in range(most) if len({words[n] for words in spoken}) > 1), max(most, 0))
 
 
-def _told_apart(named: Sequence[_Named]) -> tuple[int, int]:
+def _distinctness(named: Sequence[_Named]) -> tuple[int, int]:
     """Number of modalities found, and minus the number of duplicate claims; larger is better."""
     found = [file.modality for file in named if file.modality]
     return len(set(found)), len(set(found)) - len(found)

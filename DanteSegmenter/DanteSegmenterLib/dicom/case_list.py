@@ -66,8 +66,8 @@ def sources_of(chosen: Mapping[str, Row], more: tuple[str, ...] = ()) -> dict[st
     notes, sources = notes_of(chosen), {}
     for modality, row in chosen.items():
         files = row.series.files
-        told = (*notes[modality], *(f"{row.series.label}: {note}" for note in row.series.notes))
-        sources[modality] = SeriesSource(_common_folder(files), None, files, (*more, *told))
+        own = (*notes[modality], *(f"{row.series.label}: {note}" for note in row.series.notes))
+        sources[modality] = SeriesSource(_common_folder(files), None, files, (*more, *own))
         more = ()
     return dict(sources)
 

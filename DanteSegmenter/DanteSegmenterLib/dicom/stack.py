@@ -147,10 +147,10 @@ def _check_steps(frames: Sequence[Frame], steps: np.ndarray) -> None:
 def _difference(one: Frame, other: Frame) -> str:
     """What distinguishes two images at one position, for a sentence."""
     first, second = dict(one.marks), dict(other.marks)
-    told = [name for name in first | second if first.get(name) != second.get(name)]
-    if not told:
+    differing = [name for name in first | second if first.get(name) != second.get(name)]
+    if not differing:
         return ", which nothing tells apart"
-    name = told[0]
+    name = differing[0]
     return f", told apart by {name} ({first.get(name, 'none')}, {second.get(name, 'none')}). Export one volume alone"
 
 

@@ -102,11 +102,11 @@ def _scaled(pathway: Pathway, fits: Sequence[Fit]) -> Pathway:
 
 def fit(region: str, cases: Sequence[RegionOfCase]) -> Fit:
     """Fit one region's scaling; the identity if no case has a voxel to fit."""
-    told = [case for case in cases if len(case.probability)]
-    temperature, offset = _fit_probabilities(told) if told else (1.0, 0.0)
+    usable = [case for case in cases if len(case.probability)]
+    temperature, offset = _fit_probabilities(usable) if usable else (1.0, 0.0)
     margin = _fit_margin(cases)
     scaling = Scaling(round(temperature, 4), round(offset, 4), round(margin, 4), len(cases))
-    found = [case for case in told if case.mask.any()]
+    found = [case for case in usable if case.mask.any()]
     return Fit(
         region,
         scaling,

@@ -189,10 +189,10 @@ def training_cost(run: Path) -> list[StageCost]:
 
 
 def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
-    told = rows.dropna(axis="columns", how="all")
-    logged = told.assign(stage=stage).to_dict("records")
-    memory = float(told[MEMORY_COLUMN].max()) if MEMORY_COLUMN in told else None
-    dropped = added_up(logged, DROPPED_COLUMN) if DROPPED_COLUMN in told else None
+    logged_columns = rows.dropna(axis="columns", how="all")
+    logged = logged_columns.assign(stage=stage).to_dict("records")
+    memory = float(logged_columns[MEMORY_COLUMN].max()) if MEMORY_COLUMN in logged_columns else None
+    dropped = added_up(logged, DROPPED_COLUMN) if DROPPED_COLUMN in logged_columns else None
     return StageCost(stage, int(rows.step.max()), seconds_trained(logged), memory, dropped)
 
 
