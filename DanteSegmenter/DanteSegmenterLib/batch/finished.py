@@ -17,7 +17,7 @@ from ..result.report import Report
 from ..strict_dataclass import from_plain
 
 REPORT_KEY = "DanteReport"  # header field of .seg.nrrd
-T = TypeVar("T")
+Kind = TypeVar("Kind")
 
 
 def read_report(path: Path) -> Report | None:
@@ -25,7 +25,7 @@ def read_report(path: Path) -> Report | None:
     return from_header(path, REPORT_KEY, Report)
 
 
-def from_header(path: Path, key: str, kind: type[T]) -> T | None:
+def from_header(path: Path, key: str, kind: type[Kind]) -> Kind | None:
     """A field of a result's header; None if there is none, or it is unreadable."""
     import nrrd
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 BUSY_CODES = (5, 32)  # Windows error codes, see above
 BUSY_SECONDS, AGAIN_SECONDS = 1.0, 0.02  # duration of the retries, and their interval
 
-T = TypeVar("T")
+Returned = TypeVar("Returned")
 
 
 def move(source: Path, target: Path) -> None:
@@ -28,7 +28,7 @@ def move(source: Path, target: Path) -> None:
     retry_while_busy(lambda: os.replace(source, target))
 
 
-def retry_while_busy(action: Callable[[], T]) -> T:
+def retry_while_busy(action: Callable[[], Returned]) -> Returned:
     """Return the result of `action`, which is retried for a moment if a file is busy.
 
     Raises:
