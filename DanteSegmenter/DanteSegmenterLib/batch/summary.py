@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.atomic import write_atomically
+from ..guard.busy_files import move
 from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec
 from .case import Outcome
@@ -73,5 +73,5 @@ def read_summary(path: Path) -> list[dict[str, str]]:
             return lines
     except (csv.Error, UnicodeDecodeError):
         pass
-    os.replace(path, free_name(path.with_suffix(".unreadable.csv"), ".csv"))
+    move(path, free_name(path.with_suffix(".unreadable.csv"), ".csv"))
     return []

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .region import dice, hd95_mm
+from .region import bounding_box, diagonal_mm, dice, hd95_mm
 
 REACH_MM = 3.0
 """Distance by which a lesion is dilated."""
@@ -41,9 +41,12 @@ class LesionScore:
 
 def score_lesions(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> LesionScore:
     """Compare two masks bool [K, J, I]; `spacing_mm` along K, J, I."""
-    penalty = float(math.ceil(np.linalg.norm(np.array(truth.shape) * spacing_mm)))
+    either = truth | prediction
+    if not either.any():
+        return LesionScore(1.0, 0.0)
+    penalty = float(math.ceil(diagonal_mm(truth.shape, spacing_mm)))
     steps = max(1, round(REACH_MM / min(spacing_mm)))
-    box = _box(truth | prediction, steps)
+    box = bounding_box(either, steps)
     truth, prediction = truth[box], prediction[box]
     reached = ndimage.label(ndimage.binary_dilation(truth, _FACES_AND_EDGES, steps), _ALL_26)[0]
     parts = ndimage.label(prediction, _ALL_26)[0]
@@ -58,12 +61,6 @@ def score_lesions(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequenc
     met = {part for own_parts in findings.values() for part in own_parts}
     scores += [(0.0, penalty)] * (parts.max() - len(met))
     return LesionScore(*np.mean(scores, axis=0).tolist()) if scores else LesionScore(1.0, 0.0)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    """The bounding box of the mask plus `margin` voxels; for an empty mask the image's first voxel."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0]) if found else (slice(1),) * 3
 
 
 def _findings(reached: np.ndarray, parts: np.ndarray) -> dict[int, list[int]]:

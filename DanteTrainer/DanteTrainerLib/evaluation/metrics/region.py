@@ -38,8 +38,7 @@ def score_region(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence
     if all(empty):
         return RegionScore(overlap, float("nan"), 1.0, 0.0)
     if any(empty):
-        diagonal = float(np.linalg.norm(np.array(truth.shape) * spacing_mm))
-        return RegionScore(overlap, float("nan"), 0.0, diagonal)
+        return RegionScore(overlap, float("nan"), 0.0, diagonal_mm(truth.shape, spacing_mm))
     distance = hd95_mm(truth, prediction, spacing_mm)
     return RegionScore(overlap, distance, overlap, distance)
 
@@ -52,7 +51,7 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
     """Larger of the directed 95th percentiles of surface distances; both masks bool [K, J, I], not empty."""
-    box = _box(truth | prediction)  # cropping does not change the distances
+    box = bounding_box(truth | prediction)  # cropping does not change the distances
     surfaces = [_surface(mask[box]) for mask in (truth, prediction)]
     directed = []
     for one, other in (surfaces, surfaces[::-1]):
@@ -61,8 +60,15 @@ def hd95_mm(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[floa
     return float(max(directed))
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    return ndimage.find_objects(mask.astype(np.uint8))[0]
+def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Length of an image's diagonal, the penalty of the BraTS conventions."""
+    return float(np.linalg.norm(np.array(shape) * spacing_mm))
+
+
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, plus `margin` voxels within the image."""
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in found)
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
