@@ -46,10 +46,19 @@ def study_path(name: str) -> Path:
     Raises:
         ConfigError: there is no such study.
     """
-    path = list_studies().get(name, Path(name).expanduser())
+    return _shipped_or_own("study", list_studies(), name)
+
+
+def _shipped_or_own(kind: str, shipped: dict[str, Path], name: str) -> Path:
+    """A shipped file by its name, or the user's own by its path.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = shipped.get(name, Path(name).expanduser())
     if not path.is_file():
-        known = ", ".join(list_studies())
-        raise ConfigError(f"there is no study '{name}': shipped are {known}; or give a TOML file's path.")
+        known = ", ".join(shipped)
+        raise ConfigError(f"there is no {kind} '{name}': shipped are {known}; or give a TOML file's path.")
     return path
 
 
@@ -112,11 +121,7 @@ def _kinds(experiment: Experiment) -> tuple[str, ...]:
 def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in above:
         raise ConfigError(f"the experiment '{name}' is based on itself: {' -> '.join((*above, name))}.")
-    path = list_experiments().get(name, Path(name).expanduser())
-    if not path.is_file():
-        known = ", ".join(list_experiments())
-        raise ConfigError(f"there is no experiment '{name}': shipped are {known}; or give a TOML file's path.")
-    plain = read_toml(path, "experiment")
+    plain = read_toml(_shipped_or_own("experiment", list_experiments(), name), "experiment")
     base = plain.pop("base", None)
     return plain if base is None else _merged(_read(str(base), (*above, name)), plain)
 
