@@ -40,6 +40,16 @@ def test_panel_texts_are_neither_cut_off_nor_overlapping(tmp_path):
     assert parts(ink.any(axis=1)) >= 1 + 3 * 3 and parts(ink.any(axis=0)) >= 2 * 3
 
 
+def test_curve_of_a_long_training_is_thinned_and_ends_with_the_last_step():
+    rows = [{"step": step, "loss": 1 / step} for step in range(1, 12_501)]
+    rows[7]["dice_0"], rows[11]["dice_0"] = 0.5, 0.75
+    points = history.curve(rows, "loss")
+    assert 500 < len(points) <= history.MOST_POINTS and points[-1] == (12_500, 1 / 12_500)
+    assert {b[0] - a[0] for a, b in zip(points, points[1:])} == {13}
+    assert history.curve(rows, "dice_0") == [(8, 0.5), (12, 0.75)]  # a rare value is not thinned away
+    assert history.curve(rows[:5], "loss") == [(n, 1 / n) for n in range(1, 6)] and history.curve(rows, "none") == []
+
+
 def parts(filled):
     """The number of consecutive runs of filled lines."""
     return int(np.count_nonzero(np.diff(filled.astype(int)) == 1))
