@@ -11,12 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.inference.devices import resolve_device
+
+# The first process prepares all cases, for hours if they are many, while the others wait; by default they would give up
+# after 10 minutes (nccl) or 30 (gloo). When a process fails, torchrun ends the others at once, whatever this is.
+LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,20 @@ def share_of_chosen(chosen: Tensor, processes: int) -> Tensor:
 
 
 def join(device_name: str) -> tuple[Group, str]:
-    """Join the group described by torchrun's environment; returns it and this process's device."""
+    """Join the group described by torchrun's environment; returns it and this process's device.
+
+    Raises:
+        ResourceError: there are fewer GPUs than processes.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group(), device_name
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     cuda = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
+    if cuda:  # else what names no device, such as pinning memory, would take memory of the first GPU in every process
+        torch.cuda.set_device(resolve_device(f"cuda:{local}"))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
     return Group(rank, size), f"cuda:{local}" if cuda else "cpu"
 
 

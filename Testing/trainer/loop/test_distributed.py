@@ -10,9 +10,9 @@ import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file
 
-from DanteSegmenterLib.errors import ConfigError
+from DanteSegmenterLib.errors import ConfigError, ResourceError
 from DanteTrainerLib.__main__ import main
-from DanteTrainerLib.loop.distributed import Group, check_batch, share_of_chosen
+from DanteTrainerLib.loop.distributed import Group, check_batch, join, share_of_chosen
 
 
 def arguments(data, out):
@@ -111,6 +111,39 @@ def test_teacher_weights_in_two_processes_equal_those_of_one(tmp_path):
     assert len(lines) == 2 and lines[0] == lines[1]
     together, whole, of_each = map(float, lines[0])
     assert together == pytest.approx(whole, abs=2e-5) and abs(of_each - whole) > 5e-4
+
+
+@pytest.fixture
+def third_of_four(monkeypatch):
+    """torchrun's environment of process 2 of 4 on a computer with three GPUs; what was asked of torch, in order."""
+    asked = []
+    for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(str(device)))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda kind, timeout: asked.append((kind, timeout.total_seconds()))
+    )
+    return asked
+
+
+def test_each_process_has_a_gpu_of_its_own(third_of_four):
+    assert join("auto") == (Group(2, 4), "cuda:2")
+    assert third_of_four[0] == "cuda:2" and third_of_four[1][0] == "nccl"
+
+
+def test_processes_wait_for_hours_until_the_first_has_prepared_the_cases(third_of_four):
+    join("cpu")
+    [(kind, seconds)] = third_of_four
+    assert kind == "gloo" and seconds >= 24 * 3600
+
+
+def test_more_processes_than_gpus_are_refused(third_of_four, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(ResourceError, match="'cuda:3' is not available"):
+        join("cuda")
+    assert not third_of_four
 
 
 def test_indivisible_batch_is_refused():
