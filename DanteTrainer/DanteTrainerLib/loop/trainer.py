@@ -120,20 +120,13 @@ class Trainer:
         aside = None if self.group.size > 1 else lambda: self._save_aside(updater, progress)
         with answering(aside), loaders_watched():
             for batch in mean.timed(self._bar(stage, source, progress)):
-                context = self._context(stage, progress)
+                context = seeded_context(self.experiment.seed, progress.stage, progress.step, stage.steps, self.group)
                 stage.freeze(context.share)
                 mean.add(updater.step(batch, context, advance), updater.rate(context))
                 if self.group.leads:
                     loss = progress.rows[-1]["loss"] if progress.rows else None
                     status.step(stage.name, progress.step, stage.steps, loss)
                 self._after_step(updater, validation, progress, mean)
-
-    def _context(self, stage: Stage, progress: Progress) -> StepContext:
-        """Seed everything that draws during this step, so that no generator carries state over from earlier steps."""
-        seed = hash((self.experiment.seed, progress.stage, progress.step)) & 0x7FFF_FFFF_FFFF_FFFF
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        return StepContext(progress.step, stage.steps, generator, self.group.rank, self.group.size)
 
     def _bar(self, stage: Stage, source: PatchSource, progress: Progress) -> Iterator[Batch]:
         loader = PatchLoader(source, progress.step, stage.steps, self.workers, pin=self.device.type == "cuda")
@@ -206,6 +199,17 @@ class Trainer:
                     counts[name].add(logits.float(), batch.regions)
         scores = {f"{name}_{n}": value for name, count in counts.items() for n, value in enumerate(count.dice())}
         return {name: round(value, 4) for name, value in scores.items()}
+
+
+def seeded_context(seed: int, stage: int, step: int, steps: int, group: Group) -> StepContext:
+    """Seed everything that draws during a step, so that no generator carries state over from earlier steps.
+
+    The context's generator is the same in every process, as `StepContext.own` needs. PyTorch's own generators differ:
+    dropout draws from them, for a process's own samples.
+    """
+    mixed = hash((seed, stage, step)) & 0x7FFF_FFFF_FFFF_FFFF
+    torch.manual_seed(mixed + group.rank)
+    return StepContext(step, steps, torch.Generator().manual_seed(mixed), group.rank, group.size)
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:

@@ -109,6 +109,11 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
             "optimiser.kind: this cannot change within a run, for neither sgd nor adamw knows the other's momentum. "
             "Start a new run; begin_with=MODEL lets it begin with weights that are there."
         )
+    if bool(changed.run.pretrain_steps) != bool(experiment.run.pretrain_steps):
+        raise ConfigError(
+            "run.pretrain_steps: a run cannot gain or lose its pre-training stage, for its checkpoint stands in one of "
+            "its stages. Start a new run."
+        )
     return changed
 
 

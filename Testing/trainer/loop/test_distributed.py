@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from DanteSegmenterLib.errors import ConfigError, ResourceError
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.loop.distributed import Group, check_batch, join, share_of_chosen
+from DanteTrainerLib.loop.trainer import seeded_context
 
 
 def arguments(data, out):
@@ -144,6 +145,16 @@ def test_more_processes_than_gpus_are_refused(third_of_four, monkeypatch):
     with pytest.raises(ResourceError, match="'cuda:3' is not available"):
         join("cuda")
     assert not third_of_four
+
+
+def test_dropout_differs_between_the_processes_of_a_step_and_shared_draws_do_not():
+    dropped, shared = [], []
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        context = seeded_context(12345, 0, 7, 100, Group(rank, size))
+        dropped.append(torch.nn.functional.dropout(torch.ones(100)))
+        shared.append(torch.rand(4, generator=context.generator))
+    assert torch.equal(dropped[0], dropped[1]) and not torch.equal(dropped[1], dropped[2])
+    assert torch.equal(shared[0], shared[1]) and torch.equal(shared[1], shared[2])
 
 
 def test_indivisible_batch_is_refused():
