@@ -95,3 +95,11 @@ def test_resumed_run_keeps_its_kind_of_optimiser(key):
     assert changed_experiment(before, [f"{key}=sgd"]).optimiser == before.optimiser
     with pytest.raises(ConfigError, match=r"optimiser\.kind: this cannot change within a run"):
         changed_experiment(before, [f"{key}=adamw"])
+
+
+def test_resumed_run_neither_gains_nor_loses_its_pretraining():
+    run, without = (load_experiment("brats-2mm", [f"pretrain_steps={n}"], method="dante") for n in (500, 0))
+    assert changed_experiment(run, ["pretrain_steps=600"]).run.pretrain_steps == 600
+    for before, steps in ((run, 0), (without, 500)):
+        with pytest.raises(ConfigError, match=r"run\.pretrain_steps: a run cannot gain or lose its pre-training stage"):
+            changed_experiment(before, [f"pretrain_steps={steps}"])
