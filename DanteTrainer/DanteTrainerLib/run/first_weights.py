@@ -25,18 +25,32 @@ def carry(run: Run, folder: Path, stages: Sequence[Stage], index: int) -> None:
     stage = stages[index]
     for name, origin in stage.carried.items():
         if origin.folder:
-            weights = _of_model(origin)
+            _load_of_model(stage, name, origin)
         else:
             weights = _of_stage(run, folder, origin.stage or stages[index - 1].name, origin.network)
-        try:
             stage.networks[name].load_state_dict(weights)
-        except RuntimeError as error:
-            if not origin.folder:
-                raise
-            raise ConfigError(
-                f"the model folder '{origin.folder}' cannot be begun with: its {origin.network} network is not of this "
-                f"experiment's modalities and network numbers ({str(error).splitlines()[-1].strip()})."
-            ) from None
+
+
+def check_models(stages: Sequence[Stage]) -> None:
+    """Load the weights that stages take from model folders, so that what does not fit is found before the run exists.
+
+    Raises:
+        ConfigError: a model folder's weights do not fit the network.
+    """
+    for stage in stages:
+        for name, origin in stage.carried.items():
+            if origin.folder:
+                _load_of_model(stage, name, origin)
+
+
+def _load_of_model(stage: Stage, name: str, origin: Origin) -> None:
+    try:
+        stage.networks[name].load_state_dict(_of_model(origin))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the model folder '{origin.folder}' cannot be begun with: its {origin.network} network is not of this "
+            f"experiment's modalities and network numbers ({str(error).splitlines()[-1].strip()})."
+        ) from None
 
 
 def _of_stage(run: Run, folder: Path, stage: str, network: str) -> dict[str, Tensor]:

@@ -12,13 +12,14 @@ from DanteSegmenterLib.guard.plain_text import one_line
 
 from ..data.dataset import check_cases, read_dataset, read_split, remarks_on_labels
 from ..locks import HELD_FILE, LOCK_FILE, holding
-from ..methods import method_named
 from ..settings.experiment import Experiment
 from ..status import RUN_FILE
 from ..whole_files import make_writable
 from .cases import leak_warnings, pretraining_cases_of
 from .dataset_changes import fingerprints
+from .first_weights import check_models
 from .run_folder import DEFAULT_CACHE, Run, write_run
+from .train import stages_of
 
 # Files that two trainings started at once in one folder may find there of each other.
 OURS_BEFORE_THE_START = {LOCK_FILE, HELD_FILE}
@@ -42,7 +43,8 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")
     split = read_split(dataset, seed=experiment.data.split_seed)
     check_cases(dataset, split.part("train"), dataset.task.full)
-    stages = method_named(experiment.method)(experiment, dataset.task)
+    stages = stages_of(experiment, dataset.task)
+    check_models(stages)
     pretrains = any(not stage.labelled_only for stage in stages)
     for sentence in leak_warnings(experiment, dataset, split, pretrains):
         print(f"warning: {sentence}", flush=True)

@@ -17,6 +17,7 @@ from DanteTrainerLib.methods.same_images import check_same_images
 from DanteTrainerLib.release.provenance import read_provenance
 from DanteTrainerLib.run.first_weights import carry
 from DanteTrainerLib.run.run_folder import read_run
+from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.settings.tasks import BRAIN
 
 
@@ -48,12 +49,13 @@ def test_run_from_a_model_folder_without_updates_keeps_its_weights(data, lower, 
         ("lower", ["network.convs_per_stage=2"], "is not of this experiment's modalities and network numbers"),
     ],
 )
-def test_mismatch_is_reported(data, lower, tmp_path, method, words, said):
+def test_mismatch_is_reported_before_the_run_exists(data, lower, tmp_path, method, words, said):
     experiment = small(method, f"begin_with={lower}")
     if words:
         experiment = replace(experiment, network=replace(experiment.network, convs_per_stage=2))
     with pytest.raises(ConfigError, match=said):
-        train(data, tmp_path / "run", experiment)
+        start_run(experiment, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_model_with_different_preprocessing_is_refused(data, lower, tmp_path):
