@@ -38,6 +38,7 @@ def start_run(experiment: Experiment, data: Path, out: Path, name: str = "", cac
         ResourceError: the run folder exists and is not empty, or cannot be created.
     """
     _check_free(out)
+    experiment = experiment.with_absolute_paths()
     dataset = read_dataset(data)
     if dataset.task.id != experiment.task:
         raise ConfigError(f"the experiment is for '{experiment.task}', '{data}' holds '{dataset.task.id}' cases.")

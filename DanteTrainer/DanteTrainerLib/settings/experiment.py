@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from DanteSegmenterLib.model_folder import NetworkSpec
@@ -84,11 +85,24 @@ class Experiment:
         tables: dict[str, Any] = others
         return replace(self, **tables)
 
+    def with_absolute_paths(self) -> Experiment:
+        """A copy whose folders are the same from any working directory, as a run must store them to be resumed."""
+        return replace(
+            self,
+            begin_with=_absolute(self.begin_with),
+            data=replace(self.data, pretrain_folders=tuple(map(_absolute, self.data.pretrain_folders))),
+            distillation=replace(self.distillation, teacher=_absolute(self.distillation.teacher)),
+        )
+
     @property
     def method_settings(self) -> dict[str, MethodSettings]:
         """The method-specific tables, by method name."""
         tables = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {name: table for name, table in tables if isinstance(table, MethodSettings)}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve()) if path else ""
 
 
 MOVED = {"feature_weight": "kd_weight", "weak_weight": "weak_weight"}

@@ -22,7 +22,7 @@ from DanteSegmenterLib.model_folder import read_spec
 
 from ..data.dataset import Dataset, read_dataset, read_split
 from ..ending import wait_if_ending
-from ..run.change import change_run
+from ..run.change import change_run, relocated
 from ..run.run_folder import read_run
 from ..run.split import split_for
 from ..run.start import start_run
@@ -133,7 +133,7 @@ def _train(run: Planned, how: _How) -> None:
         cache = os.path.relpath(how.cache, run.folder)  # relative, so that a study can be moved together with its cache
         start_run(run.experiment, how.data, run.folder, run.entry.name, Path(cache))
     elif not _trained(run):
-        change_run(run.folder, how.data, (f"data.workers={run.experiment.data.workers}",))
+        change_run(run.folder, how.data, (f"data.workers={run.experiment.data.workers}",), run.needs)
     if not _trained(run):
         continue_run(run.folder, how.device, how.quiet, how.stop)
 
@@ -142,13 +142,14 @@ def _check_settings(run: Planned) -> None:
     """Check that an existing run has the study's settings.
 
     Raises:
-        ConfigError: it was started with different settings; the number of processes, which does not change results, and
-            other methods' settings are ignored.
+        ConfigError: it was started with different settings; the number of processes, which does not change results,
+            other methods' settings, and where the study lay are ignored.
     """
     if not (run.folder / RUN_FILE).is_file():
         return
-    begun = read_run(run.folder).experiment
-    if replace(begun, data=replace(begun.data, workers=run.experiment.data.workers)).own != run.experiment.own:
+    stored = relocated(read_run(run.folder).experiment, run.needs)
+    stored = replace(stored, data=replace(stored.data, workers=run.experiment.data.workers))
+    if stored.with_absolute_paths().own != run.experiment.with_absolute_paths().own:
         raise ConfigError(
             f"'{run.folder}' was trained with other settings than the study now asks for; use another folder."
         )

@@ -76,6 +76,20 @@ def test_steps_lowered_below_those_done_end_the_run(stopped):
     assert read_status(stopped).state == "finished" and (stopped / "model" / "model.json").is_file()
 
 
+def test_relative_folders_in_settings_are_the_same_from_any_working_directory(data, tmp_path, monkeypatch):
+    write_dataset(tmp_path / "more", cases=3)
+    monkeypatch.chdir(tmp_path)
+    words = ["pretrain_folders=['more']", "distillation.teacher=upper/model"]
+    start_run(smoke(load_experiment("brats-2mm", words, method="dante")), data, tmp_path / "run")
+    monkeypatch.chdir(data)
+    experiment = read_run(tmp_path / "run").experiment
+    assert experiment.data.pretrain_folders == (str(tmp_path.resolve() / "more"),) and not experiment.begin_with
+    assert experiment.distillation.teacher == str(tmp_path.resolve() / "upper" / "model")
+    asked = iter([True])
+    with pytest.raises(Cancelled):
+        continue_run(tmp_path / "run", "cpu", quiet=True, stop=lambda: next(asked))
+
+
 def test_moved_run_folder_keeps_its_cache(stopped, tmp_path):
     moved = stopped.rename(tmp_path / "moved")
     assert cache_of(moved, read_run(moved)).is_dir() and resume(moved) == 0

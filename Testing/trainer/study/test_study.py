@@ -206,6 +206,21 @@ def test_moved_study_keeps_its_prepared_cases_and_clean_removes_them(data, tmp_p
     assert main(["clean", str(data)]) == 2 and (data / "A").is_dir()
 
 
+def test_moved_study_finds_the_teachers_of_its_rows(data, tmp_path, capsys):
+    study = small_study(Entry("upper", "upper"), Entry("pupil", "pmkl", ("distillation.teacher={upper}",)))
+    pupil = plan(study, tmp_path / "a")[1]
+    with pytest.raises(Cancelled):
+        run_study(study, data, tmp_path / "a", "test", "cpu", quiet=True, stop=(pupil.folder / "run.json").is_file)
+    (tmp_path / "a").rename(tmp_path / "b")
+    run_study(study, data, tmp_path / "b", "test", "cpu", quiet=True)  # trains the rest
+    upper, pupil = plan(study, tmp_path / "b")
+    assert pupil.model.is_dir() and read_run(pupil.folder).experiment.distillation.teacher == str(upper.model.resolve())
+    (tmp_path / "b").rename(tmp_path / "c")
+    capsys.readouterr()
+    run_study(study, data, tmp_path / "c", "test", "cpu", quiet=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_prepared_cases_of_a_running_study_are_not_removed(data, tmp_path, capsys):
     study = small_study(Entry("lower", "lower"))
     run_study(study, data, tmp_path, "test", "cpu", quiet=True)
