@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from ...loop.stage import Term
 
+# As the training itself scales fp16 losses: a gradient of the finest level is below fp16's smallest number.
+GRADIENT_SCALE = 65536.0
+
 
 @dataclass(frozen=True)
 class LevelMagnitudes:
@@ -64,5 +67,7 @@ def gradient_ratios(limited: list[Tensor], segmentation: Term, alignment: Term) 
 
 
 def _gradient_norms(term: Term, features: list[Tensor]) -> list[float]:
-    gradients = torch.autograd.grad(term.weight * term.value, features, retain_graph=True, allow_unused=True)
+    """Norms of a term's gradients, all times `GRADIENT_SCALE`."""
+    scaled = GRADIENT_SCALE * term.weight * term.value
+    gradients = torch.autograd.grad(scaled, features, retain_graph=True, allow_unused=True)
     return [0.0 if g is None else g.float().norm().item() for g in gradients]

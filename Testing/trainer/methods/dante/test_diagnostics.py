@@ -21,6 +21,12 @@ def test_pull_is_the_ratio_of_weighted_gradients_per_level():
     (segmentation.value + alignment.value).backward()  # the graph is still available
 
 
+def test_gradient_ratio_in_half_precision_is_that_of_the_tiny_gradients():
+    features = torch.randn(1, 1, 4, 4, 4).half().requires_grad_()  # its smallest number is 6e-8
+    segmentation, alignment = (Term((size * features.float()).sum()) for size in (1e-8, 4e-8))
+    assert gradient_ratios([features], segmentation, alignment)["pull_1"] == pytest.approx(4.0, rel=1e-2)
+
+
 def test_gradient_ratios_are_logged_every_hundred_steps_after_the_onset_without_changing_gradients(monkeypatch):
     def gradients(every):
         monkeypatch.setattr(stage_2, "PULLS_EVERY", every)
