@@ -58,13 +58,22 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) ->
 def fastest(x: Tensor) -> str:
     """Key of the fastest formulation in `FORMULATIONS`."""
     if x.device.type != "cpu" or is_traced():  # a compiler fuses the plain operations
-        return "group_norm"
+        return "torch" if _is_widened(x) else "group_norm"
     if not torch.is_grad_enabled() and x.shape[1] >= WIDE and x[0, 0].numel() >= LARGE_MAP:
         return "group_norm"
     if x[0, 0].numel() == 1:  # refused by PyTorch's own norms; the result is the bias
         return "rows"
     one_wide_sample = len(x) == 1 and x.shape[1] >= WIDE
     return "torch" if one_wide_sample or x.numel() <= FEW_NUMBERS else "rows"
+
+
+def _is_widened(x: Tensor) -> bool:
+    """Whether autocast would compute group norm in float32, and so keep all feature maps of a training in that format.
+
+    On CUDA it does (PyTorch's list `AT_FORALL_FP32`), but not with instance and batch norm, which nnU-Net uses.
+    """
+    autocast = x.device.type == "cuda" and torch.is_autocast_enabled("cuda") and not is_traced()
+    return autocast and x.dtype in (torch.float16, torch.bfloat16) and x.shape[2:].numel() > 1
 
 
 def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

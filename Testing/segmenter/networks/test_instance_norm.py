@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from DanteSegmenterLib.networks import instance_norm as module
 from DanteSegmenterLib.networks.instance_norm import FORMULATIONS, InstanceNorm
@@ -80,3 +81,22 @@ def test_map_of_one_voxel_becomes_the_bias(batch):
     assert norm(x)[:, :, 0, 0, 0].tolist() == [pytest.approx([1.0, -1.0, 0.5], abs=1e-3)] * batch
     norm(x).sum().backward()
     assert x.grad.abs().max() < 1e-3
+
+
+@pytest.fixture
+def autocast_on_cuda():
+    """As within `torch.autocast("cuda")`, which is refused without a GPU."""
+    torch.set_autocast_enabled("cuda", True)
+    yield
+    torch.set_autocast_enabled("cuda", False)
+
+
+def test_mixed_precision_on_cuda_keeps_feature_maps_in_half_precision(autocast_on_cuda):
+    with FakeTensorMode():  # tensors without memory, also of devices that are not there
+        maps = {d: torch.empty(2, 8, 4, 4, 4, device="cuda", dtype=d) for d in (torch.bfloat16, torch.float32)}
+        one_voxel = torch.empty(2, 8, 1, 1, 1, device="cuda", dtype=torch.bfloat16)
+        # Autocast computes group norm in float32.
+        assert [module.fastest(x) for x in maps.values()] == ["torch", "group_norm"]
+        assert module.fastest(one_voxel) == "group_norm"  # the others refuse it
+        torch.set_autocast_enabled("cuda", False)
+        assert module.fastest(maps[torch.bfloat16]) == "group_norm"  # inference, where all weights are of one format
