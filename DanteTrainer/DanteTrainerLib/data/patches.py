@@ -63,7 +63,8 @@ class PatchSource(Dataset[Batch]):
         stream: purpose of the patches; sources with the same seed and stream draw the same patches, whatever the
             method.
         augmentation: "none", or a kind of `augment.draw`.
-        foreground_share: share of each batch that is forced to contain a region.
+        foreground_share: share of each batch that is forced to contain a region; if that is less than half a sample,
+            one sample in as many steps as it takes.
         strength: strength of the augmentation, see `augment.draw`.
         rank, world_size: this process draws the samples n of the batch with n % world_size == rank.
     """
@@ -98,9 +99,8 @@ class PatchSource(Dataset[Batch]):
         """One sample, as returned by `apply`."""
         generator = np.random.default_rng([self.seed, self.stream, step, n])
         case = self.cases[int(generator.integers(len(self.cases)))]
-        forced = n >= round(self.batch_size * (1 - self.foreground_share))
         images, labels = case.images(), case.labels()
-        centre = self._centre(generator, case, labels.shape, forced)
+        centre = self._centre(generator, case, labels.shape, self._is_forced(step, n))
         augmentation = self._augmentation(generator, images.shape[0])
         size = source_size(self.patch, augmentation)
         start = [c - s // 2 for c, s in zip(centre, size)]
@@ -108,6 +108,16 @@ class PatchSource(Dataset[Batch]):
         regions = torch.stack([(bits >> r) & 1 for r in range(self.regions)]).float()
         source = torch.from_numpy(_cut(images, start, size, case.background.values)).float()
         return apply(source, regions, self.patch, augmentation, case.background)
+
+    def _is_forced(self, step: int, n: int) -> bool:
+        """Whether a sample must contain a region: the last ones of each batch, or if the share is less than half a
+        sample, the last one of some batches.
+        """
+        free = round(self.batch_size * (1 - self.foreground_share))
+        if free < self.batch_size:
+            return n >= free
+        forced = self.batch_size * self.foreground_share  # of a step, on average
+        return n == self.batch_size - 1 and math.floor((step + 1) * forced) > math.floor(step * forced)
 
     def _augmentation(self, generator: np.random.Generator, channels: int) -> Augmentation:
         if self.augmentation == "none":

@@ -16,7 +16,7 @@ class DataSettings:
     batch_size: int = 2
     """Patches per step, over all processes."""
     foreground_share: float = 0.33
-    """Share of each batch that is forced to contain a region."""
+    """Share of each batch that is forced to contain a region, in whole samples; of batches of 1, of the steps."""
     augment: bool = True
     """Whether to augment (see `augment_strength`)."""
     augment_values: bool = True

@@ -157,6 +157,14 @@ def test_last_third_of_a_batch_contains_foreground(cached):
     assert found[:, 2].all() and 0.05 < found[:, :2].mean() < 0.8
 
 
+def test_batches_of_one_contain_foreground_in_a_third_of_the_steps(cached):
+    chosen = {"regions": 3, "patch": (2, 2, 2), "batch_size": 1, "seed": 0, "augmentation": "none"}
+    plain, free = PatchSource(cached, **chosen), PatchSource(cached, **chosen, foreground_share=0.0)
+    forced = [not torch.equal(plain.batch(n).images, free.batch(n).images) for n in range(30)]
+    assert forced == [n % 3 == 0 and n > 0 for n in range(30)]
+    assert all(plain.batch(n).regions.any() for n in range(30) if forced[n])
+
+
 def test_forced_patches_choose_regions_uniformly(cached):
     source = PatchSource(cached, 3, (2, 2, 2), batch_size=1, seed=0, augmentation="none", foreground_share=1.0)
     centres = [source.batch(step).regions[0, :, 1, 1, 1].tolist() for step in range(300)]
