@@ -2,7 +2,8 @@
 
 Started by `torchrun`; with a single process everything here is the identity. Losses are means over a process's samples,
 shares have equal size, and instance norm does not mix samples, so the averaged gradient is that of the whole batch.
-Means over a subset of samples, or weighted means over voxels, are corrected by `share_of_chosen`.
+Means over a subset of samples, or weighted means over voxels, are corrected by `share_of_chosen`. Only terms that
+compare samples with one another differ: InfoNCE, PMKL's contrast and MMANet's distillation see those of one process.
 Losses call the networks' parts directly, so gradients are averaged here instead of in a wrapper such as DDP.
 """
 
