@@ -22,22 +22,22 @@ from DanteSegmenterLib.child_process import when_parent_ends
 from DanteSegmenterLib.program import STOPPED
 
 # Interval for checking the stop file and the parent.
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 # Time for the loop to finish its current step; after that, the state before the step is saved and the step is lost.
 STEP_SECONDS = 1.0
 # Time for a loop that cannot be saved from another thread to finish its step and write a checkpoint.
-PATIENCE_SECONDS = 300.0
+STEP_TIMEOUT_SECONDS = 300.0
 # Maximum wait for a file or folder being moved into place; the disk may have stopped responding.
-PLACING_SECONDS = 1.5
+MOVE_SECONDS = 1.5
 
 Cleanup = Callable[[str], object]
 """Called with the final message of the command."""
 
 _CLEANUPS: list[Cleanup] = []
-_ANSWERING: list[Callable[[], str] | None] = []
+_LOOPS: list[Callable[[], str] | None] = []
 _ENDING = threading.Lock()
-_PLACING = threading.RLock()
-_ENDING_THREAD: list[int] = []  # identity of the thread in `end_now`, which must not wait for `_PLACING` again
+_FILES_MOVING = threading.RLock()
+_ENDING_THREAD: list[int] = []  # identity of the thread in `end_now`, which must not wait for `_FILES_MOVING` again
 
 
 @contextlib.contextmanager
@@ -59,30 +59,30 @@ def finish_before_stop() -> Iterator[None]:
     if _ENDING_THREAD and _ENDING_THREAD[0] == threading.get_ident():
         yield
         return
-    with _PLACING:
+    with _FILES_MOVING:
         yield
 
 
 @contextlib.contextmanager
-def answering(save: Callable[[], str] | None = None) -> Iterator[None]:
+def stop_checked_by_loop(save: Callable[[], str] | None = None) -> Iterator[None]:
     """Block in which a loop checks for requests itself, after every step.
 
     Args:
         save: called from another thread when a step takes long; saves the state before that step and returns the final
             message.
     """
-    _ANSWERING.append(save)
+    _LOOPS.append(save)
     try:
         yield
     finally:
-        _ANSWERING.pop()
+        _LOOPS.pop()
 
 
 def end_now(message: str) -> None:
     """Exit with `message`, leaving no child processes or half-written folders. May be called from any thread."""
     with _ENDING:  # never released
         end_children()
-        _PLACING.acquire(timeout=PLACING_SECONDS)  # never released either
+        _FILES_MOVING.acquire(timeout=MOVE_SECONDS)  # never released either
         _ENDING_THREAD.append(threading.get_ident())
         for cleanup in reversed(_CLEANUPS):
             with contextlib.suppress(Exception):  # a failing cleanup must not prevent the others
@@ -125,7 +125,7 @@ class EndRequest:
             os.set_blocking(target, False)
             os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
             signal.set_wakeup_fd(target, warn_on_full_buffer=False)
-            handler: Callable[..., None] = _nothing
+            handler: Callable[..., None] = _ignore_signal
             self._start_thread(self._listen, source)
         else:
             handler = self._on_signal
@@ -145,9 +145,9 @@ class EndRequest:
 
     @contextlib.contextmanager
     def watching(self, file: Path) -> Iterator[None]:
-        """Block in which touching `file` is a request to stop; a loop in `answering` checks the file itself."""
+        """Block in which touching `file` is a request to stop; in `stop_checked_by_loop`, the loop checks the file."""
         over = threading.Event()
-        self._start_thread(self._wait_for_file, file, _touched(file), over)
+        self._start_thread(self._wait_for_file, file, _modified_ns(file), over)
         try:
             yield
         finally:
@@ -161,31 +161,31 @@ class EndRequest:
     def _on_signal(self, number: int, frame: object) -> None:
         threading.Thread(target=self._ask, daemon=True).start()
 
-    def _ask(self, patience: float = PATIENCE_SECONDS) -> None:
+    def _ask(self, patience: float = STEP_TIMEOUT_SECONDS) -> None:
         """Handle a request: leave it to the loop if there is one, otherwise end the process."""
-        if not _ANSWERING:
+        if not _LOOPS:
             end_now(self.message)
         if self._asked:
             end_now("Stopped at once; resume the run to go on from its last checkpoint.")
         self._asked = True
         with contextlib.suppress(OSError):
             os.write(2, b"\nStopping after this step (again: at once)...\n")
-        save = _ANSWERING[-1]
+        save = _LOOPS[-1]
         end = time.monotonic() + (STEP_SECONDS if save else patience)
         while time.monotonic() < end:
             time.sleep(0.02)
-            if not _ANSWERING:
+            if not _LOOPS:
                 return  # the loop has ended
         end_now(save() if save else self.message)
 
     def _wait_for_parent(self, parent: int) -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         self._ask()
 
     def _wait_for_file(self, file: Path, before: int, over: threading.Event) -> None:
-        while not over.wait(LOOK_SECONDS):
-            if not _ANSWERING and _touched(file) not in (0, before):
+        while not over.wait(POLL_SECONDS):
+            if not _LOOPS and _modified_ns(file) not in (0, before):
                 end_now(self.message)
 
     @staticmethod
@@ -193,11 +193,11 @@ class EndRequest:
         threading.Thread(target=target, args=arguments, daemon=True).start()
 
 
-def _nothing(number: int, frame: object) -> None:
+def _ignore_signal(number: int, frame: object) -> None:
     """The thread that reads the wake-up descriptor handles the signal."""
 
 
-def _touched(file: Path) -> int:
+def _modified_ns(file: Path) -> int:
     """The file's modification time in nanoseconds; 0 if there is no file."""
     try:
         return file.stat().st_mtime_ns

@@ -19,7 +19,7 @@ if sys.platform != "win32":
 
 LOCK_FILE, HELD_FILE = ".lock", ".held.lock"
 # Probing processes hold the file that shows the owner for microseconds.
-LOOKERS_SECONDS = 5.0
+PROBE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def holding(folder: Path) -> Iterator[None]:
         raise ResourceError(f"the run folder '{folder}' cannot be written: {reason(error)}.") from None
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
-        stack.enter_context(_shown(folder / HELD_FILE))
+        stack.enter_context(_visible_lock(folder / HELD_FILE))
         yield
 
 
@@ -57,12 +57,12 @@ def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _shown(path: Path) -> Iterator[None]:
+def _visible_lock(path: Path) -> Iterator[None]:
     """Held by the owner of a run. Probes share this lock briefly, so they never block the run's own lock."""
     if sys.platform == "win32":
         from filelock import FileLock
 
-        with FileLock(path, timeout=LOOKERS_SECONDS):
+        with FileLock(path, timeout=PROBE_SECONDS):
             yield
         return
     with open(path, "ab") as file:
@@ -134,6 +134,6 @@ def _try(descriptor: int, kind: int) -> bool:
 
 
 def _wait_for(descriptor: int, kind: int) -> None:
-    end = time.monotonic() + LOOKERS_SECONDS
+    end = time.monotonic() + PROBE_SECONDS
     while not _try(descriptor, kind) and time.monotonic() < end:
         time.sleep(0.002)

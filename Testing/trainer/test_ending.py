@@ -113,7 +113,7 @@ def alive(pid):
 
 
 LOOP = """
-with ending.answering({save}):
+with ending.stop_checked_by_loop({save}):
     stop() or ready()
     time.sleep({step})
     while not stop():
@@ -155,7 +155,9 @@ def test_new_stop_file_ends_the_program_unless_a_loop_handles_it(tmp_path):
     assert process.poll() is None
     file.touch()
     assert ends(process)[::2] == (1, "nothing to save\n")
-    process = program(f"\nwith ending.answering():{watching.replace(chr(10), chr(10) + '    ')}", tmp_path / "other")
+    process = program(
+        f"\nwith ending.stop_checked_by_loop():{watching.replace(chr(10), chr(10) + '    ')}", tmp_path / "other"
+    )
     (tmp_path / "other").touch()
     time.sleep(1)
     assert process.poll() is None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset, Split
 
 
-def begin(options: argparse.Namespace, stopped: str) -> None:
+def set_stop_message(options: argparse.Namespace, stopped: str) -> None:
     """Set the message for a command that is stopped and has nothing to save."""
     if options.stop is not None:
         options.stop.message = stopped

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from .common import begin, model_folder
+from .common import model_folder, set_stop_message
 
 
 def publish(options: argparse.Namespace) -> None:
     from ..release.publish import publish
 
-    begin(options, "Stopped; nothing was published.")
+    set_stop_message(options, "Stopped; nothing was published.")
     model, *more = map(model_folder, options.model)
     spec = publish(model, options.card, options.scores, options.to, options.half, more)
     members = f", {len(spec.limited.members)} members," if more else ""
@@ -20,5 +20,5 @@ def publish(options: argparse.Namespace) -> None:
 def clean(options: argparse.Namespace) -> None:
     from ..study.clean import clean
 
-    begin(options, "Stopped; run it again for the rest.")
+    set_stop_message(options, "Stopped; run it again for the rest.")
     print(clean(options.folder))

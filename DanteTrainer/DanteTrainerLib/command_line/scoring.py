@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import begin, model_folder, opened
+from .common import model_folder, opened, set_stop_message
 
 
 def evaluate(options: argparse.Namespace) -> None:
     from ..data.dataset import remarks_on_labels
     from ..evaluation.evaluate import evaluate
 
-    begin(options, "Stopped; there are no new scores.")
+    set_stop_message(options, "Stopped; there are no new scores.")
     folder, dataset, split = opened(options)
     for remark in remarks_on_labels(dataset, split.part(options.split)):
         print(f"note: {remark}")
@@ -28,7 +28,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def levels(options: argparse.Namespace) -> None:
     from ..evaluation.levels import ablate_levels, levels_table
 
-    begin(options, "Stopped; there are no new scores.")
+    set_stop_message(options, "Stopped; there are no new scores.")
     folder, dataset, split = opened(options)
     names = split.part(options.split)
     table = ablate_levels(
@@ -43,9 +43,9 @@ def cost(options: argparse.Namespace) -> None:
 
     from ..data.dataset import check_cases
     from ..evaluation.cost import cost_of, training_cost, training_table
-    from ..evaluation.subject import load_for, pathway_of
+    from ..evaluation.evaluated_model import load_for, pathway_of
 
-    begin(options, "Stopped; nothing was measured.")
+    set_stop_message(options, "Stopped; nothing was measured.")
     if options.data is None:
         cost = cost_of(load_model(model_folder(options.model), options.device), options.full)
     else:
@@ -62,7 +62,7 @@ def cost(options: argparse.Namespace) -> None:
 def calibrate(options: argparse.Namespace) -> None:
     from ..evaluation.calibrate import calibrate, fits_table
 
-    begin(options, "Stopped; the model is as before.")
+    set_stop_message(options, "Stopped; the model is as before.")
     folder, dataset, split = opened(options)
     print(fits_table(calibrate(folder, dataset, split.part(options.split), options.device, options.quiet)))
     print(f"wrote {folder / 'model.json'}")
@@ -71,7 +71,7 @@ def calibrate(options: argparse.Namespace) -> None:
 def features(options: argparse.Namespace) -> None:
     from ..evaluation.feature_map import draw_feature_map
 
-    begin(options, "Stopped; there is no map.")
+    set_stop_message(options, "Stopped; there is no map.")
     folder, dataset, split = opened(options)
     names = split.part(options.split)
     draw_feature_map(folder, dataset, names, options.out, options.device, seed=options.seed)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from .common import begin
+from .common import set_stop_message
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -19,7 +19,7 @@ def study(options: argparse.Namespace) -> None:
     from ..study.run import run_study
     from ..study.study_file import read_study
 
-    begin(options, "Stopped; run the study again to go on.")
+    set_stop_message(options, "Stopped; run the study again to go on.")
     study = read_study(study_path(options.study)).sized(options.size)
     study = study.changed(options.set, options.seeds)
     runs, split = plan(study, options.out), options.split or study.split

@@ -67,7 +67,7 @@ def loaders_watched() -> Iterator[None]:
     except BaseException as error:
         _end_all([child for child in multiprocessing.active_children() if child not in others])
         if isinstance(error, RuntimeError):
-            _say_why(error)
+            _raise_worker_error(error)
         raise
 
 
@@ -83,7 +83,7 @@ def _end_all(processes: list[BaseProcess]) -> None:
     signal.signal(signal.SIGCHLD, handler)
 
 
-def _say_why(error: RuntimeError) -> None:
+def _raise_worker_error(error: RuntimeError) -> None:
     """Translate a DataLoader error.
 
     Raises:

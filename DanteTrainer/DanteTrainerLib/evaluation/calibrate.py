@@ -27,7 +27,7 @@ from DanteSegmenterLib.result.regions import NEARLY_0, confidence_of, nested_pro
 from ..data.dataset import Dataset, check_cases, check_masks
 from ..whole_files import make_writable, write_text_whole
 from .evaluate import segment_and_truth
-from .subject import load_for, with_one_network
+from .evaluated_model import load_for, with_one_network
 
 # Lowest raw probability used for fitting, and the maximum number of voxels per case.
 WORTH_FITTING, VOXELS_PER_CASE = 0.1, 20_000
@@ -92,7 +92,7 @@ def calibrate(
 def _fit_pathway(model: Model, pathway: Pathway, dataset: Dataset, cases: Sequence[Case], quiet: bool) -> list[Fit]:
     check_cases(dataset, [case.name for case in cases], pathway.modalities)
     raw = with_one_network(model, replace(pathway, scaling={}))
-    seen = list(_looked_at(raw, cases, quiet))
+    seen = list(_segmented(raw, cases, quiet))
     return [fit(region.id, [case[region.id] for case in seen]) for region in model.spec.regions]
 
 
@@ -145,7 +145,7 @@ def _holds(case: RegionOfCase, margin: float) -> bool:
     return bool(low <= case.truth_ml <= high)
 
 
-def _looked_at(model: Model, cases: Sequence[Case], quiet: bool) -> Iterator[dict[str, RegionOfCase]]:
+def _segmented(model: Model, cases: Sequence[Case], quiet: bool) -> Iterator[dict[str, RegionOfCase]]:
     """Each case's regions, predicted by the same `segment` as in the application."""
     pathway = model.spec.limited
     for case in tqdm(cases, desc="Calibrating", unit="case", disable=quiet):

@@ -24,8 +24,8 @@ from DanteSegmenterLib.model_folder import ModelSpec, Pathway
 from DanteSegmenterLib.networks.build import build
 from DanteSegmenterLib.volume import Volume
 
-from ..loop.history import DROPPED_COLUMN, HISTORY_FILE, MEMORY_COLUMN, added_up, seconds_trained
-from .subject import pathway_of, with_one_network
+from ..loop.history import DROPPED_COLUMN, HISTORY_FILE, MEMORY_COLUMN, seconds_trained, sum_over_steps
+from .evaluated_model import pathway_of, with_one_network
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
         work()
         return torch.cuda.max_memory_allocated(device) - before
     give_back_freed_memory()  # free memory in the process would be reused and not counted
-    counting = device.type == "cpu" and _forget_peak()
+    counting = device.type == "cpu" and _reset_peak()
     resident = peak_resident_bytes() if counting else None
     work()
     after = peak_resident_bytes()
     return None if resident is None or after is None else after - resident
 
 
-def _forget_peak() -> bool:
+def _reset_peak() -> bool:
     """Reset Linux's peak resident set size; returns whether that worked (proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -192,7 +192,7 @@ def _stage_cost(stage: str, rows: pd.DataFrame) -> StageCost:
     logged_columns = rows.dropna(axis="columns", how="all")
     logged = logged_columns.assign(stage=stage).to_dict("records")
     memory = float(logged_columns[MEMORY_COLUMN].max()) if MEMORY_COLUMN in logged_columns else None
-    dropped = added_up(logged, DROPPED_COLUMN) if DROPPED_COLUMN in logged_columns else None
+    dropped = sum_over_steps(logged, DROPPED_COLUMN) if DROPPED_COLUMN in logged_columns else None
     return StageCost(stage, int(rows.step.max()), seconds_trained(logged), memory, dropped)
 
 

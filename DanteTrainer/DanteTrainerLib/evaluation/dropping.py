@@ -16,7 +16,7 @@ from DanteSegmenterLib.inference import Model
 from DanteSegmenterLib.model_folder import Pathway
 from DanteSegmenterLib.preprocess import background_of
 
-from .subject import with_one_network
+from .evaluated_model import with_one_network
 
 
 class FilledNetwork(nn.Module):

@@ -27,11 +27,11 @@ from DanteSegmenterLib.volume import Volume
 from ..data.dataset import Dataset, Split, check_cases, check_masks
 from ..whole_files import files_together, make_writable
 from .dropping import without
+from .evaluated_model import load_for, pathway_of
 from .metrics.intervals import bootstrap_mean
 from .metrics.lesion_wise import score_lesions
 from .metrics.region import score_region
 from .metrics.whole_tumour import describe_dice_of_the_whole, dice_of_the_whole
-from .subject import load_for, pathway_of
 from .tables import write_table
 
 CASES_FILE, SUMMARY_FILE = "cases.csv", "summary.json"

@@ -24,7 +24,7 @@ from DanteSegmenterLib.networks.unet import Decoder
 from ..data.dataset import Dataset, check_cases, check_masks
 from ..whole_files import make_writable
 from .evaluate import evaluate_case
-from .subject import load_for, pathway_of, with_one_network
+from .evaluated_model import load_for, pathway_of, with_one_network
 from .tables import write_table
 
 LEVELS_FILE = "levels.csv"

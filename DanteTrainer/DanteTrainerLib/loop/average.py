@@ -25,7 +25,7 @@ def with_average(stage: Stage, decay: float) -> Stage:
     def after_step(context: StepContext) -> None:
         if stage.after_step is not None:
             stage.after_step(context)
-        follow(average, live, min(decay, (1 + context.step) / (10 + context.step)))
+        update_average(average, live, min(decay, (1 + context.step) / (10 + context.step)))
 
     def with_its_weights(network: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         def averaged() -> nn.Module:
@@ -47,7 +47,7 @@ def with_average(stage: Stage, decay: float) -> Stage:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average := decay * average + (1 - decay) * network, tensor by tensor."""
     for mean, value in zip(average.state_dict().values(), network.state_dict().values()):
         if mean.is_floating_point():

@@ -39,7 +39,7 @@ def write_history(folder: Path, rows: list[Row]) -> None:
     write_whole(folder / HISTORY_FILE, write, sync=False)
 
 
-def added_up(rows: list[Row], column: str) -> float:
+def sum_over_steps(rows: list[Row], column: str) -> float:
     """Sum over all logged steps of a quantity whose rows are means over steps; rows without it count as 0.
 
     For `log_without_privileged_share` it is the number of steps without the privileged modality.
@@ -54,7 +54,7 @@ def added_up(rows: list[Row], column: str) -> float:
 
 def seconds_trained(rows: list[Row]) -> float:
     """Total duration of all logged steps in seconds, without pauses between them."""
-    return added_up(rows, "seconds_per_step")
+    return sum_over_steps(rows, "seconds_per_step")
 
 
 def draw_history(folder: Path, rows: list[Row]) -> None:

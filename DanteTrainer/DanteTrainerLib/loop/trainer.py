@@ -18,7 +18,7 @@ from DanteSegmenterLib.memory import peak_resident_bytes
 
 from ..data.batch_processes import loaders_watched
 from ..data.patches import Batch, PatchLoader, PatchSource
-from ..ending import answering
+from ..ending import stop_checked_by_loop
 from ..settings.experiment import Experiment
 from ..status import StatusWriter
 from .checkpoint import save_checkpoint
@@ -118,7 +118,7 @@ class Trainer:
 
         # Processes that train together must stop together, after a step.
         aside = None if self.group.size > 1 else lambda: self._save_aside(updater, progress)
-        with answering(aside), loaders_watched():
+        with stop_checked_by_loop(aside), loaders_watched():
             for batch in mean.timed(self._bar(stage, source, progress)):
                 context = seeded_context(self.experiment.seed, progress.stage, progress.step, stage.steps, self.group)
                 stage.freeze(context.share)

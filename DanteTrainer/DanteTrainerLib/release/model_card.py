@@ -9,7 +9,7 @@ from ..settings.experiment import Experiment
 
 CARD_FILE = "README.md"
 # Methods with a pre-training stage, if `run.pretrain_steps` is not 0.
-BEGIN_WITHOUT_MASKS = ("dante", "vit")
+PRETRAINING_METHODS = ("dante", "vit")
 
 
 def model_card(spec: ModelSpec, experiment: Experiment, *more: Experiment) -> str:
@@ -81,7 +81,7 @@ def _calibration(pathway: Pathway) -> list[str]:
 
 
 def _steps(experiment: Experiment) -> str:
-    pretrained = experiment.run.pretrain_steps if experiment.method in BEGIN_WITHOUT_MASKS else 0
+    pretrained = experiment.run.pretrain_steps if experiment.method in PRETRAINING_METHODS else 0
     before = [f"{pretrained} steps of pre-training, "] if pretrained else []
     matured = experiment.mature_steps
     before += [f"{matured} of the full-modality network alone, "] if matured else []

@@ -21,7 +21,7 @@ from DanteSegmenterLib.model_folder import read_spec
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import SPLIT_NAMES, Split
-from ..settings.experiment import Experiment, of_this_version
+from ..settings.experiment import Experiment, upgraded
 from ..whole_files import write_text_whole
 
 PROVENANCE_FILE = "provenance.json"
@@ -36,7 +36,7 @@ def provenance(experiment: Experiment, split: Split, further: Sequence[str], sec
 
     said = {"pretraining": _counted({"cases": further})} if further else {}
     return {
-        **_without_places(experiment),
+        **_without_paths(experiment),
         **said,
         "cases": _counted({part: getattr(split, part) for part in SPLIT_NAMES}),
         "hours": round(seconds / 3600, 2),
@@ -70,16 +70,16 @@ def read_provenance(folder: Path) -> list[MemberProvenance]:
 
 
 def _member_provenance(plain: dict[str, Any]) -> MemberProvenance:
-    experiment = from_plain(Experiment, of_this_version(plain["experiment"]), PROVENANCE_FILE, InputError)
+    experiment = from_plain(Experiment, upgraded(plain["experiment"]), PROVENANCE_FILE, InputError)
     cases = plain["cases"]
     # A digest means that the names have been replaced already.
     cases = cases if "sha256" in cases else _counted({part: cases[part] for part in SPLIT_NAMES})
     counted = {"cases": {key: cases[key] for key in (*SPLIT_NAMES, "sha256")}}
     known: dict[str, Any] = {key: plain[key] for key in ("teacher", "began_with", "pretraining") if key in plain}
-    return {**_without_places(experiment), **known, **counted, **{key: plain.get(key) for key in _KEPT}}, experiment
+    return {**_without_paths(experiment), **known, **counted, **{key: plain.get(key) for key in _KEPT}}, experiment
 
 
-def _without_places(experiment: Experiment) -> dict[str, Any]:
+def _without_paths(experiment: Experiment) -> dict[str, Any]:
     """The settings, with digests of the models in place of their paths."""
     models = {"teacher": experiment.distillation.teacher, "began_with": experiment.begin_with}
     said = {role: {"sha256": _weights_of(Path(folder))} for role, folder in models.items() if folder}

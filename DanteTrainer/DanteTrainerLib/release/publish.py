@@ -26,7 +26,7 @@ from ..whole_files import whole_folder
 from .members import join, read_trained
 from .model_card import CARD_FILE, model_card
 from .provenance import write_provenance
-from .write_model import other_things
+from .write_model import foreign_files
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _check_target(target: Path) -> None:
         raise ResourceError(f"the folder '{target.parent}' does not exist. Create it or choose another.")
     if target.exists() and not _is_model(target):
         raise ResourceError(f"'{target}' exists and is no model folder; choose another.")
-    others = other_things(target)
+    others = foreign_files(target)
     if others:
         raise ResourceError(f"'{target}' holds more than a model, for example '{others[0].name}'; choose another.")
 

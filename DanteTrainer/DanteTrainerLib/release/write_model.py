@@ -62,7 +62,7 @@ def write_model(
         write_spec(folder, spec)
         (folder / CARD_FILE).write_text(model_card(spec, experiment), encoding="utf-8")
         write_provenance(folder, provenance(experiment, split, further, seconds))
-        for other in other_things(target):
+        for other in foreign_files(target):
             copy = shutil.copytree if other.is_dir() else shutil.copy2
             copy(other, folder / other.name)
     return target
@@ -77,7 +77,7 @@ def _with_scaling_of_before(pathways: dict[str, Pathway], target: Path) -> dict[
     return {name: replace(own, scaling=scaling.get((name, own.digest), {})) for name, own in pathways.items()}
 
 
-def other_things(folder: Path) -> list[Path]:
+def foreign_files(folder: Path) -> list[Path]:
     """Files in a model folder that belong neither to the model nor to macOS."""
     if not folder.is_dir():
         return []

@@ -2,7 +2,7 @@
 
 The process ends, after a checkpoint, together with the one that started it (its standard input closes, in whatever way
 that ends), unless it was started detached. `start`, `resume` and `stop` wait until their outcome is certain, which
-suits shells and scripts. A GUI must not wait: `until_begun=False` and a timeout of 0 return at once, and `status` has
+suits shells and scripts. A GUI must not wait: `until_started=False` and a timeout of 0 return at once, and `status` has
 the outcome.
 """
 
@@ -42,7 +42,7 @@ class _Launch:
     def running(self) -> bool:
         return self.child.running
 
-    def begun(self, run: Path) -> bool:
+    def has_started(self, run: Path) -> bool:
         """Whether the process has taken hold of the run; read from the status, as probing the lock could interfere."""
         return status_changed(run) != self.before
 
@@ -60,16 +60,16 @@ def start(
     smoke: bool = False,
     device: str = "auto",
     detach: bool = False,
-    until_begun: bool = True,
+    until_started: bool = True,
 ) -> Path:
     """Start a training; returns its run folder once the dataset and all settings have been accepted.
 
     Args: as for `python -m DanteTrainerLib train`; `overrides` are its `--set`; with `detach` it outlives this process.
-        until_begun: False returns at once; a later refusal appears in `status` as "failed", with the reason.
+        until_started: False returns at once; a later refusal appears in `status` as "failed", with the reason.
 
     Raises:
-        DanteError: the training process refused; has its message. With `until_begun=False` only what can be checked at
-            once: `data` or the parent folder of `out` is missing, or `out` is already a run.
+        DanteError: the training process refused; has its message. With `until_started=False` only what can be checked
+            at once: `data` or the parent folder of `out` is missing, or `out` is already a run.
     """
     arguments = ["train", method, "--data", str(data), "--out", str(out), "--experiment", experiment]
     arguments += _set(overrides)
@@ -78,7 +78,7 @@ def start(
         raise ConfigError(f"the dataset folder '{data}' does not exist.")
     if (run / RUN_FILE).exists() or is_starting(run):
         raise ResourceError(f"the run folder '{run}' exists already; resume it or choose another.")
-    _launch([*arguments, *(["--smoke"] if smoke else []), "--device", device], run, detach, until_begun)
+    _launch([*arguments, *(["--smoke"] if smoke else []), "--device", device], run, detach, until_started)
     return run
 
 
@@ -86,11 +86,11 @@ def resume(
     run: Path | str,
     device: str = "auto",
     detach: bool = False,
-    until_begun: bool = True,
+    until_started: bool = True,
     data: Path | str | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Resume a run from its last checkpoint; `until_begun` as in `start`.
+    """Resume a run from its last checkpoint; `until_started` as in `start`.
 
     Args: as for `python -m DanteTrainerLib resume`: `data` is the dataset's new location, `overrides` its `--set`.
 
@@ -107,7 +107,7 @@ def resume(
         raise ResourceError(f"the run '{run}' is being trained already.")
     arguments = ["resume", str(run), "--device", device, *(["--data", str(data)] if data is not None else [])]
     arguments += _set(overrides)
-    _launch(arguments, run, detach, until_begun)
+    _launch(arguments, run, detach, until_started)
     return run
 
 
@@ -128,7 +128,7 @@ def status(run: Path | str) -> RunStatus:
     if launch is None:
         return read_status(run)
     running = launch.running  # before the status is read: the process may write its final status and end in between
-    if launch.begun(run):
+    if launch.has_started(run):
         return stored_status(run) if running else read_status(run)
     if running:
         return RunStatus("starting")
@@ -140,7 +140,7 @@ def status(run: Path | str) -> RunStatus:
 def is_starting(run: Path) -> bool:
     """Whether a process of this session is about to train the run."""
     launch = _LAUNCHES.get(run.resolve())
-    return launch is not None and launch.running and not launch.begun(run)
+    return launch is not None and launch.running and not launch.has_started(run)
 
 
 def stop(run: Path | str, timeout_s: float = 60) -> RunStatus:
@@ -221,8 +221,8 @@ def _trained(run: Path) -> bool:
     return (launch is not None and launch.running) or in_use(run)
 
 
-def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) -> None:
-    """Start the process; with `until_begun` wait until it holds the run or has reported an error."""
+def _launch(arguments: list[str], run: Path, detach: bool, until_started: bool) -> None:
+    """Start the process; with `until_started` wait until it holds the run or has reported an error."""
     if not run.parent.is_dir():
         raise ConfigError(f"the folder '{run.parent}' does not exist. Create it or choose another.")
     before = status_changed(run)
@@ -230,7 +230,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
     if run.resolve() in _LAUNCHES:
         _LAUNCHES[run.resolve()].child.close()
     launch = _LAUNCHES[run.resolve()] = _Launch(child, before)
-    if not until_begun:
+    if not until_started:
         return
     deadline = time.monotonic() + START_TIMEOUT_S
     while is_starting(run):
@@ -238,7 +238,7 @@ def _launch(arguments: list[str], run: Path, detach: bool, until_begun: bool) ->
             child.end()
             raise ResourceError(f"the training did not begin within {START_TIMEOUT_S} s; see '{run / LOG_FILE}'.")
         time.sleep(0.05)
-    if not launch.begun(run):
+    if not launch.has_started(run):
         raise DanteError(_error_message(child))
 
 

@@ -11,7 +11,7 @@ from DanteSegmenterLib.model_folder import Normalisation
 from DanteSegmenterLib.strict_dataclass import from_plain, to_plain
 
 from ..data.dataset import Split
-from ..settings.experiment import Experiment, of_this_version
+from ..settings.experiment import Experiment, upgraded
 from ..settings.tasks import TASKS
 from ..status import RUN_FILE
 from ..whole_files import write_text_whole
@@ -68,7 +68,7 @@ def read_run(folder: Path) -> Run:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(plain, dict) and "experiment" in plain:
-            plain["experiment"] = of_this_version(plain["experiment"])
+            plain["experiment"] = upgraded(plain["experiment"])
         return from_plain(Run, plain, RUN_FILE, InputError)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"'{folder}' is no run folder: it has no {RUN_FILE}. Start one with `train`.") from None

@@ -17,7 +17,7 @@ from ..status import RUN_FILE
 from ..whole_files import make_writable
 from .cases import leak_warnings, pretraining_cases_of
 from .dataset_changes import fingerprints
-from .first_weights import check_models
+from .initial_weights import check_models
 from .run_folder import DEFAULT_CACHE, Run, write_run
 from .train import stages_of
 
@@ -81,7 +81,7 @@ def _write(run: Run, out: Path) -> None:
             write_run(out, run)
     except BaseException:
         if made and not (out / RUN_FILE).exists():
-            _unmake(out)
+            _remove_new_folder(out)
         raise
 
 
@@ -99,7 +99,7 @@ def _check_free(out: Path) -> None:
         raise ResourceError(f"the run folder '{out}' exists and is not empty; {hint}.")
 
 
-def _unmake(out: Path) -> None:
+def _remove_new_folder(out: Path) -> None:
     with contextlib.suppress(OSError):
         for name in OURS_BEFORE_THE_START:
             (out / name).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from ..settings.tasks import TASKS, Task
 from ..status import STOP_FILE, RunStatus, StatusWriter, write_status
 from .cases import cached_cases, cached_for_pretraining, sources_of, workers_of
 from .dataset_changes import changes, dataset_of
-from .first_weights import carry
+from .initial_weights import carry
 from .run_folder import MODEL_FOLDER, Run, cache_of, read_run
 
 

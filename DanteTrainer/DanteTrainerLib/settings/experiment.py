@@ -105,14 +105,14 @@ def _absolute(path: str) -> str:
     return str(Path(path).resolve()) if path else ""
 
 
-MOVED = {"feature_weight": "kd_weight", "weak_weight": "weak_weight"}
+RENAMED = {"feature_weight": "kd_weight", "weak_weight": "weak_weight"}
 """Settings that older versions kept in `distillation` -> their names in `mmanet` now."""
 
 
-def of_this_version(plain: Any) -> Any:
+def upgraded(plain: Any) -> Any:
     """Convert an experiment's plain values, as stored by this or an older version, to the current names."""
     if not isinstance(plain, dict) or not isinstance(plain.get("distillation"), dict):
         return plain
-    kept = {key: value for key, value in plain["distillation"].items() if key not in MOVED}
-    moved = {MOVED[key]: value for key, value in plain["distillation"].items() if key in MOVED}
+    kept = {key: value for key, value in plain["distillation"].items() if key not in RENAMED}
+    moved = {RENAMED[key]: value for key, value in plain["distillation"].items() if key in RENAMED}
     return {**plain, "distillation": kept, **({"mmanet": moved} if moved else {})}

@@ -14,8 +14,8 @@ from .method_settings import MethodSettings
 from .overrides import full_key, override
 from .toml_file import read_toml
 
-MAY_CHANGE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
-"""Prefixes of the settings that may change when a run is resumed; `MethodSettings.MOVING` adds the method's own."""
+CHANGEABLE = ("optimiser.", "pretrain_optimiser.", "run.", "data.workers")
+"""Prefixes of the settings that may change when a run is resumed; `MethodSettings.CHANGEABLE` adds the method's own."""
 
 
 def resources_folder(name: str) -> Path:
@@ -91,16 +91,16 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
     """
     method = experiment.method
     own = experiment.method_settings.get(method, MethodSettings())
-    moving = tuple(f"{method}.{name}" for name in own.MOVING)
+    moving = tuple(f"{method}.{name}" for name in own.CHANGEABLE)
     plain = to_plain(experiment)
     for text in overrides:
         key = full_key(text.partition("=")[0].strip())
-        if not key.startswith(MAY_CHANGE) and key not in moving:
+        if not key.startswith(CHANGEABLE) and key not in moving:
             raise ConfigError(
                 f"--set {key}: this cannot change within a run, for its checkpoint was made with it. What can: "
-                f"{', '.join((*MAY_CHANGE, *moving))}. Start a new run."
+                f"{', '.join((*CHANGEABLE, *moving))}. Start a new run."
             )
-        if own.UNREAD and key.startswith(own.UNREAD):
+        if own.IGNORED and key.startswith(own.IGNORED):
             raise ConfigError(f"--set {key}: '{method}' does not read it. Set its own: {', '.join(moving)}.")
         override(plain, text)
     changed = from_plain(Experiment, plain, "run.json", ConfigError)

@@ -20,15 +20,15 @@ class MethodSettings:
     """Base class of method-specific settings.
 
     Every number must be finite and at least 0. `LIMITS` sets tighter (lowest, highest) bounds, `POSITIVE` excludes 0,
-    and `WORDS` lists the allowed texts. `MOVING` names optimiser-like settings, which may change when a run is resumed;
-    `UNREAD` names prefixes of shared settings that the method ignores because it has its own.
+    and `CHOICES` lists the allowed texts. `CHANGEABLE` names optimiser-like settings, which may change when a run is
+    resumed; `IGNORED` names prefixes of shared settings that the method ignores because it has its own.
     """
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = ()
-    WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    MOVING: ClassVar[tuple[str, ...]] = ()
-    UNREAD: ClassVar[tuple[str, ...]] = ()
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ()
+    IGNORED: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> Iterator[str]:
         """Yield one message per invalid value, starting with the setting's name and without a final full stop."""
@@ -36,8 +36,8 @@ class MethodSettings:
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 yield from self._problems_of_number(field.name, value)
-            elif field.name in self.WORDS and value not in self.WORDS[field.name]:
-                yield f"{field.name} must be one of {', '.join(self.WORDS[field.name])}, got '{value}'"
+            elif field.name in self.CHOICES and value not in self.CHOICES[field.name]:
+                yield f"{field.name} must be one of {', '.join(self.CHOICES[field.name])}, got '{value}'"
 
     def _problems_of_number(self, name: str, value: float) -> Iterator[str]:
         low, high = self.LIMITS.get(name, (0, LARGEST_FLOAT32))

@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "run.validation_batches": (1, 10**6),
 }
 POSITIVE = ("optimiser.learning_rate", "optimiser.clip_norm")
-WORDS: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "data.augment_strength": ("nnunet", "strong"),
     "optimiser.kind": ("sgd", "adamw"),
     "optimiser.schedule": ("poly", "cosine"),
@@ -70,7 +70,7 @@ def _check_values(experiment: Experiment) -> None:
         value = _value(experiment, key)
         if not 0 < value < LARGEST_FLOAT32:
             raise ConfigError(f"{key} must be positive and below {LARGEST_FLOAT32:g}, got {value:g}.")
-    for key, known in WORDS.items():
+    for key, known in CHOICES.items():
         value = _value(experiment, key)
         if value not in known:
             raise ConfigError(f"{key} must be one of {', '.join(known)}, got '{value}'.")

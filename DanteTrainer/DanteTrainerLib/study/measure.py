@@ -49,8 +49,8 @@ def measure(run: Planned, dataset: Dataset, names: Sequence[str], part: str, lev
         levels: whether to measure the deep levels too.
     """
     from ..evaluation.cost import cost_of
+    from ..evaluation.evaluated_model import load_for
     from ..evaluation.levels import LEVELS_FILE, TABLE_COLUMNS, has_levels, score_levels
-    from ..evaluation.subject import load_for
     from ..evaluation.tables import write_table
 
     if is_measured(run, part, levels):

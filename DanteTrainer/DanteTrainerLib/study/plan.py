@@ -55,7 +55,7 @@ def plan(study: Study, folder: Path) -> list[Planned]:
     settings = {name: _settings_of(entry, study) for name, entry in entries.items()}
     references = {name: _rows_named(name, settings[name], entries) for name in entries}
     for name in entries:
-        _check_no_circle(name, references, ())
+        _check_no_cycle(name, references, ())
 
     runs = []
     for name, entry in entries.items():
@@ -66,7 +66,7 @@ def plan(study: Study, folder: Path) -> list[Planned]:
             raise ConfigError(f"'{name}': each seed is trained once, got {', '.join(map(str, seeds))}.")
         for seed in seeds:
             models = {other: _run_folder(folder, other, seed) / MODEL_FOLDER for other in references[name]}
-            texts = [_filled(text, models) for text in settings[name]]
+            texts = [_fill_references(text, models) for text in settings[name]]
             experiment = _experiment(study, entry, [*texts, f"seed={seed}"])
             runs.append(Planned(entry, seed, _run_folder(folder, name, seed), experiment, tuple(models.values())))
     return runs
@@ -76,7 +76,7 @@ def _run_folder(folder: Path, name: str, seed: int) -> Path:
     return folder / RUNS_FOLDER / f"{folder_name(name)}-seed{seed}"
 
 
-def _filled(text: str, models: Mapping[str, Path]) -> str:
+def _fill_references(text: str, models: Mapping[str, Path]) -> str:
     """Replace references to rows in a setting by their model folders."""
     return REFERENCE.sub(lambda match: models[match[1]].resolve().as_posix(), text)
 
@@ -111,7 +111,7 @@ def _rows_named(name: str, settings: Sequence[str], entries: Mapping[str, Entry]
     return list(named)
 
 
-def _check_no_circle(name: str, references: Mapping[str, Sequence[str]], above: tuple[str, ...]) -> None:
+def _check_no_cycle(name: str, references: Mapping[str, Sequence[str]], above: tuple[str, ...]) -> None:
     """Check for circular references.
 
     Raises:
@@ -121,7 +121,7 @@ def _check_no_circle(name: str, references: Mapping[str, Sequence[str]], above: 
         circle = " -> ".join((*above[above.index(name) :], name))
         raise ConfigError(f"these rows need each other's models, none could be trained first: {circle}.")
     for other in references[name]:
-        _check_no_circle(other, references, (*above, name))
+        _check_no_cycle(other, references, (*above, name))
 
 
 def _experiment(study: Study, entry: Entry, settings: Sequence[str]) -> Experiment:

@@ -64,11 +64,11 @@ def run_study(
         _check_settings(run)
     read_split(dataset, seed=planned[0].experiment.data.split_seed).part(split)
     make_writable(folder)
-    how = _How(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror, study.levels)
+    options = _Options(data, dataset, folder / CACHE_FOLDER, split, device, quiet, stop, study.mirror, study.levels)
     failed: dict[Path, Exception] = {}
     left = planned
     while left:
-        waiting = [run for run in left if not _worked_on(run, how, failed)]
+        waiting = [run for run in left if not _process(run, options, failed)]
         if waiting and len(waiting) == len(left):
             time.sleep(WAIT_SECONDS)
         left = waiting
@@ -77,7 +77,7 @@ def run_study(
 
 
 @dataclass(frozen=True)
-class _How:
+class _Options:
     """Options shared by all runs of a study."""
 
     data: Path
@@ -91,11 +91,11 @@ class _How:
     levels: bool
 
 
-def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
+def _process(run: Planned, options: _Options, failed: dict[Path, Exception]) -> bool:
     """Process a run; False if it must wait: for a model that it needs, or for another process working on it."""
-    if how.stop():
+    if options.stop():
         raise Cancelled("Stopped; run the study again to go on.")
-    if _done(run, how.split, how.mirror) and is_measured(run, how.split, how.levels):
+    if _done(run, options.split, options.mirror) and is_measured(run, options.split, options.levels):
         return True
     if any(need.parent in failed for need in run.needs):
         failed[run.folder] = DanteError(f"'{run.entry.name}' needs the model of a run that failed.")
@@ -103,13 +103,13 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
     if not all(need.is_dir() for need in run.needs):
         return False
     try:
-        with _claimed(run):
-            _train(run, how)
-            if how.stop():
+        with _lock_of(run):
+            _train(run, options)
+            if options.stop():
                 raise Cancelled("Stopped before the scores; run the study again to go on.")
-            score(run, how.dataset, how.split, how.device, how.quiet, how.mirror)
-            names = split_for(run.folder, how.dataset).part(how.split)
-            measure(run, how.dataset, names, how.split, how.levels, how.device)
+            score(run, options.dataset, options.split, options.device, options.quiet, options.mirror)
+            names = split_for(run.folder, options.dataset).part(options.split)
+            measure(run, options.dataset, names, options.split, options.levels, options.device)
     except Timeout:
         return False
     except Cancelled:
@@ -121,21 +121,22 @@ def _worked_on(run: Planned, how: _How, failed: dict[Path, Exception]) -> bool:
     return True
 
 
-def _claimed(run: Planned) -> FileLock:
+def _lock_of(run: Planned) -> FileLock:
     """Lock held while a process works on a run; raises filelock.Timeout at once if another holds it."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0)
 
 
-def _train(run: Planned, how: _How) -> None:
+def _train(run: Planned, options: _Options) -> None:
     print(f"{run.entry.name}, seed {run.seed}", flush=True)
     if not (run.folder / RUN_FILE).is_file():
-        cache = os.path.relpath(how.cache, run.folder)  # relative, so that a study can be moved together with its cache
-        start_run(run.experiment, how.data, run.folder, run.entry.name, Path(cache))
+        # Relative, so that a study can be moved together with its cache.
+        cache = os.path.relpath(options.cache, run.folder)
+        start_run(run.experiment, options.data, run.folder, run.entry.name, Path(cache))
     elif not _trained(run):
-        change_run(run.folder, how.data, (f"data.workers={run.experiment.data.workers}",), run.needs)
+        change_run(run.folder, options.data, (f"data.workers={run.experiment.data.workers}",), run.needs)
     if not _trained(run):
-        continue_run(run.folder, how.device, how.quiet, how.stop)
+        continue_run(run.folder, options.device, options.quiet, options.stop)
 
 
 def _check_settings(run: Planned) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from DanteSegmenterLib.preprocess import Background
 from DanteTrainerLib.data.augment import NONE, STRENGTHS, Augmentation, apply, draw, source_size
-from DanteTrainerLib.settings.ranges import WORDS
+from DanteTrainerLib.settings.ranges import CHOICES
 
 PATCH = (9, 9, 9)
 
@@ -236,7 +236,7 @@ def test_strong_augmentation_draws_more_often_and_wider_per_channel():
 
 
 def test_every_strength_is_a_valid_setting():
-    assert WORDS["data.augment_strength"] == tuple(STRENGTHS)
+    assert CHOICES["data.augment_strength"] == tuple(STRENGTHS)
 
 
 def test_shift_adds_to_the_drawn_channels():

@@ -19,7 +19,7 @@ from DanteSegmenterLib.volume import Volume
 from DanteTrainerLib.__main__ import main
 from DanteTrainerLib.evaluation.dropping import FilledNetwork, without
 from DanteTrainerLib.evaluation.evaluate import evaluate, read_summary
-from DanteTrainerLib.evaluation.subject import with_one_network
+from DanteTrainerLib.evaluation.evaluated_model import with_one_network
 from DanteTrainerLib.release.provenance import provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
 from DanteTrainerLib.settings.loading import load_experiment

@@ -3,7 +3,7 @@ import torch
 from steps import context
 from torch import nn
 
-from DanteTrainerLib.loop.average import follow, with_average
+from DanteTrainerLib.loop.average import update_average, with_average
 from DanteTrainerLib.loop.stage import Deployed, LossTerms, Stage
 
 
@@ -22,14 +22,14 @@ def stage(frozen=()):
 
 def test_average_follows_its_decay():
     average, network = constant(1.0), constant(3.0)
-    follow(average, network, 0.75)
+    update_average(average, network, 0.75)
     assert average.weight.item() == pytest.approx(0.75 * 1 + 0.25 * 3)
 
 
 def test_counters_are_copied_instead_of_averaged():
     average, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
     network.num_batches_tracked.fill_(7)
-    follow(average, network, 0.75)
+    update_average(average, network, 0.75)
     assert average.num_batches_tracked == 7
 
 

@@ -258,7 +258,7 @@ def test_no_evaluation_is_left_when_its_parent_is_killed(many, tmp_path, monkeyp
 def test_non_waiting_caller_learns_later_how_a_verbose_training_started(data, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONVERBOSE", "1")  # a line per import: more than a pipe holds if it waited for a reader
     start = time.monotonic()
-    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_started=False)
     assert time.monotonic() - start < 0.5
     assert background.status(run).state == "starting"
     wait_for(lambda: background.status(run).step > 0)
@@ -268,12 +268,12 @@ def test_non_waiting_caller_learns_later_how_a_verbose_training_started(data, tm
 
 
 def test_starting_training_is_stopped_before_it_begins(data, tmp_path):
-    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_begun=False)
+    run = background.start("lower", data, tmp_path / "run", LONG, device="cpu", until_started=False)
     assert background.stop(run).state == "stopped"
 
 
 def test_non_waiting_caller_gets_the_refusal(data, tmp_path):
-    run = background.start("loser", data, tmp_path / "run", device="cpu", until_begun=False)
+    run = background.start("loser", data, tmp_path / "run", device="cpu", until_started=False)
     wait_for(lambda: background.status(run).state != "starting")
     status = background.status(run)
     assert status.state == "failed" and "Did you mean 'lower'" in status.message and not run.exists()

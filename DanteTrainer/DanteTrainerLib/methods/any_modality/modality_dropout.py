@@ -33,7 +33,7 @@ def without_privileged(task: Task) -> Tensor:
 def share_without_privileged(present: Tensor, task: Task) -> dict[str, float]:
     """Share of samples that lack the privileged modality, to be logged.
 
-    `loop.history.added_up` turns it into a number of steps. Call it right after drawing: later it would wait for the
-    device.
+    `loop.history.sum_over_steps` turns it into a number of steps. Call it right after drawing: later it would wait for
+    the device.
     """
     return {WITHOUT_PRIVILEGED: 1 - present[:, task.full.index(task.privileged)].mean().item()}

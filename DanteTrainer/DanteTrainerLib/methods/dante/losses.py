@@ -50,15 +50,15 @@ class Reduction:
         return levels.sum() if self.over_levels == "sum" else levels.mean()
 
 
-MEANS_ADDED_UP = Reduction()
+SUM_OF_MEANS = Reduction()
 
 
-def compaction(corrections: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
+def compaction(corrections: list[Tensor], reduction: Reduction = SUM_OF_MEANS) -> Tensor:
     """L_PIB = sum_i mean |proj_i(...)| (DANTE, eq. 3): penalises the size of the privileged correction."""
     return reduction.of([_MeanAbsolute.apply(correction) for correction in corrections], corrections)
 
 
-def alignment_l1(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
+def alignment_l1(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = SUM_OF_MEANS) -> Tensor:
     """L_Align = sum_i mean |Z^A_i - Z^L_i| (DANTE, eq. 4 with p = 1)."""
     return reduction.of([_MeanAbsolute.apply(a - z) for a, z in zip(anchor, limited)], anchor)
 
@@ -81,7 +81,7 @@ class _MeanAbsolute(torch.autograd.Function):
         return x.sign() * (gradient / x.numel())
 
 
-def alignment_l2(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = MEANS_ADDED_UP) -> Tensor:
+def alignment_l2(anchor: list[Tensor], limited: list[Tensor], reduction: Reduction = SUM_OF_MEANS) -> Tensor:
     """sum_i mean (Z^A_i - Z^L_i)^2 (eq. 4 with p = 2, squared because the plain norm has no gradient at 0)."""
     return reduction.of([(a.float() - z.float()).square().mean() for a, z in zip(anchor, limited)], anchor)
 

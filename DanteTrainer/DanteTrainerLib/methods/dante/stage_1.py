@@ -14,7 +14,7 @@ from ...loop.stage import LossTerms, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from .blur import blur_warning, blurred
-from .first_weights import ENCODERS, PRETRAINED, begin, encoders_of
+from .initial_weights import ENCODERS, PRETRAINED, encoders_of, initialise_networks
 from .losses import masked_reconstruction
 from .masking import ReconstructionDecoder, block_size, draw_mask, encode_visible, mask_at
 
@@ -30,7 +30,7 @@ def cross_modal(experiment: Experiment, task: Task) -> Stage:
     rec_l = ReconstructionDecoder(len(task.limited), spec)
     rec_f = ReconstructionDecoder(len(task.full), spec)  # one for both eq. 8 and eq. 9
     networks = nn.ModuleDict({**encoders, "psi_1": psi_1, "psi_2": psi_2, "rec_L": rec_l, "rec_F": rec_f})
-    begin(networks, experiment, task)
+    initialise_networks(networks, experiment, task)
     masked = _Masked(experiment)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -47,7 +47,7 @@ def cross_modal(experiment: Experiment, task: Task) -> Stage:
         }
         everything = list(range(len(task.full)))
         read = {"L_from_L": limited, "F_from_AP": everything, "F_from_LP": everything}
-        return LossTerms(terms, masked.errors_of_a_blur(x_f, mask, read, context))
+        return LossTerms(terms, masked.blur_errors(x_f, mask, read, context))
 
     return _pretraining(experiment, networks, loss)
 
@@ -59,7 +59,7 @@ def naive(experiment: Experiment, task: Task) -> Stage:
     read = dict(zip(ENCODERS, (task.limited_channels, everything, everything)))
     decoders = {name: ReconstructionDecoder(len(channels), experiment.network) for name, channels in read.items()}
     networks = nn.ModuleDict({**encoders, **{f"rec_{name}": decoder for name, decoder in decoders.items()}})
-    begin(networks, experiment, task)
+    initialise_networks(networks, experiment, task)
     masked = _Masked(experiment)
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
@@ -69,7 +69,7 @@ def naive(experiment: Experiment, task: Task) -> Stage:
             image = batch.images[:, channels]
             features = masked.encode(encoders[name], image, mask_for(mask, channels))
             terms[name] = Term(masked.error(decoders[name], features, image, mask, channels))
-        return LossTerms(terms, masked.errors_of_a_blur(batch.images, mask, read, context))
+        return LossTerms(terms, masked.blur_errors(batch.images, mask, read, context))
 
     return _pretraining(experiment, networks, loss)
 
@@ -130,7 +130,7 @@ class _Masked:
         prediction = decoder(features, mask if self._sparse else None)
         return masked_reconstruction(prediction, target, mask if channels is None else mask_for(mask, channels))
 
-    def errors_of_a_blur(
+    def blur_errors(
         self, images: Tensor, mask: Tensor, read: Mapping[str, Sequence[int]], context: StepContext
     ) -> dict[str, float]:
         """Error of a blur baseline for each reconstruction, as `blur_NAME`; empty except every `BLUR_EVERY` steps.

@@ -19,11 +19,11 @@ from ...settings.methods.dante import DanteSettings
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
 from .diagnostics import by_level, gradient_ratios
-from .first_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, begin, encoders_of
+from .initial_weights import ENCODERS, FULL_PATHWAY, MATURED, PRETRAINED, encoders_of, initialise_networks
 from .losses import GRADIENT, Reduction, alignment_infonce, alignment_l1, alignment_l2, channel_normalised, compaction
 
 # Logged every few steps only: magnitudes read every feature map again, gradient ratios need extra backward passes.
-MAGNITUDES_EVERY, PULLS_EVERY = 20, 100
+MAGNITUDES_EVERY, RATIOS_EVERY = 20, 100
 
 
 def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()) -> Stage:
@@ -41,10 +41,10 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
     encoders, psi = encoders_of(experiment, task), Fusion(experiment.network)
     d_l, d_f = (Decoder(outputs, experiment.network) for _ in range(2))
     networks = nn.ModuleDict({**encoders, "psi": psi, "D_L": d_l, "D_F": d_f})
-    begin(networks, experiment, task)
+    initialise_networks(networks, experiment, task)
     aligned = _levels(settings, len(experiment.network.features))
     # A compiled network does not support a second backward pass.
-    pulls_every = 0 if experiment.run.compile else PULLS_EVERY
+    ratios_every = 0 if experiment.run.compile else RATIOS_EVERY
 
     def loss(batch: Batch, context: StepContext) -> LossTerms:
         z_l = encoders["E_L"](batch.images[:, limited])
@@ -60,7 +60,7 @@ def both_pathways(experiment: Experiment, task: Task, before: Sequence[str] = ()
             terms["pib"] = Term(compaction(corrections, _reduction(settings)), ramp * settings.compaction_weight)
             sides = [z_a[n - 1] for n in aligned], [z_l[n - 1] for n in aligned]
             terms["align"] = Term(_alignment(*sides, batch, context, settings), ramp * settings.align_weight)
-            if pulls_every and context.step % pulls_every == 0 and z_l[0].requires_grad:
+            if ratios_every and context.step % ratios_every == 0 and z_l[0].requires_grad:
                 logged |= gradient_ratios(z_l, terms["seg_L"], terms["align"])
         return LossTerms(terms, logged)
 

@@ -13,7 +13,7 @@ from ...loop.stage import LossTerms, Origin, Stage, StepContext, Term
 from ...settings.experiment import Experiment
 from ...settings.tasks import Task
 from ..segmentation_loss import segmentation_loss
-from .first_weights import MATURED, PRETRAINED, begin, encoders_of
+from .initial_weights import MATURED, PRETRAINED, encoders_of, initialise_networks
 
 
 def full_pathway(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
@@ -27,7 +27,7 @@ def full_pathway(experiment: Experiment, task: Task, pretrained: bool) -> Stage:
     psi, d_f = Fusion(experiment.network), Decoder(task.outputs, experiment.network)
     own = {name: encoders[name] for name in ("E_A", "E_P")}
     networks = nn.ModuleDict({**own, "psi": psi, "D_F": d_f})
-    begin(networks, experiment, task)
+    initialise_networks(networks, experiment, task)
     full = FullNetwork(own["E_A"], own["E_P"], psi, d_f)
 
     def loss(batch: Batch, _: StepContext) -> LossTerms:

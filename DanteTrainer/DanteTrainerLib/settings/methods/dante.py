@@ -21,7 +21,7 @@ class DanteSettings(MethodSettings):
         "mature_teacher": (0, 10),
     }
     POSITIVE: ClassVar = ("temperature", "fusion_init")
-    WORDS: ClassVar = {
+    CHOICES: ClassVar = {
         "masking": ("sparse", "dense"),
         "align": ("l1", "l2", "infonce"),
         "align_grad": ("both", "to_L", "to_A"),

@@ -12,8 +12,8 @@ from ..method_settings import MethodSettings
 class RobustSegSettings(MethodSettings):
     """Only read by method "robustseg"; the defaults are the published ones."""
 
-    MOVING: ClassVar = ("weight_decay",)
-    UNREAD: ClassVar = ("optimiser.weight_decay",)
+    CHANGEABLE: ClassVar = ("weight_decay",)
+    IGNORED: ClassVar = ("optimiser.weight_decay",)
 
     reconstruction_weight: float = 0.1
     """Weight of the L1 reconstruction error, summed over modalities."""

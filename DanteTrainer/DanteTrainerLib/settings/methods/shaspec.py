@@ -18,7 +18,7 @@ class ShaSpecSettings(MethodSettings):
     """Only read by method "shaspec"; the defaults are those of the published code."""
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {"drop_from": (0, 1)}
-    WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {"substitute": tuple(SUBSTITUTES)}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"substitute": tuple(SUBSTITUTES)}
     similarity_weight: float = 0.1
     """Weight of the distance between the shared features of neighbouring modalities."""
     domain_weight: float = 0.02

@@ -27,8 +27,8 @@ class VitSettings(MethodSettings):
         "mae_warm_up": (0, 0.99),
     }
     POSITIVE: ClassVar = ("learning_rate", "tuning_rate", "mae_rate", "clip_norm")
-    MOVING: ClassVar = (*POSITIVE, "weight_decay", "warm_up", "mae_warm_up")
-    UNREAD: ClassVar = ("optimiser.",)
+    CHANGEABLE: ClassVar = (*POSITIVE, "weight_decay", "warm_up", "mae_warm_up")
+    IGNORED: ClassVar = ("optimiser.",)
 
     token: int = UnetrOptions.token
     """Edge length of a token's block in voxels, a power of 2; the patch must be a whole number of blocks."""

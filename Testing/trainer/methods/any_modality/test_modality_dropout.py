@@ -5,7 +5,7 @@ import torch
 from small_trainings import small
 from steps import batch, context
 
-from DanteTrainerLib.loop.history import added_up
+from DanteTrainerLib.loop.history import sum_over_steps
 from DanteTrainerLib.methods.any_modality import robustseg
 from DanteTrainerLib.methods.any_modality.modality_dropout import draw_present, share_without_privileged
 from DanteTrainerLib.settings.tables import DroppingSettings
@@ -41,6 +41,6 @@ def test_log_counts_steps_without_the_privileged_scan():
     }
     rows = [{"stage": "s", "step": 10, "log_without_privileged_share": 0.5}, {"stage": "s", "step": 14}]
     rows += [{"stage": "s", "step": 20, "log_without_privileged_share": 1.0}]
-    assert added_up(rows, "log_without_privileged_share") == 5 + 6
+    assert sum_over_steps(rows, "log_without_privileged_share") == 5 + 6
     stage = robustseg.stages(small("robustseg", "dropping.probability=1"), BRAIN)[0]
     assert stage.loss(batch(), context(0)).logged == {"without_privileged_share": 1.0}

@@ -29,7 +29,7 @@ def test_gradient_ratio_in_half_precision_is_that_of_the_tiny_gradients():
 
 def test_gradient_ratios_are_logged_every_hundred_steps_after_the_onset_without_changing_gradients(monkeypatch):
     def gradients(every):
-        monkeypatch.setattr(stage_2, "PULLS_EVERY", every)
+        monkeypatch.setattr(stage_2, "RATIOS_EVERY", every)
         [stage] = stages(without_stage_1(), BRAIN)
         terms = stage.loss(batch(), context(100, 200))
         terms.total.backward()

@@ -17,7 +17,7 @@ from DanteTrainerLib.settings.tables import DroppingSettings, RunSettings
 class Example(MethodSettings):
     LIMITS: ClassVar = {"share": (0, 1)}
     POSITIVE: ClassVar = ("temperature",)
-    WORDS: ClassVar = {"kind": ("one", "two")}
+    CHOICES: ClassVar = {"kind": ("one", "two")}
     share: float = 0.5
     temperature: float = 1.0
     weight: float = 1.0

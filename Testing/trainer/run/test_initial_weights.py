@@ -15,7 +15,7 @@ from DanteTrainerLib.loop.checkpoint import save_checkpoint
 from DanteTrainerLib.loop.stage import LossTerms, Origin, Stage
 from DanteTrainerLib.methods.same_images import check_same_images
 from DanteTrainerLib.release.provenance import read_provenance
-from DanteTrainerLib.run.first_weights import carry
+from DanteTrainerLib.run.initial_weights import carry
 from DanteTrainerLib.run.run_folder import read_run
 from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.settings.tasks import BRAIN

@@ -23,14 +23,14 @@ def encoders_of(experiment: Experiment, task: Task) -> dict[str, Encoder]:
     return {name: Encoder(channels[name], experiment.network) for name in ENCODERS}
 
 
-def begin(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
+def initialise_networks(networks: nn.ModuleDict, experiment: Experiment, task: Task) -> None:
     """Initialise E_L and D_L as the seed's lower bound, with `common_start` also E_A and D_F, the rest randomly."""
     initialise(networks)
     start, common = untrained(experiment, task, task.limited), experiment.dante.common_start
     if "E_L" in networks:
         networks["E_L"].load_state_dict(start.encoder.state_dict())
     if common:
-        _begin_as(start.encoder, networks["E_A"], task.limited_channels)
+        _copy_weights(start.encoder, networks["E_A"], task.limited_channels)
     for name in ("D_L", "D_F") if common else ("D_L",):
         if name in networks:  # not every stage has both
             networks[name].load_state_dict(start.decoder.state_dict())
@@ -45,7 +45,7 @@ def _scale_fusions(networks: nn.ModuleDict, factor: float) -> None:
                 projection.data.mul_(factor)
 
 
-def _begin_as(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
+def _copy_weights(limited: nn.Module, full: nn.Module, limited_channels: list[int]) -> None:
     """Copy all weights; those of the privileged channel become 0, so both encoders give the same features at first."""
     weights = full.state_dict()
     for name, theirs in limited.state_dict().items():
