@@ -150,12 +150,13 @@ class _Gathered:
         self._closed.append(f"'{path.relative_to(self._folder)}' ({error.strerror})")
 
     def add(self, path: Path) -> None:
+        """Add a file; a result of an earlier run is none of the study's own files, and may lie far from them."""
         try:
             instance = read_instance(path)
         except NotReadable as error:
             self._damaged.append(f"'{path.relative_to(self._folder)}' ({error})")
             return
-        if instance is None:
+        if instance is None or instance.ours:
             return
         known = self._instances.setdefault(instance.uid, instance)
         if known is instance:

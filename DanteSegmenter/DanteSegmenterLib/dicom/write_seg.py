@@ -19,6 +19,7 @@ from ..files.atomic import write_atomically
 from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
 from ..result.report import Report
+from .header.instance import MANUFACTURER
 from .header.packages import check_packages, quiet
 from .header.records import Frame
 from .stack import Stack
@@ -44,7 +45,7 @@ _REFERRED = (
     "PositionReferenceIndicator", "Rows", "Columns", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )  # fmt: skip
-MANUFACTURER, PRODUCT = "SlicerDANTE", "DanteSegmenterLib"
+PRODUCT = "DanteSegmenterLib"
 UTF_8 = "ISO_IR 192"  # for names of patients and models, whatever the source's character set
 # Maximum lengths of the value representations LO and SH.
 LONGEST_LO, LONGEST_SH = 64, 16

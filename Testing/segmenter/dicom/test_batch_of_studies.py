@@ -96,6 +96,18 @@ def test_dicom_segmentation_of_a_study_is_written_on_request(folder, model, tmp_
     assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out and (out / "B_day 1.dcm").is_file()
 
 
+@pytest.mark.parametrize("results", ["results", "."])
+def test_segmentations_in_the_searched_folder_change_no_name_of_a_case(tmp_path, model, capsys, results):
+    folder = tmp_path / "patients"
+    write_dicom_case(folder / "B", 1)
+    assert batch(folder, model, folder / results, "--dicom-seg") == 0
+    assert (folder / results / "B.dcm").is_file()
+    capsys.readouterr()
+    assert batch(folder, model, folder / results, "--dicom-seg") == 0
+    assert "0 done, 1 skipped, 0 failed" in capsys.readouterr().out
+    assert list(summary(folder / results)) == ["B"]
+
+
 def test_study_that_cannot_be_referenced_fails_before_computing(tmp_path, model, monkeypatch):
     write_study(tmp_path / "all" / "B", volumes(1), FrameOfReferenceUID=None)
     monkeypatch.setattr("DanteSegmenterLib.inference.segment", None)

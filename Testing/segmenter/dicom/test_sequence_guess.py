@@ -17,7 +17,7 @@ def series(description="", slices=20, b_values=(None,), **values):
     frames = tuple(Frame(Path("x"), n, 2, 2, None, None, None, 1, 0, ()) for n in range(slices))
     instances = tuple(
         Instance(
-            *(Path("x"), "", "1", "2", "3", "", "", 1, "", True, False, frames if n == 0 else ()),
+            *(Path("x"), "", "1", "2", "3", "", "", 1, "", True, False, False, frames if n == 0 else ()),
             Acquisition(description=description, b_value=b, **values),
         )
         for n, b in enumerate(b_values)

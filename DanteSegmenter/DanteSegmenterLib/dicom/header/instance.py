@@ -20,6 +20,9 @@ DICOM_MARK, DICOM_MARK_AT = b"DICM", 128
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 # Decompresses as a whole, to any size; not used for images of patients.
 DEFLATED = "1.2.840.10008.1.2.1.99"
+SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+# In the segmentations that this program writes.
+MANUFACTURER = "SlicerDANTE"
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
 _READ = (
     *_PLACE, "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality",
@@ -29,7 +32,7 @@ _READ = (
     "DiffusionBValue", "NumberOfTemporalPositions", "ContrastBolusAgent", "ContrastBolusVolume",
     "ContrastBolusAgentSequence", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers",
-    "LossyImageCompression", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "LossyImageCompression", "Manufacturer", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 # More frames than any scanner writes into one file.
 MOST_FRAMES = 20_000
@@ -84,6 +87,7 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
         raise NotReadable("its header is cut short or names no study, series or instance")
     number = number_of(dataset, "SeriesNumber")
     grey = number_of(dataset, "SamplesPerPixel") == 1 and text(dataset, "PhotometricInterpretation") == "MONOCHROME2"
+    ours = text(dataset, "SOPClassUID") == SEGMENTATION_CLASS and text(dataset, "Manufacturer") == MANUFACTURER
     return Instance(
         path=path,
         patient=text(dataset, "PatientID"),
@@ -96,6 +100,7 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         grey=grey,
         lossy=text(dataset, "LossyImageCompression") == "01",
+        ours=ours,
         frames=_frames(path, dataset),
         acquisition=_acquisition(dataset),
     )

@@ -63,6 +63,7 @@ class Instance:
         frame_of_reference: its UID; empty if the file has none.
         grey: whether the pixels are plain grey values (MONOCHROME2).
         lossy: whether the pixels were compressed with loss.
+        ours: whether it is a segmentation written by this program.
     """
 
     path: Path
@@ -76,5 +77,6 @@ class Instance:
     frame_of_reference: str
     grey: bool
     lossy: bool
+    ours: bool
     frames: tuple[Frame, ...]
     acquisition: Acquisition
