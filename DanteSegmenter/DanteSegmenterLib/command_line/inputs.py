@@ -43,18 +43,20 @@ def check_output(given: argparse.Namespace) -> None:
         )
 
 
-def given_sources(given: argparse.Namespace, spec: ModelSpec) -> dict[str, ImageSource]:
-    """The inputs by modality id.
+def given_sources(given: argparse.Namespace, spec: ModelSpec) -> tuple[dict[str, ImageSource], list[Path]]:
+    """The inputs by modality id, and the files that no output may replace: the inputs, or all files of the studies.
 
     Raises:
         InputError: a file or series is invalid, missing, or ambiguous.
     """
     if given.dicom is None:
-        return {modality: ImageSource(path) for modality, path in input_paths(given.input, spec).items()}
+        paths = input_paths(given.input, spec)
+        return {modality: ImageSource(path) for modality, path in paths.items()}, list(paths.values())
     found = scan(given.dicom)
     rows = table(choose_study(found, given.study))
     chosen = choose_series(rows, spec, asked_series(given.series))
-    return sources_of(chosen, found.notes)
+    files = [file for study in found.studies for series in study.series for file in series.files]
+    return sources_of(chosen, found.notes), files
 
 
 def input_paths(given: list[str], spec: ModelSpec) -> dict[str, Path]:

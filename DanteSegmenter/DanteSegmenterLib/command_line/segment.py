@@ -49,10 +49,10 @@ def segment(given: argparse.Namespace, stop: StopRequest) -> None:
         show_series(given, spec)
         return
     check_output(given)
-    sources = given_sources(given, spec)
+    sources, files = given_sources(given, spec)
     outputs = [(given.output, (SEGMENTATION_ENDING, *WRITTEN_ENDINGS, *([DICOM_ENDING] if given.dicom else [])))]
     outputs += [(given.probabilities, WRITTEN_ENDINGS), (given.report, (".json",))]
-    read = [*(file for source in sources.values() for file in source.files), *given.model.iterdir()]
+    read = [*files, *given.model.iterdir()]
     if given.brain_mask is not None:
         read.append(given.brain_mask)
     check_outputs([pair for pair in outputs if pair[0] is not None], read)

@@ -104,6 +104,22 @@ def test_source_file_is_not_overwritten(run, tmp_path):
     assert code == 2 and "would replace" in error
 
 
+def test_file_of_a_series_that_is_not_used_is_not_overwritten(run, tmp_path):
+    folder = write_study(tmp_path, LIMITED)
+    diffusion = write_series(folder / "S00009", VOLUMES["t2"], "t2", 9, SeriesDescription="DWI")[3]
+    before = diffusion.read_bytes()
+    code, _, error = run("--dicom", folder, output="S00009/0003.dcm")
+    assert code == 2 and "would replace" in error and diffusion.read_bytes() == before
+
+
+def test_segmentation_in_the_folder_of_its_study_can_be_written_again(run, tmp_path):
+    folder = write_study(tmp_path, LIMITED)
+    for _ in range(2):
+        assert run("--dicom", folder, output="tumour.dcm")[0] == 0
+    assert "tumour" not in run("--dicom", folder, "--list", output=None)[1]
+    assert len(choose_study(scan(folder)).series) == 3
+
+
 def test_several_studies_are_listed_and_one_is_chosen(run, tmp_path):
     uid = generate_uid(None)
     folder = write_study(tmp_path / "both" / "a", LIMITED).parent
