@@ -17,6 +17,7 @@ from ..dicom.write_seg import DICOM_ENDING, check_can_write_seg, write_seg
 from ..errors import Cancelled, sentence_of
 from ..files.images import SEGMENTATION_ENDING, write_segmentation
 from ..host.address import Host
+from ..host.model_cache import digest_of
 from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec, Pathway
@@ -198,14 +199,15 @@ def tile_of(result: Result) -> Tile:
     return Tile(result.spec, image, result.label_map[slab].copy())
 
 
-_MODELS: dict[tuple[str, str], Model] = {}
+_MODELS: dict[tuple[str, str, str], Model] = {}
 
 
 def _loaded(folder: str, device: str) -> Model:
-    """Load a model, once per process."""
+    """Load a model, once per process; again if the folder holds another one, as a cluster's workers outlive a batch."""
     from ..inference import load_model
 
-    if (folder, device) not in _MODELS:
+    key = (folder, device, digest_of(folder))
+    if key not in _MODELS:
         _MODELS.clear()
-        _MODELS[folder, device] = load_model(folder, device)
-    return _MODELS[folder, device]
+        _MODELS[key] = load_model(folder, device)
+    return _MODELS[key]

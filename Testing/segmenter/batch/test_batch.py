@@ -230,8 +230,20 @@ def test_case_name_is_plain_text_in_the_table(model, tmp_path):
 def test_only_the_model_in_use_is_kept_in_memory(monkeypatch):
     monkeypatch.setattr(case_of_batch, "_MODELS", {})
     monkeypatch.setattr(inference, "load_model", lambda folder, device: f"{folder} on {device}")
+    monkeypatch.setattr(case_of_batch, "digest_of", lambda folder: f"that of {folder}")
     assert [case_of_batch._loaded(folder, "cpu") for folder in "aab"] == ["a on cpu", "a on cpu", "b on cpu"]
-    assert list(case_of_batch._MODELS) == [("b", "cpu")]
+    assert list(case_of_batch._MODELS.values()) == ["b on cpu"]
+
+
+def test_model_trained_again_in_the_same_folder_is_used_by_the_same_process(cases, tmp_path):
+    folder = tmp_path / "model"
+    reports = []
+    for seed in (0, 1):
+        write_brain_model(folder, seed=seed)
+        outcomes = run_batch(folder, find_cases(cases)[:1], tmp_path / "out", Options("cpu"))
+        reports.append(outcomes[0].report)
+    digest = read_spec(folder).limited.digest
+    assert digest.startswith(reports[1].weights) and reports[0].weights != reports[1].weights
 
 
 def test_dicom_segmentation_without_its_result_is_removed(tmp_path, monkeypatch):
