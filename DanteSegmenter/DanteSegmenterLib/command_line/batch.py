@@ -18,7 +18,7 @@ from ..model_folder.read_write import read_spec
 from ..model_folder.spec import ModelSpec
 from ..options import SegmentOptions
 from ..program import STOPPED, StopRequest, say
-from .segment import host_of
+from .segment import host_of, tell_use
 
 
 def batch(given: argparse.Namespace, stop: StopRequest) -> None:
@@ -43,6 +43,7 @@ def batch(given: argparse.Namespace, stop: StopRequest) -> None:
         say(f"  {one_line(case.name):<30} {', '.join(case.images):<24} {obstacle or 'will run'}")
     if given.list:
         return
+    tell_use(spec)
     stop.message = "Stopped; what is finished stays. The same command goes on with the rest."
     outcomes = run_batch(given.model, cases, given.out, options, given.cluster, show, stop)
     states = [outcome.state for outcome in outcomes]

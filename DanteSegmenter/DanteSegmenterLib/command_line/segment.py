@@ -23,6 +23,7 @@ from ..files.images import (
 from ..host.address import Host, parse_host
 from ..model_folder.choosing import choose_pathway
 from ..model_folder.read_write import read_spec
+from ..model_folder.spec import ModelSpec
 from ..options import SegmentOptions
 from ..program import StopRequest, printable, say
 from ..result.result import Result
@@ -138,4 +139,11 @@ def _tell(result: Result, written: list[str]) -> None:
     for region, found in zip(result.spec.regions, report.findings):
         volumes = f"{found.volume_ml:8.1f} mL ({found.low_ml:.1f} to {found.high_ml:.1f})"
         say(f"{region.id:>4}  {volumes}  {region.name}")
+    tell_use(result.spec)
     say(f"{report.total_seconds:.1f} s on {report.device}; wrote {', '.join(written)}")
+
+
+def tell_use(spec: ModelSpec) -> None:
+    """Print what the model is for beside its results: some must not be used on patients at all."""
+    if spec.intended_use:
+        say(f"use: {spec.intended_use}")

@@ -2,14 +2,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from batches import batch
 from conftest import REPOSITORY
+from datasets import write_case
 from models import study, write_brain_model
 
 from DanteSegmenterLib.__main__ import main
 from DanteSegmenterLib.files import read_volume, write_volume
+from DanteSegmenterLib.model_folder import read_spec, write_spec
 from DanteSegmenterLib.volume import Volume
 
 
@@ -40,6 +44,17 @@ def test_segment_writes_a_coded_segmentation_probabilities_and_a_report(folder, 
     assert read_volume(tmp_path / "p.nrrd", component=2).shape == (20, 24, 28)
     assert sorted(os.listdir(tmp_path)) == ["out.seg.nrrd", "p.nrrd", "report.json"]
     assert "mL" in capsys.readouterr().out
+
+
+def test_intended_use_is_printed_beside_the_results(tmp_path, capsys):
+    model = write_brain_model(tmp_path / "model")
+    write_spec(model, replace(read_spec(model), intended_use="Of no use on patients."))
+    for name, volume in study().items():
+        write_volume(tmp_path / f"{name}.nii.gz", volume)
+    assert main(command(tmp_path, tmp_path / "out.nii.gz")) == 0
+    assert "use: Of no use on patients.\n" in capsys.readouterr().out
+    assert batch(write_case(tmp_path / "cases" / "A", 0).parent, model, tmp_path / "results") == 0
+    assert "use: Of no use on patients.\n" in capsys.readouterr().out
 
 
 def test_segment_writes_a_label_map_of_brats_labels_for_other_programs(folder, tmp_path):
