@@ -83,12 +83,12 @@ def conclude(work: Callable[[], object]) -> int:
         work()
         return DONE
     except (Cancelled, KeyboardInterrupt) as error:
-        complain(str(error) or "Stopped.")
+        print_error(str(error) or "Stopped.")
         return STOPPED
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        complain(f"error: {sentence_of(error)}")
+        print_error(f"error: {sentence_of(error)}")
         return REFUSED
 
 
@@ -108,7 +108,7 @@ def say(text: str) -> None:
     _print(text, sys.stdout)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print to standard error, like `say`."""
     _print(text, sys.stderr)
 

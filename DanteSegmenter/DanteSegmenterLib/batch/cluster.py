@@ -127,7 +127,7 @@ def _client(address: str) -> Any:
         if name.partition(".")[0] in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
-    class Careful(Client):
+    class TypedClient(Client):
         """Never unpickles data from a worker: neither its results (`SAFE`) nor its errors."""
 
         def start(self, **options: Any) -> Any:
@@ -140,7 +140,7 @@ def _client(address: str) -> Any:
 
     try:
         asyncio.run(_try_to_reach(address))
-        return Careful(address, timeout=CONNECT_SECONDS, serializers=SAFE, deserializers=SAFE, set_as_default=False)
+        return TypedClient(address, timeout=CONNECT_SECONDS, serializers=SAFE, deserializers=SAFE, set_as_default=False)
     except Exception as error:  # distributed raises whatever its streams raise
         reason = "no answer in time" if isinstance(error, TimeoutError) else sentence_of(error)
         raise ResourceError(f"no Dask scheduler answers at '{address}' ({reason}). Check the address.") from None

@@ -110,7 +110,7 @@ class ModelCache:
         except OSError as error:
             raise ResourceError(f"the model cannot be kept in '{self.folder}': {error.strerror or error}.") from None
         self._sound.add(digest)
-        self._let_go(place)
+        self._remove_least_used(place)
         return place
 
     def _place(self, digest: str) -> Path:
@@ -118,7 +118,7 @@ class ModelCache:
             raise ModelError(f"'{digest}' is no digest of a model.")
         return self.folder / digest
 
-    def _let_go(self, newest: Path) -> None:
+    def _remove_least_used(self, newest: Path) -> None:
         kept = [path for path in self.folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name) and path != newest]
         for path in sorted(kept, key=_used)[: max(0, len(kept) + 1 - MODELS_KEPT)]:
             shutil.rmtree(path, ignore_errors=True)

@@ -53,7 +53,7 @@ class Connection:
         """Start the process.
 
         Raises:
-            ResourceError: it cannot be started, or could not be heard.
+            ResourceError: it cannot be started, or this Python cannot read its pipes without waiting.
         """
         _check_python()
         self.host = host
@@ -63,7 +63,7 @@ class Connection:
         self._compressor = None if host is None else Compressor()
         self._decompressor = None if host is None else Decompressor()
         self._compressed = memoryview(b"")  # to be written before the outbox
-        self._heard = bytearray()  # what a remote host sent before the greeting
+        self._received = bytearray()  # what a remote host sent before the greeting
         self._greeted = host is None
         self._errors = bytearray()
         self._began = time.monotonic()
@@ -113,7 +113,7 @@ class Connection:
                 self._write(deadline),
                 _read(output, READ_BYTES if self._decompressor is None else DECOMPRESS_BYTES),
             )
-            self._hear(_read(errors))
+            self._keep_errors(_read(errors))
             messages += self._messages(data or b"")
             if not written and not data:
                 if not self._outbox or not self._greeted:
@@ -121,17 +121,17 @@ class Connection:
                 self._until_movable(deadline)
         if not self._greeted and self._child.running and time.monotonic() - self._began > ANSWER_SECONDS:
             assert self.host is not None  # a process on this computer needs no greeting
-            raise HostFailed(no_answer(self.host, ANSWER_SECONDS, bytes(self._heard)))
+            raise HostFailed(no_answer(self.host, ANSWER_SECONDS, bytes(self._received)))
         return messages
 
     def why_ended(self, code: int) -> WorkerDied:
         """The error for a process that has ended with `code`."""
-        self._hear(_read(self._child.streams()[2]))
+        self._keep_errors(_read(self._child.streams()[2]))
         if self.host is None:
             return WorkerDied(
                 f"The computing process ended unexpectedly ({reason_of(code)}). {self.last_error_line()}".strip()
             )
-        said = self._errors.decode("utf-8", "replace").strip() or self._heard.decode("utf-8", "replace")
+        said = self._errors.decode("utf-8", "replace").strip() or self._received.decode("utf-8", "replace")
         kind = WorkerDied if self.hello is not None else HostFailed
         return kind(explain_end(self.host, code, said, self._greeted))
 
@@ -170,17 +170,17 @@ class Connection:
             HostFailed: the greeting has another version, or does not come within `NOISE_BYTES`.
         """
         assert self.host is not None
-        self._heard += data
-        found = _GREETING.search(self._heard)
+        self._received += data
+        found = _GREETING.search(self._received)
         if found is None:
-            if len(self._heard) > NOISE_BYTES:
-                raise HostFailed(foreign_output(self.host, bytes(self._heard)))
+            if len(self._received) > NOISE_BYTES:
+                raise HostFailed(foreign_output(self.host, bytes(self._received)))
             return b""
         if int(found[1]) != PROTOCOL_VERSION:
             raise HostFailed(other_version(self.host, int(found[1]), PROTOCOL_VERSION))
         self._greeted = True
         self.seconds["connect"] = time.monotonic() - self._began
-        return bytes(self._heard[found.end() :])
+        return bytes(self._received[found.end() :])
 
     def _until_movable(self, deadline: float) -> None:
         """Wait until there is something to read, or space in the full pipe to the process."""
@@ -224,7 +224,7 @@ class Connection:
                 self._compressed = memoryview(bytes(self._compressed) + self._compressor.flush())
         return self._compressed
 
-    def _hear(self, data: bytes | None) -> None:
+    def _keep_errors(self, data: bytes | None) -> None:
         """Keep the last `ERROR_BYTES` that the process writes to standard error."""
         self._errors += data or b""
         del self._errors[:-ERROR_BYTES]
