@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from DanteSegmenterLib.errors import ResourceError, reason
+from DanteSegmenterLib.guard.atomic import write_atomically
 from DanteSegmenterLib.guard.busy_files import move
 from DanteSegmenterLib.guard.replace_folder import restore_previous, swap_in, to_disk, unfinished_folder
 
@@ -23,27 +24,13 @@ _FULL = "No space left on device"
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """Let `write` fill a temporary file with the same suffix beside `path`, then move it to `path`.
-
-    If several processes write the same file, as in a study, the last one wins.
-
-    Args:
-        sync: flush it to disk before the move, so that a power failure cannot leave an empty file.
+    """`write_atomically`, which a stop of the command waits for, and after which it leaves nothing behind.
 
     Raises:
         ResourceError: no space left or not writable; the earlier file is untouched.
     """
-    with (
-        finish_before_stop(),
-        _errors_name(path),
-        unfinished_folder(path.parent) as folder,
-        on_stop(lambda _: _remove_tree(folder)),
-    ):
-        new = folder / f"new{path.suffix}"
-        write(new)
-        if sync:
-            to_disk(new)
-        move(new, path)
+    with finish_before_stop():
+        write_atomically(path, write, sync, lambda folder: on_stop(lambda _: _remove_tree(folder)))
 
 
 @contextlib.contextmanager

@@ -165,6 +165,11 @@ def test_files_read_at_slicer_startup_need_no_torch():
     assert result.returncode == 0, result.stderr
 
 
+def test_following_a_training_loads_no_numbers_and_no_images():
+    result = import_with(("numpy", "SimpleITK"), [f"DanteTrainerLib.{name}" for name in TORCH_FREE_TRAINING])
+    assert result.returncode == 0, result.stderr
+
+
 def test_import_block_works():
     assert import_with(("torch",), ["DanteSegmenterLib.networks.unet"]).returncode != 0
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files.atomic import write_atomically
+from ..guard.atomic import write_atomically
 from ..guard.busy_files import move
 from ..guard.plain_text import csv_cell
 from ..model_folder.spec import ModelSpec

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResourceError
-from ..files.atomic import write_atomically
+from ..guard.atomic import write_atomically
 from ..guard.replace_folder import unfinished_folder
 
 # A label map that compresses badly, plus a margin.

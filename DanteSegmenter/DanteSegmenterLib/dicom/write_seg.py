@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError
-from ..files.atomic import write_atomically
+from ..guard.atomic import write_atomically
 from ..guard.plain_text import one_line
 from ..model_folder.spec import Region
 from ..result.report import Report

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, ResourceError
-from ..files.atomic import write_atomically
+from ..guard.atomic import write_atomically
 from .agreement import Agreement, check_agreement
 from .onnx_metadata import metadata_of
 from .source import Source, noise

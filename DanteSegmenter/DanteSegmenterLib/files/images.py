@@ -17,10 +17,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, ResourceError, reason
+from ..guard.atomic import write_atomically
 from ..guard.plain_text import LONG, one_line
 from ..model_folder.spec import Region
 from ..volume import Volume
-from .atomic import write_atomically
 from .grid import LPS_TO_RAS
 from .meta_image import read_meta_image
 from .nifti import read_nifti

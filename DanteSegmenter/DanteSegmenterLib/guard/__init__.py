@@ -1,1 +1,1 @@
-"""Safe display of untrusted texts, and safe replacement of folders."""
+"""Safe display of untrusted texts, and safe replacement of files and folders."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files.atomic import write_atomically
+from ..guard.atomic import write_atomically
 from ..guard.plain_text import one_line
 from ..model_folder.spec import ModelSpec
 from ..volume import Volume

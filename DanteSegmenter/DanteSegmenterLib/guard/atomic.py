@@ -6,18 +6,28 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..errors import DanteError, ResourceError, reason
-from ..guard.busy_files import move
-from ..guard.replace_folder import to_disk, unfinished_folder
+from .busy_files import move
+from .replace_folder import to_disk, unfinished_folder
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], object],
+    sync: bool = True,
+    meanwhile: Callable[[Path], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> None:
     """Call `write` with a temporary path beside `path`, and move the result into place: all or nothing.
+
+    If several processes write the same file, the last one wins.
 
     Args:
         write: called with a short file name with the extension of `path`, by which writers choose the format.
+        sync: flush the file to disk before the move, so that a power failure cannot leave an empty one.
+        meanwhile: called with the temporary folder; the context is left once the file is in place.
 
     Raises:
         ResourceError: the folder does not exist, is not writable, or the disk is full.
@@ -32,9 +42,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             raise ResourceError(f"cannot write to '{path.parent}': {reason(error)}.") from None
         temporary = folder / f"new{_ending(path.name)}"
         try:
-            write(temporary)
-            to_disk(temporary)
-            move(temporary, path)
+            with meanwhile(folder):
+                write(temporary)
+                if sync:
+                    to_disk(temporary)
+                move(temporary, path)
         except DanteError:
             raise
         except Exception as error:
