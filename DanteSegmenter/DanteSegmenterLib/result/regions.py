@@ -71,6 +71,8 @@ def findings_of(
         probability = nested_probability(probabilities, region, spec)
         low, high = volume_range_ml(probability, voxel_ml, scaling.range_margin)
         volume = float(np.count_nonzero(mask)) * voxel_ml
+        # Among many exclusive labels, the most probable one may be less probable than the lenient threshold.
+        low, high = min(low, volume), max(high, volume)
         findings.append(Finding(region.id, volume, low, high, confidence_of(probability, mask, scaling)))
     return tuple(findings)
 

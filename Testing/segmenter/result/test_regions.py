@@ -77,6 +77,16 @@ def test_findings_are_volumes_ranges_and_mean_probabilities():
     assert [found.confidence for found in (whole, core, enhancing)] == pytest.approx([0.8, 0.8, 0.9])
 
 
+def test_range_of_a_label_among_many_contains_its_volume():
+    labels = range(1, 6)
+    organs = tuple(replace(SPEC.regions[2], id=f"L{n}", labels=(n,), label_value=n) for n in labels)
+    spec = replace(SPEC, output="labels", regions=organs)
+    probabilities = np.array([0.2, 0.19, 0.18, 0.18, 0.15], np.float32).reshape(5, 1, 1, 1)  # background 0.1
+    first, second, *_ = findings_of(probabilities, label_map_of(probabilities, spec), spec, spec.limited, 1.0)
+    assert (first.volume_ml, first.low_ml, first.high_ml) == (1.0, 0.0, 1.0)
+    assert (second.volume_ml, second.low_ml, second.high_ml) == (0.0, 0.0, 0.0)
+
+
 def test_empty_finding_has_no_confidence_but_may_have_a_range():
     doubtful = np.full((3, 1, 1, 2), 0.4, np.float32)
     assert findings_of(doubtful, np.zeros((1, 1, 2), np.uint8), SPEC, SPEC.limited, 1.0)[0] == Finding(
