@@ -93,6 +93,9 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
     own = experiment.method_settings.get(method, MethodSettings())
     moving = tuple(f"{method}.{name}" for name in own.CHANGEABLE)
     plain = to_plain(experiment)
+    ignored = own.IGNORED
+    if experiment.pretrain_optimiser is None:  # the pre-training uses the method's own optimiser too, if it has one
+        ignored += tuple(f"pretrain_{name}" for name in own.IGNORED)
     for text in overrides:
         key = full_key(text.partition("=")[0].strip())
         if not key.startswith(CHANGEABLE) and key not in moving:
@@ -100,8 +103,10 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
                 f"--set {key}: this cannot change within a run, for its checkpoint was made with it. What can: "
                 f"{', '.join((*CHANGEABLE, *moving))}. Start a new run."
             )
-        if own.IGNORED and key.startswith(own.IGNORED):
+        if ignored and key.startswith(ignored):
             raise ConfigError(f"--set {key}: '{method}' does not read it. Set its own: {', '.join(moving)}.")
+        if key.startswith("pretrain_optimiser.") and plain["pretrain_optimiser"] is None:
+            plain["pretrain_optimiser"] = dict(plain["optimiser"])  # which the pre-training has used so far
         override(plain, text)
     changed = from_plain(Experiment, plain, "run.json", ConfigError)
     if _kinds(changed) != _kinds(experiment):

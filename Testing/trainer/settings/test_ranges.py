@@ -1,5 +1,7 @@
 """Invalid settings are refused in one sentence before anything is created."""
 
+from dataclasses import replace
+
 import pytest
 
 from DanteSegmenterLib.errors import ConfigError
@@ -95,6 +97,22 @@ def test_resumed_run_keeps_its_kind_of_optimiser(key):
     assert changed_experiment(before, [f"{key}=sgd"]).optimiser == before.optimiser
     with pytest.raises(ConfigError, match=r"optimiser\.kind: this cannot change within a run"):
         changed_experiment(before, [f"{key}=adamw"])
+
+
+def test_resumed_pretraining_keeps_what_is_not_overridden_of_the_optimiser_that_it_shares():
+    before = load_experiment("brats-2mm", method="dante")
+    changed = changed_experiment(before, ["pretrain_optimiser.learning_rate=0.001", "optimiser.learning_rate=0.002"])
+    assert changed.pretrain_optimiser == replace(before.optimiser, learning_rate=0.001)
+    assert changed.optimiser == replace(before.optimiser, learning_rate=0.002)
+
+
+def test_resumed_pretraining_with_the_methods_own_optimiser_is_not_given_another_kind():
+    before = load_experiment("brats-2mm", method="vit")
+    with pytest.raises(ConfigError, match=r"'vit' does not read it\. Set its own: .*vit\.mae_rate"):
+        changed_experiment(before, ["pretrain_optimiser.learning_rate=0.001"])
+    with_table = load_experiment("brats-2mm", ["pretrain_optimiser.kind=adamw"], method="vit")
+    changed = changed_experiment(with_table, ["pretrain_optimiser.learning_rate=0.001"])
+    assert (changed.pretrain_optimiser.kind, changed.pretrain_optimiser.learning_rate) == ("adamw", 0.001)
 
 
 def test_resumed_run_neither_gains_nor_loses_its_pretraining():
