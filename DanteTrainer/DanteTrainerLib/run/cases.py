@@ -123,5 +123,11 @@ def _augmentation(stage: Stage, data: DataSettings) -> str:
 def workers_of(experiment: Experiment) -> int:
     if experiment.data.workers >= 0:
         return experiment.data.workers
-    cores = os.cpu_count() or 1
+    cores = _allotted_cores()
     return min(8, max(1, cores // 2)) if cores > 1 else 0
+
+
+def _allotted_cores() -> int:
+    """Cores that this process may use: a cluster's job has some of a node's."""
+    allotted = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allotted(0)) if allotted else os.cpu_count() or 1

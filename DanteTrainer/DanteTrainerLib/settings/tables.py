@@ -24,7 +24,7 @@ class DataSettings:
     augment_strength: str = "nnunet"
     """"nnunet", its default augmentation; or "strong", more frequent and with wider ranges, for few cases."""
     workers: int = -1
-    """Processes that prepare batches; -1 chooses by the number of processor cores."""
+    """Processes that prepare batches; -1 chooses by the number of processor cores that the run may use."""
     split_seed: int = 12345
     """Random seed of the 70/10/20 split, used where the dataset has none of its own."""
     pretrain_folders: tuple[str, ...] = ()
