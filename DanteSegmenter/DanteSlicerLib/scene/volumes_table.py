@@ -98,27 +98,32 @@ def followEdits(output: vtkMRMLSegmentationNode) -> bool:
     return any(row.edited for row in rows)
 
 
-class EditWatch(VTKObservationMixin):
+class EditWatch:
     """Updates the tables of this module's results shortly after an edit, without delaying drawing.
 
     It is active whichever module is shown, and also checks every result of a scene that was opened.
     """
+
+    EVENTS = ("SourceRepresentationModified", "SegmentRemoved", "SegmentModified")
 
     def __init__(self, changed: Callable[[], None]):
         """
         Args:
             changed: called after tables were updated.
         """
-        super().__init__()
         self._changed = changed
         self._due: set[str] = set()  # ids of segmentation nodes
+        # By node id. One mixin a node: a mixin keeps each node that it ever observed, with all its voxels, until all
+        # its observers are removed.
+        self._observed: dict[str, VTKObservationMixin] = {}
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(EDIT_WAIT_MS)
         self._timer.timeout.connect(self.follow)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
-        self.addObserver(scene, scene.EndImportEvent, self.onImported)
+        scene, self._scene = slicer.mrmlScene, VTKObservationMixin()
+        self._scene.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self._scene.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self._scene.addObserver(scene, scene.EndImportEvent, self.onImported)
         for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
             self.watch(node)
 
@@ -127,15 +132,22 @@ class EditWatch(VTKObservationMixin):
         return bool(self._due)
 
     def watch(self, node) -> None:
-        kinds = slicer.vtkSegmentation
-        for event in (kinds.SourceRepresentationModified, kinds.SegmentRemoved, kinds.SegmentModified):
-            if not self.hasObserver(node, event, self.onEdited):
-                self.addObserver(node, event, self.onEdited)
+        if node.GetID() in self._observed:
+            return
+        observed = self._observed[node.GetID()] = VTKObservationMixin()
+        for event in self.EVENTS:
+            observed.addObserver(node, getattr(slicer.vtkSegmentation, event), self.onEdited)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, node=None):
         if node is not None and node.IsA("vtkMRMLSegmentationNode"):
             self.watch(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node=None):
+        observed = self._observed.pop(node.GetID(), None) if node is not None else None
+        if observed is not None:
+            observed.removeObservers()
 
     def onEdited(self, caller, event):
         if caller.GetID() and caller.GetAttribute(MODEL_ATTRIBUTE):
@@ -160,7 +172,9 @@ class EditWatch(VTKObservationMixin):
     def close(self) -> None:
         self._timer.stop()
         self._due.clear()
-        self.removeObservers()
+        for observed in (self._scene, *self._observed.values()):
+            observed.removeObservers()
+        self._observed.clear()
 
 
 def saveTable(table, path: str | Path) -> None:

@@ -41,6 +41,10 @@ class Guesses:
         self._chosenByHand.clear()
         self._passedOver.clear()
 
+    def forgetScene(self):
+        """Release the nodes of a scene that closes, which would keep its images in memory."""
+        self._inView = self._reference = None
+
     def forgetReference(self):
         """Look for a result again, as the choices were reloaded."""
         self._reference = None

@@ -166,6 +166,9 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.runner.abandon()
             self.runPanel.idle()
         self.setParameterNode(None)
+        self.guesses.forgetScene()
+        self.severalStudies.forgetScene()
+        self._shown = None
 
     def onSceneChanged(self, caller, event):
         self.guesses.forgetManualChoices()

@@ -80,6 +80,10 @@ class SeveralStudiesPanel:
             self._process.stop()
             self._process = None
 
+    def forgetScene(self):
+        """Release the nodes of a scene that closes, which would keep its images in memory."""
+        self._studies = []
+
     # Preview
 
     def refresh(self, lookIntoFolder=True):
