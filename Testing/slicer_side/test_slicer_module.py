@@ -53,6 +53,25 @@ def test_slicer_starts_and_the_window_opens_without_torch(tmp_path):
     assert "status: Choose the volumes for: T1" in result.stdout
 
 
+START_UP = """
+import sys
+sys.path[:0] = ["Testing", "Testing/tools", "DanteSegmenter", "DanteTrainer"]
+from run_self_test import start_application, leave
+start_application()
+import DanteSegmenter, DanteTrainer
+print("large:", sorted(sys.modules.keys() & {"SimpleITK", "scipy", "torch", "matplotlib", "pandas", "nrrd", "pydicom"}))
+leave(0)
+"""
+
+
+def test_start_of_slicer_loads_no_large_package():
+    """Slicer imports both module files at every start, also in sessions that never use them."""
+    command = [sys.executable, "-c", START_UP]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "large: []" in result.stdout, result.stdout
+
+
 def test_category_is_translated_like_those_of_slicer(slicer, module, monkeypatch):
     """Otherwise the module would have a category of its own in a translated Slicer."""
     from slicer import i18n

@@ -222,7 +222,7 @@ class FakeProcess:
 @pytest.fixture
 def folder(window, client, tmp_path, monkeypatch):
     """A folder of cases is chosen; returns the list of started processes."""
-    monkeypatch.setattr("DanteSlicerLib.window.panels.several_studies_panel.BatchProcess", FakeProcess)
+    monkeypatch.setattr("DanteSegmenterLib.batch.process.BatchProcess", FakeProcess)
     monkeypatch.setattr(FakeProcess, "started", [])
     write_case(tmp_path / "cases" / "A", seed=1)
     panel = window.severalStudies

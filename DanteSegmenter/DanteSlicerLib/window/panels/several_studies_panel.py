@@ -1,13 +1,15 @@
 """The section *Several studies*: one run per study of the scene, or a batch process for a folder of cases."""
 
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DanteSegmenterLib.batch.process import BatchProcess
 from DanteSegmenterLib.errors import DanteError
 from DanteSegmenterLib.guard.plain_text import LONG, csv_cell, one_line
 from DanteSegmenterLib.options import SegmentOptions
@@ -16,6 +18,9 @@ from DanteSlicerLib.foreign_texts import toolTip
 from DanteSlicerLib.installing import BATCH_PACKAGES, ensureBrainFinder, ensureDependencies, ensurePackages
 from DanteSlicerLib.scene.studies import SceneStudy
 from DanteSlicerLib.window.runner import attempt
+
+if TYPE_CHECKING:  # Slicer imports this file when it starts, and the room `batch` loads SimpleITK
+    from DanteSegmenterLib.batch.process import BatchProcess
 
 BATCH_POLL_MS = 300
 
@@ -265,6 +270,8 @@ class SeveralStudiesPanel:
 
     def asChosen(self):
         """A callable that starts the process with the current choices, which may change before it is called."""
+        from DanteSegmenterLib.batch.process import BatchProcess
+
         self._choices.computer()  # raises if the host is invalid
         assert self.folder and self.out  # the button is disabled until both are chosen
         parameters = self._choices.parameters
