@@ -166,6 +166,28 @@ def test_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path)
     assert again.GetSegmentation().GetNumberOfSegments() == 3
 
 
+def test_choices_of_a_reopened_scene_are_not_guesses(slicer, module, window, tmp_path):
+    """Node ids begin at 1 in every scene: a guess in the scene before must not be taken for one in this scene."""
+    one, two = add_study(slicer, prefix="one "), add_study(slicer, prefix="two ")
+    for name, nodes in (("one", one), ("two", two)):
+        module.makeStudy(name, "MR", list(nodes.values()))
+    for modality, selector in window.inputsPanel.selectors.items():  # by hand
+        selector.setCurrentNode(one.get(modality))
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(0)
+    nodes = add_study(slicer)  # guessed, with the ids of the saved volumes
+    assert shown(window.inputsPanel.guessLabels["t1"], window)
+    slicer.mrmlScene.Clear(0)
+    assert slicer.mrmlScene.ReadFromMRB(path, True)
+    slicer.app.processEvents()
+    assert not shown(window.inputsPanel.guessLabels["t1"], window)
+    slicer.util.setSliceViewerLayers(background=slicer.util.getNode("two " + NAMES["flair"]))
+    slicer.app.processEvents()
+    names = {modality: node.GetName() for modality, node in window.choices.inputs().items()}
+    assert names == {modality: "one " + NAMES[modality] for modality in nodes}
+
+
 def test_console_gets_the_logic_and_a_segmentation_node(slicer, window):
     nodes = add_study(slicer)
     logic = slicer.util.getModuleLogic("DanteSegmenter")

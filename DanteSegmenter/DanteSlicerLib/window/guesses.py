@@ -42,8 +42,12 @@ class Guesses:
         self._passedOver.clear()
 
     def forgetScene(self):
-        """Release the nodes of a scene that closes, which would keep its images in memory."""
+        """Release the nodes of a scene that closes, which would keep its images in memory, and its guesses.
+
+        The next scene has nodes with the same ids.
+        """
         self._inView = self._reference = None
+        self._guessed.clear()
 
     def forgetReference(self):
         """Look for a result again, as the choices were reloaded."""
