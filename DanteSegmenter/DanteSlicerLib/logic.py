@@ -34,6 +34,7 @@ from DanteSlicerLib.scene.overlays import (
 from DanteSlicerLib.scene.read_nodes import checkNoDuplicates, maskFromNode, volumeFromNode
 from DanteSlicerLib.scene.results import (
     MODEL_ATTRIBUTE,
+    canHold,
     checkOutput,
     newResult,
     previousResult,
@@ -340,8 +341,8 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             raise InputError(_("The volume was deleted while it was segmented; nothing was changed."))
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
-        if job.output is not None and usersWork(job.output) != job.usersWork:
-            job.output = None  # the user edited it during the run
+        if job.output is not None and (usersWork(job.output) != job.usersWork or not canHold(job.output, reference)):
+            job.output = None  # the user edited, converted or moved it during the run
         job.output = job.output or replaceableResult(reference, result.spec) or newResult(reference)
         rememberInputs(job.output, job.inputs)
         known = {PROBABILITY_ROLE + region.id for region in result.spec.regions}

@@ -9,7 +9,7 @@ from DanteSegmenterLib.guard.plain_text import one_line
 from DanteSegmenterLib.model_folder import ModelSpec
 from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.parameters import INPUT_ROLE
-from DanteSlicerLib.scene.segments import isEdited, otherSegments, ourSegments
+from DanteSlicerLib.scene.segments import isEdited, otherSegments, ourSegments, storesVoxels
 
 MODEL_ATTRIBUTE = "DanteSegmenter.Model"
 REPORT_ATTRIBUTE = "DanteSegmenter.Report"
@@ -79,12 +79,31 @@ def newResult(reference: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
 
 
 def checkOutput(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode) -> None:
-    """Refuse a node whose other segments would move if the result were written into it."""
+    """Refuse a node into which the result cannot be written, or whose other segments would move by that.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if output.GetSegmentation().GetNumberOfSegments() and not storesVoxels(output):
+        kind = output.GetSegmentation().GetSourceRepresentationName().lower()
+        raise InputError(
+            f"'{output.GetName()}' stores its segments as {kind}, not as voxels. Choose another output segmentation, or "
+            "make the binary labelmap its source representation (Segmentations module)."
+        )
     if output.GetParentTransformNode() is not reference.GetParentTransformNode() and otherSegments(output):
         raise InputError(
             f"'{output.GetName()}' holds other segments and lies under another transform than '{reference.GetName()}'. "
             "Choose another output segmentation, or give both the same transform."
         )
+
+
+def canHold(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether `checkOutput` allows a node."""
+    try:
+        checkOutput(output, reference)
+    except InputError:
+        return False
+    return True
 
 
 def usersWork(output: vtkMRMLSegmentationNode) -> str:

@@ -45,8 +45,19 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
     return segmentId
 
 
+def storesVoxels(output: vtkMRMLSegmentationNode) -> bool:
+    """Whether a node stores its segments as a binary labelmap, not as surfaces or contours, e.g. of an RT structure set.
+
+    Only then can voxels be written into it.
+    """
+    voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    return output.GetSegmentation().GetSourceRepresentationName() == voxels
+
+
 def isEdited(output: vtkMRMLSegmentationNode, segmentId: str) -> bool:
     """Whether a segment differs from the model's output; False if an older version stored no fingerprint."""
+    if not storesVoxels(output):
+        return True  # the conversion has smoothed it
     noted = vtk.reference("")
     if not output.GetSegmentation().GetSegment(segmentId).GetTag(FINGERPRINT_TAG, noted):
         return False
@@ -65,13 +76,31 @@ def fingerprint(output: vtkMRMLSegmentationNode, segmentId: str) -> str:
 
 def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
     """A segment's current volume in mL, including linear parent transforms."""
-    mask, _corner, voxelMl = segmentBox(output, segmentId)
+    if storesVoxels(output):
+        mask, _corner, voxelMl = segmentBox(output, segmentId)
+        volume = float(mask.sum()) * voxelMl
+    else:
+        volume = surfaceVolumeMl(output, segmentId)
     transform, scale = output.GetParentTransformNode(), 1.0
     if transform is not None and transform.IsTransformToWorldLinear():
         toWorld = vtk.vtkMatrix4x4()
         transform.GetMatrixTransformToWorld(toWorld)
         scale = abs(toWorld.Determinant())
-    return float(mask.sum()) * voxelMl * scale
+    return volume * scale
+
+
+def surfaceVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
+    """The volume within the surface of a segment that is stored as a surface or as contours, in mL."""
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    alone = onlySegment(output.GetSegmentation(), segmentId)
+    alone.CreateRepresentation(closed)
+    surface = alone.GetSegmentRepresentation(segmentId, closed)
+    if surface is None or not surface.GetNumberOfCells():
+        return 0.0
+    triangles, measure = vtk.vtkTriangleFilter(), vtk.vtkMassProperties()
+    triangles.SetInputData(surface)
+    measure.SetInputConnection(triangles.GetOutputPort())
+    return float(measure.GetVolume()) / 1000
 
 
 def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndarray, tuple[float, ...], float]:
@@ -93,3 +122,12 @@ def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndar
     first = [image.GetExtent()[2 * n] + int(ranges[2 - n][0]) for n in range(3)]
     corner = toWorld.MultiplyPoint((*first, 1.0))[:3]
     return mask[box], corner, abs(toWorld.Determinant()) / 1000
+
+
+def onlySegment(segmentation, segmentId: str):
+    """A copy of one segment in a segmentation of its own, with the same conversion parameters."""
+    alone = slicer.vtkSegmentation()
+    alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+    alone.CopyConversionParameters(segmentation)
+    alone.CopySegmentFromSegmentation(segmentation, segmentId)
+    return alone

@@ -39,6 +39,8 @@ def writeSegmentation(
     model = modelName(spec)
     with slicer.util.NodeModify(output):
         output.CreateDefaultDisplayNodes()
+        if not output.GetSegmentation().GetNumberOfSegments():
+            output.SetSourceRepresentationToBinaryLabelmap()  # an empty node may be meant for surfaces
         if not otherSegments(output):
             output.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
             output.SetReferenceImageGeometryParameterFromVolumeNode(reference)
