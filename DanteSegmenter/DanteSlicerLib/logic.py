@@ -22,6 +22,7 @@ from DanteSegmenterLib.nnunet import ImportProcess, import_in_process, is_result
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.volume import Volume
 from DanteSegmenterLib.worker.client import WorkerClient
+from DanteSlicerLib.foreign_texts import nodeName
 from DanteSlicerLib.installing import ensureBrainFinder, ensureDependencies
 from DanteSlicerLib.parameters import ADDED_MODELS_SETTING, DanteSegmenterParameterNode
 from DanteSlicerLib.scene.overlays import (
@@ -31,7 +32,7 @@ from DanteSlicerLib.scene.overlays import (
     writePrepared,
     writeProbabilities,
 )
-from DanteSlicerLib.scene.read_nodes import checkNoDuplicates, maskFromNode, volumeFromNode
+from DanteSlicerLib.scene.read_nodes import checkNoDuplicates, holdsImageOf, maskFromNode, volumeFromNode
 from DanteSlicerLib.scene.results import (
     MODEL_ATTRIBUTE,
     canHold,
@@ -334,11 +335,17 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
         """Write a result into the scene, in steps of at most a few tenths of a second.
 
         Raises:
-            InputError: the volume was deleted during the run.
+            InputError: the volume was deleted or its image changed during the run.
         """
         reference = job.reference
         if not slicer.mrmlScene.IsNodePresent(reference):
             raise InputError(_("The volume was deleted while it was segmented; nothing was changed."))
+        if not holdsImageOf(reference, result.reference):  # cropped, flipped, filtered, or the next frame of a sequence
+            raise InputError(
+                _("'{name}' was changed while it was segmented; the result does not fit it. Segment again.").format(
+                    name=nodeName(reference)
+                )
+            )
         if job.output is not None and not slicer.mrmlScene.IsNodePresent(job.output):
             job.output = None
         if job.output is not None and (usersWork(job.output) != job.usersWork or not canHold(job.output, reference)):

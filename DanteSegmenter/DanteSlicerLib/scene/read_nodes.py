@@ -28,6 +28,14 @@ def volumeFromNode(node: vtkMRMLScalarVolumeNode) -> Volume:
     return Volume(slicer.util.arrayFromVolume(node).copy(), worldIjkToRas(node), name)
 
 
+def holdsImageOf(node: vtkMRMLScalarVolumeNode, volume: Volume) -> bool:
+    """Whether a node still holds the voxels that were copied to `volume`; where the node lies does not matter."""
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        return False
+    return np.array_equal(slicer.util.arrayFromVolume(node), volume.array, equal_nan=True)
+
+
 def checkNoDuplicates(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
     """
     Raises:
