@@ -5,6 +5,7 @@ Not implemented: installing light-the-torch first, uninstalling, choice of a com
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 __all__ = ["PyTorchUtilsLogic"]
@@ -31,7 +32,11 @@ class PyTorchUtilsLogic:
         question = f"PyTorch will be downloaded and installed using light-the-torch (ltt {' '.join(arguments)})."
         if askConfirmation and not slicer.app.testingEnabled() and not slicer.util.confirmOkCancelDisplay(question):
             return None
-        slicer.util._executePythonModule("light_the_torch", arguments)
+        # As `slicer.util._executePythonModule` does, which leaves the pipe open until its process is collected.
+        command = [shutil.which("PythonSlicer") or "PythonSlicer", "-m", "light_the_torch", *arguments]
+        process = slicer.util.launchConsoleProcess(command, useStartupEnvironment=False)
+        with process.stdout:
+            slicer.util.logProcessOutput(process)
         import torch
 
         return torch
