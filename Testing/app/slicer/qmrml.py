@@ -101,7 +101,7 @@ class qMRMLNodeComboBox(qt.like_pythonqt(QtWidgets.QComboBox, f"{_WIDGET} count 
 
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def leaves(scene: Any, event: str, node: Any) -> None:
-            if shiboken6.isValid(self) and node is not None and not scene.IsBatchProcessing():
+            if shiboken6.isValid(self) and node is not None and not scene.IsClosing():
                 index = self.findData(node.GetID())
                 if index >= 0:
                     self.removeItem(index)

@@ -91,3 +91,16 @@ def test_waiting_study_with_a_deleted_volume_is_reported_in_its_row(slicer, modu
     rows = {table.item(n, 0).text(): table.item(n, 1).text() for n in range(table.rowCount)}
     assert rows["patient, one"] == rows["patient, three"] == "done"
     assert rows["patient, two"] == "a volume was deleted"
+
+
+def test_volumes_deleted_in_one_batch_empty_their_boxes(slicer, window):
+    nodes, others = add_study(slicer), add_study(slicer, prefix="b ")
+    choose(window, nodes)
+    slicer.mrmlScene.StartState(slicer.vtkMRMLScene.BatchProcessState)
+    for modality in ("t1", "t2"):
+        slicer.mrmlScene.RemoveNode(nodes[modality])
+    slicer.mrmlScene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+    slicer.app.processEvents()
+    assert window.choices.inputs() == {"flair": nodes["flair"]}
+    assert [box.currentNode() for box in window.inputsPanel.selectors.values()] == [None, None, None, nodes["flair"]]
+    assert slicer.mrmlScene.IsNodePresent(others["t1"])
