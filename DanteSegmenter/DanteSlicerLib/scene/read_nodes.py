@@ -33,7 +33,7 @@ def holdsImageOf(node: vtkMRMLScalarVolumeNode, volume: Volume) -> bool:
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
         return False
-    return np.array_equal(slicer.util.arrayFromVolume(node), volume.array, equal_nan=True)
+    return np.array_equal(slicer.util.arrayFromVolume(node), volume.array)  # no NaN: such a run is refused
 
 
 def checkNoDuplicates(nodes: dict[str, vtkMRMLScalarVolumeNode]) -> None:
