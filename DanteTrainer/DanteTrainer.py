@@ -33,7 +33,7 @@ from DanteTrainerLib.status import RUN_FILE, RunStatus
 
 RUNS_SETTING = "DanteTrainer/Runs"
 FOLLOW_INTERVAL_MS = 1000
-GOING_ON = ("starting", "running")
+ACTIVE_STATES = ("starting", "running")
 
 
 class DanteTrainer(ScriptedLoadableModule):
@@ -116,7 +116,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         """
         ensureDependencies()
         run = background.start(method, data, out, overrides, experiment, smoke, device, detach, False)
-        self._begun(run)
+        self._rememberRun(run)
         return run
 
     def runs(self) -> dict[Path, RunStatus]:
@@ -134,7 +134,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
 
         def tick():
             status = background.status(run)
-            if status.state not in GOING_ON:
+            if status.state not in ACTIVE_STATES:
                 self._forget(run)
             callback(status)
 
@@ -153,7 +153,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         """
         ensureDependencies()
         run = background.resume(run, device, detach, False, data, overrides)
-        self._begun(run)
+        self._rememberRun(run)
         return run
 
     def evaluate(self, run, data, split="test", device="auto", callback=print) -> Path:
@@ -181,7 +181,7 @@ class DanteTrainerLogic(ScriptedLoadableModuleLogic):
         self._timer.stop()
         self._ticks.clear()
 
-    def _begun(self, run) -> None:
+    def _rememberRun(self, run) -> None:
         """Remember a run, and log an error if it is refused, since nobody may be following it."""
         known = [str(path) for path in self._known()]
         path = Path(run).resolve()
@@ -246,9 +246,9 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
         self.statuses = []
 
     def tearDown(self):
-        if self.isGoingOn():
+        if self.isActive():
             self.logic.stop(self.out)
-            self.waitUntil(lambda: not self.isGoingOn())
+            self.waitUntil(lambda: not self.isActive())
         self.folder.cleanup()
 
     def runTest(self):
@@ -267,8 +267,8 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
             finally:
                 self.tearDown()
 
-    def isGoingOn(self):
-        return self.out in self.logic.runs() and self.logic.runs()[self.out].state in GOING_ON
+    def isActive(self):
+        return self.out in self.logic.runs() and self.logic.runs()[self.out].state in ACTIVE_STATES
 
     def waitUntil(self, condition, seconds=120):
         """Process GUI events until the condition holds."""
@@ -308,7 +308,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
 
         run = self.atOnce(self.logic.start, "lower", self.data, self.out, smoke=True, device="cpu")
         self.followed(run)
-        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in GOING_ON)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in ACTIVE_STATES)
         self.assertEqual(self.statuses[-1].state, "finished", self.statuses[-1].message)
         scores = self.atOnce(self.logic.evaluate, run, self.data, "test", "cpu", self.statuses.append)
         self.statuses.clear()
@@ -322,7 +322,7 @@ class DanteTrainerTest(ScriptedLoadableModuleTest):
     def test_unknownMethodIsReported(self):
         run = self.atOnce(self.logic.start, "loser", self.data, self.out, device="cpu")
         self.followed(run)
-        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in GOING_ON)
+        self.waitUntil(lambda: self.statuses and self.statuses[-1].state not in ACTIVE_STATES)
         self.assertEqual(self.statuses[-1].state, "failed")
         self.assertIn("Did you mean 'lower'", self.statuses[-1].message)
 

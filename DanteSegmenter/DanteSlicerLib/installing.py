@@ -62,7 +62,7 @@ def ensureTorch() -> None:
             ).format(torch=forShell([requirements.TORCH]))
         ) from None
     wanted = requirements.TORCH.removeprefix("torch")
-    with alone():
+    with exclusiveInstallation():
         try:
             torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=wanted)
         except Exception as error:  # raised by pip, the extension or the import of torch: not a bug of this module
@@ -78,7 +78,7 @@ def ensureTorch() -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusiveInstallation() -> Iterator[None]:
     """Allow one installation at a time: the window stays responsive, and two concurrent pips break each other's work.
 
     Raises:
@@ -110,7 +110,7 @@ def ensurePackages(wanted: list[str], use: str = "") -> None:
     if not missing:
         return
     reason = ""
-    with alone():
+    with exclusiveInstallation():
         try:
             installPackages(missing)
         except Exception as error:  # raised by pip, by Slicer, or because the user declined: all are reported below

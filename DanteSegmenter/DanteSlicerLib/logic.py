@@ -186,10 +186,12 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             if node not in made:
                 item, name = studyOf(node)
                 groups.setdefault(item, (name, []))[1].append(node)
-        found = [self.loose(spec, *group) if not item else [self.study(spec, *group)] for item, group in groups.items()]
-        return [study for studies in found for study in studies]
+        found = []
+        for item, group in groups.items():
+            found += [self.study(spec, *group)] if item else self.studiesByName(spec, *group)
+        return found
 
-    def loose(self, spec: ModelSpec, name: str, nodes: list) -> list[SceneStudy]:
+    def studiesByName(self, spec: ModelSpec, name: str, nodes: list) -> list[SceneStudy]:
         """What can be made of volumes without a study: one, or one for each patient whom their names tell apart."""
         parts, left = [], nodes
         while left:

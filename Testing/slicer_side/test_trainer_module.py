@@ -133,7 +133,7 @@ def test_self_test_recognises_its_training_behind_a_linked_temporary_folder(slic
     test = self_test()()
     test.setUp()
     monkeypatch.setattr(test.logic, "runs", lambda: {Path(test.folder.name).resolve() / "run": RunStatus("running")})
-    assert test.isGoingOn()
+    assert test.isActive()
     test.folder.cleanup()
 
 

@@ -54,7 +54,7 @@ def writeProbabilities(
         addLegend(node, region)
         putBeside(node, reference)
         yield
-    layOver(node)
+    showAsForeground(node)
 
 
 def addLegend(volume: vtkMRMLScalarVolumeNode, region: Region) -> None:
@@ -71,10 +71,10 @@ def removeProbabilities(output: vtkMRMLSegmentationNode) -> None:
         volume = output.GetNodeReference(role)
         output.SetNodeReferenceID(role, None)
         if volume is not None:
-            removeWithItsOwn(volume)
+            removeWithDisplayAndStorage(volume)
 
 
-def removeWithItsOwn(displayed) -> None:
+def removeWithDisplayAndStorage(displayed) -> None:
     """Remove a node together with its display and storage nodes."""
     displays = [displayed.GetNthDisplayNode(n) for n in range(displayed.GetNumberOfDisplayNodes())]
     for node in (displayed, displayed.GetStorageNode(), *displays):
@@ -112,7 +112,7 @@ def removePrepared(output: vtkMRMLSegmentationNode) -> None:
         node = output.GetNodeReference(role)
         output.SetNodeReferenceID(role, None)
         if node is not None:
-            removeWithItsOwn(node)
+            removeWithDisplayAndStorage(node)
     output.RemoveAttribute(ALIGNMENT_ATTRIBUTE)
 
 
@@ -132,18 +132,18 @@ def showPrepared(output: vtkMRMLSegmentationNode, shown: bool) -> None:
     """
     output.GetNodeReference(BRAIN_ROLE).SetDisplayVisibility(shown)
     if shown:
-        takeOverlay(output)
+        hideOverlay(output)
         if resultReference(output) is not None:
             showInSlices(resultReference(output))
         copies = alignedCopies(output)
         if copies:
-            layOver(copies.get("flair") or next(iter(copies.values())))
+            showAsForeground(copies.get("flair") or next(iter(copies.values())))
         return
     ids = [output.GetNodeReferenceID(role) for role in rolesOf(output, ALIGNED_ROLE)]
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if view.GetForegroundVolumeID() in ids:
             view.SetForegroundVolumeID(None)
-    bringOverlay(output)
+    restoreOverlay(output)
 
 
 def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVolumeNode]:
@@ -163,7 +163,7 @@ def alignedCopies(output: vtkMRMLSegmentationNode) -> dict[str, vtkMRMLScalarVol
     return copies
 
 
-def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
+def hideOverlay(output: vtkMRMLSegmentationNode) -> None:
     """Remove a result's probability overlay from the slices, and remember which it was."""
     roles = {output.GetNodeReferenceID(role): role for role in probabilityRoles(output)}
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
@@ -173,16 +173,16 @@ def takeOverlay(output: vtkMRMLSegmentationNode) -> None:
             view.SetForegroundVolumeID(None)
 
 
-def bringOverlay(output: vtkMRMLSegmentationNode) -> None:
-    """Restore the probability overlay that `takeOverlay` removed."""
+def restoreOverlay(output: vtkMRMLSegmentationNode) -> None:
+    """Restore the probability overlay that `hideOverlay` removed."""
     role = output.GetAttribute(OVERLAY_ATTRIBUTE)
     output.RemoveAttribute(OVERLAY_ATTRIBUTE)
     node = output.GetNodeReference(role) if role else None
     if node is not None:
-        layOver(node)
+        showAsForeground(node)
 
 
-def layOver(volume: vtkMRMLScalarVolumeNode) -> None:
+def showAsForeground(volume: vtkMRMLScalarVolumeNode) -> None:
     """Make a volume the foreground of all slice views, at the user's opacity, or at 0.5 if that is 0."""
     for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         view.SetForegroundVolumeID(volume.GetID())

@@ -87,8 +87,8 @@ def checkOutput(output: vtkMRMLSegmentationNode, reference: vtkMRMLScalarVolumeN
     if output.GetSegmentation().GetNumberOfSegments() and not storesVoxels(output):
         kind = output.GetSegmentation().GetSourceRepresentationName().lower()
         raise InputError(
-            f"'{output.GetName()}' stores its segments as {kind}, not as voxels. Choose another output segmentation, or "
-            "make the binary labelmap its source representation (Segmentations module)."
+            f"'{output.GetName()}' stores its segments as {kind}, not as voxels. Choose another output segmentation, "
+            "or make the binary labelmap its source representation (Segmentations module)."
         )
     if output.GetParentTransformNode() is not reference.GetParentTransformNode() and otherSegments(output):
         raise InputError(

@@ -46,9 +46,9 @@ def addSegment(output: vtkMRMLSegmentationNode, region: Region, regions: tuple[R
 
 
 def storesVoxels(output: vtkMRMLSegmentationNode) -> bool:
-    """Whether a node stores its segments as a binary labelmap, not as surfaces or contours, e.g. of an RT structure set.
+    """Whether a node stores its segments as a binary labelmap, so that voxels can be written into it.
 
-    Only then can voxels be written into it.
+    Others store surfaces, or contours as in an RT structure set.
     """
     voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     return output.GetSegmentation().GetSourceRepresentationName() == voxels

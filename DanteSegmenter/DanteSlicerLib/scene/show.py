@@ -9,11 +9,11 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from DanteSegmenterLib.cases.modality_guess import guess_modality
 from DanteSlicerLib.scene.overlays import (
     backgroundOf,
-    bringOverlay,
+    hideOverlay,
+    restoreOverlay,
     showInSlices,
     showPrepared,
     showsPrepared,
-    takeOverlay,
 )
 from DanteSlicerLib.scene.results import inputsOf, ourResults, referenceOf, resultReference
 from DanteSlicerLib.scene.segments import onlySegment, otherSegments, ourSegments, segmentBox
@@ -64,7 +64,7 @@ def showOnly(output: vtkMRMLSegmentationNode) -> None:
         if resultReference(other) is not resultReference(output):
             setShown(other, False)
         elif other is not output:
-            takeOverlay(other)  # another run's probabilities do not belong to this result
+            hideOverlay(other)  # another run's probabilities do not belong to this result
     setShown(output, True)
 
 
@@ -77,11 +77,11 @@ def setShown(output: vtkMRMLSegmentationNode, shown: bool) -> None:
         for segmentId in ourSegments(output).values():
             display.SetSegmentVisibility(segmentId, shown)
     if shown:
-        bringOverlay(output)
+        restoreOverlay(output)
     else:
         if showsPrepared(output):
             showPrepared(output, False)
-        takeOverlay(output)
+        hideOverlay(output)
 
 
 def fillOf(output: vtkMRMLSegmentationNode) -> float:

@@ -27,7 +27,7 @@ class Guesses:
         self._chosenByHand.add(modality)
         self._guessed.pop(modality, None)
 
-    def volumeLeaves(self, modality):
+    def volumeAboutToBeRemoved(self, modality):
         """Note that the volume in a box is being deleted.
 
         The box was not emptied by the user: volumes added later may be guessed for it, but none already there.

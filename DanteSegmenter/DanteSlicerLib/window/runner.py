@@ -77,7 +77,7 @@ class Runner:
             self._starting = False
         if self._panel is None:
             logic.inference.close()
-            self._rest()
+            self._becomeIdle()
             return
         self._job = job
         self.watcher.started()
@@ -121,7 +121,7 @@ class Runner:
         job, panel = self._job, self._panel
         panel.finished(job)
         self._choices.logic.getParameterNode().outputSegmentation = job.output
-        self._rest()
+        self._becomeIdle()
         panel.ended(None)
 
     def _poll(self):
@@ -137,11 +137,11 @@ class Runner:
 
     def _failed(self, error):
         panel = self._panel
-        self._rest()
+        self._becomeIdle()
         if panel is not None:
             panel.ended(error)
 
-    def _rest(self):
+    def _becomeIdle(self):
         self._forget()
         if self.watcher is not None:
             self.watcher.idle()

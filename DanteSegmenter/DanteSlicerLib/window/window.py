@@ -103,7 +103,7 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeLeaves)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
         for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
@@ -176,12 +176,12 @@ class Window(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeLeaves(self, caller, event, node=None):
+    def onNodeAboutToBeRemoved(self, caller, event, node=None):
         """Reset the selectors of a node being deleted, which would otherwise switch to another node and signal it."""
         if node is None or slicer.mrmlScene.IsClosing():
             return
         with self.choices.change():
-            self.inputsPanel.nodeLeaves(node)
+            self.inputsPanel.nodeAboutToBeRemoved(node)
             if self.ui.outputSelector.currentNode() is node:
                 if self.choices.parameters is not None:
                     self.choices.parameters.outputSegmentation = None

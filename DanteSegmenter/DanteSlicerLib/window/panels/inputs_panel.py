@@ -106,7 +106,7 @@ class InputsPanel:
         if self._choices.areByUser():
             self._choices.parameters.setBrainMask(node)
 
-    def nodeLeaves(self, node):
+    def nodeAboutToBeRemoved(self, node):
         """Empty the boxes of a node that is being deleted, before they switch to another node and signal a choice."""
         parameters = self._choices.parameters  # None while another module is shown: the scene clears the choice
         for modality, selector in self.selectors.items():
@@ -114,7 +114,7 @@ class InputsPanel:
                 if parameters is not None:
                     parameters.setInputVolume(modality, None)
                 selector.setCurrentNode(None)
-                self._guesses.volumeLeaves(modality)
+                self._guesses.volumeAboutToBeRemoved(modality)
         if self.ui.maskSelector.currentNode() is node:
             if parameters is not None:
                 parameters.setBrainMask(None)

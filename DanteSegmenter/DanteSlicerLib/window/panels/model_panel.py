@@ -37,7 +37,7 @@ class ModelPanel:
         self._changed = changed
         self._models: tuple[ModelEntry, ...] = ()
         self._import: ImportProcess | None = None  # the import in progress
-        self._importBegun = 0.0
+        self._importStarted = 0.0
         self._adding = (ui.addModelButton.text, ui.addModelButton.toolTip)  # of the idle button
         self._timer = qt.QTimer()
         self._timer.setInterval(IMPORT_POLL_MS)
@@ -79,7 +79,7 @@ class ModelPanel:
 
     def onAddModel(self):
         if self.importing:
-            self._atRest().stop()
+            self._endImport().stop()
             self._status.show(_("Stopped; no model was added."))
             return
         title = _("A model: its model.json, a zip file, or the plans.json of nnU-Net's results")
@@ -100,7 +100,7 @@ class ModelPanel:
         if self._import is None:
             self.choose(logic.addModel(folder))
             return
-        self._importBegun = time.monotonic()
+        self._importStarted = time.monotonic()
         self.ui.addModelButton.text = _("Stop")
         self.ui.addModelButton.toolTip = _("Stop the import; no model is added.")
         self._status.show(_("Importing what nnU-Net trained..."))
@@ -118,13 +118,13 @@ class ModelPanel:
         if self._import.running:
             self.ui.modelInfoLabel.text = self.modelInfo()
             return
-        process = self._atRest()  # before any dialog, during which the timer would fire again
+        process = self._endImport()  # before any dialog, during which the timer would fire again
         try:
             self.tryToAdd(lambda: self.choose(self._choices.logic.rememberModel(process.result())))
         finally:
             process.stop()
 
-    def _atRest(self):
+    def _endImport(self):
         """Reset the button and the timer; returns the import process."""
         process, self._import = self._import, None
         self._timer.stop()
@@ -144,7 +144,7 @@ class ModelPanel:
 
     def tryToAdd(self, action):
         """Run an action that adds a model; show an error if it fails."""
-        attempt(action, self._status.tell, _("The model could not be added"))
+        attempt(action, self._status.report, _("The model could not be added"))
 
     def update(self):
         """Update the texts from the chosen model."""
@@ -154,7 +154,7 @@ class ModelPanel:
 
     def modelInfo(self):
         if self.importing:
-            seconds = time.monotonic() - self._importBegun
+            seconds = time.monotonic() - self._importStarted
             return _("Importing what nnU-Net trained: {seconds:.0f} s so far.").format(seconds=seconds)
         entry, spec = self._choices.model, self._choices.spec
         if spec is None:

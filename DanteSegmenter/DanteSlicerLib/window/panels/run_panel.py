@@ -34,7 +34,7 @@ class StatusLine:
         self.show(message, ERROR_COLOR)
         showError(message, _("DANTE Segmenter"))
 
-    def tell(self, error, dialog=True):
+    def report(self, error, dialog=True):
         """Report why a run failed.
 
         Args:
@@ -96,7 +96,7 @@ class RunPanel:
 
     def ended(self, error):
         if error is not None:
-            self._status.tell(error)
+            self._status.report(error)
 
     # All runs
 

@@ -46,7 +46,7 @@ class SeveralStudiesPanel:
         self._runner = runner
         self._status = status
         self._studyChosen = studyChosen
-        self._tellReserved = reserved
+        self._notifyReserved = reserved
         self.folder: Path | None = None
         self.out: Path | None = None
         self._queue: list[int] | None = None  # remaining rows of the scene's studies
@@ -220,7 +220,7 @@ class SeveralStudiesPanel:
     def ended(self, error=None):
         """Handle the end of a run that this panel started."""
         if error is not None:
-            self._status.tell(error, dialog=False)  # the remaining studies continue
+            self._status.report(error, dialog=False)  # the remaining studies continue
         if isinstance(error, HostFailed):  # the remaining studies would fail alike
             self._queue = []
         self.noteEnd(error)
@@ -241,7 +241,7 @@ class SeveralStudiesPanel:
     def reserve(self, reason):
         """Reserve the runner for a reason shown to other panels; an empty reason releases it."""
         self._runner.reserved = reason
-        self._tellReserved()
+        self._notifyReserved()
 
     def startFolder(self):
         """Start the batch process; packages may be installed first while the window stays responsive."""
@@ -292,7 +292,7 @@ class SeveralStudiesPanel:
         if self._choices.parameters is not None:
             self.refresh()
         if error is not None and not self._givenUp:
-            self._status.tell(error)
+            self._status.report(error)
 
     def onTick(self):
         """Poll the batch process."""
