@@ -186,7 +186,7 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             if node not in made:
                 item, name = studyOf(node)
                 groups.setdefault(item, (name, []))[1].append(node)
-        found = []
+        found: list[SceneStudy] = []
         for item, group in groups.items():
             found += [self.study(spec, *group)] if item else self.studiesByName(spec, *group)
         return found
