@@ -111,6 +111,7 @@ def run(case: Path | None, out: Path, model_folder: Path, device: str, spacing_m
     shown = volumes.get("flair", result.reference)
     backdrop = shown if shown.same_grid(result.reference) else result.reference
     caption = f"{patient.name}: segmented from {', '.join(spec.modality(m).label for m in volumes)}"
+    caption += " (dashed: true outlines)" if patient.truth is not None else ""
     render_view(out / "view.png", backdrop, result.masks, spec.regions, caption, patient.truth)
     text = json.dumps(report, indent=1) + "\n"
     write_atomically(out / "report.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
