@@ -83,7 +83,7 @@ def _add_dicom(command: argparse.ArgumentParser) -> None:
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
-    command = _add(commands, "batch", batch, "segment all cases below a folder; go on if run again")
+    command = _add(commands, "batch", batch, "segment all cases below a folder; run again to continue")
     command.add_argument("folder", type=path, metavar="FOLDER", help=FOLDER_HELP)
     command.add_argument("--model", required=True, type=path, metavar="DIR", help="model folder")
     command.add_argument("--out", required=True, type=path, metavar="DIR", help="NAME.seg.nrrd, summary.csv, picture")
@@ -98,7 +98,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_import(commands: argparse._SubParsersAction) -> None:
-    command = _add(commands, "import", import_nnunet, "make a model folder of what nnU-Net trained")
+    command = _add(commands, "import", import_nnunet, "convert a model trained by nnU-Net to a model folder")
     command.add_argument("kind", choices=("nnunet",), help="of which program (version 2)")
     command.add_argument("folder", type=path, metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION of its results")
     command.add_argument("--to", required=True, type=path, metavar="DIR", help="the model folder to write")
@@ -116,7 +116,7 @@ def _add_import(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:
-    command = _add(commands, "info", info, "what a model folder holds")
+    command = _add(commands, "info", info, "show what a model folder contains")
     command.add_argument("model", type=path, metavar="DIR")
 
     command = _add(commands, "sample", sample, "write a synthetic patient as a case folder, or a dataset of many")
@@ -129,9 +129,9 @@ def _add_info_and_sample(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
-    command = _add(commands, "export", export, "a model for others: an ONNX file or a MONAI bundle")
+    command = _add(commands, "export", export, "write a model as an ONNX file or a MONAI bundle")
     command.add_argument("model", type=path, metavar="DIR")
     form = command.add_mutually_exclusive_group(required=True)
-    form.add_argument("--onnx", type=path, metavar="FILE", help="ends in .onnx; says itself how to feed it")
+    form.add_argument("--onnx", type=path, metavar="FILE", help="ends in .onnx; its metadata describe the input")
     form.add_argument("--monai-bundle", type=path, metavar="DIR", help="runs with python -m monai.bundle run")
     command.add_argument("--pathway", choices=("limited", "full"), default="limited", help="limited (default) or full")

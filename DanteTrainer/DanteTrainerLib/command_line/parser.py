@@ -15,7 +15,8 @@ WITH_PARENT = "--with-parent"
 def parser() -> argparse.ArgumentParser:
     from ..settings.loading import list_experiments, list_studies
 
-    root = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description="Command line of the training half.")
+    description = "Train, evaluate, compare and publish segmentation networks."
+    root = argparse.ArgumentParser(prog="python -m DanteTrainerLib", description=description)
     commands = root.add_subparsers(required=True)
 
     _add_train_and_resume(commands, ", ".join(list_experiments()))
@@ -42,23 +43,23 @@ def _add_train_and_resume(commands: argparse._SubParsersAction, experiments: str
         "--data", required=True, type=path, metavar="FOLDER", help="dataset: BraTS, MSD, nnU-Net, CT pairs"
     )
     train.add_argument("--out", required=True, type=path, metavar="RUN", help="new folder of this run")
-    train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {experiments}")
+    train.add_argument("--experiment", default="brats-2mm", help=f"file, or one of {experiments} (default: brats-2mm)")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     train.add_argument("--smoke", action="store_true", help="a few tiny steps of every stage: checks a dataset folder")
     train.add_argument("--name", default="", help="of the model; the method's name by default")
     train.add_argument("--cache", type=path, help="prepared cases, to share between runs (default: in the run folder)")
     _run_options(train)
 
-    resume = commands.add_parser("resume", help="go on with a run from its last checkpoint")
+    resume = commands.add_parser("resume", help="continue a run from its last checkpoint")
     resume.set_defaults(command=training.resume)
     resume.add_argument("run", type=path, metavar="RUN", help="run folder")
-    resume.add_argument("--data", type=path, metavar="FOLDER", help="where the dataset lies now")
+    resume.add_argument("--data", type=path, metavar="FOLDER", help="where the dataset is now")
     resume.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change optimiser.*, run.* or data.workers, from here on",
+        help="change optimiser.*, run.* or data.workers from now on",
     )
     _run_options(resume)
 
@@ -83,7 +84,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
-    levels = commands.add_parser("levels", help="what the encoder's levels are good for: scores with means in place")
+    levels = commands.add_parser("levels", help="scores with the encoder's deep levels replaced by their means")
     levels.set_defaults(command=scoring.levels)
     _model_and_cases(levels)
     levels.add_argument(
@@ -92,7 +93,7 @@ def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
     _network_options(levels)
     _run_options(levels)
 
-    cost = commands.add_parser("cost", help="parameters, multiply-adds, memory and seconds a case; of a run, its steps")
+    cost = commands.add_parser("cost", help="parameters, multiply-adds, memory and seconds per case; steps of a run")
     cost.set_defaults(command=scoring.cost)
     _model_and_cases(cost, needed=False)
     cost.add_argument("--cases", type=int, default=3, metavar="N", help="of the split, to measure (default 3)")
@@ -101,7 +102,7 @@ def _add_levels_and_cost(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_study(commands: argparse._SubParsersAction, shipped: str) -> None:
-    study = commands.add_parser("study", help="train and compare several methods or settings; go on if run again")
+    study = commands.add_parser("study", help="train and compare several methods or settings; run again to continue")
     study.set_defaults(command=studies.study)
     study.add_argument("study", metavar="STUDY", help=f"TOML file, or one of {shipped}")
     study.add_argument("--data", required=True, type=path, metavar="FOLDER", help="dataset folder")
@@ -112,9 +113,9 @@ def _add_study(commands: argparse._SubParsersAction, shipped: str) -> None:
     study.add_argument(
         "--size", default="", help="one of the study's sizes, e.g. paper, small, smoke (default: its first)"
     )
-    study.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="instead of the study's")
+    study.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="seeds that replace the study's")
     study.add_argument("--split", help="to score on: val or test (default: the study's own, mostly test)")
-    study.add_argument("--report", action="store_true", help="train nothing, write the tables of what is there")
+    study.add_argument("--report", action="store_true", help="train nothing, only write the tables of finished runs")
     _run_options(study)
 
 
@@ -146,7 +147,7 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
         required=True,
         type=path,
         metavar="TOML",
-        help="licence, citations, intended use; two to copy lie in DanteTrainer/Resources/Cards",
+        help="licence, citations, intended use; two examples are in DanteTrainer/Resources/Cards",
     )
     publish.add_argument("--scores", action="append", default=[], type=path, metavar="FOLDER", help="from evaluate")
     publish.add_argument("--to", required=True, type=path, metavar="FOLDER", help="new model folder")
@@ -154,7 +155,7 @@ def _add_features_and_publish(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_calibrate(commands: argparse._SubParsersAction) -> None:
-    calibrate = commands.add_parser("calibrate", help="have a model's probabilities say how right they are")
+    calibrate = commands.add_parser("calibrate", help="fit the probabilities to the precision on validation cases")
     calibrate.set_defaults(command=scoring.calibrate)
     _model_and_cases(calibrate, split="val")
     _run_options(calibrate)
