@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import set_stop_message
@@ -34,17 +35,25 @@ def listing(_: argparse.Namespace) -> None:
     from ..settings.loading import list_experiments, list_studies
     from ..study.study_file import read_study
 
-    print("methods:")
-    for name, method in METHODS.items():
-        print(f"  {name:<12} {_describe(method)}")
-    print("studies:")
+    _print("methods", {name: _describe(method) for name, method in METHODS.items()})
+    studies = {}
     for name, path in list_studies().items():
         sizes = ", ".join(read_study(path).size)
-        first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"  {name:<12} {first_line}{f' (--size {sizes})' if sizes else ''}")
-    print("experiments:")
-    for name, path in list_experiments().items():
-        print(f"  {name:<12} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        studies[name] = _first_line(path) + (f" (--size {sizes})" if sizes else "")
+    _print("studies", studies)
+    _print("experiments", {name: _first_line(path) for name, path in list_experiments().items()})
+
+
+def _print(title: str, descriptions: dict[str, str]) -> None:
+    width = max(map(len, descriptions))
+    print(f"{title}:")
+    for name, description in descriptions.items():
+        print(f"  {name:<{width}}  {description}")
+
+
+def _first_line(path: Path) -> str:
+    """The comment in a TOML file's first line."""
+    return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def _describe(method: Method) -> str:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_list_of_studies_shows_their_sizes(capsys):
     assert lines["table-2"].endswith("(--size small, smoke, paper)") and "--size" not in lines["ablations"]
 
 
+def test_list_shows_whole_sentences_in_one_column(capsys):
+    assert main(["list"]) == 0
+    rows = [line for line in capsys.readouterr().out.partition("studies:")[2].splitlines() if line.startswith("  ")]
+    assert [row for row in rows if not row.partition(" (--size")[0].endswith(".")] == []
+    studies = rows[: len(list_studies())]
+    assert len({re.match(r"  \S+ +", row).end() for row in studies}) == 1
+
+
 def test_chest_study_includes_the_split_of_its_80_generated_patients(tmp_path):
     patients = {f"SyntheticChest{n:03d}": Case(f"SyntheticChest{n:03d}", {}, None, {}) for n in range(80)}
     path = Path(list_studies()["chest-synthetic"]).with_name("chest-synthetic.split.json")
@@ -97,5 +106,5 @@ def test_chest_study_includes_the_split_of_its_80_generated_patients(tmp_path):
 
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(tmp_path, capsys):
     assert main(["study", "table-3", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr().err
-    assert "there is no study 'table-3': shipped are ablations, " in said and "table-1, table-2" in said
+    error = capsys.readouterr().err
+    assert "there is no study 'table-3': shipped are ablations, " in error and "table-1, table-2" in error
