@@ -166,7 +166,7 @@ class EndRequest:
         if not _LOOPS:
             end_now(self.message)
         if self._asked:
-            end_now("Stopped at once; resume the run to go on from its last checkpoint.")
+            end_now("Stopped at once; resume the run to continue from its last checkpoint.")
         self._asked = True
         with contextlib.suppress(OSError):
             os.write(2, b"\nStopping after this step (again: at once)...\n")

@@ -20,7 +20,7 @@ def study(options: argparse.Namespace) -> None:
     from ..study.run import run_study
     from ..study.study_file import read_study
 
-    set_stop_message(options, "Stopped; run the study again to go on.")
+    set_stop_message(options, "Stopped; run the study again to continue.")
     study = read_study(study_path(options.study)).sized(options.size)
     study = study.changed(options.set, options.seeds)
     runs, split = plan(study, options.out), options.split or study.split

@@ -19,7 +19,7 @@ def train(options: argparse.Namespace) -> None:
     from ..settings.loading import load_experiment
     from ..settings.smoke import smoke
 
-    set_stop_message(options, "Stopped before the first step; resume the run to go on.")
+    set_stop_message(options, "Stopped before the first step; resume the run to continue.")
     method_named(options.method)
     experiment = load_experiment(options.experiment, options.set, method=options.method)
     experiment = smoke(experiment) if options.smoke else experiment
@@ -45,7 +45,7 @@ def resume(options: argparse.Namespace) -> None:
     from ..loop.distributed import join
     from ..run.change import change_run
 
-    set_stop_message(options, "Stopped before the first step; resume the run to go on.")
+    set_stop_message(options, "Stopped before the first step; resume the run to continue.")
     group, device = join(options.device)
     resolve_device(device)
     if group.leads:

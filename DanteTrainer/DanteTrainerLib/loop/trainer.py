@@ -220,7 +220,7 @@ def _peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def _stopped(step: int, stage: Stage) -> str:
-    return f"Stopped after step {step} of {stage.name}; resume the run to go on."
+    return f"Stopped after step {step} of {stage.name}; resume the run to continue."
 
 
 def _exclusive(logits: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,7 @@ class _Options:
 def _process(run: Planned, options: _Options, failed: dict[Path, Exception]) -> bool:
     """Process a run; False if it must wait: for a model that it needs, or for another process working on it."""
     if options.stop():
-        raise Cancelled("Stopped; run the study again to go on.")
+        raise Cancelled("Stopped; run the study again to continue.")
     if _done(run, options.split, options.mirror) and is_measured(run, options.split, options.levels):
         return True
     if any(need.parent in failed for need in run.needs):
@@ -106,7 +106,7 @@ def _process(run: Planned, options: _Options, failed: dict[Path, Exception]) -> 
         with _lock_of(run):
             _train(run, options)
             if options.stop():
-                raise Cancelled("Stopped before the scores; run the study again to go on.")
+                raise Cancelled("Stopped before the scores; run the study again to continue.")
             score(run, options.dataset, options.split, options.device, options.quiet, options.mirror)
             names = split_for(run.folder, options.dataset).part(options.split)
             measure(run, options.dataset, names, options.split, options.levels, options.device)
