@@ -48,8 +48,8 @@ $(VENV)/ready-to-test: $(VENV)/ready-to-run
 demo: $(VENV)/ready-to-run
 	@$(BIN)/python Testing/tools/demo.py --out $(OUT) $(if $(CASE),--case "$(CASE)") $(if $(KIND),--kind $(KIND))
 
-# Three processes on two cores, for some tests wait. Each takes its part, then what another has not begun: what a file prepares is
-# seldom prepared twice.
+# Three processes on two cores, because some tests wait. Each runs its share in order, which seldom sets up a fixture twice, and then
+# takes over tests of the others.
 test: $(VENV)/ready-to-test
 	@sh Testing/tools/system_libraries.sh
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
@@ -59,7 +59,7 @@ test-all: $(VENV)/ready-to-test
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
 # The click-through and the self-tests in a Slicer of the user's, under settings that are thrown away.
-test-slicer: $(BIN)/python
+test-slicer: $(BIN)/python$(EXE)
 	@$(BIN)/python Testing/tools/in_slicer.py --out slicer-test $(if $(SLICER),--slicer "$(SLICER)") $(ARGS)
 
 # nnU-Net is only measured against; without it the bench goes on.
