@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+pytest_plugins = ["slicer_fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

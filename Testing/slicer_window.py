@@ -1,18 +1,12 @@
-"""Fixtures and user actions for the window over an empty scene, with a tiny model and a fake run."""
+"""User actions in the window over an empty scene, and a fake run."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 import types
 
 import numpy as np
-import pytest
-from at_once import ImmediateInference, at_once
 from conftest import REPOSITORY
-from models import write_brain_model
-from slicer_half import SlicerHalf
 
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result import Finding, Report, Result
@@ -20,31 +14,6 @@ from DanteSegmenterLib.result.regions import mask_of
 
 MODULE = REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py"
 NAMES = {"t1": "3: AX T1", "t1ce": "5: AX T1 POST GAD", "t2": "4: AX T2", "flair": "6: AX FLAIR"}
-
-pytest.importorskip("PySide6", reason="PySide6 is not installed")
-pytest.importorskip("slicer_core", reason="slicer-core is not installed")
-
-
-@pytest.fixture(scope="session")
-def slicer():
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))
-    import slicer
-
-    slicer.app.load_module(MODULE)
-    slicer.app.startup_completed()
-    return slicer
-
-
-@pytest.fixture
-def module(slicer):
-    """The current Slicer half, which Reload replaces."""
-    return SlicerHalf()
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
-    return write_brain_model(tmp_path_factory.mktemp("Models") / "tiny", with_full=True)
 
 
 def result_of(spec, reference, labels, **more):
@@ -78,20 +47,6 @@ class FakeRun:
         for n, region in enumerate(spec.regions):
             labels[1:3, 1:3, 1 : 4 - n] = region.label_value
         return result_of(spec, reference, labels)
-
-
-@pytest.fixture
-def window(slicer, module, model_folder):
-    """The open window over an empty scene, with the tiny model and a fake run."""
-    widget = slicer.util.getModuleWidget("DanteSegmenter")
-    widget.logic = module.DanteSegmenterLogic(ImmediateInference(FakeRun()), embeddedModels=model_folder.parent)
-    slicer.mrmlScene.Clear(0)  # also resets the choice of a model unknown to this logic
-    widget.parent.enter()
-    with at_once(widget):
-        yield widget
-    slicer.util.getModuleWidget("DanteSegmenter").parent.exit()
-    slicer.mrmlScene.Clear(0)
-    slicer.app.processEvents()
 
 
 def add_volume(slicer, name, shape=(4, 5, 6)):

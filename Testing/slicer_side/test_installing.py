@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slicer_window import NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
 
 
 @pytest.fixture

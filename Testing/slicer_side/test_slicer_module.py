@@ -12,7 +12,7 @@ import pytest
 from at_once import ImmediateInference, at_once
 from conftest import REPOSITORY
 from models import write_brain_model
-from slicer_window import MODULE, NAMES, FakeRun, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+from slicer_window import MODULE, NAMES, FakeRun, add_study, add_volume, shown
 
 
 # The trainer's self-test starts five processes that train or score: the fast tests run two of its three parts in

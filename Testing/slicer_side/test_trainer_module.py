@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -11,22 +10,13 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-
-pytest.importorskip("PySide6", reason="PySide6 is not installed")
-pytest.importorskip("slicer_core", reason="slicer-core is not installed")
-
-from slicer_window import add_study, model_folder, module, window  # noqa: F401
+from slicer_window import add_study
 
 
 @pytest.fixture(scope="session")
-def slicer():
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))
-    import slicer
-
-    for name in ("DanteSegmenter", "DanteTrainer"):
-        slicer.app.load_module(REPOSITORY / name / f"{name}.py")
-    slicer.app.startup_completed()
+def slicer(slicer):
+    """The application stand-in with both modules."""
+    slicer.app.load_module(REPOSITORY / "DanteTrainer" / "DanteTrainer.py")
     return slicer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from slicer_scene import choose, delete, draw
-from slicer_window import NAMES, add_study, add_volume, model_folder, module, shown, slicer, until, window  # noqa: F401
+from slicer_window import NAMES, add_study, add_volume, shown, until
 
 
 def test_deleting_t1_empties_its_box_without_substitute(slicer, window):

@@ -6,8 +6,8 @@ import csv
 
 import numpy as np
 import pytest
-from slicer_scene import editor, voxels  # noqa: F401
-from slicer_window import add_study, model_folder, module, slicer, until, window  # noqa: F401
+from slicer_scene import voxels
+from slicer_window import add_study, until
 
 
 def edited(slicer, module, window):

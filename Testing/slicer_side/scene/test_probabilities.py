@@ -6,8 +6,8 @@ from ctypes.util import find_library
 
 import numpy as np
 import pytest
-from slicer_scene import choose, delete, probable  # noqa: F401
-from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+from slicer_scene import choose, delete
+from slicer_window import add_study
 
 
 def foregrounds(slicer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import vtk
-from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+from slicer_window import add_study
 
 from DanteSegmenterLib.errors import InputError
 

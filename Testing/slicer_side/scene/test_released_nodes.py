@@ -6,7 +6,7 @@ import gc
 import weakref
 
 from slicer_scene import delete
-from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+from slicer_window import add_study
 
 
 def alive(nodes):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from models import write_brain_model
-from slicer_scene import choose, two_patients  # noqa: F401
-from slicer_window import add_study, model_folder, module, slicer, until, window  # noqa: F401
+from slicer_scene import choose
+from slicer_window import add_study, until
 
 from DanteSegmenterLib.model_folder import read_spec, write_spec
 

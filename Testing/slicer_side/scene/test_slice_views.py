@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from slicer_scene import choose, draw, editor, probable, two_patients  # noqa: F401
-from slicer_window import NAMES, add_study, add_volume, model_folder, module, slicer, window  # noqa: F401
+from slicer_scene import choose, draw
+from slicer_window import NAMES, add_study, add_volume
 
 
 def backgrounds(slicer):

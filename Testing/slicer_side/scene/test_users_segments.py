@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import vtk
-from slicer_scene import draw, editor, voxels  # noqa: F401
-from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+from slicer_scene import draw, voxels
+from slicer_window import add_study
 
 
 @pytest.mark.parametrize("answer", [False, True])

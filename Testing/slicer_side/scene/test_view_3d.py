@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from slicer_scene import choose
-from slicer_window import add_study, model_folder, module, slicer, window  # noqa: F401
+from slicer_window import add_study
 
 
 def camera(slicer):

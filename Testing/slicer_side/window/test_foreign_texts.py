@@ -11,7 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import Qt as QtOfTexts
 from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QLabel, QWidget
-from slicer_window import NAMES, add_study, add_volume, model_folder, module, shown, slicer, window  # noqa: F401
+from slicer_window import NAMES, add_study, add_volume
 
 from DanteSegmenterLib.errors import InputError
 from DanteSegmenterLib.model_folder import read_spec, write_spec

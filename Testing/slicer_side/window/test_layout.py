@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from at_once import ImmediateInference, at_once
-from slicer_window import NAMES, FakeRun, add_study, add_volume, module, shown, slicer  # noqa: F401
+from slicer_window import NAMES, FakeRun, add_study, add_volume, shown
 
 WIDTH = 450
 LONG_PATH = "/home/a radiologist with a long name/some archive of models/of_2026/without_contrast_and_with_it/model"

@@ -10,18 +10,7 @@ import pytest
 from at_once import ImmediateInference
 from conftest import REPOSITORY
 from models import write_brain_model
-from slicer_window import (  # noqa: F401
-    NAMES,
-    FakeRun,
-    add_study,
-    add_volume,
-    model_folder,
-    module,
-    shown,
-    slicer,
-    until,
-    window,
-)
+from slicer_window import NAMES, FakeRun, add_study, add_volume, shown, until
 
 from DanteSegmenterLib.options import SegmentOptions
 from DanteSegmenterLib.result import Report

@@ -2,16 +2,7 @@
 
 import numpy as np
 import pytest
-from slicer_window import (  # noqa: F401
-    NAMES,
-    add_study,
-    add_volume,
-    model_folder,
-    module,
-    shown,
-    slicer,
-    window,
-)
+from slicer_window import NAMES, add_study, add_volume, shown
 
 LIMITED = ("t1", "t2", "flair")
 

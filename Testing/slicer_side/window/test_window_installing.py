@@ -8,7 +8,7 @@ import types
 
 import pytest
 from datasets import write_case
-from slicer_window import FakeRun, add_study, model_folder, module, shown, slicer, window  # noqa: F401
+from slicer_window import FakeRun, add_study, shown
 
 from DanteSegmenterLib.errors import Cancelled, DanteError, ResourceError
 

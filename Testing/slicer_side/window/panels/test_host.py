@@ -1,7 +1,7 @@
 """The host, which is the user's setting and never a scene's, and the device, which is saved with the scene."""
 
 import pytest
-from slicer_window import add_study, model_folder, module, shown, slicer, until, window  # noqa: F401
+from slicer_window import add_study, shown, until
 
 from DanteSegmenterLib.errors import ConfigError
 from DanteSegmenterLib.host.address import Host

@@ -5,15 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from at_once import ImmediateInference
-from slicer_window import (  # noqa: F401
-    FakeRun,
-    add_study,
-    model_folder,
-    module,
-    shown,
-    slicer,
-    window,
-)
+from slicer_window import FakeRun, add_study, shown
 
 from DanteSegmenterLib.errors import InputError
 

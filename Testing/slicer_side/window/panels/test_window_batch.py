@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from datasets import write_case
-from slicer_window import NAMES, add_study, add_volume, model_folder, module, slicer, until, window  # noqa: F401
+from slicer_window import NAMES, add_study, add_volume, until
 
 from DanteSegmenterLib.errors import InputError
 
