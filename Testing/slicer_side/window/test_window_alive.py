@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from slicer_half import SlicerHalf
-
-pytest.importorskip("PySide6", reason="PySide6 is not installed")
-pytest.importorskip("slicer_core", reason="slicer-core is not installed")
 
 # The promised limits, and the interval of the watch.
 MAX_GAP_SECONDS, CANCEL_SECONDS, TICK_MS = 0.15, 2.0, 20
 RUN_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def slicer():
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.path.insert(0, str(REPOSITORY / "Testing" / "app"))
-    import slicer
-
-    slicer.app.load_module(REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py")
-    slicer.app.startup_completed()
-    return slicer
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +109,9 @@ def gone(pid):
 
 def test_window_stays_responsive_and_shows_progress(slicer, window):
     window.logic.inference.close()  # the first click starts a process
-    told = []
+    updates = []
     show = window.runPanel.progressed
-    window.runPanel.progressed = lambda progress: (told.append((time.monotonic(), progress)), show(progress))
+    window.runPanel.progressed = lambda progress: (updates.append((time.monotonic(), progress)), show(progress))
     try:
         for _click in range(2):
             begin(window)
@@ -135,12 +119,12 @@ def test_window_stays_responsive_and_shows_progress(slicer, window):
             window.ui.segmentButton.click()  # a second click while running is impossible
             until(lambda: not window.runner.running)
             assert watch.gap < MAX_GAP_SECONDS
-            times = [start, *(when for when, _ in told if when >= start), time.monotonic()]
+            times = [start, *(when for when, _ in updates if when >= start), time.monotonic()]
             assert max(b - a for a, b in zip(times, times[1:])) < 1.0
     finally:
         window.runPanel.progressed = show
     assert segmentations(slicer) == 1 and window.ui.segmentButton.enabled
-    assert {progress.phase for _, progress in told} >= {"start", "network", "restore"}
+    assert {progress.phase for _, progress in updates} >= {"start", "network", "restore"}
     assert window.ui.statusLabel.text.startswith("Done in")
 
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import write_dataset
 from sklearn.manifold import TSNE
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -9,11 +8,6 @@ from DanteSegmenterLib.networks.unet import Encoder
 from DanteTrainerLib.__main__ import main
 
 SMALL = ["--set", "run.steps=1", "--set", "run.pretrain_steps=0", "--smoke", "--quiet", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
 
 
 def run_of(method, data, folder):

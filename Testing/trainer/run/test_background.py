@@ -29,11 +29,6 @@ LONG = [
 ]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
-
-
 def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -140,14 +135,14 @@ class Parent:
 @pytest.fixture
 def parent(data, tmp_path):
     """Starts a `Parent`; all of its processes are removed afterwards."""
-    begun = []
+    parents = []
 
     def begin(how="bound", settings=LONG, cases=None):
-        begun.append(Parent(cases or data, tmp_path / "run", how, *settings))
-        return begun[-1]
+        parents.append(Parent(cases or data, tmp_path / "run", how, *settings))
+        return parents[-1]
 
     yield begin
-    for one in begun:
+    for one in parents:
         one.clean_up()
 
 

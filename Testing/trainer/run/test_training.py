@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
-from datasets import write_dataset
 
 from DanteSegmenterLib.errors import Cancelled, InputError, ResourceError
 from DanteSegmenterLib.model_folder import Calibration, read_spec, sha256_of
@@ -31,11 +30,6 @@ from DanteTrainerLib.run.start import start_run
 from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.smoke import smoke
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from datasets import write_dataset
 from filelock import FileLock
 
 from DanteSegmenterLib.errors import Cancelled, ConfigError, DanteError, InputError
@@ -34,11 +33,6 @@ SMALL = (
 
 def small_study(*entries, **values):
     return Study("brats-2mm", SMALL, entry=entries, **values)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
 
 
 def test_study_trains_scores_and_tabulates_all_rows_and_is_finished_when_rerun(data, tmp_path, capsys):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import REPOSITORY
-from datasets import write_case, write_dataset
+from datasets import write_case
 from steps import batch, context
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -229,11 +229,6 @@ def test_contradictory_settings_are_refused():
         experiment(per_modality_masks=True)
     with pytest.raises(ConfigError, match="dante.align must be one of"):
         experiment(align="l3")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
 
 
 def settings_for_runs():
