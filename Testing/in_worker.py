@@ -28,9 +28,9 @@ def run_in_worker(
     """
     client.begin(model, volumes, device, **options)
     while True:
-        news, outcome = client.poll()
-        if news is not None and progress is not None:
-            progress(news)
+        update, outcome = client.poll()
+        if update is not None and progress is not None:
+            progress(update)
         if isinstance(outcome, DanteError):
             raise outcome
         if outcome is not None:

@@ -208,7 +208,7 @@ def predicted(
     root: Path, volumes: dict[str, Volume], folds: int = 1, mirror: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """nnU-Net's label map [K, J, I] and probabilities."""
-    return said_by(predictor_of(root, folds, mirror), volumes)
+    return prediction_of(predictor_of(root, folds, mirror), volumes)
 
 
 def predictor_of(root: Path, folds: int = 1, mirror: bool = False) -> Any:
@@ -224,17 +224,17 @@ def predictor_of(root: Path, folds: int = 1, mirror: bool = False) -> Any:
     return predictor
 
 
-def said_by(predictor: Any, volumes: dict[str, Volume]) -> tuple[np.ndarray, np.ndarray]:
+def prediction_of(predictor: Any, volumes: dict[str, Volume]) -> tuple[np.ndarray, np.ndarray]:
     """Label map [K, J, I] and probabilities."""
-    return _said(predictor, volumes, True)
+    return _predict(predictor, volumes, True)
 
 
 def labels_by(predictor: Any, volumes: dict[str, Volume]) -> np.ndarray:
     """Only the label map, which nnU-Net computes faster."""
-    return _said(predictor, volumes, False)
+    return _predict(predictor, volumes, False)
 
 
-def _said(predictor: Any, volumes: dict[str, Volume], probabilities: bool) -> Any:
+def _predict(predictor: Any, volumes: dict[str, Volume], probabilities: bool) -> Any:
     image = np.stack([volume.array for volume in volumes.values()]).astype(np.float32)
     with contextlib.redirect_stdout(io.StringIO()):
         return predictor.predict_single_npy_array(

@@ -68,8 +68,8 @@ def blocks_of(page: Path) -> Iterator[Block]:
             yield Block(page, (fence and fence[2]) or _language(text), text, reason)
             reason = ""
             continue
-        said = REASON.fullmatch(lines[n].strip())
-        reason = said[1] if said else reason if not lines[n].strip() else ""
+        match = REASON.fullmatch(lines[n].strip())
+        reason = match[1] if match else reason if not lines[n].strip() else ""
         if lines[n].strip() and not lines[n].startswith(" "):  # an indent of four in a list is a paragraph of it
             indent = "        " if ITEM.match(lines[n]) else "    "
         n += 1

@@ -52,10 +52,10 @@ def bench(app: object, panel: object, clicks: int = 5) -> dict:
         poll = panel.logic.inference.poll
 
         def remembering() -> tuple:
-            news, outcome = poll()
+            update, outcome = poll()
             if outcome is not None:
                 outcomes.append(outcome)
-            return news, outcome
+            return update, outcome
 
         panel.logic.inference.poll = remembering
         start = last[0] = time.perf_counter()

@@ -37,15 +37,15 @@ def ask(
     before, errors = state_of(untouched), io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()), own_signals():
         code = command([str(argument) for argument in arguments])
-    said = errors.getvalue()
-    last = (said.strip().splitlines() or [""])[-1]
+    output = errors.getvalue()
+    last = (output.strip().splitlines() or [""])[-1]
     if code == DONE:
         return
     changed = {path for path, _ in set(before.items()) ^ set(state_of(untouched).items())}
     changed -= {path for path in changed if but is not None and Path(path).is_relative_to(but)}
     if changed:
         raise AssertionError(f"it refused, but changed '{min(changed)}'")
-    if code == REFUSED and last.startswith("error: ") and "Traceback" not in said:
+    if code == REFUSED and last.startswith("error: ") and "Traceback" not in output:
         raise Refused(last.removeprefix("error: "))
     raise AssertionError(f"exit code {code}, '{last}'")
 

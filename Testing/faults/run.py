@@ -128,7 +128,7 @@ def kill(tally: Tally, folder: Path, options: argparse.Namespace) -> None:
             if options.only and name not in options.only:
                 continue
             start = time.monotonic()
-            with KILLS[name].begun(folder / name, tally) as attempt:
+            with KILLS[name].start(folder / name, tally) as attempt:
                 chances = [random.Random(f"{options.seed} {name} {n}") for n in range(count)]
                 for _ in pool.map(attempt, range(count), chances):
                     pass

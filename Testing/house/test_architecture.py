@@ -27,8 +27,8 @@ def rooms_of(folder):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_room_table_matches_room_docstrings(library):
     rooms = rooms_of(LIBRARIES[library]).items()
-    said = {room: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for room, file in rooms}
-    assert rooms_in_the_docs(library) == said
+    docstrings = {room: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for room, file in rooms}
+    assert rooms_in_the_docs(library) == docstrings
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -39,7 +39,7 @@ def test_clear_refusal_passes():
 
 
 @pytest.mark.parametrize(
-    ("action", "said"),
+    ("action", "outcome"),
     [
         (lambda: None, "it was accepted"),
         (raising(ValueError("embedded null byte")), "ValueError: embedded null byte"),
@@ -48,12 +48,12 @@ def test_clear_refusal_passes():
         (raising(InputError("Traceback (most recent call last): in line 3.")), "an unclear message"),
     ],
 )
-def test_acceptance_defect_and_unclear_message_fail(action, said):
+def test_acceptance_defect_and_unclear_message_fail(action, outcome):
     tally = Tally()
     tally.expect_refusal("a name", action)
     tally.expect_refusal("a good one", raising(InputError(CLEAR)))
     assert tally.counts() == counts(bad_inputs=2, refused=1, lost=1) and not tally.good
-    assert tally.report()["remarks"][0].startswith(f"lost: a name: {said}")
+    assert tally.report()["remarks"][0].startswith(f"lost: a name: {outcome}")
 
 
 def test_late_refusal_counts_as_hang(monkeypatch):
@@ -66,17 +66,17 @@ def test_late_refusal_counts_as_hang(monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs an alarm")
 def test_hanging_code_is_interrupted_despite_its_exception_handlers(monkeypatch):
-    def stubborn():
+    def hanging():
         try:
             time.sleep(30)
         except Exception:
             raise InputError(CLEAR) from None
 
     with pytest.raises(Hung), interrupted_after(0.05):
-        stubborn()
+        hanging()
     monkeypatch.setattr(tallies, "HANG_SECONDS", 0.05)
     tally = Tally()
-    tally.expect_refusal("x", stubborn)
+    tally.expect_refusal("x", hanging)
     assert tally.counts() == counts(bad_inputs=1, hung=1)
 
 

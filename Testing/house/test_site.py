@@ -150,9 +150,9 @@ def test_messages_on_the_errors_page_exist_in_the_program():
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", text, re.MULTILINE)
     explained = [row for row in rows if row != "it says"]
-    said = list(sentences())
+    known = list(sentences())
     patterns = {row: ".*".join(re.escape(part) for part in row.replace(" …", "…").split("…")) for row in explained}
-    unknown = [row for row, pattern in patterns.items() if not any(re.search(pattern, text) for text in said)]
+    unknown = [row for row, pattern in patterns.items() if not any(re.search(pattern, text) for text in known)]
     assert len(explained) > 40 and not unknown
 
 

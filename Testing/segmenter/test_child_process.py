@@ -35,11 +35,11 @@ def start(tmp_path):
     children = []
 
     def begin(*arguments, **how):
-        said = tmp_path / f"said{len(children)}"
-        child = Child.of_module("waits", [str(said), *arguments], paths=[tmp_path / "here"], **how)
+        output = tmp_path / f"output{len(children)}"
+        child = Child.of_module("waits", [str(output), *arguments], paths=[tmp_path / "here"], **how)
         children.append(child)
-        until(lambda: said.is_file() and said.read_text())
-        return child, said.read_text()
+        until(lambda: output.is_file() and output.read_text())
+        return child, output.read_text()
 
     yield begin
     for child in children:

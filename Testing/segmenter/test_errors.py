@@ -23,13 +23,13 @@ def test_other_errors_are_not_taken_for_out_of_memory(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a"), "No such file or directory: '/a'"),
         (ValueError("too deep"), "ValueError: too deep"),
     ],
     ids=str,
 )
-def test_error_of_another_process_is_shown_without_traceback(error, said):
+def test_error_of_another_process_is_shown_without_traceback(error, expected):
     whole = 'Caught it in a process.\nOriginal Traceback (most recent call last):\n  File "x.py", line 3, in f\n'
-    assert sentence_of(type(error)(f"{whole}{type(error).__name__}: {error}\n")).strip() == said
+    assert sentence_of(type(error)(f"{whole}{type(error).__name__}: {error}\n")).strip() == expected

@@ -25,14 +25,14 @@ RAISED = [
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "said"), RAISED)
-def test_every_error_is_one_sentence_and_an_exit_code(capsys, error, code, said):
+@pytest.mark.parametrize(("error", "code", "message"), RAISED)
+def test_every_error_is_one_sentence_and_an_exit_code(capsys, error, code, message):
     def action(stop):
         raise error
 
     assert program.run(action) == code
     text = capsys.readouterr().err
-    assert text.startswith(said) and text.count("\n") == 1
+    assert text.startswith(message) and text.count("\n") == 1
 
 
 def test_system_error_names_its_file_if_any():

@@ -138,8 +138,8 @@ def test_reload_reimports_every_file_of_the_segmenter(tmp_path):
     command = [sys.executable, "-c", RELOAD]
     result = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-4000:]
-    for said in ("kept: []", "old code in the window: []", "ready: True"):
-        assert result.stdout.count(said) == 3, result.stdout
+    for line in ("kept: []", "old code in the window: []", "ready: True"):
+        assert result.stdout.count(line) == 3, result.stdout
 
 
 def test_reopened_scene_shows_the_same_choices(slicer, module, window, tmp_path):

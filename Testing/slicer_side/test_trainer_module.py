@@ -66,15 +66,15 @@ def test_readme_training_starts_makes_steps_and_is_stopped(slicer, data, tmp_pat
     space, printed = {"slicer": slicer}, []
     exec(lines, space)
 
-    def told():
+    def output():
         printed.append(capsys.readouterr().out)
         return "".join(printed)
 
-    until(slicer, lambda: "state='starting'" in told())
-    until(slicer, lambda: re.search(r"state='running'.*step=[1-9]", told()))
+    until(slicer, lambda: "state='starting'" in output())
+    until(slicer, lambda: re.search(r"state='running'.*step=[1-9]", output()))
     start = time.monotonic()
     assert space["trainer"].stop(run).state == "running" and time.monotonic() - start < 0.5
-    until(slicer, lambda: "state='stopped'" in told())
+    until(slicer, lambda: "state='stopped'" in output())
     assert space["trainer"].runs()[run.resolve()].state == "stopped"
 
 

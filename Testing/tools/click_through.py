@@ -362,7 +362,7 @@ def run(out):
     for name in sorted(name for name in dir(story) if name.startswith("step_")):
         case = ElementTree.SubElement(suite, "testcase", classname="click-through", name=name)
         watch.start()
-        begun, outcome = time.monotonic(), "passed"
+        start, outcome = time.monotonic(), "passed"
         try:
             getattr(story, name)()
         except Skipped as reason:
@@ -371,11 +371,11 @@ def run(out):
         except Exception as error:
             outcome = f"FAILED: {type(error).__name__}: {error}"
             ElementTree.SubElement(case, "failure", message=outcome).text = traceback.format_exc()
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         case.set("time", f"{seconds:.2f}")
-        silence = f"the window's longest silence was {1000 * watch.longest:.0f} ms"
-        ElementTree.SubElement(case, "system-out").text = silence
-        print(f"{name} {outcome} ({seconds:.1f} s, {silence})", flush=True)
+        longest_gap = f"the window's longest gap was {1000 * watch.longest:.0f} ms"
+        ElementTree.SubElement(case, "system-out").text = longest_gap
+        print(f"{name} {outcome} ({seconds:.1f} s, {longest_gap})", flush=True)
         picture(out / f"{name}.png")
     cases = list(suite)
     suite.set("tests", str(len(cases)))

@@ -31,14 +31,14 @@ def main() -> None:
         matrix = next(iter(volumes.values())).ijk_to_ras
         for log in root.rglob("training_log*"):
             log.unlink()
-        said = {
+        predictions = {
             name: predicted(root, volumes, mirror=mirror)[0] for name, mirror in (("plain", False), ("mirrored", True))
         }
         shutil.copytree(root, GOLDEN / root.name)
     np.savez_compressed(
-        GOLDEN / "case.npz", matrix=matrix, **arrays, **{k: v.astype(np.uint8) for k, v in said.items()}
+        GOLDEN / "case.npz", matrix=matrix, **arrays, **{k: v.astype(np.uint8) for k, v in predictions.items()}
     )
-    print({name: np.bincount(labels.ravel()).tolist() for name, labels in said.items()})
+    print({name: np.bincount(labels.ravel()).tolist() for name, labels in predictions.items()})
 
 
 if __name__ == "__main__":

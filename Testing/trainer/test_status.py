@@ -17,12 +17,12 @@ def clock(monkeypatch):
 
 
 def test_first_step_is_reported_at_once_then_every_second_and_always_the_last(tmp_path, clock):
-    writer, told = StatusWriter(tmp_path), []
+    writer, steps = StatusWriter(tmp_path), []
     for step in range(1, 6):  # 0.6 s apart
         writer.step("supervised", step, 5, 0.5)
-        told.append(stored_status(tmp_path).step)
+        steps.append(stored_status(tmp_path).step)
         clock[0] += 0.6
-    assert told == [1, 1, 3, 3, 5]
+    assert steps == [1, 1, 3, 3, 5]
 
 
 def test_remaining_time_is_based_on_the_steps_since_the_first(tmp_path, clock):
@@ -39,7 +39,7 @@ def test_remaining_time_is_based_on_the_steps_since_the_first(tmp_path, clock):
 
 
 def test_status_being_replaced_on_windows_is_read_a_moment_later(tmp_path, monkeypatch):
-    """Else it would seem to be that of a new run, and who follows it would be told nothing any more."""
+    """Otherwise it would seem to be that of a new run, and nothing more would be reported."""
     write_status(tmp_path, RunStatus("running", step=7))
     read, refused = Path.read_text, []
 

@@ -48,11 +48,11 @@ class Kind:
 
     Attributes:
         share: of all kills.
-        begun: takes a folder and the tally; a context that yields the attempt, and cleans up afterwards.
+        start: takes a folder and the tally; a context that yields the attempt, and cleans up afterwards.
     """
 
     share: float
-    begun: Callable[[Path, Tally], AbstractContextManager[Attempt]]
+    start: Callable[[Path, Tally], AbstractContextManager[Attempt]]
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,15 @@ def after_the_kill(
         wait_for(process, out, moment)
         process.send_signal(kill)
         try:
-            said = process.communicate(timeout=TERM_SECONDS)[1].decode("utf-8", "replace")
+            errors = process.communicate(timeout=TERM_SECONDS)[1].decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
             yield "hung", "it did not end"
             process.kill()
-            said = process.communicate()[1].decode("utf-8", "replace")
-    if "Traceback" in said:
-        yield "lost", f"a traceback: {said.strip().splitlines()[-1]}"
+            errors = process.communicate()[1].decode("utf-8", "replace")
+    if "Traceback" in errors:
+        yield "lost", f"a traceback: {errors.strip().splitlines()[-1]}"
     if process.returncode not in (DONE, STOPPED, -kill):
-        yield "lost", f"exit code {process.returncode}: {said.strip()[-200:]}"
+        yield "lost", f"exit code {process.returncode}: {errors.strip()[-200:]}"
     for number in processes_with(mark):
         yield "left_behind", f"process {number}"
         with contextlib.suppress(OSError):
@@ -181,5 +181,5 @@ def run_again(command: Command, out: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return "it did not end"
-    said = done.stderr.decode("utf-8", "replace").strip()
-    return f"exit code {done.returncode}, {said[-300:]}" if done.returncode != DONE else ""
+    errors = done.stderr.decode("utf-8", "replace").strip()
+    return f"exit code {done.returncode}, {errors[-300:]}" if done.returncode != DONE else ""

@@ -37,9 +37,9 @@ def sent(stream: bytes) -> Callable[[], None]:
         result = subprocess.run(
             command, input=stream, env=child_environment(), capture_output=True, timeout=2 * HANG_SECONDS
         )
-        said = result.stderr.decode("utf-8", "replace").strip()
-        if result.returncode != ENDED_BY_PROTOCOL or "Traceback" in said:
-            raise AssertionError(f"exit code {result.returncode}, '{said[-300:]}'")
-        raise Refused(said.splitlines()[-1])
+        errors = result.stderr.decode("utf-8", "replace").strip()
+        if result.returncode != ENDED_BY_PROTOCOL or "Traceback" in errors:
+            raise AssertionError(f"exit code {result.returncode}, '{errors[-300:]}'")
+        raise Refused(errors.splitlines()[-1])
 
     return action

@@ -78,8 +78,8 @@ def hostile_members(door: Importing) -> Iterator[Case]:
     extra: Contents = [(name, b"evil") for name in (*outside, "../Slicer.ini", "x:stream", "b/model.json")]
     extra += [(entry(kind, "odd"), b"/etc/passwd") for kind in (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO)]
     for name, content in extra:
-        told = name if isinstance(name, str) else f"an entry of kind {name.external_attr >> 16:o}"
-        yield told, door.of(packed([*door.contents, (name, content)]))
+        label = name if isinstance(name, str) else f"an entry of kind {name.external_attr >> 16:o}"
+        yield label, door.of(packed([*door.contents, (name, content)]))
     for name in ("model.json", "limited.safetensors"):
         info = zipfile.ZipInfo(name)  # not by its name, of which `zipfile` would warn
         twice = io.BytesIO(packed(door.contents))

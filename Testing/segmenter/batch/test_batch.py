@@ -112,8 +112,8 @@ def test_unexpected_error_fails_only_its_own_case(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(inference, "segment", breaks_once)
     outcomes = run_batch(model, find_cases(tmp_path / "cases"), tmp_path / "out", Options("cpu"))
     assert [outcome.state for outcome in outcomes] == ["done", "failed", "done"]
-    said = {RuntimeError: "CUDA error: illegal access", MemoryError: "not enough memory", OSError: "I/O"}
-    assert said[type(error)] in outcomes[1].message and "\n" not in outcomes[1].message
+    reasons = {RuntimeError: "CUDA error: illegal access", MemoryError: "not enough memory", OSError: "I/O"}
+    assert reasons[type(error)] in outcomes[1].message and "\n" not in outcomes[1].message
 
 
 def test_unwritable_result_leaves_the_old_files(model, tmp_path, monkeypatch):
@@ -168,10 +168,10 @@ def test_list_shows_what_would_run_without_running(cases, model, tmp_path, capsy
 
 
 def test_privileged_scan_is_used_if_present_unless_left_out(cases, model, tmp_path):
-    for arguments, said in (((), True), (("--limited",), False)):
+    for arguments, full in (((), True), (("--limited",), False)):
         out = tmp_path / f"out{len(arguments)}"
         batch(cases, model, out, *arguments)
-        assert ("full-modality network was used" in summary(out)["A"]["message"]) == said
+        assert ("full-modality network was used" in summary(out)["A"]["message"]) == full
 
 
 def test_missing_device_is_refused_before_reading_or_writing(cases, model, tmp_path, capsys):

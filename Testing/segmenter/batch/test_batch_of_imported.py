@@ -72,8 +72,8 @@ def test_expected_names_are_reported_when_none_match(tmp_path, made, capsys):
     model = imported(tmp_path, ("CT", "PET"))
     raw = write_raw(tmp_path / "raw", ("CT", "SPECT"), made)
     assert batch(raw, model, tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert "the channel 'SPECT' is not known" in said and "each one of CT, PET or T1, T1ce" in said
+    error = capsys.readouterr().err
+    assert "the channel 'SPECT' is not known" in error and "each one of CT, PET or T1, T1ce" in error
     (tmp_path / "cases" / "P1").mkdir(parents=True)
     write_volume(tmp_path / "cases" / "P1" / "P1.nii.gz", made[0])
     assert batch(tmp_path / "cases", model, tmp_path / "out") == 2

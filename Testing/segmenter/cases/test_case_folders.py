@@ -183,8 +183,8 @@ def test_ambiguous_label_meaning_must_be_given(tmp_path, name, parts, reason):
     case = find_cases(tmp_path)[0]
     assert case.regions == {} and reason in case.mask_problem() and "labels.json" in case.mask_problem()
     (tmp_path / "labels.json").write_text('{"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": [1]}', encoding="utf-8-sig")
-    told = find_cases(tmp_path)[0]
-    assert told.regions == {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,)} and not told.mask_problem()
+    case = find_cases(tmp_path)[0]
+    assert case.regions == {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,)} and not case.mask_problem()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--onnx", "x.txt"], "unknown ending"),
         (["--onnx", "no/x.onnx"], "does not exist"),
@@ -22,13 +22,13 @@ def model(tmp_path_factory):
         (["--monai-bundle", "x", "--pathway", "full"], "'test model' has no pathway 'full'; it has limited."),
     ],
 )
-def test_invalid_arguments_are_refused(arguments, said, model, tmp_path, monkeypatch, capsys):
+def test_invalid_arguments_are_refused(arguments, message, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(model), *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "thesis.txt"]
 
 

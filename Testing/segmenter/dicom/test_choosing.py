@@ -38,8 +38,8 @@ def run(model, tmp_path, capsys):
     def command(*more, output="o.nii"):
         outputs = ["--output", str(tmp_path / output)] if output else []
         code = main(["segment", "--model", str(model), "--device", "cpu", *outputs, *map(str, more)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return command
 
@@ -209,11 +209,11 @@ ABSENT = [
 ]
 
 
-@pytest.mark.parametrize(("missing", "said", "output"), ABSENT)
-def test_missing_packages_are_reported_with_the_install_command(run, limited_study, monkeypatch, missing, said, output):
+@pytest.mark.parametrize(("missing", "package", "output"), ABSENT)
+def test_missing_packages_are_reported_with_a_command(run, limited_study, monkeypatch, missing, package, output):
     monkeypatch.setitem(sys.modules, missing, None)
     code, _, error = run("--dicom", limited_study, output=output)
-    assert code == 2 and error == f'error: DICOM needs the package {said}: pip install "slicer-dante[dicom]".\n'
+    assert code == 2 and error == f'error: DICOM needs the package {package}: pip install "slicer-dante[dicom]".\n'
 
 
 def test_chest_ct_is_recognised_by_contrast_and_two_kernels_must_be_chosen(tmp_path):

@@ -164,8 +164,8 @@ def test_command_writes_a_file_that_passes_dciodvfy(tmp_path):
         assert segmentation.pixel_array[frames].sum() == np.isin(labels, inside).sum() > 0
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    said = subprocess.run(["dciodvfy", tmp_path / "o.dcm"], capture_output=True, text=True)
-    assert "Error" not in said.stdout + said.stderr and "Segmentation" in said.stdout + said.stderr
+    checked = subprocess.run(["dciodvfy", tmp_path / "o.dcm"], capture_output=True, text=True)
+    assert "Error" not in checked.stdout + checked.stderr and "Segmentation" in checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize(("number", "written_as"), [(5, 501), (None, 1), (0, 1), (-3, 1), (2**31 - 1, 2**31 - 1)])

@@ -51,10 +51,11 @@ def test_bundle_has_the_required_files(bundle):
 
 
 def test_metadata_has_the_required_fields(bundle):
-    said = json_of(bundle / "configs" / "metadata.json")
+    metadata = json_of(bundle / "configs" / "metadata.json")
     asked = {"version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task"}
-    assert asked | {"schema", "description", "authors", "copyright", "network_data_format", "changelog"} <= set(said)
-    data = said["network_data_format"]
+    more = {"schema", "description", "authors", "copyright", "network_data_format", "changelog"}
+    assert asked | more <= set(metadata)
+    data = metadata["network_data_format"]
     image, pred = data["inputs"]["image"], data["outputs"]["pred"]
     wanted = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
     assert wanted <= set(image) and wanted <= set(pred)

@@ -65,26 +65,30 @@ def test_input_and_output_are_named_with_dynamic_batch(written):
 
 
 def test_metadata_matches_model_json(model, written):
-    spec, said = read_spec(model), metadata_in(written)
+    spec, metadata = read_spec(model), metadata_in(written)
     preprocessing = from_plain(
         Preprocessing,
-        {key: said[key] for key in ("orientation", "spacing_mm", "normalisation")},
+        {key: metadata[key] for key in ("orientation", "spacing_mm", "normalisation")},
         "metadata",
         ModelError,
     )
     assert preprocessing == spec.preprocessing
-    assert said["modalities"] == list(MODALITIES) and said["modality_labels"] == ["T1", "T1CE", "T2", "FLAIR"]
-    assert said["regions"] == [json.loads(json.dumps(to_plain(region))) for region in spec.regions]
-    assert (said["model_name"], said["model_version"], said["pathway"]) == ("test model", "1", "full")
-    assert said["weights_sha256"] == [member.sha256 for member in spec.full.members] and said["window"] == [16, 16, 16]
-    assert (said["activation"], said["threshold"], said["background"]) == ("sigmoid", 0.5, [0.0] * 4)
-    assert said["scaling"]["WT"] == {
+    assert metadata["modalities"] == list(MODALITIES) and metadata["modality_labels"] == ["T1", "T1CE", "T2", "FLAIR"]
+    assert metadata["regions"] == [json.loads(json.dumps(to_plain(region))) for region in spec.regions]
+    assert (metadata["model_name"], metadata["model_version"], metadata["pathway"]) == ("test model", "1", "full")
+    assert metadata["weights_sha256"] == [member.sha256 for member in spec.full.members] and metadata["window"] == [
+        16,
+        16,
+        16,
+    ]
+    assert (metadata["activation"], metadata["threshold"], metadata["background"]) == ("sigmoid", 0.5, [0.0] * 4)
+    assert metadata["scaling"]["WT"] == {
         "temperature": 1.0,
         "offset": 0.0,
         "range_margin": pytest.approx(np.log(3)),
         "cases": 0,
     }
-    assert {"licence", "calibration", "citations", "intended_use", "how_to_feed", "scores"} <= set(said)
+    assert {"licence", "calibration", "citations", "intended_use", "how_to_feed", "scores"} <= set(metadata)
 
 
 class Session(nn.Module):
@@ -100,29 +104,29 @@ class Session(nn.Module):
 
 def test_inference_from_its_metadata_gives_the_model_segmentation(model, written, monkeypatch):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
-    said = metadata_in(written)
+    metadata = metadata_in(written)
     volumes = study(names=MODALITIES, matrix=LPS_2MM @ np.diag([0.9, 1.0, 1.2, 1.0]))
     wanted = segment(load_model(model, "cpu"), volumes).label_map
-    table = {key: said[key] for key in ("orientation", "spacing_mm", "normalisation")}
-    prepared = prepare(volumes, said["modalities"], from_plain(Preprocessing, table, "metadata", ModelError))
+    table = {key: metadata[key] for key in ("orientation", "spacing_mm", "normalisation")}
+    prepared = prepare(volumes, metadata["modalities"], from_plain(Preprocessing, table, "metadata", ModelError))
     plan = Plan(torch.device("cpu"), torch.float32, 2)
     image = torch.from_numpy(prepared.tensor)
-    said_nothing = lambda *_: False  # noqa: E731 - neither progress nor cancellation
+    never = lambda *_: False  # noqa: E731 - neither progress nor cancellation
     prediction, _ = predict_logits(
         Session(written),
         image,
         prepared.background,
-        said["window"],
-        len(said["regions"]),
+        metadata["window"],
+        len(metadata["regions"]),
         plan,
-        said_nothing,
-        said_nothing,
+        never,
+        never,
     )
     inside = (image != 0).any(dim=0) & prediction.covered
     found = prepared.geometry.restore((prediction.logits.sigmoid() * inside).numpy())
     label_map = np.zeros(wanted.shape, np.uint8)
-    for region, probability in zip(said["regions"], found):
-        label_map[probability > said["threshold"]] = region["label_value"]
+    for region, probability in zip(metadata["regions"], found):
+        label_map[probability > metadata["threshold"]] = region["label_value"]
     assert set(np.unique(wanted)) > {0} and (label_map != wanted).mean() < 1e-4
 
 
@@ -160,8 +164,8 @@ def test_exporter_and_runtime_failures_are_one_sentence(model, written, tmp_path
 def test_missing_package_is_reported_with_the_install_command(package, model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["export", str(model), "--onnx", str(tmp_path / "x.onnx")]) == 2
-    said = capsys.readouterr().err
-    assert f'({package} is missing): pip install "slicer-dante[export]"' in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert f'({package} is missing): pip install "slicer-dante[export]"' in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -161,7 +161,7 @@ def test_larger_shear_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "first", "said"),
+    ("slope", "intercept", "first", "note"),
     [
         (0.0, 0.0, 1, ""),
         (1.0, 0.0, 1, ""),
@@ -172,10 +172,10 @@ def test_larger_shear_is_refused(tmp_path):
         (-1.0, 0.0, -1, "bright to dark"),
     ],
 )
-def test_slope_and_intercept_are_applied(tmp_path, slope, intercept, first, said):
+def test_slope_and_intercept_are_applied(tmp_path, slope, intercept, first, note):
     volume = read(tmp_path, np.ones((4, 5, 6), np.int16), slope=slope, intercept=intercept)
     assert volume.array[0, 0, 0] == first
-    assert said in "".join(volume.notes) and bool(volume.notes) == bool(said)
+    assert note in "".join(volume.notes) and bool(volume.notes) == bool(note)
 
 
 def test_non_finite_values_are_counted_by_the_image_check(tmp_path):

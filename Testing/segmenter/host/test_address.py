@@ -51,13 +51,13 @@ def test_remote_command_line_is_quoted_for_the_shell(tmp_path):
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONSAFEPATH" "$@"\n')
     program.chmod(0o755)
-    told = ["$(touch hacked)", "a b", "'", "--idle-seconds"]
+    arguments = ["$(touch hacked)", "a b", "'", "--idle-seconds"]
     host = parse_host("ssh:gpu", f"~/{shlex.quote('a folder; touch hacked')}/python")
-    said = subprocess.run(
-        ["sh", "-c", remote_command(host, "module", told)],
+    done = subprocess.run(
+        ["sh", "-c", remote_command(host, "module", arguments)],
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
-    assert said.stdout.splitlines() == ["1", "-m", "DanteSegmenterLib.priority", "module", *told]
+    assert done.stdout.splitlines() == ["1", "-m", "DanteSegmenterLib.priority", "module", *arguments]
     assert [path.name for path in tmp_path.iterdir()] == [program.parent.name]
 
 

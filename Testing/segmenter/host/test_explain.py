@@ -11,7 +11,7 @@ CHANGED = "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\r\nHost key ve
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "met", "wanted"),
+    ("code", "errors", "met", "wanted"),
     [
         (255, "ssh: Could not resolve hostname gpu: Name or service not known\r\n", False, "no computer 'gpu'"),
         (255, "ssh: connect to host gpu port 22: Connection refused\r\n", False, "cannot be reached: is it on"),
@@ -34,8 +34,8 @@ CHANGED = "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\r\nHost key ve
         (5, "DANTE worker: there is not enough memory\n", True, "Its last words: DANTE worker: there is not"),
     ],
 )  # fmt: skip
-def test_every_failure_is_one_sentence_with_advice(code, said, met, wanted):
-    sentence = explain_end(GPU, code, said, met)
+def test_every_failure_is_one_sentence_with_advice(code, errors, met, wanted):
+    sentence = explain_end(GPU, code, errors, met)
     assert wanted in sentence and "\n" not in sentence and "Traceback" not in sentence
 
 

@@ -36,13 +36,13 @@ def test_every_option_has_a_maximum():
 
 def test_options_are_typed_numbers_within_bounds():
     assert options_of(pathway(heads=8), Heads) == Heads(8) and options_of(pathway(), Heads).heads == 4
-    for wrong, said in (
+    for wrong, message in (
         ({"heads": 17}, "options of the architecture 'unet': heads is 17, wanted 1 to 16"),
         ({"heads": 0}, "heads is 0, wanted 1 to 16"),
         ({"heads": "8"}, "heads: int is needed"),
         ({"head": 8}, "unknown key 'head'. Did you mean 'heads'"),
     ):
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             options_of(pathway(**wrong), Heads)
 
 

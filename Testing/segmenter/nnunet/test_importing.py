@@ -65,12 +65,12 @@ def dice(a, b):
 @pytest.mark.parametrize("way", ["plain", "mirrored"])
 def test_result_equals_nnunet(case, model, monkeypatch, way):
     monkeypatch.setattr(segmenting, "fastest_dtype", lambda device: torch.float32)
-    volumes, said = case
+    volumes, expected = case
     by_id = {"t1": volumes["T1"], "flair": volumes["FLAIR"]}
     result = segment(load_model(model, "cpu"), by_id, mirror=way == "mirrored")
-    assert np.mean(result.label_map == said[way]) >= AGREE
+    assert np.mean(result.label_map == expected[way]) >= AGREE
     for value in (1, 2):
-        assert np.any(said[way] == value) and dice(result.label_map == value, said[way] == value) >= DICE
+        assert np.any(expected[way] == value) and dice(result.label_map == value, expected[way] == value) >= DICE
     assert not result.notes
 
 
@@ -154,7 +154,7 @@ from DanteSegmenterLib.guard.replace_folder import unfinished_folder
 def import_model(folder, target, choices, tell):
     with unfinished_folder(target.parent) as new:
         (new / "half").touch()
-        print("begun", flush=True)
+        print("started", flush=True)
         for _ in range(3000):
             time.sleep(0.01)
 import_nnunet.import_model = import_model
@@ -167,9 +167,9 @@ def test_import_stops_with_its_parent_and_leaves_no_partial_files(tmp_path):
     with subprocess.Popen(
         command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        assert process.stdout.readline() == b"begun\n" and len(list(tmp_path.iterdir())) == 1
-        _out, said = process.communicate(timeout=20)  # closes its standard input
-    assert (process.returncode, said) == (1, b"Stopped; nothing was written.\n")
+        assert process.stdout.readline() == b"started\n" and len(list(tmp_path.iterdir())) == 1
+        _, errors = process.communicate(timeout=20)  # closes its standard input
+    assert (process.returncode, errors) == (1, b"Stopped; nothing was written.\n")
     assert list(tmp_path.iterdir()) == []
 
 

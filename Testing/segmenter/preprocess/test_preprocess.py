@@ -206,10 +206,10 @@ def parts(slices, spacing=(1, 1, 1), origin=(0, 0, 0)):
     return {"a": Volume(whole, np.eye(4), "whole"), "b": Volume(whole[:slices], matrix_of(np.eye(3), spacing, origin))}
 
 
-@pytest.mark.parametrize(("slices", "said"), [(18, "; it covers 75% of it."), (23, " by their headers.")])
-def test_uncovered_volume_gives_a_note_from_one_twentieth(slices, said):
+@pytest.mark.parametrize(("slices", "ending"), [(18, "; it covers 75% of it."), (23, " by their headers.")])
+def test_uncovered_volume_gives_a_note_from_one_twentieth(slices, ending):
     notes = prepare(parts(slices), ["a", "b"], preprocessing(orientation="RAS")).notes
-    assert notes[0].endswith(said)
+    assert notes[0].endswith(ending)
 
 
 def test_voxels_extend_to_their_edges():

@@ -106,7 +106,7 @@ WRONG = "{name} is unreliable: on 17 test cases {right} of what this model marke
 
 
 @pytest.mark.parametrize(
-    ("confidence", "precision", "said"),
+    ("confidence", "precision", "notes"),
     [
         (0.9, 0.85, ()),
         (0.9, 0.7, (TOO_SURE,)),
@@ -115,11 +115,11 @@ WRONG = "{name} is unreliable: on 17 test cases {right} of what this model marke
         (0.9, 0.28, (WRONG, TOO_SURE)),
     ],
 )
-def test_mostly_wrong_or_overconfident_region_gives_a_note_with_numbers(confidence, precision, said):
+def test_mostly_wrong_or_overconfident_region_gives_a_note_with_numbers(confidence, precision, notes):
     pathway = replace(SPEC.limited, calibration={"TC": Calibration(17, confidence, precision, 0.5)})
     name = next(region.name for region in SPEC.regions if region.id == "TC")
-    told = {"name": name, "sure": f"{confidence:.0%}", "right": f"{precision:.0%}"}
-    assert cautions(SPEC, pathway) == tuple(text.format(**told) for text in said)
+    values = {"name": name, "sure": f"{confidence:.0%}", "right": f"{precision:.0%}"}
+    assert cautions(SPEC, pathway) == tuple(text.format(**values) for text in notes)
 
 
 def test_model_without_calibration_gives_no_note():

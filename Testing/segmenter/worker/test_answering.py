@@ -32,7 +32,7 @@ def answers(frame, monkeypatch, error, cancelled=()):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "said"),
+    ("error", "kind", "message"),
     [
         (InputError("No such model."), "refused", "No such model."),
         (ResourceError("No such device."), "lacking", "No such device."),
@@ -40,9 +40,9 @@ def answers(frame, monkeypatch, error, cancelled=()):
         (ZeroDivisionError("by 0"), "defect", "ZeroDivisionError: by 0"),
     ],
 )
-def test_every_failure_is_one_answer_of_its_kind(request_of_a_study, monkeypatch, error, kind, said):
+def test_every_failure_is_one_answer_of_its_kind(request_of_a_study, monkeypatch, error, kind, message):
     (answer,) = answers(request_of_a_study, monkeypatch, error)
-    assert (answer.id, answer.kind) == (7, kind) and said in answer.message
+    assert (answer.id, answer.kind) == (7, kind) and message in answer.message
 
 
 def test_vanished_peer_gets_no_answer(request_of_a_study, monkeypatch):
@@ -56,10 +56,10 @@ def test_cancelled_waiting_run_loads_no_model(request_of_a_study, monkeypatch):
 
 
 def test_progress_is_sent_ten_times_a_second_and_at_phase_changes(monkeypatch):
-    told, now = [], [50.0]
+    sent, now = [], [50.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    tell = module._Throttle(told.append)
+    tell = module._Throttle(sent.append)
     for n in range(32):  # every sixteenth of a second; every second message is sent
         now[0] = 50 + n / 16
         tell(SimpleNamespace(phase="network" if n < 21 else "restore", n=n))
-    assert [progress.n for progress in told] == [*range(0, 21, 2), *range(21, 32, 2)]
+    assert [progress.n for progress in sent] == [*range(0, 21, 2), *range(21, 32, 2)]

@@ -83,20 +83,20 @@ def begin_long(client, folder):
     client.begin(folder, study((60, 90, 90)), "cpu", host=parse_host(HOST, sys.executable), mirror=True)
     phase = ""
     while phase != "network":
-        news, outcome = client.poll()
+        progress, outcome = client.poll()
         assert outcome is None
-        phase = news.phase if news is not None else phase
+        phase = progress.phase if progress is not None else phase
         client.wait(0.01)
 
 
 def test_remote_result_is_bit_identical_and_the_model_is_sent_once(client, far, folder):
     here = segment(load_model(folder, "cpu"), study(), probabilities=True)
-    said = []
-    there = run(client, folder, probabilities=True, progress=lambda news: said.append(news.message))
+    messages = []
+    there = run(client, folder, probabilities=True, progress=lambda progress: messages.append(progress.message))
     assert np.array_equal(here.label_map, there.label_map) and here.report.findings == there.report.findings
     assert np.array_equal(here.probabilities.astype(np.float16), there.probabilities)
     assert there.report.device == f"{here.report.device} at {NAME}"
-    assert f"Connecting to {NAME}" in said and f"Starting the computing process on {NAME}" in said
+    assert f"Connecting to {NAME}" in messages and f"Starting the computing process on {NAME}" in messages
     assert far.files() == stored(far, folder)
 
 

@@ -70,7 +70,7 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def begun(folder, clock, monkeypatch):
+def started(folder, clock, monkeypatch):
     """The client and the connection of a run, on another computer if requested."""
     monkeypatch.setattr(module, "Connection", StandIn)
 
@@ -82,8 +82,8 @@ def begun(folder, clock, monkeypatch):
     return begin
 
 
-def test_unresponsive_cancelled_run_is_terminated_with_its_process(begun, clock):
-    client, process = begun()
+def test_unresponsive_cancelled_run_is_terminated_with_its_process(started, clock):
+    client, process = started()
     client.cancel()
     client.cancel()
     assert [message.type for message in process.sent] == ["segment", "cancel"]
@@ -93,35 +93,35 @@ def test_unresponsive_cancelled_run_is_terminated_with_its_process(begun, clock)
     assert isinstance(client.poll()[1], Cancelled) and process.ends == [0.0] and not client.running
 
 
-def test_messages_of_a_finished_run_are_ignored(begun):
-    client, process = begun()
+def test_messages_of_a_finished_run_are_ignored(started):
+    client, process = started()
     process.answers = [(FailureMessage(99, "defect", "of another"), ()), (ProgressMessage(99, "network", 1, "x"), ())]
     assert client.poll() == (None, None) and client.running
 
 
-def test_process_that_sends_an_invalid_message_is_terminated(begun):
-    client, process = begun()
+def test_process_that_sends_an_invalid_message_is_terminated(started):
+    client, process = started()
     process.answers = [ProtocolError("no message begins with b'GET '.")]
     outcome = client.poll()[1]
     assert isinstance(outcome, WorkerDied) and "no message begins with" in str(outcome)
     assert process.ends == [0.0] and client.pid is None
 
 
-def test_seconds_left_are_those_of_the_network(begun, clock):
-    client, process = begun()
-    told = []
+def test_seconds_left_are_those_of_the_network(started, clock):
+    client, process = started()
+    seconds_left = []
     for seconds, fraction in ((0, 0.1), (1, 0.11), (3, 0.6)):
         clock[0] += seconds
         process.answers = [(ProgressMessage(1, "network", fraction, "Segmenting"), ())]
-        told.append(client.poll()[0].seconds_left)
-    assert told == [None, None, pytest.approx(3.2)]  # 4 s for five tenths, four tenths are left
+        seconds_left.append(client.poll()[0].seconds_left)
+    assert seconds_left == [None, None, pytest.approx(3.2)]  # 4 s for five tenths, four tenths are left
 
 
-def test_model_is_sent_to_another_host_once_and_never_locally(begun):
-    client, process = begun(ELSEWHERE)
+def test_model_is_sent_to_another_host_once_and_never_locally(started):
+    client, process = started(ELSEWHERE)
     process.answers = [(ModelWanted(1), ())]
     assert client.poll()[1] is None and [message.type for message in process.sent] == ["segment", "model"]
-    for own, its in ((client, process), begun()):
+    for own, its in ((client, process), started()):
         its.answers = [(ModelWanted(1), ())]
         assert isinstance(own.poll()[1], WorkerDied) and its.ends == [0.0]
 
@@ -133,9 +133,9 @@ def result_of(weights):
 
 
 @pytest.mark.parametrize("part", ["whole", "start", "none", "another's"])
-def test_remote_result_must_come_from_the_weights_of_the_model(begun, folder, part):
+def test_remote_result_must_come_from_the_weights_of_the_model(started, folder, part):
     digest = read_spec(folder).limited.digest
-    client, process = begun(ELSEWHERE)
+    client, process = started(ELSEWHERE)
     process.answers = [result_of({"whole": digest, "start": digest[:12], "none": "", "another's": "0" * 12}[part])]
     outcome = client.poll()[1]
     if part in ("whole", "start"):
@@ -156,13 +156,13 @@ def test_remote_result_must_come_from_the_weights_of_the_model(begun, folder, pa
     ],
     ids=["none", "shape", "type", "no mask", "modality", "matrix"],
 )
-def test_arrays_that_do_not_fit_the_volumes_are_refused(begun, change):
-    client, process = begun()
+def test_arrays_that_do_not_fit_the_volumes_are_refused(started, change):
+    client, process = started()
     process.answers = [change(*result_of("0" * 12))]
     assert isinstance(client.poll()[1], WorkerDied) and process.ends == [0.0]
 
 
-def test_model_path_does_not_depend_on_the_working_folder(begun, folder, monkeypatch):
+def test_model_path_does_not_depend_on_the_working_folder(started, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     monkeypatch.setattr(module, "Connection", StandIn)
     client = WorkerClient()

@@ -83,8 +83,8 @@ def test_process_answers_like_segment(client, folder, dtype):
 
 def with_notes(volumes):
     """The volumes in another order than the model's, each with two reading notes."""
-    said = {name: (f"WARNING: '{name}': left and right", f"'{name}' was taken") for name in volumes}
-    return {name: replace(volumes[name], notes=said[name]) for name in sorted(volumes)}
+    notes = {name: (f"WARNING: '{name}': left and right", f"'{name}' was taken") for name in volumes}
+    return {name: replace(volumes[name], notes=notes[name]) for name in sorted(volumes)}
 
 
 @pytest.mark.parametrize("more", ["nothing", "scan that is not used", "scan that is used"])

@@ -69,22 +69,22 @@ def row_heights(panel):
     return {row.property("objectName") or n: row.height() for n, row in enumerate(rows)}
 
 
-@pytest.mark.parametrize("said", ["nothing", "status", "path", "names", "folders", "missing model"])
-def test_panel_width_does_not_depend_on_messages(slicer, window, panel, said):
+@pytest.mark.parametrize("shown_text", ["nothing", "status", "path", "names", "folders", "missing model"])
+def test_panel_width_does_not_depend_on_messages(slicer, window, panel, shown_text):
     add_study(slicer)
-    if said == "status":
+    if shown_text == "status":
         window.status.show("A sentence that goes on and on and says what was done to each of the volumes. " * 5)
-    elif said == "path":
+    elif shown_text == "path":
         window.status.show(f"'{LONG_PATH}/model.json' is not valid JSON.")
-    elif said == "names":
+    elif shown_text == "names":
         node = add_volume(slicer, "Anonymised_for_teaching_2026_AX_T1_MPRAGE_3D_SAG_ISO_WITH_A_NAME_FROM_THE_SCANNER")
         window.inputsPanel.selectors["t1"].setCurrentNode(node)
-    elif said == "folders":
+    elif shown_text == "folders":
         window.ui.batchCollapsibleButton.collapsed = False
         window.ui.batchSourceSelector.setCurrentIndex(window.severalStudies.FOLDER)
         window.severalStudies.folder = window.severalStudies.out = Path(LONG_PATH)
         window.severalStudies.refresh()
-    elif said == "missing model":
+    elif shown_text == "missing model":
         window.choices.parameters.model = LONG_PATH
         window.modelPanel.updateModels()
     panel.settle()
@@ -119,10 +119,10 @@ def test_progress_and_cancel_are_in_view_during_a_run(slicer, window, panel):
     window.status.show("Aligning 6: AX FLAIR (3 s)")
     panel.settle()
     seen = [panel.in_view(getattr(window.ui, name)) for name in ("segmentButton", "progressBar", "cancelButton")]
-    said = panel.in_view(window.ui.statusLabel)
+    status_in_view = panel.in_view(window.ui.statusLabel)
     window.runPanel.idle()
     window.choices.parameters.prepare = False
-    assert seen == [True] * 3 and said
+    assert seen == [True] * 3 and status_in_view
 
 
 @pytest.mark.parametrize("notes", [(), NOTES, (WARNING, *NOTES)], ids=["no notes", "notes", "a warning and notes"])

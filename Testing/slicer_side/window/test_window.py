@@ -292,7 +292,7 @@ def test_nnunet_results_folder_is_imported_into_the_settings_and_segments(slicer
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("message", "wanted"),
     [
         (
             "the device 'cuda' is not available on this computer; use 'auto' or 'cpu'.",
@@ -302,10 +302,10 @@ def test_nnunet_results_folder_is_imported_into_the_settings_and_segments(slicer
         ("'a cpu' holds no image.", "'a cpu' holds no image."),
     ],
 )
-def test_refusal_uses_the_window_names_of_devices(slicer, window, said, wanted):
+def test_refusal_uses_the_window_names_of_devices(slicer, window, message, wanted):
     from DanteSegmenterLib.errors import ResourceError
 
-    window.logic.inference.run.error = ResourceError(said)
+    window.logic.inference.run.error = ResourceError(message)
     add_study(slicer)
     window.ui.segmentButton.click()
     assert window.ui.statusLabel.text == wanted
@@ -359,14 +359,14 @@ def test_window_describes_the_model(slicer, window, model_folder):
     spec = read_spec(model_folder)
     assert not shown(window.ui.aboutCollapsibleButton, window)  # there is nothing to show
     calibration = {"WT": Calibration(17, 0.9, 0.75, 0.5)}
-    told = replace(
+    described = replace(
         spec,
         licence="CC0",
         training_data="two cases",
         scores={"Scores (test)": {"WT Dice": 0.741}},
         limited=replace(spec.limited, calibration=calibration),
     )
-    write_spec(model_folder, told)
+    write_spec(model_folder, described)
     window.modelPanel.updateModels()
     text = window.ui.aboutLabel.text
     write_spec(model_folder, spec)

@@ -20,13 +20,13 @@ class OneRun:
 
     def __init__(self, run):
         self.run = run
-        self.begun = 0
+        self.runs = 0
         self.running = self.cancelled = False
 
     def begin(self, folder, volumes, device, options, brainMask, host):
         if self.running:
             raise ResourceError("A segmentation is running already. Wait for it, or cancel it.")
-        self.begun += 1
+        self.runs += 1
         self.running, self.cancelled = True, False
         self._asked = (folder, volumes, device)
 
@@ -116,10 +116,10 @@ def test_second_click_during_the_installation_does_nothing_and_the_run_completes
     window.ui.segmentButton.click()
     assert seen == [(False, False, "Starting...")]
     assert len(installer.asked) == 1 and installer.installations() == INSTALLATION
-    assert client.begun == 1 and results(slicer) == 1
+    assert client.runs == 1 and results(slicer) == 1
     assert window.ui.statusLabel.text.startswith("Done in") and window.ui.segmentButton.enabled
     window.ui.segmentButton.click()
-    assert client.begun == 2 and window.ui.statusLabel.text.startswith("Done in")
+    assert client.runs == 2 and window.ui.statusLabel.text.startswith("Done in")
 
 
 def test_failed_installation_is_one_sentence_and_the_next_click_retries(slicer, window, client, installer, monkeypatch):
@@ -154,7 +154,7 @@ def test_choice_changed_during_the_installation_does_not_enable_the_buttons(slic
 
     installer.meanwhile = choose
     window.ui.segmentButton.click()
-    assert seen == [(False, False, "Starting...")] and client.begun == 1 and results(slicer) == 1
+    assert seen == [(False, False, "Starting...")] and client.runs == 1 and results(slicer) == 1
     window.choices.parameters.mirror = False
 
 
@@ -249,7 +249,7 @@ def test_nothing_else_starts_during_the_installation_for_a_folder(slicer, window
     installer.meanwhile = again
     window.ui.batchButton.click()
     assert seen == [(False, False)] and installer.installations() == INSTALLATION
-    assert len(folder) == 1 and client.begun == 0
+    assert len(folder) == 1 and client.runs == 0
     assert window.ui.batchButton.enabled and window.ui.batchButton.text == "Stop"
     assert not window.ui.segmentButton.enabled
     window.ui.batchButton.click()

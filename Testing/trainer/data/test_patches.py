@@ -101,7 +101,7 @@ def test_preparing_shows_progress_unless_quiet(dataset, tmp_path, capsys):
     cases = list(dataset.cases.values())
     cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "quiet", quiet=True)
     assert capsys.readouterr().err == ""
-    cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "told")
+    cache_cases(cases, BRAIN, PREPROCESSING, tmp_path / "shown")
     assert "Preparing cases" in capsys.readouterr().err
 
 

@@ -26,7 +26,7 @@ def case(p, truth, range_ml=None, truth_ml=1.0):
     return RegionOfCase(p, np.asarray(truth, bool), p > 0.5, ranges, truth_ml)
 
 
-def told_and_true(raw, right):
+def raw_and_true(raw, right):
     """Voxels with a raw probability, of which a share is right."""
     return np.full(1000, raw), np.arange(1000) < 1000 * right
 
@@ -34,21 +34,21 @@ def told_and_true(raw, right):
 def test_known_scaling_is_recovered():
     # true odds are the raw ones squared and halved: temperature 1/2, offset -ln 2
     parts = [(raw, (raw / (1 - raw)) ** 2 / 2) for raw in (0.2, 0.4, 0.6, 0.8)]
-    voxels = [told_and_true(raw, odds / (1 + odds)) for raw, odds in parts]
+    voxels = [raw_and_true(raw, odds / (1 + odds)) for raw, odds in parts]
     found = fit("ET", [case(*(np.concatenate(side) for side in zip(*voxels)))])
     assert found.scaling.temperature == pytest.approx(0.5, abs=0.02)
     assert found.scaling.offset == pytest.approx(-np.log(2), abs=0.02)
 
 
 def test_overconfident_probabilities_are_scaled_to_the_true_rate():
-    found = fit("ET", [case(*told_and_true(0.9, 1 / 3)), case(*told_and_true(0.9, 1 / 3))])
+    found = fit("ET", [case(*raw_and_true(0.9, 1 / 3)), case(*raw_and_true(0.9, 1 / 3))])
     assert found.sure_before == pytest.approx(0.9) and found.right == pytest.approx(1 / 3, abs=0.001)
     assert found.sure == pytest.approx(found.right, abs=0.01)
 
 
 def test_every_case_has_equal_weight():
     small_case = case(np.full(10, 0.9), np.zeros(10))
-    found = fit("ET", [case(*told_and_true(0.9, 1.0)), small_case])
+    found = fit("ET", [case(*raw_and_true(0.9, 1.0)), small_case])
     assert found.right == 0.5 and found.sure == pytest.approx(0.5, abs=0.01)
 
 

@@ -83,5 +83,5 @@ def test_mask_with_an_unknown_label_is_refused(model, case, tmp_path):
 def test_range_covers_a_truth_between_or_on_its_ends():
     low, high, truth = [1.0] * 5, [2.0] * 5, [0.9, 1.0, 1.5, 2.0, 2.1]
     columns = {"volume_low_ml": low, "volume_high_ml": high, "truth_ml": truth, "confidence": 0.8, "precision": 0.5}
-    told = calibration_of(pd.DataFrame(columns))
-    assert (told.cases, told.confidence, told.precision, told.range_holds) == (5, 0.8, 0.5, 0.6)
+    found = calibration_of(pd.DataFrame(columns))
+    assert (found.cases, found.confidence, found.precision, found.range_holds) == (5, 0.8, 0.5, 0.6)

@@ -61,16 +61,16 @@ def test_gathered_values_equal_those_of_one_process(tmp_path):
         "share = share_of_chosen(torch.arange(2) < len(losses), group.size)\n"
         "mean = group.mean(share * losses.mean() if len(losses) else torch.tensor(0.0))\n"
         "none = share_of_chosen(torch.zeros(2, dtype=torch.bool), group.size)\n"
-        "said = [group.any(group.rank == n, torch.device('cpu')) for n in (0, 2, 3)]\n"
+        "votes = [group.any(group.rank == n, torch.device('cpu')) for n in (0, 2, 3)]\n"
         "reached, nowhere = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))\n"
         "reached.grad = torch.tensor([3.0, 6.0]) if group.rank == 1 else None\n"
         "group.average_gradients([reached, nowhere])\n"
-        "print(f'mean {mean.item()} none {none.item()} {said} {reached.grad.tolist()} {nowhere.grad}\\n', end='')\n"
+        "print(f'mean {mean.item()} none {none.item()} {votes} {reached.grad.tolist()} {nowhere.grad}\\n', end='')\n"
         "torch.distributed.destroy_process_group()\n"
     )
-    said = torchrun(3, str(script))
+    output = torchrun(3, str(script))
     # True for one is true for all; a gradient in one of three processes is a third of it in all.
-    assert said.count("mean 2.0 none 0.0 [True, True, False] [1.0, 2.0] None\n") == 3
+    assert output.count("mean 2.0 none 0.0 [True, True, False] [1.0, 2.0] None\n") == 3
 
 
 PMKL_IN_TWO_PROCESSES = """

@@ -95,15 +95,15 @@ def test_stage_1_may_have_another_optimiser_than_stage_2():
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("optimiser.kind=lion", "optimiser.kind must be one of sgd, adamw"),
         ("pretrain_optimiser.warm_up=1", "pretrain_optimiser.warm_up must be at most 0.99"),
         ("optimiser.betas=[0.9, 1.0]", "optimiser.betas must lie between 0 and 1"),
     ],
 )
-def test_invalid_optimiser_settings_are_refused(word, said):
-    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+def test_invalid_optimiser_settings_are_refused(word, message):
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         load_experiment("brats-2mm", [word])
 
 

@@ -48,7 +48,7 @@ def test_card_states_full_pathway_scores_licence_and_citations():
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "said"),
+    ("method", "settings", "row"),
     [
         ("vit", {}, "20 steps of pre-training, 40 steps of"),
         ("vit", {"run": RunSettings(steps=40, pretrain_steps=0)}, "40 steps of"),
@@ -60,8 +60,8 @@ def test_card_states_full_pathway_scores_licence_and_citations():
         ),
     ],
 )
-def test_card_states_the_steps_of_every_stage(method, settings, said):
-    assert f"| training | {said}" in model_card(SPEC, replace(RUN, method=method, **settings))
+def test_card_states_the_steps_of_every_stage(method, settings, row):
+    assert f"| training | {row}" in model_card(SPEC, replace(RUN, method=method, **settings))
 
 
 def test_card_states_the_actual_steps_of_a_dropping_method():

@@ -99,8 +99,8 @@ def test_unpublishable_model_keeps_the_published_one(model, card, published, dam
 def write_summary(folder, pathway, confidence, weights, mirror=False):
     """An evaluation of two cases, Dice 0.8; without its table, as from an older version."""
     folder.mkdir()
-    told = Calibration(2, confidence, 0.5, 0.5)
-    whole = RegionSummary(0.81234, (0.7, 0.9), 2, None, (None, None), 0, 0.8, 9.0, told)
+    calibration = Calibration(2, confidence, 0.5, 0.5)
+    whole = RegionSummary(0.81234, (0.7, 0.9), 2, None, (None, None), 0, 0.8, 9.0, calibration)
     summary = Summary("test model", pathway, "test", 2, {"WT": whole}, mirror, weights)
     (folder / SUMMARY_FILE).write_text(json.dumps(to_plain(summary)))
     return folder
@@ -115,9 +115,9 @@ def test_each_network_gets_the_scores_and_calibration_of_its_own_evaluation(card
         write_summary(tmp_path / "f", "full", 0.7, spec.full.digest, mirror=True),
     ]
     for given in (evaluations, evaluations[::-1]):
-        told = publish(model, card, given, tmp_path / "public")
-        assert [p.calibration["WT"].confidence for p in told.pathways.values()] == [0.6, 0.7]
-        assert told.scores == {
+        published = publish(model, card, given, tmp_path / "public")
+        assert [p.calibration["WT"].confidence for p in published.pathways.values()] == [0.6, 0.7]
+        assert published.scores == {
             "Scores (test split, 2 cases)": {"WT Dice": 0.8123},
             "Scores (test split, 2 cases with the privileged scan, mirrored)": {"WT Dice": 0.8123},
         }

@@ -210,9 +210,9 @@ def test_two_trainings_become_a_calibrated_scored_and_published_model(data, card
     assert main(alone) == 2 and "those of other weights" in capsys.readouterr().err
     from DanteTrainerLib.run.start import start_run
 
-    start_run(small("lower", f"begin_with={public}"), data, tmp_path / "begun")
+    start_run(small("lower", f"begin_with={public}"), data, tmp_path / "fine-tuned")
     with pytest.raises(ConfigError, match="averages 2 networks, and a training begins with one"):
-        continue_run(tmp_path / "begun", "cpu", quiet=True)
+        continue_run(tmp_path / "fine-tuned", "cpu", quiet=True)
 
 
 @pytest.mark.slow

@@ -32,28 +32,28 @@ def weights(model):
 
 def test_run_from_a_model_folder_without_updates_keeps_its_weights(data, lower, tmp_path):
     still = ["optimiser.learning_rate=1e-30", f"begin_with={lower}", "seed=7"]
-    begun = train(data, tmp_path / "begun", small("lower", *still))
-    before, after = weights(lower), weights(begun)
+    tuned = train(data, tmp_path / "tuned", small("lower", *still))
+    before, after = weights(lower), weights(tuned)
     assert all(torch.equal(before[name], after[name]) for name in before)
     fresh = train(data, tmp_path / "fresh", small("lower", "optimiser.learning_rate=1e-30", "seed=7"))
     assert not torch.equal(weights(fresh)["encoder.stages.0.0.0.weight"], before["encoder.stages.0.0.0.weight"])
-    ((said, experiment),) = read_provenance(begun)
-    assert str(lower) not in str(said) and said["began_with"]["sha256"] and not experiment.begin_with
+    ((provenance, experiment),) = read_provenance(tuned)
+    assert str(lower) not in str(provenance) and provenance["began_with"]["sha256"] and not experiment.begin_with
 
 
 @pytest.mark.parametrize(
-    ("method", "words", "said"),
+    ("method", "words", "message"),
     [
         ("upper", [], "has no U-Net that reads t1, t1ce, t2, flair"),
         ("dante", [], "begin_with is for 'lower' and 'upper'; 'dante' begins with random weights"),
         ("lower", ["network.convs_per_stage=2"], "is not of this experiment's modalities and network numbers"),
     ],
 )
-def test_mismatch_is_reported_before_the_run_exists(data, lower, tmp_path, method, words, said):
+def test_mismatch_is_reported_before_the_run_exists(data, lower, tmp_path, method, words, message):
     experiment = small(method, f"begin_with={lower}")
     if words:
         experiment = replace(experiment, network=replace(experiment.network, convs_per_stage=2))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         start_run(experiment, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

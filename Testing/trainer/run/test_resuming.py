@@ -117,9 +117,9 @@ def test_other_changes_of_the_dataset_are_reported(stopped, data, capsys):
     shutil.rmtree(data / "B")
     write_case(data / "B", 7)
     assert resume(stopped) == 0
-    said = capsys.readouterr().out
-    assert "1 case ('B') changed since the start" in said
-    assert "1 case ('E') went" in said and "1 case ('Z') came" in said
+    output = capsys.readouterr().out
+    assert "1 case ('B') changed since the start" in output
+    assert "1 case ('E') went" in output and "1 case ('Z') came" in output
 
 
 def test_unchanged_dataset_is_not_mentioned(stopped, capsys):

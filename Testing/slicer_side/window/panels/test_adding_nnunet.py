@@ -65,16 +65,16 @@ def made(tmp_path):
 @pytest.fixture
 def dialogs(slicer, monkeypatch):
     """The texts of dialogs; while one is open, the window's timers continue."""
-    said = []
+    texts = []
 
     def show(text, *arguments, **options):
-        said.append(text)
+        texts.append(text)
         end = time.monotonic() + 0.4
-        while time.monotonic() < end and len(said) < 5:
+        while time.monotonic() < end and len(texts) < 5:
             slicer.app.processEvents()
 
     monkeypatch.setattr(slicer.util, "errorDisplay", show)
-    return said
+    return texts
 
 
 def titles(window):

@@ -32,8 +32,8 @@ def test_whole_region_mask_is_the_baseline_for_each_nested_region():
     table = pd.DataFrame([*rows, *rows], columns=["case", "region", "truth_ml"])  # of two methods
     whole = dice_of_the_whole(table, BRAIN.regions)
     assert whole == {"TC": pytest.approx((0.5 + 1.0) / 2), "ET": pytest.approx((0.5 + 0.0) / 2)}
-    said = "The experts' own mask of WT has a Dice of 0.750 of TC, 0.250 of ET: "
-    assert describe_dice_of_the_whole(whole, "WT").startswith(said)
+    sentence = "The experts' own mask of WT has a Dice of 0.750 of TC, 0.250 of ET: "
+    assert describe_dice_of_the_whole(whole, "WT").startswith(sentence)
     embolism = pd.DataFrame([("A", "PE", 1.0)], columns=["case", "region", "truth_ml"])
     assert dice_of_the_whole(embolism, CHEST.regions) == {} and describe_dice_of_the_whole({}, "PE") == ""
 

@@ -108,13 +108,13 @@ def test_model_folder_stores_the_transformer_options():
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("mmformer.heads=7", "mmformer.token_width must be a multiple of heads, 7, got 128"),
         ("mmformer.layers=0", "mmformer.layers must be at least 1, got 0"),
         ("mmformer.dropout=1.0", "mmformer.dropout must be at most 0.9, got 1"),
     ],
 )
-def test_invalid_transformer_options_are_refused(setting, said):
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_transformer_options_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
         load_experiment("brats-2mm", [setting])

@@ -124,8 +124,8 @@ def test_networks_start_like_the_bounds_of_the_seed_and_both_are_deployed():
     for name, role, modalities in (("f_L", "limited", BRAIN.limited), ("f_F", "full", BRAIN.full)):
         deployed = stage.deployed[role]
         assert (deployed.modalities, deployed.architecture) == (modalities, "unet")
-        begun = untrained(experiment, BRAIN, modalities).state_dict()
-        assert all(torch.equal(begun[key], value) for key, value in deployed.network().state_dict().items())
+        initial = untrained(experiment, BRAIN, modalities).state_dict()
+        assert all(torch.equal(initial[key], value) for key, value in deployed.network().state_dict().items())
         assert deployed.network() is stage.networks[name]
     images = batch().images
     assert torch.equal(stage.also_predict["f_F"](images), stage.networks["f_F"](images))

@@ -25,7 +25,7 @@ class Example(MethodSettings):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "problems"),
     [
         ({}, []),
         ({"share": 2.0}, ["share must be at most 1, got 2"]),
@@ -34,8 +34,8 @@ class Example(MethodSettings):
         ({"kind": "three"}, ["kind must be one of one, two, got 'three'"]),
     ],
 )
-def test_each_problem_is_named(values, said):
-    assert list(Example(**values).problems()) == said
+def test_each_problem_is_named(values, problems):
+    assert list(Example(**values).problems()) == problems
 
 
 def test_settings_table_has_the_name_of_its_method():
