@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import pytest
@@ -29,8 +29,9 @@ def test_every_architecture_has_options_and_a_builder():
     assert set(ARCHITECTURES) == set(ARCHITECTURE_OPTIONS)
 
 
-def test_every_option_has_a_maximum():
+def test_every_option_has_a_maximum_and_a_valid_default():
     for kind in ARCHITECTURE_OPTIONS.values():
+        assert set(kind.LIMITS) == {field.name for field in fields(kind)}
         kind().check()
 
 

@@ -137,13 +137,13 @@ def test_run_in_use_is_refused(whole):
         continue_run(whole, "cpu", quiet=True)
 
 
-def test_non_finite_loss_stops_the_run_with_advice_and_keeps_the_checkpoint(data, tmp_path):
+def test_non_finite_loss_stops_the_run_with_advice_and_saves_nothing(data, tmp_path):
     run = tmp_path / "run"
     experiment = load_experiment("brats-2mm", ["learning_rate=1e30", "clip_norm=1e30"], method="lower")
     start_run(smoke(experiment), data, run)
     with pytest.raises(TrainingFailed, match=r"not finite.*--set optimiser\.learning_rate=1e\+29"):
         continue_run(run, "cpu", quiet=True)
-    assert not (run / "model").exists()
+    assert not (run / "model").exists() and not (run / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize(
