@@ -45,7 +45,12 @@ def test_demo_segments_embolism_in_a_synthetic_chest(tmp_path):
 def test_case_folder_in_2023_naming_is_scored_against_its_mask(model, tmp_path):
     case = write_case(tmp_path / "BraTS-GLI-1", 0, BRATS_2023, joint="-")
     report = demo.run(case, tmp_path / "out", model, "cpu")
-    assert report["dice"] is not None and report["case"] == "BraTS-GLI-1"
+    enhancing = next(region.label_value for region in brain_regions() if region.id == "ET")
+    found = read_volume(tmp_path / "out" / "segmentation.nii.gz").array == enhancing
+    mask = read_volume(case / "BraTS-GLI-1-seg.nii.gz").array == 3
+    overlap = (found & mask).sum()
+    assert overlap and report["dice"]["ET"] == pytest.approx(2 * overlap / (found.sum() + mask.sum()), abs=1e-4)
+    assert report["case"] == "BraTS-GLI-1"
 
 
 def test_case_without_mask_has_no_dice(model, tmp_path):
