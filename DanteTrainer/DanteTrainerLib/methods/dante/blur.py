@@ -46,7 +46,9 @@ def _gaussian(x: Tensor, block: Sequence[int]) -> Tensor:
 
 
 def blur_warning(rows: Sequence[Mapping[str, float]]) -> str | None:
-    """A warning if a reconstruction ended no better than the blur; None if all did better.
+    """A warning if a reconstruction ended no better than the blur; None if all did better, or nothing is known.
+
+    The first comparison is made before anything is learned, so a single one, as in a smoke run, tells nothing.
 
     Args:
         rows: Stage 1's log rows, with `loss_NAME` and `log_blur_NAME` for each reconstruction.
@@ -57,6 +59,8 @@ def blur_warning(rows: Sequence[Mapping[str, float]]) -> str | None:
     ]
     for name in names:
         compared = [row for row in rows if f"log_blur_{name}" in row and f"loss_{name}" in row]
+        if len(compared) < 2:
+            continue
         last = compared[-max(1, round(LAST_PART * len(compared))) :]
         error, blur = (sum(row[f"{key}_{name}"] for row in last) / len(last) for key in ("loss", "log_blur"))
         if error >= blur:
@@ -64,6 +68,6 @@ def blur_warning(rows: Sequence[Mapping[str, float]]) -> str | None:
     if not worse:
         return None
     return (
-        f"Stage 1 did not learn more than a blur of the visible voxels knows: masked error {', '.join(worse)}. More "
+        f"Stage 1 did not become better than a blur of the visible voxels: masked error {', '.join(worse)}. More "
         "run.pretrain_steps, or another pretrain_optimiser (adamw, 0.001, with a warm-up), may help."
     )

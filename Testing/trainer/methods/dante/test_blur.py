@@ -33,4 +33,10 @@ def test_reconstruction_no_better_than_the_blur_is_named_with_both_errors():
 
     rows = [row(n, 0.9, 0.9) for n in range(6)] + [row(n, 0.6, 0.4) for n in range(6, 8)]
     assert "A 0.600 (blur 0.500)." in blur_warning(rows) and "B 0." not in blur_warning(rows)
-    assert blur_warning([row(0, 0.4, 0.4)]) is None and blur_warning([{"loss_A": 1.0}]) is None
+    assert blur_warning([row(0, 0.4, 0.4)] * 2) is None and blur_warning([{"loss_A": 1.0}] * 2) is None
+
+
+def test_comparison_before_anything_is_learned_gives_no_warning():
+    first = {"loss_A": 0.9, "log_blur_A": 0.5}
+    assert blur_warning([first]) is None and blur_warning([first, {"loss_A": 0.8}]) is None
+    assert blur_warning([first, first]) is not None
