@@ -5,6 +5,7 @@ Imports are inside the fixtures: pytest loads this file before the number of thr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SPARE_REFERENCES = 100_000
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,10 @@ def slicer():
 
     slicer.app.load_module(REPOSITORY / "DanteSegmenter" / "DanteSegmenter.py")
     slicer.app.startup_completed()
+    # A package below releases references to True and False that it does not own: Python 3.11 would abort at exit.
+    for value in (True, False):
+        for _ in range(SPARE_REFERENCES):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
     return slicer
 
 
