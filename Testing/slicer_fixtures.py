@@ -53,7 +53,7 @@ def model_folder(tmp_path_factory):
 @pytest.fixture
 def window(slicer, module, model_folder):
     """The open window over an empty scene, with the tiny model and a fake run."""
-    from at_once import ImmediateInference, at_once
+    from immediate_runs import ImmediateInference, at_once
     from slicer_window import FakeRun
 
     widget = slicer.util.getModuleWidget("DanteSegmenter")

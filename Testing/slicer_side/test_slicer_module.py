@@ -9,8 +9,8 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from at_once import ImmediateInference, at_once
 from conftest import REPOSITORY
+from immediate_runs import ImmediateInference, at_once
 from models import write_brain_model
 from slicer_window import MODULE, NAMES, FakeRun, add_study, add_volume, shown
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from at_once import ImmediateInference, at_once
+from immediate_runs import ImmediateInference, at_once
 from slicer_window import NAMES, FakeRun, add_study, add_volume, shown
 
 WIDTH = 450

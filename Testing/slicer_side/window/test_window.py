@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from at_once import ImmediateInference
 from conftest import REPOSITORY
+from immediate_runs import ImmediateInference
 from models import write_brain_model
 from slicer_window import NAMES, FakeRun, add_study, add_volume, shown, until
 

@@ -79,7 +79,7 @@ from dataclasses import replace
 sys.path.insert(0, TESTING)
 from steps import batch, context
 from small_trainings import small
-from taught import unet_teacher
+from teachers import unet_teacher
 import torch
 from DanteTrainerLib.data.patches import Batch
 from DanteTrainerLib.loop.distributed import join

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from at_once import ImmediateInference
+from immediate_runs import ImmediateInference
 from slicer_window import FakeRun, add_study, shown
 
 from DanteSegmenterLib.errors import InputError

@@ -20,8 +20,8 @@ def test_segmentation_reconstruction_and_kl_terms_reach_all_parts():
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "reconstruction": 0.1, "kl": 0.1}
     terms.total.backward()
-    silent = [n for n, p in stage.networks.named_parameters() if p.grad is None and "heads" not in n]
-    assert not silent
+    unused = [n for n, p in stage.networks.named_parameters() if p.grad is None and "heads" not in n]
+    assert not unused
 
 
 def test_kl_reaches_only_the_styles_and_reconstruction_reaches_content_and_styles():

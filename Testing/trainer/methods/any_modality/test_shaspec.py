@@ -23,8 +23,8 @@ def test_every_term_is_weighted_and_together_they_reach_all_parts():
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "similarity": 0.1, "domain": 0.02}
     terms.total.backward()
-    silent = [n for n, p in stage.networks.named_parameters() if p.grad is None]
-    assert silent == [f"segmentation.decoder.heads.1.{kind}" for kind in ("weight", "bias")]  # unused, as in nnU-Net
+    unused = [n for n, p in stage.networks.named_parameters() if p.grad is None]
+    assert unused == [f"segmentation.decoder.heads.1.{kind}" for kind in ("weight", "bias")]  # unused, as in nnU-Net
 
 
 @pytest.mark.parametrize("substitute", ["first", "average"])

@@ -201,8 +201,8 @@ def test_stage_1_reconstructs_limited_from_limited_and_full_from_two_pairs(setti
     assert set(terms) == {"L_from_L", "F_from_AP", "F_from_LP"} and all(t.weight == 1 for t in terms.values())
     stage.loss(batch(), context(0)).total.backward()
     # Only the finest level's head: coarser heads of a reconstruction decoder are unused.
-    silent = {n for n, net in stage.networks.items() if not any(p.grad is not None for p in net.parameters())}
-    assert not silent and stage.augmentation == "spatial" and not stage.labelled_only
+    unused = {n for n, net in stage.networks.items() if not any(p.grad is not None for p in net.parameters())}
+    assert not unused and stage.augmentation == "spatial" and not stage.labelled_only
 
 
 def test_naive_ablation_trains_three_separate_encoders():

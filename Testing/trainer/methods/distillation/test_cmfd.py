@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
-from taught import chest_batch, silent, taught_by, teacher_without_maps
+from teachers import chest_batch, stage_factory, teacher_without_maps, unused_parameters
 from torch.distributions import Bernoulli, kl_divergence
 
 from DanteSegmenterLib.model_folder import NetworkSpec
@@ -12,20 +12,20 @@ from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
 @pytest.fixture
-def taught(monkeypatch):
-    return taught_by(monkeypatch, cmfd, "cmfd")
+def make_stage(monkeypatch):
+    return stage_factory(monkeypatch, cmfd, "cmfd")
 
 
 def test_terms_update_everything_except_the_teacher(teacher):
     stage = cmfd.stages(with_teacher(small("cmfd"), teacher), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "features": 0.5, "distillation": 0.5}
-    assert not silent(stage, terms)
+    assert not unused_parameters(stage, terms)
     assert all(p.grad is None for p in stage.networks["teacher"].parameters())
 
 
-def test_distillation_equals_the_divergence_of_distributions(taught):
-    stage, data = taught(), batch()
+def test_distillation_equals_the_divergence_of_distributions(make_stage):
+    stage, data = make_stage(), batch()
     with torch.no_grad():
         value = stage.loss(data, context(0)).terms["distillation"].value
         s = stage.networks["student"](data.images[:, BRAIN.limited_channels]).double()
@@ -56,21 +56,21 @@ def test_projection_commutes_with_averaging():
     assert projection(student, teacher).item() == pytest.approx((sum(squares) / 3).item(), rel=1e-5)
 
 
-def test_network_starts_like_the_lower_bound_and_sees_the_same_input(taught):
+def test_network_starts_like_the_lower_bound_and_sees_the_same_input(make_stage):
     lower = bounds.lower(small("lower"), BRAIN)[0]
     same = lower.loss(batch(), context(0)).terms["segmentation"].value
-    assert torch.equal(taught().loss(batch(), context(0)).terms["segmentation"].value, same)
+    assert torch.equal(make_stage().loss(batch(), context(0)).terms["segmentation"].value, same)
 
 
-def test_without_the_feature_term_the_teacher_needs_no_maps_and_there_is_no_projection(taught):
-    stage = taught(BRAIN, teacher_without_maps, "cmfd.feature_weight=0")
+def test_without_the_feature_term_the_teacher_needs_no_maps_and_there_is_no_projection(make_stage):
+    stage = make_stage(BRAIN, teacher_without_maps, "cmfd.feature_weight=0")
     terms = stage.loss(batch(), context(0))
     assert set(terms.terms) == {"segmentation", "distillation"} and "projection" not in stage.networks
-    assert not silent(stage, terms)
+    assert not unused_parameters(stage, terms)
 
 
-def test_method_learns_exclusive_labels(taught):
-    stage = taught(CHEST)
+def test_method_learns_exclusive_labels(make_stage):
+    stage = make_stage(CHEST)
     terms = stage.loss(chest_batch(), context(0))
-    assert terms.terms["distillation"].value > 0 and not silent(stage, terms)
+    assert terms.terms["distillation"].value > 0 and not unused_parameters(stage, terms)
     assert stage.deployed["limited"].modalities == CHEST.limited

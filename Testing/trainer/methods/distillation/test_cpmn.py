@@ -85,8 +85,8 @@ def test_terms_are_weighted_and_reach_both_networks():
             )
             assert gradient.abs().max() > 0
     sum(t.weight * t.value for t in terms.values()).backward()
-    silent = [n for n, p in stage.networks.named_parameters() if p.grad is None and "heads" not in n]
-    assert not silent
+    unused = [n for n, p in stage.networks.named_parameters() if p.grad is None and "heads" not in n]
+    assert not unused
 
 
 def test_discrepancy_is_omitted_without_foreground_or_background():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
-from taught import taught_by
+from teachers import stage_factory
 
 from DanteSegmenterLib.networks.unet import UNet, initialise
 from DanteTrainerLib.methods.distillation import mmanet
@@ -32,7 +32,7 @@ def test_auxiliary_decoder_learns_from_samples_without_the_scan_as_in_one_proces
     present[1, BRAIN.full.index("t1ce")] = 0
     monkeypatch.setattr(mmanet, "draw_present", lambda *_: present)
     monkeypatch.setattr(mmanet, "share_of_chosen", lambda chosen, _: 0.25 * chosen.sum())
-    stage = taught_by(monkeypatch, mmanet, "mmanet")()
+    stage = stage_factory(monkeypatch, mmanet, "mmanet")()
     given, net = batch(), stage.networks
     features = net["student"].encoder((given.images * present[..., None, None, None])[1:])
     by_hand = segmentation_loss(net["auxiliary"].all_logits(features), given.regions[1:], BRAIN.output)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_trainings import small, with_teacher
 from steps import batch, context
-from taught import chest_batch, silent, taught_by, teacher_without_maps, unet_teacher
+from teachers import chest_batch, stage_factory, teacher_without_maps, unet_teacher, unused_parameters
 from torch.nn import functional
 
 from DanteTrainerLib.data.patches import Batch
@@ -16,20 +16,20 @@ from DanteTrainerLib.settings.tasks import BRAIN, CHEST
 
 
 @pytest.fixture
-def taught(monkeypatch):
-    return taught_by(monkeypatch, pmkl, "pmkl")
+def make_stage(monkeypatch):
+    return stage_factory(monkeypatch, pmkl, "pmkl")
 
 
 def test_terms_have_the_published_weights_and_update_everything_except_the_teacher(teacher):
     stage = pmkl.stages(with_teacher(small("pmkl"), teacher), BRAIN)[0]
     terms = stage.loss(batch(), context(0))
     assert {n: t.weight for n, t in terms.terms.items()} == {"segmentation": 1, "contrast": 0.5, "distillation": 0.5}
-    assert not silent(stage, terms)
+    assert not unused_parameters(stage, terms)
     assert all(p.grad is None for p in stage.networks["teacher"].parameters())
 
 
-def test_contrast_updates_both_heads_and_the_student(taught):
-    stage = taught()
+def test_contrast_updates_both_heads_and_the_student(make_stage):
+    stage = make_stage()
     stage.freeze(0.5)
     stage.loss(batch(), context(0)).terms["contrast"].value.backward()
     for part in ("student", "teacher"):
@@ -37,13 +37,13 @@ def test_contrast_updates_both_heads_and_the_student(taught):
     assert stage.networks["student"].encoder.stages[0][0][0].weight.grad.abs().sum() > 0
 
 
-def test_learning_rate_of_the_heads_is_low_enough_to_separate_images(taught):
+def test_learning_rate_of_the_heads_is_low_enough_to_separate_images(make_stage):
     """At the networks' rate they soon output the same for every image: 1/2 apart, which costs 1/4, and stay so."""
     torch.manual_seed(0)
     images = [(torch.randn(2, 4, 16, 16, 16) + 1).relu() for _ in range(4)]
     last = {}
     for rate in ("1", "0.01"):
-        stage = taught(BRAIN, unet_teacher, f"pmkl.head_rate={rate}")
+        stage = make_stage(BRAIN, unet_teacher, f"pmkl.head_rate={rate}")
         heads = torch.nn.ModuleDict({"heads": stage.networks["heads"]})
         optimiser = optimiser_of(replace(stage, networks=heads), small("pmkl").optimiser)
         for group in optimiser.param_groups:
@@ -57,8 +57,8 @@ def test_learning_rate_of_the_heads_is_low_enough_to_separate_images(taught):
     assert last["1"] == pytest.approx(0.25, abs=0.01) and last["0.01"] < 0.1
 
 
-def test_distillation_equals_its_formula(taught):
-    stage, data = taught(), batch()
+def test_distillation_equals_its_formula(make_stage):
+    stage, data = make_stage(), batch()
     with torch.no_grad():
         value = stage.loss(data, context(0)).terms["distillation"].value
         s = stage.networks["student"](data.images[:, BRAIN.limited_channels]).double()
@@ -71,34 +71,34 @@ def test_distillation_equals_its_formula(taught):
     assert weights.sum() > 0 and value.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_network_starts_like_the_lower_bound_and_sees_the_same_input(taught):
+def test_network_starts_like_the_lower_bound_and_sees_the_same_input(make_stage):
     lower = bounds.lower(small("lower"), BRAIN)[0]
     same = lower.loss(batch(), context(0)).terms["segmentation"].value
-    assert torch.equal(taught().loss(batch(), context(0)).terms["segmentation"].value, same)
+    assert torch.equal(make_stage().loss(batch(), context(0)).terms["segmentation"].value, same)
 
 
-def test_contrast_of_a_single_image_is_finite(taught):
+def test_contrast_of_a_single_image_is_finite(make_stage):
     data = batch()
-    terms = taught().loss(Batch(data.images[:1], data.regions[:1], data.foreground[:1]), context(0))
+    terms = make_stage().loss(Batch(data.images[:1], data.regions[:1], data.foreground[:1]), context(0))
     assert all(term.value.isfinite() for term in terms.terms.values()) and "contrast" in terms.terms
 
 
-def test_without_the_contrast_term_the_teacher_needs_no_maps_and_there_are_no_heads(taught):
-    stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0")
+def test_without_the_contrast_term_the_teacher_needs_no_maps_and_there_are_no_heads(make_stage):
+    stage = make_stage(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0")
     terms = stage.loss(batch(), context(0))
     assert set(terms.terms) == {"segmentation", "distillation"} and "heads" not in stage.networks
-    assert not silent(stage, terms)
+    assert not unused_parameters(stage, terms)
 
 
-def test_zero_weights_give_the_lower_bound(taught):
-    stage = taught(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0", "pmkl.kd_weight=0")
+def test_zero_weights_give_the_lower_bound(make_stage):
+    stage = make_stage(BRAIN, teacher_without_maps, "pmkl.contrast_weight=0", "pmkl.kd_weight=0")
     assert set(stage.loss(batch(), context(0)).terms) == {"segmentation"}
 
 
-def test_method_learns_exclusive_labels(taught):
-    stage = taught(CHEST)
+def test_method_learns_exclusive_labels(make_stage):
+    stage = make_stage(CHEST)
     terms = stage.loss(chest_batch(), context(0))
-    assert terms.terms["distillation"].value > 0 and not silent(stage, terms)
+    assert terms.terms["distillation"].value > 0 and not unused_parameters(stage, terms)
     assert stage.deployed["limited"].modalities == CHEST.limited
 
 

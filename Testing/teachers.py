@@ -22,7 +22,7 @@ def teacher_without_maps(task) -> Teacher:
     return Teacher(nn.Conv3d(len(task.full), task.outputs, 1))
 
 
-def taught_by(monkeypatch, module, method):
+def stage_factory(monkeypatch, module, method):
     """A function that returns a method's stage, taught by a U-Net or by a network without feature maps."""
 
     def make(task=BRAIN, teacher=unet_teacher, *overrides):
@@ -39,7 +39,7 @@ def chest_batch() -> Batch:
     return Batch(images, regions, torch.ones(2, 1, 16, 16, 16, dtype=torch.bool))
 
 
-def silent(stage, terms) -> list[str]:
+def unused_parameters(stage, terms) -> list[str]:
     """The trainable parameters that the terms do not reach, except the coarsest segmentation head, which is unused."""
     stage.freeze(0.5)
     stage.networks.zero_grad(set_to_none=True)
