@@ -65,7 +65,7 @@ def shown(widget, window):
     return widget.isVisibleTo(window.parent)
 
 
-def until(slicer, condition, seconds=60):
+def until(slicer, condition, seconds=180):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         slicer.app.processEvents()

@@ -261,13 +261,13 @@ class DanteSegmenterLogic(ScriptedLoadableModuleLogic):
             model,
             device,
             outputSegmentation,
-            showProbabilities,
-            mirror,
-            prepare,
-            brainMask,
-            confirmed,
-            host,
-            hostPython,
+            showProbabilities=showProbabilities,
+            mirror=mirror,
+            prepare=prepare,
+            brainMask=brainMask,
+            confirmed=confirmed,
+            host=host,
+            hostPython=hostPython,
         )
         for _step in self.finish(job, self._computed(progress, cancelled), show3D):
             pass

@@ -31,7 +31,7 @@ def hastened(logic):
     return logic
 
 
-def until(slicer, condition, seconds=60):
+def until(slicer, condition, seconds=180):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         slicer.app.processEvents()
