@@ -20,6 +20,7 @@ from ..data.batch_processes import loaders_watched
 from ..data.patches import Batch, PatchLoader, PatchSource
 from ..ending import stop_checked_by_loop
 from ..settings.experiment import Experiment
+from ..settings.tasks import TASKS
 from ..status import StatusWriter
 from .checkpoint import save_checkpoint
 from .compilation import compile_networks
@@ -186,7 +187,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, stage: Stage, source: PatchSource, dtype: torch.dtype) -> dict[str, float]:
-        """Pseudo-Dice per region, as `dice_0` etc.; `also_NAME_0` for each of the stage's `also_predict`."""
+        """Pseudo-Dice per region, as `dice_WT` etc.; `also_NAME_WT` for each of the stage's `also_predict`."""
         ways = {"dice": stage.predict, **{f"also_{name}": predict for name, predict in stage.also_predict.items()}}
         counts = {name: _Overlap() for name in ways}
         for n in range(self.experiment.run.validation_batches):
@@ -197,8 +198,12 @@ class Trainer:
                     with autocast(self.device, dtype):
                         logits = predict(images)
                     counts[name].add(logits.float(), batch.regions)
-        scores = {f"{name}_{n}": value for name, count in counts.items() for n, value in enumerate(count.dice())}
-        return {name: round(value, 4) for name, value in scores.items()}
+        regions = [region.id for region in TASKS[self.experiment.task].regions]
+        return {
+            f"{name}_{region}": round(value, 4)
+            for name, count in counts.items()
+            for region, value in zip(regions, count.dice())
+        }
 
 
 def seeded_context(seed: int, stage: int, step: int, steps: int, group: Group) -> StepContext:

@@ -30,7 +30,7 @@ def test_steps_restart_in_every_stage():
 def test_panel_texts_are_neither_cut_off_nor_overlapping(tmp_path):
     """Nothing touches the edge; texts and panels are apart: a title, then three parts per row and column."""
     rows = [
-        {"stage": stage, "step": step, "loss": 1e-4 / step, "dice_0": 1 / step, "log_gap_1": -1000.0 * step}
+        {"stage": stage, "step": step, "loss": 1e-4 / step, "dice_WT": 1 / step, "log_gap_1": -1000.0 * step}
         for stage in ("one", "two")
         for step in (1000, 50_000, 100_000)
     ]
@@ -42,11 +42,11 @@ def test_panel_texts_are_neither_cut_off_nor_overlapping(tmp_path):
 
 def test_curve_of_a_long_training_is_thinned_and_ends_with_the_last_step():
     rows = [{"step": step, "loss": 1 / step} for step in range(1, 12_501)]
-    rows[7]["dice_0"], rows[11]["dice_0"] = 0.5, 0.75
+    rows[7]["dice_WT"], rows[11]["dice_WT"] = 0.5, 0.75
     points = history.curve(rows, "loss")
     assert 500 < len(points) <= history.MOST_POINTS and points[-1] == (12_500, 1 / 12_500)
     assert {b[0] - a[0] for a, b in zip(points, points[1:])} == {13}
-    assert history.curve(rows, "dice_0") == [(8, 0.5), (12, 0.75)]  # a rare value is not thinned away
+    assert history.curve(rows, "dice_WT") == [(8, 0.5), (12, 0.75)]  # a rare value is not thinned away
     assert history.curve(rows[:5], "loss") == [(n, 1 / n) for n in range(1, 6)] and history.curve(rows, "none") == []
 
 
