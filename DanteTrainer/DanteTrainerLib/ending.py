@@ -22,7 +22,7 @@ from DanteSegmenterLib.child_process import when_parent_ends
 from DanteSegmenterLib.program import STOPPED
 
 # Interval for checking the stop file and the parent.
-POLL_SECONDS = 0.3
+STOP_POLL_SECONDS = 0.3
 # Time for the loop to finish its current step; after that, the state before the step is saved and the step is lost.
 STEP_SECONDS = 1.0
 # Time for a loop that cannot be saved from another thread to finish its step and write a checkpoint.
@@ -180,11 +180,11 @@ class EndRequest:
 
     def _wait_for_parent(self, parent: int) -> None:
         while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
+            time.sleep(STOP_POLL_SECONDS)
         self._ask()
 
     def _wait_for_file(self, file: Path, before: int, over: threading.Event) -> None:
-        while not over.wait(POLL_SECONDS):
+        while not over.wait(STOP_POLL_SECONDS):
             if not _LOOPS and _modified_ns(file) not in (0, before):
                 end_now(self.message)
 

@@ -22,7 +22,6 @@ from DanteTrainerLib.evaluation.tables import read_table
 from DanteTrainerLib.methods.distillation.teacher import read_teacher
 from DanteTrainerLib.release.provenance import provenance, read_provenance, write_provenance
 from DanteTrainerLib.release.publish import publish
-from DanteTrainerLib.run.train import continue_run
 from DanteTrainerLib.settings.loading import load_experiment
 from DanteTrainerLib.settings.tasks import TASKS
 
@@ -210,9 +209,8 @@ def test_two_trainings_become_a_calibrated_scored_and_published_model(data, card
     assert main(alone) == 2 and "those of other weights" in capsys.readouterr().err
     from DanteTrainerLib.run.start import start_run
 
-    start_run(small("lower", f"begin_with={public}"), data, tmp_path / "fine-tuned")
     with pytest.raises(ConfigError, match="averages 2 networks, and a training begins with one"):
-        continue_run(tmp_path / "fine-tuned", "cpu", quiet=True)
+        start_run(small("lower", f"begin_with={public}"), data, tmp_path / "fine-tuned")
 
 
 @pytest.mark.slow
