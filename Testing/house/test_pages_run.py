@@ -86,4 +86,5 @@ def test_training_tutorial_works_without_data(tmp_path, monkeypatch):
     page = REPOSITORY / "docs" / "tutorial-training.md"
     generate, train = [command.words for command in commands_of(page)][:2]
     assert segmenter(list(generate[3:])) == 0 and trainer(list(train[3:])) == 0
-    assert (tmp_path / "TRIED" / "model" / "model.json").is_file()
+    run = train[train.index("--out") + 1]
+    assert (tmp_path / run / "model" / "model.json").is_file()
