@@ -3,6 +3,7 @@ import os
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from batches import batch, summary
@@ -207,7 +208,11 @@ def test_cases_of_a_killed_cluster_worker_are_done_by_another(model, tmp_path):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    # It leaves OMP_NUM_THREADS and MKL_NUM_THREADS in this process's environment, for the children of later tests.
+    with (
+        mock.patch.dict(os.environ),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         outcomes = run_batch(
             model,
             find_cases(tmp_path / "cases"),

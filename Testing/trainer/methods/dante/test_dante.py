@@ -361,4 +361,10 @@ def test_run_killed_in_either_stage_and_resumed_is_bit_identical(run, data, tmp_
 def environment():
     """This process's environment, so that a new process finds both libraries and uses as many threads."""
     paths = [str(REPOSITORY / "DanteSegmenter"), str(REPOSITORY / "DanteTrainer")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    threads = str(torch.get_num_threads())  # PyTorch takes MKL's number where that is set
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
