@@ -106,7 +106,7 @@ def changed_experiment(experiment: Experiment, overrides: Sequence[str]) -> Expe
         if ignored and key.startswith(ignored):
             raise ConfigError(f"--set {key}: '{method}' does not read it. Set its own: {', '.join(moving)}.")
         if key.startswith("pretrain_optimiser.") and plain["pretrain_optimiser"] is None:
-            plain["pretrain_optimiser"] = dict(plain["optimiser"])  # which the pre-training has used so far
+            plain["pretrain_optimiser"] = to_plain(experiment.optimiser)  # which the pre-training has used so far
         override(plain, text)
     changed = from_plain(Experiment, plain, "run.json", ConfigError)
     if _kinds(changed) != _kinds(experiment):

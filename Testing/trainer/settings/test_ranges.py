@@ -1,5 +1,6 @@
 """Invalid settings are refused in one sentence before anything is created."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -104,6 +105,10 @@ def test_resumed_pretraining_keeps_what_is_not_overridden_of_the_optimiser_that_
     changed = changed_experiment(before, ["pretrain_optimiser.learning_rate=0.001", "optimiser.learning_rate=0.002"])
     assert changed.pretrain_optimiser == replace(before.optimiser, learning_rate=0.001)
     assert changed.optimiser == replace(before.optimiser, learning_rate=0.002)
+    for overrides in itertools.permutations(["pretrain_optimiser.learning_rate=0.001", "optimiser.momentum=0.5"]):
+        changed = changed_experiment(before, overrides)
+        assert changed.pretrain_optimiser == replace(before.optimiser, learning_rate=0.001), overrides
+        assert changed.optimiser == replace(before.optimiser, momentum=0.5)
 
 
 def test_resumed_pretraining_with_the_methods_own_optimiser_is_not_given_another_kind():
