@@ -91,10 +91,7 @@ def segmentVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
 
 def surfaceVolumeMl(output: vtkMRMLSegmentationNode, segmentId: str) -> float:
     """The volume within the surface of a segment that is stored as a surface or as contours, in mL."""
-    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    alone = onlySegment(output.GetSegmentation(), segmentId)
-    alone.CreateRepresentation(closed)
-    surface = alone.GetSegmentRepresentation(segmentId, closed)
+    surface = closedSurface(output.GetSegmentation(), segmentId)
     if surface is None or not surface.GetNumberOfCells():
         return 0.0
     triangles, measure = vtk.vtkTriangleFilter(), vtk.vtkMassProperties()
@@ -124,10 +121,15 @@ def segmentBox(output: vtkMRMLSegmentationNode, segmentId: str) -> tuple[np.ndar
     return mask[box], corner, abs(toWorld.Determinant()) / 1000
 
 
-def onlySegment(segmentation, segmentId: str):
-    """A copy of one segment in a segmentation of its own, with the same conversion parameters."""
+def closedSurface(segmentation, segmentId: str):
+    """The surface of one segment as vtkPolyData; None if it has none. The segmentation is left as it is.
+
+    Slicer converts all segments of a segmentation at once, so a copy of this one is converted, with equal parameters.
+    """
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     alone = slicer.vtkSegmentation()
     alone.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
     alone.CopyConversionParameters(segmentation)
     alone.CopySegmentFromSegmentation(segmentation, segmentId)
-    return alone
+    alone.CreateRepresentation(closed)
+    return alone.GetSegmentRepresentation(segmentId, closed)

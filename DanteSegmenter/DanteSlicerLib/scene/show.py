@@ -16,7 +16,7 @@ from DanteSlicerLib.scene.overlays import (
     showsPrepared,
 )
 from DanteSlicerLib.scene.results import inputsOf, ourResults, referenceOf, resultReference
-from DanteSlicerLib.scene.segments import onlySegment, otherSegments, ourSegments, segmentBox
+from DanteSlicerLib.scene.segments import closedSurface, otherSegments, ourSegments, segmentBox
 from DanteSlicerLib.scene.studies import PROBABILITY_ATTRIBUTE, putBeside, studyOf, volumeNodes
 from DanteSlicerLib.scene.volumes_table import TABLE_ROLE
 
@@ -45,9 +45,7 @@ def makeSurfaces(output: vtkMRMLSegmentationNode) -> Iterator[None]:
         segment = segmentation.GetSegment(segmentId)
         if segment is None or segment.GetRepresentation(closed) is not None:
             continue  # deleted between two steps, or already created by an edit
-        alone = onlySegment(segmentation, segmentId)
-        alone.CreateRepresentation(closed)
-        surface = alone.GetSegmentRepresentation(segmentId, closed)
+        surface = closedSurface(segmentation, segmentId)
         if surface is not None:
             segment.AddRepresentation(closed, surface)
         yield
